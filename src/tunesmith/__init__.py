@@ -1,0 +1,1 @@
+"""OpenAI-style fine-tuning through one Python SDK."""

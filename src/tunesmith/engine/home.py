@@ -1,0 +1,74 @@
+"""Where the engine keeps its state: one folder, each part with one place.
+
+`TUNESMITH_HOME` names the folder; without it the platform's user data folder is
+used. Nothing outside of it is written. Paths are only named here; whoever
+writes one creates its parents.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Home"]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The layout of a state folder.
+
+    Attributes:
+        root: The folder itself.
+    """
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        """Return the folder named by `TUNESMITH_HOME`, else the platform's user data folder."""
+        named = os.environ.get("TUNESMITH_HOME")
+        if named:
+            return cls(Path(named).expanduser().absolute())
+        import platformdirs  # noqa: PLC0415 - an extra, loaded only where it is needed
+
+        return cls(Path(platformdirs.user_data_dir("tunesmith", appauthor=False)))
+
+    @property
+    def database(self) -> Path:
+        """The SQLite database: jobs, events, files, models, keys."""
+        return self.root / "engine.db"
+
+    @property
+    def files(self) -> Path:
+        """Uploaded and written files, by content."""
+        return self.root / "files"
+
+    @property
+    def jobs(self) -> Path:
+        """One folder a job: its specification, log and checkpoints."""
+        return self.root / "jobs"
+
+    @property
+    def models(self) -> Path:
+        """One folder a fine-tuned model: a PEFT adapter, or whole weights."""
+        return self.root / "models"
+
+    @property
+    def base_models(self) -> Path:
+        """One folder a base model: safetensors, tokenizer and where they came from."""
+        return self.root / "base-models"
+
+    @property
+    def base_model_table(self) -> Path:
+        """The user's table of base models and of the names that lead to them (TOML)."""
+        return self.root / "models.toml"
+
+    @property
+    def downloads(self) -> Path:
+        """Downloads, kept while they are incomplete and until they are used."""
+        return self.root / "downloads"
+
+    def job(self, job_id: str) -> Path:
+        """Return the folder of one job. The id is the engine's own, never a user's text."""
+        return self.jobs / job_id

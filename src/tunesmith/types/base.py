@@ -1,0 +1,36 @@
+"""The base of every wire object.
+
+A wire object is strict about shape and lenient about values: a missing required
+field is an error that names it, while unknown enum values and extra fields pass,
+so a server that grows does not break its clients. Fields keep the names and the
+order of the public contract. Client and engine share these classes: what one
+side writes the other side reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+__all__ = ["WireModel"]
+
+
+class WireModel(BaseModel):
+    """A JSON object of the wire contract.
+
+    Fields beyond the declared ones are kept and readable as attributes
+    (`model_extra`). The schema is compiled on first use, which keeps imports cheap.
+    """
+
+    model_config = ConfigDict(extra="allow", defer_build=True, protected_namespaces=())
+
+    _request_id: str | None = PrivateAttr(default=None)
+
+    def to_dict(self, *, exclude_unset: bool = True) -> dict[str, Any]:
+        """Return the object as JSON-ready Python data, without the fields the server left out."""
+        return self.model_dump(mode="json", exclude_unset=exclude_unset)
+
+    def to_json(self, *, indent: int | None = 2, exclude_unset: bool = True) -> str:
+        """Return the object as JSON text, without the fields the server left out."""
+        return self.model_dump_json(indent=indent, exclude_unset=exclude_unset)

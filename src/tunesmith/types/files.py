@@ -1,0 +1,56 @@
+"""Files: what is uploaded for training and what jobs leave behind."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .base import WireModel
+
+__all__ = ["FileDeleted", "FileObject", "FilePurpose", "FileStatus"]
+
+FilePurpose = (
+    Literal[
+        "assistants",
+        "assistants_output",
+        "batch",
+        "batch_output",
+        "evals",
+        "fine-tune",
+        "fine-tune-results",
+        "user_data",
+        "vision",
+    ]
+    | str
+)
+FileStatus = Literal["uploaded", "processed", "pending", "error", "deleting", "deleted"] | str
+
+
+class FileObject(WireModel):
+    """A file that the server holds.
+
+    Attributes:
+        id: "file-…".
+        bytes: Size in bytes.
+        created_at: Unix time in seconds.
+        filename: Base name given at upload.
+        purpose: What the file is for, "fine-tune" for training data.
+        status: "uploaded", "processed" or "error"; kept for older clients.
+    """
+
+    id: str
+    bytes: int
+    created_at: int
+    filename: str
+    object: Literal["file"] | str = "file"
+    purpose: FilePurpose
+    status: FileStatus = "processed"
+    expires_at: int | None = None
+    status_details: str | None = None
+
+
+class FileDeleted(WireModel):
+    """The answer to a deletion."""
+
+    id: str
+    object: Literal["file"] | str = "file"
+    deleted: bool

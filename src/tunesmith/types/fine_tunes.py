@@ -1,0 +1,66 @@
+"""The first fine-tuning API, `/v1/fine-tunes`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .base import WireModel
+from .files import FileObject
+
+__all__ = ["FineTune", "FineTuneEvent", "FineTuneHyperparams", "FineTuneStatus"]
+
+FineTuneStatus = Literal["pending", "created", "running", "succeeded", "failed", "cancelled"] | str
+
+
+class FineTuneEvent(WireModel):
+    """One message of a fine-tune. The contract gives it no id: its place in the list is its identity."""
+
+    object: Literal["fine-tune-event"] | str = "fine-tune-event"
+    created_at: int
+    level: Literal["info", "warn", "error"] | str = "info"
+    message: str
+
+
+class FineTuneHyperparams(WireModel):
+    """The values that the job trains with; null until the server has derived them from the data."""
+
+    n_epochs: int | None = None
+    batch_size: int | None = None
+    prompt_loss_weight: float | None = None
+    learning_rate_multiplier: float | None = None
+    compute_classification_metrics: bool | None = None
+    classification_n_classes: int | None = None
+    classification_positive_class: str | None = None
+    classification_betas: list[float] | None = None
+
+
+class FineTune(WireModel):
+    """A fine-tune job of the first API.
+
+    Attributes:
+        id: "ft-…".
+        fine_tuned_model: The name to use for completions once `status` is "succeeded".
+        hyperparams: The values the job trains with.
+        status: "pending", "running", "succeeded", "failed" or "cancelled".
+        training_files: Whole file objects, where the second API gives ids.
+        events: Oldest first; absent in lists.
+    """
+
+    id: str
+    object: Literal["fine-tune"] | str = "fine-tune"
+    created_at: int
+    updated_at: int
+    model: str
+    fine_tuned_model: str | None = None
+    organization_id: str
+    status: FineTuneStatus
+    hyperparams: FineTuneHyperparams
+    training_files: list[FileObject]
+    validation_files: list[FileObject]
+    result_files: list[FileObject]
+    events: list[FineTuneEvent] | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once the job can no longer change: succeeded, failed or cancelled."""
+        return self.status in ("succeeded", "failed", "cancelled")

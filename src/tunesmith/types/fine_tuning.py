@@ -1,0 +1,149 @@
+"""The second fine-tuning API, `/v1/fine_tuning/jobs`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from .base import WireModel
+
+__all__ = [
+    "FineTuningJob",
+    "FineTuningJobCheckpoint",
+    "FineTuningJobCheckpointMetrics",
+    "FineTuningJobError",
+    "FineTuningJobEvent",
+    "FineTuningJobHyperparameters",
+    "FineTuningJobIntegration",
+    "FineTuningJobIntegrationWandb",
+    "FineTuningJobMethod",
+    "FineTuningJobMethodConfig",
+    "FineTuningJobStatus",
+]
+
+FineTuningJobStatus = (
+    Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+    | str
+)
+
+
+class FineTuningJobError(WireModel):
+    """Why a job failed; all fields null on a job that did not."""
+
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+
+
+class FineTuningJobHyperparameters(WireModel):
+    """Values asked for, "auto" where the server is to choose, or the values in use once it has."""
+
+    n_epochs: Literal["auto"] | int | None = None
+    batch_size: Literal["auto"] | int | None = None
+    learning_rate_multiplier: Literal["auto"] | float | None = None
+
+
+class FineTuningJobMethodConfig(WireModel):
+    """The settings of one method; `hyperparameters` adds `beta` for preference training."""
+
+    hyperparameters: dict[str, Any] | None = None
+    grader: dict[str, Any] | None = None
+
+
+class FineTuningJobMethod(WireModel):
+    """How the model is trained: "supervised", "dpo" or "reinforcement"."""
+
+    type: Literal["supervised", "dpo", "reinforcement"] | str
+    supervised: FineTuningJobMethodConfig | None = None
+    dpo: FineTuningJobMethodConfig | None = None
+    reinforcement: FineTuningJobMethodConfig | None = None
+
+
+class FineTuningJobIntegrationWandb(WireModel):
+    """Where a Weights & Biases run of the job is written."""
+
+    project: str
+    entity: str | None = None
+    name: str | None = None
+    tags: list[str] | None = None
+
+
+class FineTuningJobIntegration(WireModel):
+    """An outside service that follows the job."""
+
+    type: Literal["wandb"] | str
+    wandb: FineTuningJobIntegrationWandb | None = None
+
+
+class FineTuningJob(WireModel):
+    """A fine-tuning job of the second API.
+
+    Attributes:
+        id: "ftjob-…".
+        error: Set when the job failed.
+        estimated_finish: Unix time in seconds, while the job runs.
+        fine_tuned_model: The name to use once `status` is "succeeded".
+        result_files: Ids of the result files.
+        trained_tokens: Tokens seen in training, repeats included; null until the end.
+    """
+
+    id: str
+    created_at: int
+    error: FineTuningJobError | None = None
+    fine_tuned_model: str | None = None
+    finished_at: int | None = None
+    hyperparameters: FineTuningJobHyperparameters
+    model: str
+    object: Literal["fine_tuning.job"] | str = "fine_tuning.job"
+    organization_id: str
+    result_files: list[str]
+    seed: int | None = None
+    status: FineTuningJobStatus
+    trained_tokens: int | None = None
+    training_file: str
+    validation_file: str | None = None
+    estimated_finish: int | None = None
+    integrations: list[FineTuningJobIntegration] | None = None
+    metadata: dict[str, str] | None = None
+    method: FineTuningJobMethod | None = None
+    user_provided_suffix: str | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once the job can no longer change: succeeded, failed or cancelled."""
+        return self.status in ("succeeded", "failed", "cancelled")
+
+
+class FineTuningJobEvent(WireModel):
+    """One message of a job; `type` "metrics" carries numbers in `data`."""
+
+    id: str
+    created_at: int
+    level: Literal["info", "warn", "error"] | str
+    message: str
+    object: Literal["fine_tuning.job.event"] | str = "fine_tuning.job.event"
+    data: dict[str, Any] | None = None
+    type: Literal["message", "metrics"] | str | None = None
+
+
+class FineTuningJobCheckpointMetrics(WireModel):
+    """The job's figures at one step; null where they were not computed."""
+
+    step: float | None = None
+    train_loss: float | None = None
+    train_mean_token_accuracy: float | None = None
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    full_valid_mean_token_accuracy: float | None = None
+
+
+class FineTuningJobCheckpoint(WireModel):
+    """A snapshot of a job that can be used as a model."""
+
+    id: str
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    metrics: FineTuningJobCheckpointMetrics
+    object: Literal["fine_tuning.job.checkpoint"] | str = "fine_tuning.job.checkpoint"
+    step_number: int

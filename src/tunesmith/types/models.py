@@ -1,0 +1,26 @@
+"""Models: base models and those that were fine-tuned from them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .base import WireModel
+
+__all__ = ["Model", "ModelDeleted"]
+
+
+class Model(WireModel):
+    """A model that completions can name. The engine adds fields of its own, kept in `model_extra`."""
+
+    id: str
+    created: int
+    object: Literal["model"] | str = "model"
+    owned_by: str
+
+
+class ModelDeleted(WireModel):
+    """The answer to a deletion."""
+
+    id: str
+    deleted: bool
+    object: Literal["model"] | str = "model"
