@@ -1,0 +1,76 @@
+"""Several jobs side by side, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .summary import Summary
+from .table import Results
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Summaries of several jobs.
+
+    Attributes:
+        metric: What they are ordered by: a classification metric where all have it, else
+            "validation_loss" where all have it, else "training_loss".
+        entries: (name, summary, value of the metric), best first.
+    """
+
+    metric: str
+    entries: tuple[tuple[str, Summary, float | None], ...]
+
+    def __str__(self) -> str:
+        header = ("job", self.metric, "training loss", "validation loss", "steps")
+        rows = [
+            (
+                name,
+                _figure(value),
+                _figure(summary.final_training_loss),
+                _figure(summary.final_validation_loss),
+                str(summary.steps),
+            )
+            for name, summary, value in self.entries
+        ]
+        widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in [header, *rows]
+        )
+
+
+def compare(results: Mapping[str, Results]) -> Comparison:
+    """Compare jobs by the best figure that all of them have.
+
+    Args:
+        results: Name to show → result file.
+    """
+    summaries = {name: table.summary() for name, table in results.items()}
+    metric, values, higher_is_better = _metric(summaries)
+    sign = -1 if higher_is_better else 1
+    ordered = sorted(
+        summaries,
+        key=lambda name: float("inf") if (value := values[name]) is None else sign * value,
+    )
+    return Comparison(metric, tuple((name, summaries[name], values[name]) for name in ordered))
+
+
+def _metric(summaries: Mapping[str, Summary]) -> tuple[str, dict[str, float | None], bool]:
+    """Return the metric's name, its value by job, and whether more is better."""
+    best = {name: summary.best_epoch_metric for name, summary in summaries.items()}
+    names = {entry[0] for entry in best.values() if entry}
+    if len(names) == 1 and all(best.values()):
+        return names.pop(), {name: entry[1] if entry else None for name, entry in best.items()}, True
+    validation = {name: summary.best_validation_loss for name, summary in summaries.items()}
+    if summaries and all(value is not None for value in validation.values()):
+        return "validation_loss", validation, False
+    training = {name: summary.final_training_loss for name, summary in summaries.items()}
+    return "training_loss", training, False
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,271 @@
+"""The result file: a CSV with one row a training step, as typed rows.
+
+The first fine-tuning API and the second name their columns differently, and the
+hosted service wraps the second's file in base64. Both are read alike; a column
+that is not known is kept under its own name. A cell is empty where nothing was
+measured at that step, and reads as None.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import ResultFileError
+
+if TYPE_CHECKING:
+    import os
+
+    from .summary import Summary
+
+__all__ = ["ResultRow", "Results", "parse", "read"]
+
+CLASSIFICATION_PREFIX = "classification/"
+
+# The second API's names, by the first API's name for the same figure.
+SYNONYMS = {
+    "train_loss": "training_loss",
+    "train_accuracy": "training_token_accuracy",
+    "train_mean_token_accuracy": "training_token_accuracy",
+    "valid_loss": "validation_loss",
+    "valid_accuracy": "validation_token_accuracy",
+    "valid_mean_token_accuracy": "validation_token_accuracy",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One training step.
+
+    Attributes:
+        step: 1 for the first.
+        elapsed_tokens: Tokens seen so far, repeats included.
+        elapsed_examples: Examples seen so far, repeats included.
+        training_loss: Loss on the step's batch.
+        training_sequence_accuracy: Share of the batch's completions predicted whole.
+        training_token_accuracy: Share of the batch's completion tokens predicted.
+        validation_loss: The same on a batch of validation data, at intervals.
+        classification: Metric name, such as "accuracy" or "f1.0", to its value on the
+            whole validation set; filled at the end of an epoch.
+        other: Every further column that has a number in this row.
+    """
+
+    step: int
+    elapsed_tokens: int | None = None
+    elapsed_examples: int | None = None
+    training_loss: float | None = None
+    training_sequence_accuracy: float | None = None
+    training_token_accuracy: float | None = None
+    validation_loss: float | None = None
+    validation_sequence_accuracy: float | None = None
+    validation_token_accuracy: float | None = None
+    classification: Mapping[str, float] = field(default_factory=dict[str, float])
+    other: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A result file.
+
+    Attributes:
+        columns: Column names as the file gives them, in its order.
+        rows: One entry a training step, in the file's order.
+        cells: The numbers, column by column; None where nothing was measured.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[ResultRow, ...]
+    cells: Mapping[str, tuple[float | None, ...]] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[ResultRow]:
+        return iter(self.rows)
+
+    def series(self, column: str) -> list[tuple[int, float]]:
+        """Return the (step, value) pairs of a column where it was measured.
+
+        Args:
+            column: A name of either API; both spellings find the same figures.
+        """
+        found = next((name for name in self.columns if _canonical(name) == _canonical(column)), None)
+        values = self.cells[found] if found else ()
+        return [
+            (row.step, value)
+            for row, value in zip(self.rows, values, strict=False)
+            if value is not None
+        ]
+
+    @property
+    def classification_columns(self) -> tuple[str, ...]:
+        """The names of the classification metrics, without their prefix."""
+        return tuple(
+            name.removeprefix(CLASSIFICATION_PREFIX)
+            for name in self.columns
+            if name.startswith(CLASSIFICATION_PREFIX)
+        )
+
+    def summary(self) -> Summary:
+        """Return the figures that a person asks for first."""
+        from .summary import summarise  # noqa: PLC0415 - it reads this module
+
+        return summarise(self)
+
+    def plot(self, path: str | os.PathLike[str] | None = None, *, title: str | None = None) -> Any:
+        """Draw loss and accuracy over the steps; see `tunesmith.results.plot.draw`."""
+        from .plot import draw  # noqa: PLC0415 - needs the extra `plots`
+
+        return draw(self, path, title=title)
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the table as CSV with the file's own columns; write it too if a path is given."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(
+            [_cell(self.cells[name][index]) for name in self.columns]
+            for index in range(len(self.rows))
+        )
+        if path is not None:
+            Path(path).write_text(buffer.getvalue(), encoding="utf-8")
+        return buffer.getvalue()
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with the file's own columns; needs pandas."""
+        import pandas as pd  # noqa: PLC0415 - the user's own library
+
+        return pd.DataFrame({name: list(self.cells[name]) for name in self.columns})
+
+    def to_polars(self) -> Any:
+        """Return a polars DataFrame with the file's own columns; needs polars."""
+        import polars as pl  # noqa: PLC0415 - the user's own library
+
+        return pl.DataFrame({name: list(self.cells[name]) for name in self.columns})
+
+    def _repr_html_(self) -> str:
+        from .html import results_html  # noqa: PLC0415 - only notebooks ask
+
+        return results_html(self)
+
+
+def read(path: str | os.PathLike[str]) -> Results:
+    """Read a result file from disk.
+
+    Raises:
+        ResultFileError: The file cannot be read or is not a result file.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ResultFileError(f"{path} cannot be read: {error.strerror}.") from error
+    return parse(content)
+
+
+def parse(content: bytes | str) -> Results:
+    """Read the content of a result file, plain or base64.
+
+    Raises:
+        ResultFileError: It is not a CSV with a `step` column, or a cell is not a number;
+            the message names the line and the column.
+    """
+    text = _decode(content)
+    reader = csv.reader(io.StringIO(text))
+    header = next(reader, [])
+    if "step" not in header:
+        seen = ", ".join(header[:6])[:100] or "nothing"
+        raise ResultFileError(
+            f"This is not a result file: its first line has no column 'step' (it has: {seen})."
+        )
+    columns: dict[str, list[float | None]] = {name: [] for name in header}
+    if len(columns) != len(header):
+        raise ResultFileError("The result file names a column twice in its first line.")
+    for cells in reader:
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise ResultFileError(
+                f"Line {reader.line_num} of the result file has {len(cells)} cells, "
+                f"its first line has {len(header)}."
+            )
+        for name, cell in zip(header, cells, strict=True):
+            columns[name].append(_number(cell, reader.line_num, name))
+    frozen = {name: tuple(values) for name, values in columns.items()}
+    count = len(frozen["step"])
+    rows = tuple(
+        _row({name: frozen[name][index] for name in header}, index) for index in range(count)
+    )
+    return Results(tuple(header), rows, frozen)
+
+
+def _decode(content: bytes | str) -> str:
+    """Return the CSV's text. Base64 holds no comma, a result file's first line always does."""
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ResultFileError(
+            f"The result file is not UTF-8 text: byte {error.start} cannot be read."
+        ) from error
+    first_line = text.split("\n", 1)[0]
+    if "," in first_line or not text.strip():
+        return text
+    try:
+        return base64.b64decode("".join(text.split()), validate=True).decode("utf-8-sig")
+    except (binascii.Error, UnicodeDecodeError):
+        return text
+
+
+def _number(cell: str, line: int, column: str) -> float | None:
+    """Return the cell's number, None where it is empty or says that nothing was measured."""
+    text = cell.strip()
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise ResultFileError(
+            f"Line {line} of the result file: {column} is {cell[:40]!r}, not a number."
+        ) from None
+    return None if math.isnan(value) else value
+
+
+def _row(cells: dict[str, float | None], index: int) -> ResultRow:
+    step = cells.pop("step")
+    known: dict[str, Any] = {}
+    classification: dict[str, float] = {}
+    other: dict[str, float] = {}
+    for name, value in cells.items():
+        field_name = _canonical(name)
+        if value is None:
+            continue
+        if name.startswith(CLASSIFICATION_PREFIX):
+            classification[name.removeprefix(CLASSIFICATION_PREFIX)] = value
+        elif field_name in ("elapsed_tokens", "elapsed_examples"):
+            known[field_name] = int(value)
+        elif field_name in ResultRow.__dataclass_fields__:
+            known[field_name] = value
+        else:
+            other[name] = value
+    return ResultRow(
+        step=index + 1 if step is None else int(step),
+        classification=classification,
+        other=other,
+        **known,
+    )
+
+
+def _canonical(column: str) -> str:
+    return SYNONYMS.get(column, column)
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
