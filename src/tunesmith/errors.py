@@ -25,7 +25,8 @@ class MissingExtraError(TunesmithError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
-            f"{feature} needs the extra '{extra}'. Install it with: pip install 'tunesmith[{extra}]'"
+            f"{feature} needs the extra '{extra}'. "
+            f"Install it with: pip install 'tunesmith[{extra}]'"
         )
         self.feature = feature
         self.extra = extra

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .summary import Summary
-from .table import Results
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .summary import Summary
+    from .table import Results
 
 __all__ = ["Comparison", "compare"]
 
@@ -62,9 +65,10 @@ def compare(results: Mapping[str, Results]) -> Comparison:
 def _metric(summaries: Mapping[str, Summary]) -> tuple[str, dict[str, float | None], bool]:
     """Return the metric's name, its value by job, and whether more is better."""
     best = {name: summary.best_epoch_metric for name, summary in summaries.items()}
-    names = {entry[0] for entry in best.values() if entry}
-    if len(names) == 1 and all(best.values()):
-        return names.pop(), {name: entry[1] if entry else None for name, entry in best.items()}, True
+    names = {entry[0] if entry else None for entry in best.values()}
+    common = names.pop() if len(names) == 1 else None
+    if common:
+        return common, {name: entry and entry[1] for name, entry in best.items()}, True
     validation = {name: summary.best_validation_loss for name, summary in summaries.items()}
     if summaries and all(value is not None for value in validation.values()):
         return "validation_loss", validation, False

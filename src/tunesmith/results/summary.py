@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .table import Results
 
 __all__ = ["Summary", "summarise"]
@@ -68,11 +69,13 @@ class Summary:
             )
         if self.overfitting:
             lines.append(
-                f"It over-fits: validation loss was lowest, {self.best_validation_loss:.3f}, at step "
-                f"{self.best_step}; train for fewer epochs or with a lower learning rate."
+                f"It over-fits: validation loss was lowest, {self.best_validation_loss:.3f}, "
+                f"at step {self.best_step}; train for fewer epochs or with a lower learning rate."
             )
         if self.classification:
-            figures = ", ".join(f"{name} {value:.3f}" for name, value in self.classification.items())
+            figures = ", ".join(
+                f"{name} {value:.3f}" for name, value in self.classification.items()
+            )
             lines.append(f"On the whole validation set after the last epoch: {figures}.")
         return lines
 

@@ -11,17 +11,18 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import importlib
 import io
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import ResultFileError
+from tunesmith.errors import ResultFileError, TunesmithError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator, Mapping
 
     from .summary import Summary
 
@@ -96,7 +97,8 @@ class Results:
         Args:
             column: A name of either API; both spellings find the same figures.
         """
-        found = next((name for name in self.columns if _canonical(name) == _canonical(column)), None)
+        wanted = _canonical(column)
+        found = next((name for name in self.columns if _canonical(name) == wanted), None)
         values = self.cells[found] if found else ()
         return [
             (row.step, value)
@@ -140,20 +142,25 @@ class Results:
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with the file's own columns; needs pandas."""
-        import pandas as pd  # noqa: PLC0415 - the user's own library
-
-        return pd.DataFrame({name: list(self.cells[name]) for name in self.columns})
+        return _library("pandas").DataFrame({name: list(self.cells[name]) for name in self.columns})
 
     def to_polars(self) -> Any:
         """Return a polars DataFrame with the file's own columns; needs polars."""
-        import polars as pl  # noqa: PLC0415 - the user's own library
-
-        return pl.DataFrame({name: list(self.cells[name]) for name in self.columns})
+        return _library("polars").DataFrame({name: list(self.cells[name]) for name in self.columns})
 
     def _repr_html_(self) -> str:
         from .html import results_html  # noqa: PLC0415 - only notebooks ask
 
         return results_html(self)
+
+
+def _library(name: str) -> Any:
+    """Import a data frame library: the user's own choice, so no extra of ours brings it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        message = f"{name} is not installed. Install it with: pip install {name}"
+        raise TunesmithError(message) from error
 
 
 def read(path: str | os.PathLike[str]) -> Results:
@@ -178,7 +185,7 @@ def parse(content: bytes | str) -> Results:
     """
     text = _decode(content)
     reader = csv.reader(io.StringIO(text))
-    header = next(reader, [])
+    header = next(reader, list[str]())
     if "step" not in header:
         seen = ", ".join(header[:6])[:100] or "nothing"
         raise ResultFileError(
