@@ -1,0 +1,82 @@
+"""Exact token counts, offline.
+
+The vocabularies of OpenAI's models ship with the package. Counting runs on the fastest back end
+that is installed (toktok, then tiktoken) and in plain Python without any extra; the counts are the
+same. Open models bring their own tokenizer: `huggingface(folder)`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunesmith.datasets.tokens.backends import Backend, HuggingFaceEncoder, load_encoder
+from tunesmith.datasets.tokens.encoder import Encoder
+from tunesmith.datasets.tokens.errors import TokenizerUnavailableError, UnknownEncodingError
+from tunesmith.datasets.tokens.models import ENCODINGS, base_model, encoding_for_model
+from tunesmith.datasets.tokens.vocabulary import MAX_TOKEN_BYTES
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = [
+    "ENCODINGS",
+    "Backend",
+    "Encoder",
+    "TokenizerUnavailableError",
+    "UnknownEncodingError",
+    "base_model",
+    "count",
+    "encoder",
+    "encoding_for_model",
+    "fits",
+    "huggingface",
+]
+
+
+def encoder(encoding: str | Encoder = "r50k_base", backend: Backend = "auto") -> Encoder:
+    """Return an encoder.
+
+    Args:
+        encoding: Name of an encoding or of a hosted model, or an encoder, which is returned as
+            it is.
+        backend: Which library counts; see `load_encoder`.
+
+    Raises:
+        UnknownEncodingError: No encoding is known for the name.
+        TokenizerUnavailableError: The back end is not installed.
+    """
+    if not isinstance(encoding, str):
+        return encoding
+    return load_encoder(encoding_for_model(encoding), backend)
+
+
+def count(text: str, encoding: str | Encoder = "r50k_base") -> int:
+    """Return the exact number of tokens of a text; raises what `encoder` raises."""
+    return encoder(encoding).count(text)
+
+
+def fits(text: str, limit: int, encoding: str | Encoder = "r50k_base") -> bool:
+    """Say whether a text has at most `limit` tokens, exactly, counting only where it must.
+
+    A token of the published vocabularies is one to 128 bytes long, so a text of at most `limit`
+    bytes always fits and one of more than `128 * limit` bytes never does.
+    """
+    if isinstance(encoding, str):
+        # A character is at most four bytes: most texts are settled without encoding them.
+        if 4 * len(text) <= limit:
+            return True
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if size <= limit:
+            return True
+        if size > MAX_TOKEN_BYTES * limit:
+            return False
+    return encoder(encoding).count(text) <= limit
+
+
+def huggingface(path: str | os.PathLike[str]) -> Encoder:
+    """Return the encoder of an open model, from its folder or its `tokenizer.json`.
+
+    Raises:
+        TokenizerUnavailableError: The file is missing, or the package `tokenizers` is.
+    """
+    return HuggingFaceEncoder(path)

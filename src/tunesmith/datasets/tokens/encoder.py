@@ -1,0 +1,40 @@
+"""What every counting back end offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Encoder", "replace_surrogates"]
+
+
+class Encoder(Protocol):
+    """Counts and lists the tokens of ordinary text; text that looks like a special token is text.
+
+    Encoders of the published vocabularies replace a lone surrogate, which no UTF-8 file can hold,
+    with U+FFFD, as tiktoken does.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the encoding."""
+        ...
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of one text."""
+        ...
+
+    def count_batch(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text; the fastest way to count many."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of one text."""
+        ...
+
+
+def replace_surrogates(text: str) -> str:
+    """Return the text with each lone surrogate replaced by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
