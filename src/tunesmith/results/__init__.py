@@ -11,7 +11,17 @@ and `to_polars` the library that they name.
 from __future__ import annotations
 
 from .compare import Comparison, compare
+from .errors import ResultFileError
 from .summary import Summary
 from .table import ResultRow, Results, parse, read
 
-__all__ = ["Comparison", "ResultRow", "Results", "Summary", "compare", "parse", "read"]
+__all__ = [
+    "Comparison",
+    "ResultFileError",
+    "ResultRow",
+    "Results",
+    "Summary",
+    "compare",
+    "parse",
+    "read",
+]

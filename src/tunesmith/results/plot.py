@@ -37,7 +37,7 @@ def draw(
         MissingExtraError: matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("Drawing curves", "plots") from error
     figure: Any = Figure(figsize=(10, 4), layout="constrained")

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import ResultFileError, TunesmithError
+from tunesmith.errors import TunesmithError
+
+from .errors import ResultFileError
 
 if TYPE_CHECKING:
     import os
@@ -117,13 +119,13 @@ class Results:
 
     def summary(self) -> Summary:
         """Return the figures that a person asks for first."""
-        from .summary import summarise  # noqa: PLC0415 - it reads this module
+        from .summary import summarise
 
         return summarise(self)
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, title: str | None = None) -> Any:
         """Draw loss and accuracy over the steps; see `tunesmith.results.plot.draw`."""
-        from .plot import draw  # noqa: PLC0415 - needs the extra `plots`
+        from .plot import draw
 
         return draw(self, path, title=title)
 
@@ -149,7 +151,7 @@ class Results:
         return _library("polars").DataFrame({name: list(self.cells[name]) for name in self.columns})
 
     def _repr_html_(self) -> str:
-        from .html import results_html  # noqa: PLC0415 - only notebooks ask
+        from .html import results_html
 
         return results_html(self)
 

@@ -1,0 +1,75 @@
+"""What every `api` command has in common: a client for its run, `--json`, tables otherwise."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.cli.connection import add_connection_options, connect
+from tunesmith.cli.output import add_json_option, fields, print_json, table
+from tunesmith.cli.parser import add_command
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Sequence
+
+    from tunesmith.cli.parser import Commands
+    from tunesmith.client import Client
+    from tunesmith.types.base import WireModel
+
+    Call = Callable[[Client, argparse.Namespace], int]
+
+__all__ = ["add_call", "add_id_option", "print_list", "print_object"]
+
+
+def add_call(
+    commands: Commands,
+    name: str,
+    call: Call,
+    summary: str,
+    example: str,
+    *,
+    aliases: Sequence[str] = (),
+) -> argparse.ArgumentParser:
+    """Add a command that makes one call of the API; see `add_command`."""
+    handler = functools.partial(_run, call)
+    parser = add_command(commands, name, handler, summary, example, aliases=aliases)
+    add_json_option(parser)
+    add_connection_options(parser)
+    return parser
+
+
+def add_id_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `-i`/`--id`, required."""
+    parser.add_argument("-i", "--id", required=True, metavar="ID", help=f"id of the {what}")
+
+
+def print_object(value: WireModel, arguments: argparse.Namespace) -> int:
+    """Print one object, as fields or as JSON."""
+    if arguments.json:
+        print_json(value.to_dict())
+    else:
+        print(fields(value.to_dict()))
+    return 0
+
+
+def print_list(
+    values: Iterable[WireModel],
+    arguments: argparse.Namespace,
+    columns: dict[str, Callable[[Any], object]],
+) -> int:
+    """Print objects as a table with these columns, or as a JSON array."""
+    listed = list(values)
+    if arguments.json:
+        print_json([value.to_dict() for value in listed])
+    elif listed:
+        rows = ([show(value) for show in columns.values()] for value in listed)
+        print(table(list(columns), rows))
+    else:
+        print("None.")
+    return 0
+
+
+def _run(call: Call, arguments: argparse.Namespace) -> int:
+    with connect(arguments) as client:
+        return call(client, arguments)

@@ -1,0 +1,185 @@
+"""`api completions.create` and `api chat.completions.create`: ask a model."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.cli.output import print_json
+
+from .call import add_call
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tunesmith.cli.parser import Commands
+    from tunesmith.client import Client
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    text = add_call(
+        commands,
+        "completions.create",
+        _complete,
+        "Let a model continue a prompt",
+        'tunesmith api completions.create -m ada -p "The capital of France is" -M 5',
+    )
+    text.add_argument("-p", "--prompt", required=True, help="the prompt, as it was in training")
+    text.add_argument("--echo", action="store_true", help="print the prompt before the answer")
+    text.add_argument("--logprobs", type=int, metavar="N", help="log probabilities of the N best")
+    text.add_argument("--best_of", "--best-of", type=int, metavar="N", help="sample N, keep n best")
+    text.add_argument("--suffix", help="text that follows the completion")
+    _add_sampling_options(text)
+    chat = add_call(
+        commands,
+        "chat.completions.create",
+        _chat,
+        "Let a model answer in a conversation",
+        'tunesmith api chat.completions.create -m gpt-3.5-turbo -g user "Tell me about Gallium"',
+        aliases=["chat_completions.create"],
+    )
+    chat.add_argument(
+        "-g",
+        "--message",
+        required=True,
+        action="append",
+        nargs=2,
+        metavar=("ROLE", "CONTENT"),
+        help="a message; repeat it for a conversation",
+    )
+    _add_sampling_options(chat)
+
+
+def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="the model's name")
+    parser.add_argument(
+        "-M",
+        "--max_tokens",
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help="longest answer, in tokens",
+    )
+    parser.add_argument(
+        "-t", "--temperature", type=float, metavar="X", help="0 always takes the likeliest token"
+    )
+    parser.add_argument(
+        "-P", "--top_p", "--top-p", type=float, metavar="X", help="nucleus sampling"
+    )
+    parser.add_argument("-n", "--n", type=int, metavar="N", help="number of answers")
+    parser.add_argument(
+        "--stop",
+        action="append",
+        metavar="TEXT",
+        help=r"where to stop; \n is a line feed; repeatable",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="same seed, same answer")
+    parser.add_argument(
+        "--frequency_penalty", "--frequency-penalty", type=float, metavar="X", help="-2 to 2"
+    )
+    parser.add_argument(
+        "--presence_penalty", "--presence-penalty", type=float, metavar="X", help="-2 to 2"
+    )
+    parser.add_argument("--stream", action="store_true", help="print the answer as it is made")
+
+
+SAMPLING = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "n",
+    "seed",
+    "frequency_penalty",
+    "presence_penalty",
+)
+TEXT_ONLY = ("logprobs", "best_of", "suffix")
+
+
+def _given(arguments: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return what was given; the server has the defaults."""
+    values = {name: getattr(arguments, name) for name in names}
+    given = {name: value for name, value in values.items() if value is not None}
+    if arguments.stop:
+        given["stop"] = [unescape(text) for text in arguments.stop]
+    return given
+
+
+def unescape(text: str) -> str:
+    r"""Return the text with `\n`, `\t` and `\\` read as in Python, since shells make them hard."""
+    table = {"n": "\n", "t": "\t", "\\": "\\"}
+    result, rest = "", text
+    while "\\" in rest:
+        before, _, rest = rest.partition("\\")
+        escaped = table.get(rest[:1])
+        result += before + ("\\" if escaped is None else escaped)
+        rest = rest if escaped is None else rest[1:]
+    return result + rest
+
+
+def _complete(client: Client, arguments: argparse.Namespace) -> int:
+    options = _given(arguments, SAMPLING + TEXT_ONLY)
+    prompt = unescape(arguments.prompt)
+    if arguments.echo:
+        options["echo"] = True
+    if arguments.stream:
+        chunks = client.completions.create(
+            model=arguments.model, prompt=prompt, stream=True, **options
+        )
+        for chunk in chunks:
+            _write(chunk.to_json(indent=None) + "\n" if arguments.json else _first_text(chunk))
+        return _end(arguments)
+    answer = client.completions.create(model=arguments.model, prompt=prompt, **options)
+    if arguments.json:
+        print_json(answer.to_dict())
+    else:
+        _print_answers([choice.text for choice in answer.choices])
+    return 0
+
+
+def _chat(client: Client, arguments: argparse.Namespace) -> int:
+    options = _given(arguments, SAMPLING)
+    messages = [{"role": role, "content": unescape(content)} for role, content in arguments.message]
+    if arguments.stream:
+        chunks = client.chat.completions.create(
+            model=arguments.model, messages=messages, stream=True, **options
+        )
+        for chunk in chunks:
+            _write(chunk.to_json(indent=None) + "\n" if arguments.json else _first_delta(chunk))
+        return _end(arguments)
+    answer = client.chat.completions.create(model=arguments.model, messages=messages, **options)
+    if arguments.json:
+        print_json(answer.to_dict())
+    else:
+        _print_answers([choice.message.content or "" for choice in answer.choices])
+    return 0
+
+
+def _first_text(chunk: Any) -> str:
+    return chunk.choices[0].text if chunk.choices else ""
+
+
+def _first_delta(chunk: Any) -> str:
+    return (chunk.choices[0].delta.content or "") if chunk.choices else ""
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _end(arguments: argparse.Namespace) -> int:
+    if not arguments.json:
+        print()
+    return 0
+
+
+def _print_answers(texts: list[str]) -> None:
+    """Print one answer as it is, several with a heading each."""
+    if len(texts) == 1:
+        print(texts[0])
+        return
+    for number, text in enumerate(texts, start=1):
+        print(f"== answer {number}\n{text}")

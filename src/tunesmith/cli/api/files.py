@@ -1,0 +1,90 @@
+"""`api files.*`: upload, list, inspect, read and delete files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.cli.output import local_time
+
+from .call import add_call, add_id_option, print_list, print_object
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tunesmith.cli.parser import Commands
+    from tunesmith.client import Client
+
+__all__ = ["register"]
+
+CHUNK = 1 << 16
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    create = add_call(
+        commands,
+        "files.create",
+        _create,
+        "Upload a file",
+        "tunesmith api files.create -f train.jsonl",
+    )
+    create.add_argument("-f", "--file", required=True, metavar="PATH", help="file to upload")
+    create.add_argument(
+        "-p", "--purpose", default="fine-tune", help="what it is for (default: fine-tune)"
+    )
+    listing = add_call(commands, "files.list", _list, "List files", "tunesmith api files.list")
+    listing.add_argument("--purpose", help="only files of this purpose")
+    get = add_call(
+        commands, "files.get", _get, "Show a file's metadata", "tunesmith api files.get -i file-abc"
+    )
+    add_id_option(get, "file")
+    content = add_call(
+        commands,
+        "files.content",
+        _content,
+        "Print a file's content, or save it",
+        "tunesmith api files.content -i file-abc > train.jsonl",
+    )
+    add_id_option(content, "file")
+    content.add_argument("-O", "--output", metavar="PATH", help="save it there instead")
+    delete = add_call(
+        commands, "files.delete", _delete, "Delete a file", "tunesmith api files.delete -i file-abc"
+    )
+    add_id_option(delete, "file")
+
+
+def _create(client: Client, arguments: argparse.Namespace) -> int:
+    uploaded = client.files.create(file=Path(arguments.file), purpose=arguments.purpose)
+    return print_object(uploaded, arguments)
+
+
+def _list(client: Client, arguments: argparse.Namespace) -> int:
+    options = {"purpose": arguments.purpose} if arguments.purpose else {}
+    columns = {
+        "id": lambda file: file.id,
+        "file": lambda file: file.filename,
+        "bytes": lambda file: f"{file.bytes:,}",
+        "purpose": lambda file: file.purpose,
+        "created": lambda file: local_time(file.created_at),
+    }
+    return print_list(client.files.list(**options), arguments, columns)
+
+
+def _get(client: Client, arguments: argparse.Namespace) -> int:
+    return print_object(client.files.retrieve(arguments.id), arguments)
+
+
+def _content(client: Client, arguments: argparse.Namespace) -> int:
+    content = client.files.content(arguments.id)
+    if arguments.output:
+        content.write_to_file(arguments.output)
+        return 0
+    sys.stdout.buffer.write(content.read())
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _delete(client: Client, arguments: argparse.Namespace) -> int:
+    return print_object(client.files.delete(arguments.id), arguments)

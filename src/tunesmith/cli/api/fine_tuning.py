@@ -1,0 +1,174 @@
+"""`api fine_tuning.jobs.*` (and the older spelling `fine_tuning.job.*`): the second API's jobs."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.cli.output import local_time, say
+
+from .call import add_call, add_id_option, print_list, print_object
+from .fine_tunes import add_create_options, uploaded_files
+from .follow import follow
+from .results import add_results_options, print_results
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tunesmith.cli.parser import Commands
+    from tunesmith.client import Client
+
+__all__ = ["register"]
+
+HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    _register_create(commands)
+    listing = add_call(
+        commands,
+        "fine_tuning.jobs.list",
+        _list,
+        "List fine-tuning jobs, newest first",
+        "tunesmith api fine_tuning.jobs.list --limit 10",
+        aliases=["fine_tuning.job.list"],
+    )
+    listing.add_argument("--limit", type=int, metavar="N", help="at most so many")
+    for name, call, summary in (
+        ("get", _get, "Show a job"),
+        ("events", _events, "Print a job's events so far, oldest first"),
+        ("checkpoints", _checkpoints, "List the snapshots of a job that can answer"),
+        ("follow", _follow, "Follow a job until it ends"),
+        ("cancel", _cancel, "Cancel a job"),
+        ("pause", _pause, "Pause a job"),
+        ("resume", _resume, "Resume a paused job"),
+        ("results", _results, "Print a job's result file"),
+    ):
+        parser = add_call(
+            commands,
+            f"fine_tuning.jobs.{name}",
+            call,
+            summary,
+            f"tunesmith api fine_tuning.jobs.{name} -i ftjob-abc",
+            aliases=[f"fine_tuning.job.{name}"],
+        )
+        add_id_option(parser, "job")
+        if name == "results":
+            add_results_options(parser)
+        if name == "events":
+            parser.add_argument("--limit", type=int, metavar="N", help="only the newest N")
+
+
+def _register_create(commands: Commands) -> None:
+    create = add_call(
+        commands,
+        "fine_tuning.jobs.create",
+        _create,
+        "Create a fine-tuning job and follow it",
+        "tunesmith api fine_tuning.jobs.create -t chats.jsonl -m gpt-3.5-turbo --n_epochs 3",
+        aliases=["fine_tuning.job.create"],
+    )
+    create.add_argument(
+        "-t", "--training_file", "--training-file", required=True, metavar="ID_OR_PATH",
+        help="training data: id of an uploaded file, a path, or a URL",
+    )  # fmt: skip
+    create.add_argument(
+        "-v", "--validation_file", "--validation-file", metavar="ID_OR_PATH",
+        help="validation data, the same way",
+    )  # fmt: skip
+    create.add_argument("-m", "--model", required=True, help="model to start from")
+    create.add_argument("--suffix", help="part of the new model's name, up to 64 characters")
+    create.add_argument("--seed", type=int, metavar="N", help="same seed, same order of examples")
+    create.add_argument("--n_epochs", "--n-epochs", type=int, metavar="N", help="default: auto")
+    create.add_argument("--batch_size", "--batch-size", type=int, metavar="N", help="default: auto")
+    create.add_argument(
+        "--learning_rate_multiplier", "--learning-rate-multiplier", type=float, metavar="X",
+        help="default: auto",
+    )  # fmt: skip
+    add_create_options(create)
+
+
+def _create(client: Client, arguments: argparse.Namespace) -> int:
+    options: dict[str, Any] = {
+        name: value
+        for name in ("suffix", "seed")
+        if (value := getattr(arguments, name)) is not None
+    }
+    hyperparameters = {
+        name: value for name in HYPERPARAMETERS if (value := getattr(arguments, name)) is not None
+    }
+    if hyperparameters:
+        options["hyperparameters"] = hyperparameters
+    files = uploaded_files(client, arguments)
+    job = client.fine_tuning.jobs.create(model=arguments.model, **files, **options)
+    if arguments.no_follow:
+        return print_object(job, arguments)
+    say(f"Created job {job.id}; Ctrl-C stops following, not the job.")
+    return _follow_job(client, job.id, arguments)
+
+
+def _list(client: Client, arguments: argparse.Namespace) -> int:
+    columns = {
+        "id": lambda job: job.id,
+        "status": lambda job: job.status,
+        "model": lambda job: job.model,
+        "fine-tuned model": lambda job: job.fine_tuned_model,
+        "created": lambda job: local_time(job.created_at),
+    }
+    jobs = itertools.islice(client.fine_tuning.jobs.list(), arguments.limit)
+    return print_list(jobs, arguments, columns)
+
+
+def _get(client: Client, arguments: argparse.Namespace) -> int:
+    return print_object(client.fine_tuning.jobs.retrieve(arguments.id), arguments)
+
+
+def _events(client: Client, arguments: argparse.Namespace) -> int:
+    newest_first = itertools.islice(
+        client.fine_tuning.jobs.list_events(arguments.id), arguments.limit
+    )
+    columns = {
+        "time": lambda event: local_time(event.created_at),
+        "level": lambda event: event.level,
+        "message": lambda event: event.message,
+    }
+    return print_list(list(newest_first)[::-1], arguments, columns)
+
+
+def _checkpoints(client: Client, arguments: argparse.Namespace) -> int:
+    columns = {
+        "step": lambda checkpoint: checkpoint.step_number,
+        "model": lambda checkpoint: checkpoint.fine_tuned_model_checkpoint,
+        "training loss": lambda checkpoint: checkpoint.metrics.train_loss,
+        "validation loss": lambda checkpoint: checkpoint.metrics.full_valid_loss,
+    }
+    found = client.fine_tuning.jobs.checkpoints.list(arguments.id)
+    return print_list(found, arguments, columns)
+
+
+def _follow(client: Client, arguments: argparse.Namespace) -> int:
+    return _follow_job(client, arguments.id, arguments)
+
+
+def _follow_job(client: Client, job_id: str, arguments: argparse.Namespace) -> int:
+    jobs = client.fine_tuning.jobs
+    events = jobs.stream_events(job_id)
+    return follow("fine_tuning.jobs", job_id, events, jobs.retrieve, as_json=arguments.json)
+
+
+def _cancel(client: Client, arguments: argparse.Namespace) -> int:
+    return print_object(client.fine_tuning.jobs.cancel(arguments.id), arguments)
+
+
+def _pause(client: Client, arguments: argparse.Namespace) -> int:
+    return print_object(client.fine_tuning.jobs.pause(arguments.id), arguments)
+
+
+def _resume(client: Client, arguments: argparse.Namespace) -> int:
+    return print_object(client.fine_tuning.jobs.resume(arguments.id), arguments)
+
+
+def _results(client: Client, arguments: argparse.Namespace) -> int:
+    job = client.fine_tuning.jobs.retrieve(arguments.id)
+    return print_results(client, job, list(job.result_files), arguments)

@@ -1,0 +1,79 @@
+"""Following a job on the command line, the same for both APIs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.cli.live import job_view
+from tunesmith.cli.output import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["INTERRUPTED", "JOB_UNSUCCESSFUL", "follow"]
+
+JOB_UNSUCCESSFUL = 3
+INTERRUPTED = 130
+
+
+def follow(
+    group: str,
+    job_id: str,
+    events: Iterable[Any],
+    retrieve: Callable[[str], Any],
+    *,
+    as_json: bool,
+) -> int:
+    """Show a job's events until it ends, then how it ended.
+
+    Interrupting leaves the job running and says how to go on.
+
+    Args:
+        group: The commands' group, "fine_tunes" or "fine_tuning.jobs".
+        job_id: The job.
+        events: Its events, oldest first, ending when the job does.
+        retrieve: Reads the job.
+        as_json: Print one JSON object a line instead.
+
+    Returns:
+        0 if the job succeeded, 3 if it did not, 130 if the person interrupted.
+    """
+    try:
+        _show(events, as_json=as_json)
+    except KeyboardInterrupt:
+        status = retrieve(job_id).status
+        say(
+            f"\nStream interrupted. The job is still {status} and goes on by itself.\n"
+            f"To follow it again:  tunesmith api {group}.follow -i {job_id}\n"
+            f"To cancel it:        tunesmith api {group}.cancel -i {job_id}"
+        )
+        return INTERRUPTED
+    job = retrieve(job_id)
+    if as_json:
+        print(job.to_json(indent=None))
+    else:
+        _print_end(group, job)
+    return 0 if job.status == "succeeded" else JOB_UNSUCCESSFUL
+
+
+def _show(events: Iterable[Any], *, as_json: bool) -> None:
+    if as_json:
+        for event in events:
+            print(event.to_json(indent=None), flush=True)
+        return
+    with job_view() as view:
+        for event in events:
+            view.event(event.message, event.created_at)
+
+
+def _print_end(group: str, job: Any) -> None:
+    if job.status == "succeeded":
+        print(f"\nJob {job.id} succeeded. The model is {job.fine_tuned_model}\n")
+        print(
+            "Try it:       tunesmith api completions.create -m", job.fine_tuned_model, "-p PROMPT"
+        )
+        print(f"Its results:  tunesmith api {group}.results -i {job.id}")
+        return
+    error = getattr(job, "error", None)
+    reason = f": {error.message}" if error is not None and error.message else "."
+    print(f"\nJob {job.id} {job.status}{reason}")

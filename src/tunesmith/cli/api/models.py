@@ -1,0 +1,51 @@
+"""`api models.*`: list, inspect and delete models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunesmith.cli.output import local_time
+
+from .call import add_call, add_id_option, print_list, print_object
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tunesmith.cli.parser import Commands
+    from tunesmith.client import Client
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    add_call(
+        commands, "models.list", _list, "List models that can answer", "tunesmith api models.list"
+    )
+    get = add_call(commands, "models.get", _get, "Show a model", "tunesmith api models.get -i ada")
+    add_id_option(get, "model")
+    delete = add_call(
+        commands,
+        "models.delete",
+        _delete,
+        "Delete a fine-tuned model (needs an owner's key)",
+        "tunesmith api models.delete -i ada:ft-acme-2026-01-31-12-00-00",
+    )
+    add_id_option(delete, "model")
+
+
+def _list(client: Client, arguments: argparse.Namespace) -> int:
+    columns = {
+        "id": lambda model: model.id,
+        "owner": lambda model: model.owned_by,
+        "created": lambda model: local_time(model.created),
+    }
+    return print_list(client.models.list(), arguments, columns)
+
+
+def _get(client: Client, arguments: argparse.Namespace) -> int:
+    return print_object(client.models.retrieve(arguments.id), arguments)
+
+
+def _delete(client: Client, arguments: argparse.Namespace) -> int:
+    return print_object(client.models.delete(arguments.id), arguments)

@@ -1,0 +1,52 @@
+"""Printing a job's result file, its summary or its curves: the same for both APIs."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.cli.output import print_json, say
+from tunesmith.errors import TunesmithError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tunesmith.client import Client
+
+__all__ = ["add_results_options", "print_results"]
+
+
+def add_results_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--summary", action="store_true", help="print the figures, not the file")
+    parser.add_argument("--plot", metavar="PATH", help="draw the curves to a PNG, PDF or SVG file")
+
+
+def print_results(client: Client, job: Any, files: list[str], arguments: argparse.Namespace) -> int:
+    """Print the job's result file as CSV, or what the options ask for.
+
+    Raises:
+        TunesmithError: The job has no result file yet.
+    """
+    if not files:
+        raise TunesmithError(f"Job {job.id} is {job.status} and has no result file.")
+    from tunesmith.results import parse
+
+    results = parse(client.files.content(files[0]).read())
+    if arguments.plot:
+        results.plot(arguments.plot, title=job.fine_tuned_model)
+        say(f"Curves: {arguments.plot}")
+    if arguments.summary and arguments.json:
+        print_json(dataclasses.asdict(results.summary()))
+    elif arguments.summary:
+        print(results.summary())
+    elif arguments.json:
+        rows = [
+            {name: results.cells[name][row] for name in results.columns}
+            for row in range(len(results))
+        ]
+        print_json(rows)
+    elif not arguments.plot:
+        sys.stdout.write(results.to_csv())
+    return 0

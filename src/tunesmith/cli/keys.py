@@ -1,0 +1,137 @@
+"""`tunesmith keys …`: who may use the engine."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import MissingExtraError
+
+from .home import add_database_option, add_home_option, home_of
+from .output import add_json_option, local_time, print_json, say, table
+from .parser import add_command, add_group
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from .parser import Commands
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the group `keys`."""
+    group = add_group(commands, "keys", "Create, list and revoke the engine's API keys")
+    create = add_command(
+        group,
+        "create",
+        _create,
+        "Create a key and print it, once",
+        "tunesmith keys create --name laptop --role owner",
+    )
+    create.add_argument("--name", default="", help="a note on what the key is for")
+    create.add_argument(
+        "--role",
+        choices=("owner", "member"),
+        default="member",
+        help="owners may delete models (default: member)",
+    )
+    create.add_argument(
+        "--org", default="local", metavar="NAME", help="organisation (default: local)"
+    )
+    listing = add_command(group, "list", _list, "List the keys", "tunesmith keys list")
+    revoke = add_command(
+        group, "revoke", _revoke, "End a key's life", "tunesmith keys revoke key-abc"
+    )
+    revoke.add_argument("key", metavar="KEY_ID", help="the key's id, from `tunesmith keys list`")
+    for parser in (create, listing, revoke):
+        add_json_option(parser)
+        add_home_option(parser)
+        add_database_option(parser)
+
+
+@contextmanager
+def _database(arguments: argparse.Namespace) -> Iterator[Any]:
+    home = home_of(arguments)
+    try:
+        from tunesmith.engine.config import EngineConfig
+        from tunesmith.engine.store.database import Database
+    except ImportError as error:
+        raise MissingExtraError("The embedded engine", "engine") from error
+    home.root.mkdir(parents=True, exist_ok=True)
+    database = Database(EngineConfig(home=home, database_url=arguments.database_url).database)
+    database.migrate()
+    yield database
+    database.engine.dispose()
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    with _database(arguments) as database:
+        from tunesmith.engine.security.keys import create_key
+
+        row, secret = create_key(
+            database, name=arguments.name, role=arguments.role, organization=arguments.org
+        )
+    if arguments.json:
+        print_json(
+            {"id": row.id, "key": secret, "role": row.role, "organization": row.organization}
+        )
+    else:
+        print(secret)
+        say(
+            f"This is key {row.id}, a {row.role} of {row.organization}. It is shown only now: keep "
+            "it, for example as TUNESMITH_API_KEY."
+        )
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    with _database(arguments) as database:
+        from tunesmith.engine.security.keys import list_keys
+
+        rows = list_keys(database)
+    if arguments.json:
+        print_json(
+            [
+                {
+                    "id": row.id,
+                    "name": row.name,
+                    "hint": row.hint,
+                    "role": row.role,
+                    "organization": row.organization,
+                    "created_at": row.created_at,
+                    "revoked_at": row.revoked_at,
+                }
+                for row in rows
+            ]
+        )
+    elif rows:
+        shown = (
+            (
+                row.id,
+                row.name,
+                f"…{row.hint}",
+                row.role,
+                row.organization,
+                local_time(int(row.created_at)),
+                "revoked" if row.revoked_at else "in use",
+            )
+            for row in rows
+        )
+        print(table(("id", "name", "key", "role", "organisation", "created", "state"), shown))
+    else:
+        print("No keys. Until one is created, the engine accepts any key, on loopback only.")
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    with _database(arguments) as database:
+        from tunesmith.engine.security.keys import revoke_key
+
+        revoke_key(database, arguments.key)
+    if arguments.json:
+        print_json({"id": arguments.key, "revoked": True})
+    else:
+        print(f"Key {arguments.key} is revoked.")
+    return 0

@@ -1,0 +1,100 @@
+"""What commands print: plain text for people and pipes, JSON on request.
+
+Nothing here writes a control code, so piped output needs no second path. Results
+go to stdout; errors, and what is said on the way, go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "add_json_option",
+    "fields",
+    "local_time",
+    "print_error",
+    "print_json",
+    "say",
+    "table",
+]
+
+WIDEST = 100
+# A listing cell longer than this is cut; --json gives it whole.
+WIDEST_CELL = 60
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON, as the API sends it")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON, text unescaped."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_error(message: str) -> None:
+    """Print one wrapped paragraph on stderr."""
+    print(textwrap.fill(f"Error: {message}", _width(), break_on_hyphens=False), file=sys.stderr)
+
+
+def say(message: str) -> None:
+    """Tell the person what happens, on stderr, so that results can be piped."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as aligned columns under a header."""
+    cells = [list(header), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def fields(values: Mapping[str, object]) -> str:
+    """Return one object as `name: value` lines, nested values as compact JSON."""
+    width = max((len(name) for name in values), default=0)
+    return "\n".join(f"{name.ljust(width)}  {_whole(value)}" for name, value in values.items())
+
+
+def local_time(seconds: int | None) -> str:
+    """Return a Unix time as local date and time."""
+    if seconds is None:
+        return "-"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _width() -> int:
+    return min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+
+
+def _cell(value: object) -> str:
+    text = _whole(value).replace("\n", " ")
+    return text if len(text) <= WIDEST_CELL else text[: WIDEST_CELL - 1] + "…"
+
+
+def _whole(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return printable(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def printable(text: str) -> str:
+    """Return text without characters that a terminal would act on; it may come from anywhere."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else "\ufffd"
+        for character in text
+    )

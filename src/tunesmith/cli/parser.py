@@ -1,0 +1,112 @@
+"""The grammar: the root parser, its options, and what every command of it has in common."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from .connection import add_connection_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Handler = Callable[[argparse.Namespace], int]
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
+
+__all__ = ["add_command", "add_group", "build_parser"]
+
+# In the order of `tunesmith --help`.
+GROUPS = ("serve", "models", "keys", "api", "completion")
+
+EXAMPLES = """\
+examples:
+  tunesmith quickstart                                   the whole story on real data
+  tunesmith serve                                        train and serve on this machine
+  tunesmith tools fine_tunes.prepare_data -f data.csv    check and convert training data
+  tunesmith api fine_tunes.create -t data_prepared.jsonl -m ada
+  tunesmith api completions.create -m MODEL -p "Hello ->"
+
+environment:
+  TUNESMITH_BASE_URL, OPENAI_BASE_URL   where `api` commands send requests
+  TUNESMITH_API_KEY, OPENAI_API_KEY     the key they send
+  TUNESMITH_HOME                        where the engine keeps its state
+
+exit codes:
+  0 done   1 an error, explained   2 wrong usage   3 the job failed or was cancelled
+  130 interrupted
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the whole grammar."""
+    from importlib.metadata import version
+
+    parser = argparse.ArgumentParser(
+        prog="tunesmith",
+        description="Fine-tune language models through the OpenAI-style API, on your own machine.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(handler=_help_of(parser))
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"tunesmith {version('tunesmith')}"
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log requests and retries to stderr"
+    )
+    add_connection_options(parser, short=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name in GROUPS:
+        module = importlib.import_module(f"tunesmith.cli.{name}")
+        module.register(commands)
+    return parser
+
+
+def add_group(commands: Commands, name: str, summary: str) -> Commands:
+    """Add a command that only holds further commands; alone it prints its help."""
+    parser = commands.add_parser(name, help=summary, description=f"{summary}.")
+    parser.set_defaults(handler=_help_of(parser))
+    return parser.add_subparsers(title="commands", metavar="COMMAND")
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    handler: Handler,
+    summary: str,
+    example: str,
+    *,
+    aliases: Sequence[str] = (),
+) -> argparse.ArgumentParser:
+    """Add a command that does something.
+
+    Args:
+        commands: Where to add it.
+        name: Its name.
+        handler: What it does; returns the exit code.
+        summary: One line, without a full stop, for the list of commands.
+        example: A command line, or several, that work as they stand.
+        aliases: Older spellings.
+    """
+    parser = commands.add_parser(
+        name,
+        aliases=list(aliases),
+        help=summary,
+        description=f"{summary}.",
+        epilog="example:\n" + "\n".join(f"  {line}" for line in example.splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _help_of(parser: argparse.ArgumentParser) -> Handler:
+    """Return the handler of a command that is incomplete: its help, as wrong usage."""
+
+    def print_help(_: argparse.Namespace) -> int:
+        parser.print_help(sys.stderr)
+        return 2
+
+    return print_help

@@ -1,0 +1,83 @@
+"""`tunesmith serve`: the engine in the foreground."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import MissingExtraError
+
+from .home import add_database_option, add_home_option, home_of
+from .parser import add_command
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .parser import Commands
+
+__all__ = ["register"]
+
+# Options that are settings of the engine under the same name; None means its default.
+SETTINGS = (
+    "host",
+    "port",
+    "database_url",
+    "organization",
+    "recipe",
+    "max_concurrent_jobs",
+    "threads",
+    "serving_threads",
+    "log_format",
+)
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "serve",
+        _serve,
+        "Train and serve on this machine, with the OpenAI API",
+        "tunesmith serve --port 8712\n"
+        "OPENAI_BASE_URL=http://127.0.0.1:8712/v1 OPENAI_API_KEY=any python your_program.py",
+    )
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument(
+        "--port", type=_port, help="port to listen on (default: 8712; 0: a free one)"
+    )
+    parser.add_argument(
+        "--organization", metavar="NAME", help="owner of what is made without keys (default: local)"
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=("auto", "fast", "lora", "full"),
+        help="how to train where a job does not say (default: auto, by estimated time)",
+    )
+    parser.add_argument(
+        "--max-concurrent-jobs", type=int, metavar="N", help="trainings at a time (default: 1)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of a training")
+    parser.add_argument("--serving-threads", type=int, metavar="N", help="threads of completions")
+    parser.add_argument("--log-format", choices=("text", "json"), help="default: text")
+    add_home_option(parser)
+    add_database_option(parser)
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 16:
+        raise ValueError
+    return value
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    home = home_of(arguments)
+    try:
+        from tunesmith.engine import serve
+        from tunesmith.engine.config import EngineConfig
+    except ImportError as error:
+        raise MissingExtraError("The embedded engine", "engine") from error
+    settings: dict[str, Any] = {
+        name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None
+    }
+    serve(EngineConfig(home=home, **settings))
+    return 0
