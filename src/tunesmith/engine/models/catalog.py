@@ -1,0 +1,284 @@
+"""The table of base models: which exist, which names lead to them, where they lie.
+
+The table is data: `default_models.toml`, shipped in the package, overlaid by the
+user's `models.toml` in the state folder. A name of the hosted service (`ada`,
+`gpt-4o-mini`) leads to a model of this table; a hub id (`organisation/model`)
+leads to itself. A request never names a folder: only the table does.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from tunesmith.engine.models.errors import (
+    CatalogError,
+    ModelNotInstalledError,
+    UnknownModelError,
+)
+
+if TYPE_CHECKING:
+    from tunesmith.engine.home import Home
+
+__all__ = ["BaseModel", "Catalog", "PinnedWheel", "load_catalog"]
+
+_SNAPSHOT = re.compile(r"(?P<name>.+)-(?:\d{4}-\d{2}-\d{2}|\d{4})")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+class PinnedWheel(pydantic.BaseModel):
+    """A base model inside a wheel of the package index, as a GGUF file.
+
+    Attributes:
+        member: The GGUF file inside the wheel; `member_size` its length in bytes.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    project: str
+    version: str
+    filename: str
+    sha256: str
+    size: int
+    member: str
+    member_size: int
+
+
+class _BaseEntry(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    hub: str | None = pydantic.Field(default=None, pattern=f"^{_HUB_ID.pattern}$")
+    revision: str | None = None
+    path: str | None = None
+    license: str | None = None
+    wheel: PinnedWheel | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_source(self) -> _BaseEntry:
+        if (self.hub is None) == (self.path is None):
+            msg = "give either `hub` or `path`"
+            raise ValueError(msg)
+        return self
+
+
+class _NameEntry(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    base: str | None = None
+    canonical: str | None = None
+
+
+class _Table(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    default: str | None = None
+    base: dict[str, _BaseEntry] = {}
+    names: dict[str, _NameEntry] = {}
+
+    @pydantic.field_validator("names", mode="before")
+    @classmethod
+    def _plain_strings_name_the_base(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: {"base": entry} if isinstance(entry, str) else entry
+            for name, entry in value.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A base model of the table.
+
+    Attributes:
+        id: Its id in the table, or its hub id if it is not in the table.
+        path: The folder where it lies, or will lie once pulled.
+        hub_id: Its repository on the model hub; None for a local folder.
+        installed: Whether the folder holds a model.
+        license: Its licence where the table tells it.
+        revision: The commit of the hub to take; None means the newest.
+        wheel: Where else to get it when the hub cannot be reached.
+    """
+
+    id: str
+    path: Path
+    hub_id: str | None
+    installed: bool
+    license: str | None = None
+    revision: str | None = None
+    wheel: PinnedWheel | None = None
+
+
+class Catalog:
+    """The base models and the names that lead to them. Made by `load_catalog`."""
+
+    def __init__(self, table: _Table, home: Home) -> None:
+        self._table = table
+        self._home = home
+
+    @property
+    def base_ids(self) -> list[str]:
+        """Ids of the base models in the table."""
+        return sorted(self._table.base)
+
+    @property
+    def names(self) -> list[str]:
+        """The other names that lead to them, without dated snapshots."""
+        return sorted(self._table.names)
+
+    def bases(self) -> list[BaseModel]:
+        """Return every base model of the table, and each pulled one beside it."""
+        known = [self._from_table(base_id) for base_id in self.base_ids]
+        taken = {base.path for base in known}
+        pulled = [
+            self._from_hub(folder.name.replace("--", "/", 1))
+            for folder in sorted(self._home.base_models.glob("*--*"))
+            if folder.is_dir() and folder not in taken and not folder.name.startswith(".")
+        ]
+        return [*known, *pulled]
+
+    def find(self, name: str) -> BaseModel:
+        """Return the base model that `name` leads to, on this machine or not.
+
+        Raises:
+            UnknownModelError: The name leads nowhere.
+        """
+        base_id = self._base_id(name)
+        if base_id is not None:
+            return self._from_table(base_id)
+        if _HUB_ID.fullmatch(name):
+            return self._from_hub(name)
+        msg = (
+            f"No base model is called {name!r}. Base models: {', '.join(self.base_ids)}. "
+            f"Other names that lead to one: {', '.join(self.names)}, and their dated snapshots. "
+            "A model of the hub is named like organisation/model. More names can be added to "
+            f"{self._home.base_model_table}."
+        )
+        raise UnknownModelError(msg)
+
+    def resolve(self, name: str) -> BaseModel:
+        """Return the base model that `name` leads to; it is on this machine.
+
+        Raises:
+            UnknownModelError: The name leads nowhere; the message lists the names that do.
+            ModelNotInstalledError: The model is not here; the message says how to get it.
+        """
+        base = self.find(name)
+        if base.installed:
+            return base
+        if base.hub_id is None:
+            msg = (
+                f"The base model {base.id!r} should lie in {base.path}, but that folder holds no "
+                "config.json with safetensors weights and tokenizer.json. Put the model there, "
+                f"or correct its path in {self._home.base_model_table}."
+            )
+        else:
+            called = base.id if base.id == name else f"{base.id} (for {name!r})"
+            msg = (
+                f"The base model {called} is not on this machine yet. "
+                f"Run: tunesmith models pull {base.id}"
+            )
+        raise ModelNotInstalledError(msg)
+
+    def canonical_name(self, name: str) -> str:
+        """Return the name that a job echoes for `name`: the hosted service's dated one.
+
+        Raises:
+            UnknownModelError: The name leads nowhere.
+        """
+        self.find(name)
+        entry = self._table.names.get(name)
+        return entry.canonical if entry and entry.canonical else name
+
+    def _base_id(self, name: str) -> str | None:
+        if name in self._table.base:
+            return name
+        for base_id, base in self._table.base.items():
+            if base.hub == name:
+                return base_id
+        entry = self._table.names.get(name)
+        if entry is None and (snapshot := _SNAPSHOT.fullmatch(name)):
+            entry = self._table.names.get(snapshot["name"])
+        if entry is None:
+            return None
+        return entry.base or self._table.default
+
+    def _from_table(self, base_id: str) -> BaseModel:
+        entry = self._table.base[base_id]
+        if entry.path is not None:
+            path = self._home.base_model_table.parent / Path(entry.path).expanduser()
+        else:
+            path = self._home.base_models / base_id.replace("/", "--")
+        return BaseModel(
+            id=base_id,
+            path=path,
+            hub_id=entry.hub,
+            installed=_holds_a_model(path),
+            license=entry.license,
+            revision=entry.revision,
+            wheel=entry.wheel,
+        )
+
+    def _from_hub(self, hub_id: str) -> BaseModel:
+        path = self._home.base_models / hub_id.replace("/", "--")
+        return BaseModel(id=hub_id, path=path, hub_id=hub_id, installed=_holds_a_model(path))
+
+
+def load_catalog(home: Home) -> Catalog:
+    """Return the table of base models: the built-in one overlaid by the user's.
+
+    Raises:
+        CatalogError: The user's table is not TOML, or says something that it cannot say.
+    """
+    built_in = files("tunesmith.engine.models").joinpath("default_models.toml")
+    table = _parse(built_in.read_text(encoding="utf-8"), "default_models.toml")
+    if home.base_model_table.is_file():
+        text = home.base_model_table.read_text(encoding="utf-8")
+        user = _parse(text, str(home.base_model_table))
+        table = _Table(
+            default=user.default or table.default,
+            base=table.base | user.base,
+            names=table.names | user.names,
+        )
+    _check_references(table, home.base_model_table)
+    return Catalog(table, home)
+
+
+def _parse(text: str, source: str) -> _Table:
+    try:
+        return _Table.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{source} is not valid TOML: {error}."
+        raise CatalogError(msg) from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        msg = f"{source}: {key or 'the table'}: {first['msg']}."
+        raise CatalogError(msg) from None
+
+
+def _check_references(table: _Table, source: Path) -> None:
+    wanted = {"default": table.default} | {
+        f"names.{name}": entry.base for name, entry in table.names.items()
+    }
+    for key, base_id in wanted.items():
+        if base_id is not None and base_id not in table.base:
+            msg = (
+                f"{source}: {key}: no base model is called {base_id!r}; "
+                f"the table has {', '.join(sorted(table.base))}."
+            )
+            raise CatalogError(msg)
+
+
+def _holds_a_model(folder: Path) -> bool:
+    return (
+        (folder / "config.json").is_file()
+        and (folder / "tokenizer.json").is_file()
+        and any(folder.glob("*.safetensors"))
+    )
