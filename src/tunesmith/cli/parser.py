@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .connection import add_connection_options
 
@@ -41,8 +41,6 @@ exit codes:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the whole grammar."""
-    from importlib.metadata import version
-
     parser = argparse.ArgumentParser(
         prog="tunesmith",
         description="Fine-tune language models through the OpenAI-style API, on your own machine.",
@@ -50,9 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(handler=_help_of(parser))
-    parser.add_argument(
-        "-V", "--version", action="version", version=f"tunesmith {version('tunesmith')}"
-    )
+    parser.add_argument("-V", "--version", action=_PrintVersion, help="print the version")
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="log requests and retries to stderr"
     )
@@ -100,6 +96,18 @@ def add_command(
     )
     parser.set_defaults(handler=handler)
     return parser
+
+
+class _PrintVersion(argparse.Action):
+    """`--version`. Reading the version of an installed package is slow, so only on request."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(message=f"tunesmith {version('tunesmith')}\n")
 
 
 def _help_of(parser: argparse.ArgumentParser) -> Handler:
