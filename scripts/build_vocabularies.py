@@ -95,7 +95,7 @@ def pack(published: bytes) -> bytes:
 
 def characters() -> bytes:
     """Return the ranges of each character class, as JSON: {class: [[first, last], …]}."""
-    import tiktoken
+    import tiktoken  # noqa: PLC0415 - only this step needs it
 
     single_bytes = {bytes([value]): value for value in range(256)}
     every = "".join(map(chr, (*range(SURROGATES.start), *range(SURROGATES.stop, 0x110000))))

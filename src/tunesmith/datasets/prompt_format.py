@@ -195,7 +195,7 @@ class PromptFormat:
         self, classes: Iterable[str], encoding: str | Encoder | None = None
     ) -> dict[str, int]:
         """Count the tokens of each class as it is trained, without the stop sequence."""
-        from tunesmith.datasets import tokens
+        from tunesmith.datasets import tokens  # noqa: PLC0415 - vocabularies only when counting
 
         encoder = tokens.encoder(encoding or "r50k_base")
         labels = [self._completion_body(label) for label in classes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -27,7 +28,7 @@ class TiktokenEncoder:
     """tiktoken's merging with the vocabulary that ships with this package: the reference."""
 
     def __init__(self, encoding: str) -> None:
-        import tiktoken
+        import tiktoken  # noqa: PLC0415 - an extra
 
         self.name = encoding
         self._encoding = tiktoken.Encoding(
@@ -62,7 +63,7 @@ class ToktokEncoder:
     """
 
     def __init__(self, encoding: str, *, threads: int = 1) -> None:
-        import toktok
+        import toktok  # noqa: PLC0415 - an extra
 
         self.name = encoding
         self._count: Any = toktok.batch_count
@@ -105,7 +106,7 @@ class HuggingFaceEncoder:
                 f"{file} does not exist: give the folder of a model or its tokenizer.json."
             )
         try:
-            import tokenizers
+            import tokenizers  # noqa: PLC0415 - comes with transformers
         except ImportError:
             raise TokenizerUnavailableError(
                 "Counting with an open model's tokenizer needs the package tokenizers: "
@@ -168,6 +169,4 @@ def load_encoder(encoding: str, backend: Backend = "auto") -> Encoder:
 
 @cache
 def _installed(module: str) -> bool:
-    from importlib.util import find_spec
-
     return find_spec(module) is not None

@@ -1,0 +1,72 @@
+"""Prompts and completions, taken from rows of any kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from tunesmith.datasets.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    AnyRow: TypeAlias = Row | Mapping[str, Any]
+
+__all__ = ["Pair", "as_rows", "completion_text", "pairs", "prompt_text"]
+
+
+class Pair(NamedTuple):
+    """A prompt, its completion, and the line on which they stand."""
+
+    prompt: str
+    completion: str
+    line: int
+
+
+def as_rows(rows: Iterable[AnyRow]) -> Iterator[Row]:
+    """Yield rows with their place; a bare mapping is given its number, counted from 1."""
+    for number, row in enumerate(rows, 1):
+        yield row if isinstance(row, Row) else Row(dict(row), number)
+
+
+def pairs(rows: Iterable[AnyRow]) -> Iterator[Pair]:
+    """Yield the prompt/completion rows; a row without two strings is left out."""
+    for row in as_rows(rows):
+        prompt, completion = row.value.get("prompt"), row.value.get("completion")
+        if isinstance(prompt, str) and isinstance(completion, str):
+            yield Pair(prompt, completion, row.line)
+
+
+def prompt_text(value: Mapping[str, Any]) -> str:
+    """Return what the model is given, of a row of any shape, as one text."""
+    if isinstance(prompt := value.get("prompt"), str):
+        return prompt
+    given = value.get("input")
+    messages = given.get("messages") if isinstance(given, dict) else value.get("messages")
+    return "\n".join(
+        _content(message) for message in _messages(messages) if message.get("role") != "assistant"
+    )
+
+
+def completion_text(value: Mapping[str, Any]) -> str:
+    """Return what the model is to say, of a row of any shape: the last assistant turn."""
+    if isinstance(completion := value.get("completion"), str):
+        return completion
+    messages = _messages(value.get("preferred_output") or value.get("messages"))
+    said = [_content(message) for message in messages if message.get("role") == "assistant"]
+    return said[-1] if said else ""
+
+
+def _messages(value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        return []
+    return [message for message in value if isinstance(message, dict)]
+
+
+def _content(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    parts = (part.get("text") for part in content if isinstance(part, dict))
+    return "\n".join(text for text in parts if isinstance(text, str))

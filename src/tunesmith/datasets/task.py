@@ -1,0 +1,46 @@
+"""Which of the three kinds of task a prompt/completion data set teaches."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tunesmith.datasets.pairs import Pair
+
+__all__ = ["Task", "classes_of", "infer_task"]
+
+Task: TypeAlias = Literal["classification", "conditional generation", "open-ended generation"]
+
+# Enough to tell labels from texts; more rows would only add memory.
+_ROWS_LOOKED_AT: Final = 100_000
+_ROWS_PER_CLASS: Final = 3
+_LONGEST_LABEL: Final = 120
+
+
+def infer_task(pairs: Iterable[Pair]) -> Task:
+    """Return the task that the rows look like.
+
+    Rows without prompts are open-ended generation. Where each distinct completion is shared by
+    more than three distinct rows on average, and is short, the completions are class labels.
+    """
+    prompts_seen = False
+    rows: set[int] = set()
+    labels: set[str] = set()
+    for prompt, completion, _ in islice(pairs, _ROWS_LOOKED_AT):
+        prompts_seen = prompts_seen or bool(prompt)
+        rows.add(hash((prompt, completion)))
+        labels.add(completion.strip())
+    if not prompts_seen:
+        return "open-ended generation"
+    shared = len(labels) * _ROWS_PER_CLASS < len(rows)
+    if shared and all(len(label) <= _LONGEST_LABEL for label in labels):
+        return "classification"
+    return "conditional generation"
+
+
+def classes_of(completions: Iterable[str]) -> list[str]:
+    """Return the distinct labels, without surrounding white space, sorted."""
+    return sorted({completion.strip() for completion in completions})
