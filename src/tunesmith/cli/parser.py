@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["add_command", "add_group", "build_parser"]
 
 # In the order of `tunesmith --help`.
-GROUPS = ("serve", "models", "keys", "api", "completion")
+GROUPS = ("quickstart", "serve", "models", "keys", "api", "completion")
 
 EXAMPLES = """\
 examples:

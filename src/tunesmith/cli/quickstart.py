@@ -1,0 +1,63 @@
+"""`tunesmith quickstart`: the whole job, once through, on real data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.errors import MissingExtraError
+
+from .home import add_home_option, home_of
+from .parser import add_command
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .parser import Commands
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "quickstart",
+        _quickstart,
+        "Fine-tune a real model on real tweets, from data to answers, in minutes",
+        "tunesmith quickstart\ntunesmith quickstart --backend http://127.0.0.1:8712/v1",
+    )
+    parser.add_argument(
+        "--backend", metavar="URL", help="use this server instead of starting one (with its /v1)"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", default="quickstart", help="where files go (default: quickstart)"
+    )
+    parser.add_argument(
+        "-m", "--model", default="ada", help="base model to start from (default: ada)"
+    )
+    parser.add_argument(
+        "--n_epochs", "--n-epochs", type=int, default=2, metavar="N", help="default: 2"
+    )
+    add_home_option(parser)
+
+
+def _quickstart(arguments: argparse.Namespace) -> int:
+    home = home_of(arguments)
+    try:
+        import matplotlib as mpl
+
+        from tunesmith.quickstart.story import Options, run
+    except ImportError as error:
+        raise MissingExtraError("The quickstart", "quickstart") from error
+    run(
+        Options(
+            home=home,
+            output=Path(arguments.output).expanduser(),
+            backend=arguments.backend,
+            api_key=getattr(arguments, "api_key", None),
+            model=arguments.model,
+            n_epochs=arguments.n_epochs,
+        )
+    )
+    return 0

@@ -1,0 +1,141 @@
+"""Ask a model about held-out rows and count its right answers.
+
+Two counts, because a base model that was never shown the task does not answer with
+a class at all:
+
+- *answer*: the text that the model gives is the class. This is what an application sees.
+- *choice*: of the known classes, the right one is the likeliest continuation of the
+  prompt. This is the fairest that can be said of a model that knows the words but not
+  the form; guessing gives one half for two classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from tunesmith.client import Client
+    from tunesmith.datasets import PromptFormat
+
+__all__ = ["Answer", "Score", "ask", "choose", "score"]
+
+# Prompts in one request. The API takes more; this keeps each answer's wait short.
+BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said to one prompt.
+
+    Attributes:
+        text: Its answer, without leading whitespace.
+        probabilities: Class to probability, for the classes among the likeliest tokens.
+    """
+
+    text: str
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Shares of right answers, between 0 and 1; see the module's text."""
+
+    answer: float
+    choice: float
+
+
+def ask(
+    client: Client,
+    model: str,
+    prompts: Sequence[str],
+    prompt_format: PromptFormat,
+    classes: Sequence[str],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> list[Answer]:
+    """Ask for the one token that follows each prompt, with its likeliest rivals.
+
+    Args:
+        client: Where the model answers.
+        model: Its name.
+        prompts: Formatted as in training.
+        prompt_format: The format; gives the request's parameters and reads its answers.
+        classes: The classes, without whitespace.
+        progress: Called with the number of prompts answered so far.
+    """
+    parameters = prompt_format.inference_parameters(classes=classes)
+    answers: list[Answer] = []
+    for batch in _batches(prompts):
+        completion = client.completions.create(
+            model=model, prompt=list(batch), temperature=0, **parameters
+        )
+        for choice in sorted(completion.choices, key=lambda choice: choice.index):
+            likeliest = choice.logprobs.top_logprobs if choice.logprobs else None
+            first = (likeliest or [None])[0] or {}
+            answers.append(
+                Answer(prompt_format.parse_completion(choice.text), _known(first, classes))
+            )
+        if progress:
+            progress(len(answers))
+    return answers
+
+
+def choose(
+    client: Client,
+    model: str,
+    prompts: Sequence[str],
+    prompt_format: PromptFormat,
+    classes: Sequence[str],
+) -> list[str]:
+    """Return the class that the model finds the likeliest continuation of each prompt.
+
+    Each class is written after the prompt and the model is asked, by `echo`, how likely
+    it finds the whole.
+    """
+    likelihoods: list[dict[str, float]] = [{} for _ in prompts]
+    for name in classes:
+        completion = prompt_format.format_completion(name)
+        for start in range(0, len(prompts), BATCH):
+            batch = [prompt + completion for prompt in prompts[start : start + BATCH]]
+            echoed = client.completions.create(
+                model=model, prompt=batch, echo=True, max_tokens=0, logprobs=0
+            )
+            for choice in echoed.choices:
+                place = start + choice.index
+                likelihoods[place][name] = _tail(choice.logprobs, len(prompts[place]))
+    return [max(found, key=found.__getitem__) for found in likelihoods]
+
+
+def score(answers: Sequence[str], choices: Sequence[str], labels: Sequence[str]) -> Score:
+    """Count the right ones."""
+    return Score(_share(answers, labels), _share(choices, labels))
+
+
+def _share(given: Sequence[str], labels: Sequence[str]) -> float:
+    right = sum(one == label for one, label in zip(given, labels, strict=True))
+    return right / len(labels)
+
+
+def _batches(prompts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(prompts), BATCH):
+        yield prompts[start : start + BATCH]
+
+
+def _known(logprobs: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
+    """Return the classes' probabilities: a token stands for the class that it spells."""
+    found: dict[str, float] = {}
+    for token, value in logprobs.items():
+        if token.strip() in classes:
+            name = token.strip()
+            found[name] = found.get(name, 0.0) + math.exp(value)
+    return found
+
+
+def _tail(logprobs: Any, offset: int) -> float:
+    """Sum the log probabilities of the tokens that begin at or after a character of the text."""
+    pairs = zip(logprobs.text_offset, logprobs.token_logprobs, strict=True)
+    return sum(value for start, value in pairs if start >= offset and value is not None)
