@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import MissingExtraError
-
 if TYPE_CHECKING:
     import argparse
 
@@ -37,16 +35,9 @@ def add_database_option(parser: argparse.ArgumentParser) -> None:
 
 
 def home_of(arguments: argparse.Namespace) -> Home:
-    """Return the state folder that the command is to use.
+    """Return the state folder that the command is to use."""
+    from tunesmith.engine.home import Home
 
-    Raises:
-        MissingExtraError: The engine is not installed.
-    """
-    try:
-        from tunesmith.engine.home import Home
-
-        if arguments.home:
-            return Home(Path(arguments.home).expanduser().absolute())
-        return Home.from_environment()
-    except ImportError as error:
-        raise MissingExtraError("The embedded engine", "engine") from error
+    if arguments.home:
+        return Home(Path(arguments.home).expanduser().absolute())
+    return Home.from_environment()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import MissingExtraError
-
+from .extras import require_engine
 from .home import add_database_option, add_home_option, home_of
 from .output import add_json_option, local_time, print_json, say, table
 from .parser import add_command, add_group
@@ -53,12 +52,11 @@ def register(commands: Commands) -> None:
 
 @contextmanager
 def _database(arguments: argparse.Namespace) -> Iterator[Any]:
+    require_engine()
     home = home_of(arguments)
-    try:
-        from tunesmith.engine.config import EngineConfig
-        from tunesmith.engine.store.database import Database
-    except ImportError as error:
-        raise MissingExtraError("The embedded engine", "engine") from error
+    from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.store.database import Database
+
     home.root.mkdir(parents=True, exist_ok=True)
     database = Database(EngineConfig(home=home, database_url=arguments.database_url).database)
     database.migrate()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import MissingExtraError
-
+from .extras import require_engine
 from .home import add_home_option, home_of
 from .output import add_json_option, print_json, table
 from .parser import add_command, add_group
@@ -47,11 +46,10 @@ def register(commands: Commands) -> None:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
+    require_engine("Pulling models")
     home = home_of(arguments)
-    try:
-        from tunesmith.engine.models.pull import pull
-    except ImportError as error:
-        raise MissingExtraError("Pulling models", "engine") from error
+    from tunesmith.engine.models.pull import pull
+
     with progress_bar() as report:
         model = pull(arguments.name, home, report)
     print(f"{model.id} is ready in {model.path}")
@@ -59,6 +57,7 @@ def _pull(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    require_engine("The table of base models")
     home = home_of(arguments)
     from tunesmith.engine.models.catalog import load_catalog
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import MissingExtraError
-
+from .extras import require_engine, require_extra
 from .home import add_home_option, home_of
 from .parser import add_command
 
@@ -43,13 +42,12 @@ def register(commands: Commands) -> None:
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:
+    require_extra("The quickstart", "quickstart", "matplotlib", "platformdirs")
+    if arguments.backend is None:
+        require_engine()
     home = home_of(arguments)
-    try:
-        import matplotlib as mpl
+    from tunesmith.quickstart.story import Options, run
 
-        from tunesmith.quickstart.story import Options, run
-    except ImportError as error:
-        raise MissingExtraError("The quickstart", "quickstart") from error
     run(
         Options(
             home=home,

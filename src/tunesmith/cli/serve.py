@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import MissingExtraError
-
+from .extras import require_engine
 from .home import add_database_option, add_home_option, home_of
 from .parser import add_command
 
@@ -70,12 +69,11 @@ def _port(text: str) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    require_engine()
     home = home_of(arguments)
-    try:
-        from tunesmith.engine import serve
-        from tunesmith.engine.config import EngineConfig
-    except ImportError as error:
-        raise MissingExtraError("The embedded engine", "engine") from error
+    from tunesmith.engine import serve
+    from tunesmith.engine.config import EngineConfig
+
     settings: dict[str, Any] = {
         name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None
     }

@@ -242,17 +242,14 @@ def _likeliest(answer: Answer) -> str:
 
 def _show_scores(scores: dict[str, Score]) -> None:
     rows = [
-        ("accuracy: the answer is the right class", *(f"{scores[k].answer:.1%}" for k in scores)),
-        (
-            "the right class is the likelier of the two",
-            *(f"{scores[k].choice:.1%}" for k in scores),
-        ),
+        ("accuracy: the answer is the right class", *(f"{s.answer:.1%}" for s in scores.values())),
+        ("the right class is the likelier one", *(f"{s.choice:.1%}" for s in scores.values())),
     ]
     print(table(("", *(f"{kind} model" for kind in scores)), rows))
     _say(
-        "A base model was never told to answer with a class, so its first row is about form; the "
-        "second row only asks which of the two classes it finds likelier after the prompt (guessing "
-        "gives 50 %)."
+        "A base model was never told to answer with a class, so its first row is about form; "
+        "the second row only asks which of the two classes it finds likelier after the prompt "
+        "(guessing gives 50 %)."
     )
 
 
