@@ -1,0 +1,242 @@
+"""Divide rows into training and validation data that share nothing.
+
+The division follows the content of the rows, not their order and not chance: the same rows are
+divided alike on every machine. Rows that are almost the same stay on one side, so that validation
+measures what the model has understood, not what it remembers. Classes keep their shares, and each
+is on both sides where that is possible without a leak.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.near_duplicates import DEFAULT_THRESHOLD, Sketch, cluster, sketch
+from tunesmith.datasets.pairs import Pair, as_rows, completion_text, prompt_text
+from tunesmith.datasets.rows import Row
+from tunesmith.datasets.task import infer_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tunesmith.datasets.pairs import AnyRow
+
+__all__ = ["Overlap", "SharedRow", "check_overlap", "split"]
+
+_RowT = TypeVar("_RowT", bound="Row | Mapping[str, Any]")
+
+_FEWEST_ON_BOTH_SIDES: Final = 2
+
+
+def split(
+    rows: Iterable[_RowT],
+    validation: float = 0.2,
+    *,
+    stratify: bool | None = None,
+    near_duplicates: bool = True,
+    threshold: float = DEFAULT_THRESHOLD,
+    seed: int = 0,
+) -> tuple[list[_RowT], list[_RowT]]:
+    """Divide rows into training and validation rows; each keeps the order it had.
+
+    Args:
+        rows: A data set, or rows, or mappings of any shape.
+        validation: Share of the rows to hold out, between 0 and 1, or their number, from 1.
+        stratify: Whether classes keep their shares; default: where the rows look like
+            classification.
+        near_duplicates: Whether rows whose prompts are almost the same stay together; exact
+            duplicates always do.
+        threshold: Jaccard similarity from which prompts count as almost the same.
+        seed: Another number gives another division, as reproducible as the first.
+
+    Returns:
+        Training rows and validation rows.
+
+    Raises:
+        DatasetError: `validation` is out of range.
+    """
+    every = list(rows)
+    values = [row.value if isinstance(row, Row) else row for row in every]
+    share = _share(validation, len(every))
+    labels = [completion_text(value).strip() for value in values]
+    if stratify is None:
+        stratify = _looks_like_classes(values, labels)
+    groups = _groups(values, threshold if near_duplicates else None, seed)
+    held_out = _hold_out(groups, labels if stratify else [""] * len(labels), share)
+    training = [row for index, row in enumerate(every) if index not in held_out]
+    return training, [row for index, row in enumerate(every) if index in held_out]
+
+
+def _share(validation: float, count: int) -> float:
+    if 0 < validation < 1:
+        return validation
+    if validation >= 1 and float(validation).is_integer() and validation < count:
+        return validation / count
+    raise DatasetError(
+        f"validation={validation} is neither a share between 0 and 1 nor a number of rows below "
+        f"the {count:,} there are."
+    )
+
+
+def _looks_like_classes(values: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bool:
+    rows = (
+        Pair(prompt_text(value), label, line)
+        for line, (value, label) in enumerate(zip(values, labels, strict=True), 1)
+    )
+    return infer_task(rows) == "classification"
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows that must stay together, by index; groups are taken in the order of their digest."""
+
+    digest: bytes
+    members: tuple[int, ...]
+
+
+def _groups(
+    values: Sequence[Mapping[str, Any]], threshold: float | None, seed: int
+) -> list[_Group]:
+    if threshold is None:
+        first: dict[bytes, int] = {}
+        keys = [first.setdefault(_digest(value, 0), index) for index, value in enumerate(values)]
+    else:
+        keys = cluster([_sketch(value) for value in values], threshold)
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        members[key].append(index)
+    return sorted(
+        (
+            _Group(min(_digest(values[index], seed) for index in group), tuple(group))
+            for group in members.values()
+        ),
+        key=lambda group: group.digest,
+    )
+
+
+def _sketch(value: Mapping[str, Any]) -> Sketch:
+    """Compare prompts; rows without a prompt by what they say."""
+    return sketch(prompt_text(value).strip() or completion_text(value))
+
+
+def _digest(value: Mapping[str, Any], seed: int) -> bytes:
+    content = json.dumps(value, sort_keys=True, default=str)
+    return blake2b(f"{seed}:{content}".encode(), digest_size=16).digest()
+
+
+def _hold_out(groups: Sequence[_Group], labels: Sequence[str], share: float) -> set[int]:
+    """Return the rows to hold out, class by class."""
+    by_class: defaultdict[str, list[_Group]] = defaultdict(list)
+    for group in groups:
+        most_common = Counter(labels[index] for index in group.members).most_common()
+        # Of equally common labels the first in the alphabet, whatever the order of the rows.
+        label = min(most_common, key=lambda item: (-item[1], item[0]))[0]
+        by_class[label].append(group)
+    held_out: set[int] = set()
+    for label in sorted(by_class):
+        for group in _take(by_class[label], share):
+            held_out.update(group.members)
+    return held_out
+
+
+def _take(groups: Sequence[_Group], share: float) -> list[_Group]:
+    """Return groups that come as near to the share of the rows as they can without passing it.
+
+    At least one is taken and one left, where there are two.
+    """
+    if len(groups) < _FEWEST_ON_BOTH_SIDES:
+        return []
+    rows = sum(len(group.members) for group in groups)
+    wanted = max(1, round(share * rows))
+    taken: list[_Group] = []
+    for group in groups:
+        if len(group.members) <= wanted and len(taken) < len(groups) - 1:
+            taken.append(group)
+            wanted -= len(group.members)
+    return taken or [min(groups, key=lambda group: len(group.members))]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRow:
+    """A row of one file that the other has too.
+
+    Attributes:
+        training_line: Line of the first such row in the training data.
+        validation_line: Its line in the validation data.
+        exact: Whether prompt and completion are the same; otherwise the prompts are almost.
+    """
+
+    training_line: int
+    validation_line: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What training and validation data share.
+
+    Attributes:
+        shared: The validation rows that the training data knows, in their order.
+        validation_rows: How many validation rows there are.
+    """
+
+    shared: tuple[SharedRow, ...]
+    validation_rows: int
+
+    @property
+    def exact(self) -> int:
+        """Validation rows that are also training rows."""
+        return sum(row.exact for row in self.shared)
+
+    @property
+    def near(self) -> int:
+        """Validation rows whose prompt is almost that of a training row."""
+        return len(self.shared) - self.exact
+
+    def __bool__(self) -> bool:
+        """Whether anything is shared."""
+        return bool(self.shared)
+
+    def __str__(self) -> str:
+        """Return the verdict as a sentence, with the first place."""
+        if not self.shared:
+            return "Training and validation data share no row."
+        first = self.shared[0]
+        return (
+            f"Of {self.validation_rows:,} validation rows, {self.exact:,} are also training rows "
+            f"and {self.near:,} are almost the same; the first is line {first.validation_line}, "
+            f"which is line {first.training_line} of the training data."
+        )
+
+
+def check_overlap(
+    training: Iterable[AnyRow],
+    validation: Iterable[AnyRow],
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Overlap:
+    """Find the validation rows that the training data contains, exactly or nearly.
+
+    Args:
+        training: Training rows of any shape.
+        validation: Validation rows.
+        threshold: Jaccard similarity from which prompts count as almost the same.
+    """
+    first, second = list(as_rows(training)), list(as_rows(validation))
+    known: dict[bytes, int] = {}
+    for row in first:
+        known.setdefault(_digest(row.value, 0), row.line)
+    keys = cluster([_sketch(row.value) for row in (*first, *second)], threshold)
+    near: dict[int, int] = {}
+    for row, key in zip(first, keys, strict=False):
+        near.setdefault(key, row.line)
+    shared = []
+    for row, key in zip(second, keys[len(first) :], strict=True):
+        exact = known.get(_digest(row.value, 0))
+        line = near.get(key) if exact is None else exact
+        if line is not None:
+            shared.append(SharedRow(line, row.line, exact is not None))
+    return Overlap(tuple(shared), len(second))
