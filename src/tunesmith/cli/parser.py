@@ -107,7 +107,8 @@ class _PrintVersion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        parser.exit(message=f"tunesmith {version('tunesmith')}\n")
+        print(f"tunesmith {version('tunesmith')}")
+        parser.exit()
 
 
 def _help_of(parser: argparse.ArgumentParser) -> Handler:

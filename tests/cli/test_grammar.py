@@ -1,0 +1,144 @@
+"""The grammar itself: every command, its help, and what it costs to ask for it."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tunesmith.cli import main
+from tunesmith.cli.parser import build_parser
+
+HEAVY = ("torch", "transformers", "fastapi", "httpx", "pydantic", "rich", "sqlalchemy", "numpy")
+
+
+def leaves(parser, path=()):
+    """Yield (path, parser) of every command that does something."""
+    children = [
+        child
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for child in action.choices.items()
+    ]
+    if not children:
+        yield path, parser
+    for name, child in children:
+        yield from leaves(child, (*path, name))
+
+
+COMMANDS = dict(leaves(build_parser()))
+
+GUIDE = [
+    "files.create", "files.list", "files.get", "files.delete", "files.content",
+    "fine_tunes.create", "fine_tunes.list", "fine_tunes.get", "fine_tunes.events",
+    "fine_tunes.follow", "fine_tunes.cancel", "fine_tunes.results", "fine_tunes.delete",
+    "fine_tuning.jobs.create", "fine_tuning.jobs.list", "fine_tuning.jobs.get",
+    "fine_tuning.jobs.events", "fine_tuning.jobs.follow", "fine_tuning.jobs.cancel",
+    "fine_tuning.jobs.results", "fine_tuning.job.create", "fine_tuning.job.follow",
+    "completions.create", "chat.completions.create", "chat_completions.create",
+    "models.list", "models.get", "models.delete",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GUIDE)
+def test_the_guide_s_commands_exist(name):
+    assert ("api", name) in COMMANDS
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=".".join)
+def test_every_command_has_a_handler_and_help_with_an_example(path, capsys):
+    assert main([*path, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "example:\n  " in text
+    assert callable(COMMANDS[path].get_default("handler"))
+
+
+def test_a_command_line_of_the_guide_is_understood():
+    arguments = build_parser().parse_args(
+        "-b http://h/v1 -k sk api fine_tunes.create -t train.jsonl -v valid.jsonl -m ada "
+        "--suffix s --n_epochs 2 --batch_size 8 --learning_rate_multiplier 0.1 --prompt_loss_weight 0 "
+        "--compute_classification_metrics --classification_n_classes 3 "
+        "--classification_betas 0.5 2 --no_follow".split()
+    )
+    assert (arguments.api_base, arguments.api_key) == ("http://h/v1", "sk")
+    assert (arguments.training_file, arguments.validation_file) == ("train.jsonl", "valid.jsonl")
+    assert (arguments.n_epochs, arguments.batch_size) == (2, 8)
+    assert arguments.classification_betas == [0.5, 2.0]
+    assert arguments.no_follow
+
+
+def test_a_connection_option_may_stand_before_or_after_the_command():
+    parse = build_parser().parse_args
+    before = parse("--api-base http://h/v1 api models.list".split())
+    after = parse("api models.list --api-base http://h/v1".split())
+    assert before.api_base == after.api_base == "http://h/v1"
+
+
+@pytest.mark.parametrize("argv", [[], ["api"], ["models"], ["keys"]])
+def test_an_incomplete_command_prints_its_help_and_is_wrong_usage(argv, capsys):
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "COMMAND" in captured.err
+
+
+def test_a_wrong_option_is_wrong_usage(capsys):
+    assert main(["api", "files.get"]) == 2
+    assert "-i/--id" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    from importlib.metadata import version
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tunesmith {version('tunesmith')}\n"
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys; from tunesmith.cli import main; main(['api', 'fine_tunes.create', '--help']); "
+        f"print('loaded', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.endswith("loaded []\n")
+
+
+def test_a_closed_pipe_is_not_an_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        [sys.executable, "-m", "tunesmith.cli", "completion", "bash"],
+        stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["tunesmith", "mod"], {"models"}),
+        (["tunesmith", "models", ""], {"pull", "list", "--help"}),
+        (["tunesmith", "api", "fine_tunes.c"], {"fine_tunes.create", "fine_tunes.cancel"}),
+        (["tunesmith", "api", "fine_tunes.create", "--classification_n"],
+         {"--classification_n_classes"}),
+        (["tunesmith", "-b", "http://h/v1", "api", "models.d"], {"models.delete"}),
+    ],
+)  # fmt: skip
+def test_bash_completes_commands_and_options(words, expected, tmp_path):
+    script = tmp_path / "completion.bash"
+    ran = subprocess.run(
+        [sys.executable, "-m", "tunesmith.cli", "completion", "bash"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    script.write_text(ran.stdout)
+    quoted = " ".join(f"'{word}'" for word in words)
+    shell = (
+        f"source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _tunesmith; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    completed = subprocess.run(
+        ["/bin/bash", "-c", shell], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert set(completed.stdout.split()) == expected
