@@ -57,8 +57,8 @@ def test_every_command_has_a_handler_and_help_with_an_example(path, capsys):
 def test_a_command_line_of_the_guide_is_understood():
     arguments = build_parser().parse_args(
         "-b http://h/v1 -k sk api fine_tunes.create -t train.jsonl -v valid.jsonl -m ada "
-        "--suffix s --n_epochs 2 --batch_size 8 --learning_rate_multiplier 0.1 --prompt_loss_weight 0 "
-        "--compute_classification_metrics --classification_n_classes 3 "
+        "--suffix s --n_epochs 2 --batch_size 8 --learning_rate_multiplier 0.1 "
+        "--prompt_loss_weight 0 --compute_classification_metrics --classification_n_classes 3 "
         "--classification_betas 0.5 2 --no_follow".split()
     )
     assert (arguments.api_base, arguments.api_key) == ("http://h/v1", "sk")
