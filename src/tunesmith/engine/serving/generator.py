@@ -1,0 +1,323 @@
+"""The server's side of the generating process: start, ask, cancel, start again.
+
+The server never imports torch. Everything heavy happens in one child process, which is
+started at the first request (or by `prewarm`), spoken to in JSON lines, and stopped
+after it has been idle for a while. If it dies, the requests that it was answering fail
+with `GeneratorStopped`, and the next request starts another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .errors import GenerationError, GeneratorStopped
+from .messages import delta_from_json, encode_line, model_to_json
+from .settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from tunesmith.engine.models.servable import ServableModel
+
+    from .messages import GenerationDelta, GenerationRequest
+
+__all__ = ["Generator", "create_generator"]
+
+logger = logging.getLogger("tunesmith.serving")
+
+LINE_LIMIT = 1 << 28  # a scored prompt of a long context, with five rivals a token
+START_SECONDS = 120.0
+STOP_SECONDS = 5.0
+
+
+def create_generator(
+    *,
+    threads: int | None = None,
+    memory_bytes: int | None = None,
+    idle_seconds: float | None = 900.0,
+    settings: WorkerSettings | None = None,
+) -> Generator:
+    """Return a generator, not started yet.
+
+    Args:
+        threads: Threads that compute; None for the processors that this process may use.
+        memory_bytes: Bytes of weights held in memory; None for half of the memory.
+        idle_seconds: The process is stopped after so long without a request; None
+            lets it stay.
+        settings: All settings of the process; `threads` and `memory_bytes` are put
+            into it where they are given.
+    """
+    base = settings or WorkerSettings()
+    chosen = WorkerSettings(
+        **{
+            **asdict(base),
+            "threads": threads or base.threads or len(os.sched_getaffinity(0)),
+            "memory_bytes": memory_bytes or base.memory_bytes,
+        }
+    )
+    return Generator(chosen, idle_seconds)
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A running child and the answers that it owes."""
+
+    process: asyncio.subprocess.Process
+    reader: asyncio.Task[None] | None = None
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    owed: dict[int, asyncio.Queue[dict[str, Any] | None]] = field(default_factory=dict)
+
+
+class Generator:
+    """Answers generation requests through a child process.
+
+    Belongs to one event loop. `generate` and `prewarm` start the process where needed;
+    `start` only makes that happen early.
+
+    Args:
+        settings: How the child behaves.
+        idle_seconds: Time without requests after which it is stopped; None for never.
+    """
+
+    def __init__(self, settings: WorkerSettings, idle_seconds: float | None) -> None:
+        self._settings = settings
+        self._idle_seconds = idle_seconds
+        self._numbers = itertools.count(1)
+        self._worker: _Worker | None = None
+        self._lock: asyncio.Lock | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> bool:
+        """True while the child process lives."""
+        return self._worker is not None and self._worker.process.returncode is None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, or None."""
+        return self._worker.process.pid if self._worker is not None and self.running else None
+
+    async def start(self) -> None:
+        """Start the child process, if it does not run, and wait until it takes requests."""
+        self._closed = False
+        await self._live_worker()
+
+    async def stop(self) -> None:
+        """Stop the child process; requests in flight fail with `GeneratorStopped`."""
+        self._closed = True
+        await self._stop_worker()
+
+    async def prewarm(self, model: ServableModel) -> None:
+        """Load a model, so that its first request need not wait.
+
+        Raises:
+            GenerationError: It cannot be loaded.
+        """
+        command = {"kind": "prewarm", "model": model_to_json(model)}
+        async with contextlib.aclosing(self._reports(command)) as reports:
+            async for _report in reports:
+                pass
+
+    async def generate(
+        self, model: ServableModel, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationDelta, None]:
+        """Yield the pieces of the answer as they come; the last one carries the usage.
+
+        Closing the iterator early stops the generation.
+
+        Raises:
+            GenerationError: The request cannot be answered.
+            GeneratorStopped: The process ended meanwhile.
+        """
+        command = {
+            "kind": "generate",
+            "model": model_to_json(model),
+            "request": request.model_dump(mode="json", exclude_defaults=True),
+        }
+        async with contextlib.aclosing(self._reports(command)) as reports:
+            async for report in reports:
+                delta = delta_from_json(report)
+                yield delta
+                if delta.usage is not None:
+                    return
+
+    async def _reports(self, command: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Send a command; yield the reports that answer it, up to its "done"."""
+        worker = await self._live_worker()
+        number = next(self._numbers)
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        worker.owed[number] = queue
+        settled = False
+        try:
+            await self._send(worker, {**command, "id": number})
+            while (report := await queue.get()) is not None:
+                if report["kind"] == "error":
+                    settled = True
+                    raise GenerationError(
+                        report["message"],
+                        status=report["status"],
+                        param=report["param"],
+                        code=report["code"],
+                    )
+                settled = report["kind"] == "done" or "u" in report
+                if report["kind"] == "done":
+                    return
+                yield report
+            settled = True
+            raise _stopped()
+        finally:
+            worker.owed.pop(number, None)
+            if not settled and self._worker is worker:
+                self._cancel(worker, number)
+            self._watch_idleness()
+
+    def _cancel(self, worker: _Worker, number: int) -> None:
+        """Tell the child to forget a request; nothing waits for it to do so."""
+        stdin = worker.process.stdin
+        if stdin is not None and not stdin.is_closing():
+            stdin.write(encode_line({"kind": "cancel", "id": number}))
+
+    async def _send(self, worker: _Worker, command: dict[str, Any]) -> None:
+        stdin = worker.process.stdin
+        try:
+            if stdin is None or stdin.is_closing():
+                raise _stopped()
+            stdin.write(encode_line(command))
+            await stdin.drain()
+        except (ConnectionError, RuntimeError) as error:
+            raise _stopped() from error
+
+    async def _live_worker(self) -> _Worker:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        async with self._lock:
+            worker = self._worker
+            if worker is None or worker.process.returncode is not None or worker.reader is None:
+                if self._closed:
+                    raise GeneratorStopped(
+                        "The engine is shutting down.", status=503, code="shutting_down"
+                    )
+                worker = self._worker = await self._start_worker()
+        try:
+            await asyncio.wait_for(worker.ready.wait(), START_SECONDS)
+        except TimeoutError:
+            await self._stop_worker()
+            raise _stopped() from None
+        if worker.process.returncode is not None:
+            raise _stopped()
+        return worker
+
+    async def _start_worker(self) -> _Worker:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # never import from the folder that the server was started in
+            "-m",
+            "tunesmith.engine.serving.worker",
+            json.dumps(asdict(self._settings)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=_environment(self._settings.threads),
+            limit=LINE_LIMIT,
+            # A Ctrl-C on the server's terminal is the server's to handle.
+            start_new_session=True,
+        )
+        worker = _Worker(process)
+        worker.reader = asyncio.create_task(self._read(worker))
+        return worker
+
+    async def _read(self, worker: _Worker) -> None:
+        """Hand each report to the request that it answers, until the child ends."""
+        stdout = worker.process.stdout
+        if stdout is None:
+            return
+        try:
+            async for line in stdout:
+                report = json.loads(line)
+                if report["kind"] == "ready":
+                    worker.ready.set()
+                elif (queue := worker.owed.get(report["id"])) is not None:
+                    queue.put_nowait(report)
+        finally:
+            code = await worker.process.wait()
+            if not self._closed and self._worker is worker:
+                logger.warning("the generating process ended with status %s", code)
+            if self._worker is worker:
+                self._worker = None
+            worker.ready.set()
+            for queue in worker.owed.values():
+                queue.put_nowait(None)
+
+    async def _stop_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if worker is None:
+            return
+        if worker.process.stdin is not None:
+            worker.process.stdin.close()  # the child ends with its input
+        try:
+            await asyncio.wait_for(worker.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            worker.process.kill()
+        if worker.reader is not None:
+            await worker.reader
+
+    def _watch_idleness(self) -> None:
+        worker = self._worker
+        if self._idle_seconds is None or worker is None or worker.owed:
+            return
+        if self._idle is not None:
+            self._idle.cancel()
+        loop = asyncio.get_running_loop()
+        self._idle = loop.call_later(self._idle_seconds, self._stop_idle)
+
+    def _stop_idle(self) -> None:
+        if self._worker is not None and not self._worker.owed:
+            task = asyncio.get_running_loop().create_task(self._stop_worker())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+
+def _stopped() -> GeneratorStopped:
+    return GeneratorStopped(
+        "The process that generates answers ended while it worked on this request. Send it "
+        "again: the process is started anew. The engine's log says why it ended.",
+        status=503,
+        code="generator_stopped",
+    )
+
+
+def _environment(threads: int | None) -> dict[str, str]:
+    """Return the child's environment: what must be set before torch loads.
+
+    Threads that spin while they wait starve each other on shared processors, and
+    glibc's default of giving large blocks back at once costs a page fault for each
+    page of each step.
+    """
+    count = str(threads or 1)
+    defaults = {
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": "100000000000",
+        "MALLOC_TOP_PAD_": "268435456",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
+    return {**defaults, **os.environ}

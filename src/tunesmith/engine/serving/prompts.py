@@ -1,0 +1,106 @@
+"""From a request to token ids: text, ids as given, or a conversation through its template."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import GenerationError
+
+if TYPE_CHECKING:
+    from .loading import LoadedBase
+    from .messages import ChatPrompt, GenerationRequest
+
+__all__ = ["END_OF_TEXT", "check_context", "prompt_tokens", "template_text"]
+
+END_OF_TEXT = "<|endoftext|>"  # the API's default prompt: the beginning of a new document
+
+
+def prompt_tokens(base: LoadedBase, request: GenerationRequest) -> list[list[int]]:
+    """Return the token ids of each prompt of a request.
+
+    Raises:
+        GenerationError: A token id is unknown, or the base has no chat template that
+            can write the conversation.
+    """
+    if request.chat is not None:
+        text = template_text(base, request.chat)
+        return [base.tokenizer.encode(text, add_special_tokens=False)]
+    return [_tokens_of(base, prompt, place) for place, prompt in enumerate(request.prompts)]
+
+
+def template_text(base: LoadedBase, chat: ChatPrompt) -> str:
+    """Write a conversation out by the chat template of the base.
+
+    The template runs in transformers' sandbox.
+    """
+    import jinja2  # noqa: PLC0415 - comes with transformers
+
+    template = base.tokenizer.chat_template
+    if template is None:
+        raise GenerationError(
+            f"The base model {base.path.name} has no chat template: ask /v1/completions instead.",
+            param="model",
+            code="no_chat_template",
+        )
+    if isinstance(template, dict):
+        named = template.get("tool_use") if chat.tools else None
+        template = named or template.get("default") or next(iter(template.values()))
+    if chat.tools and "tools" not in template:
+        raise GenerationError(
+            f"The chat template of the base model {base.path.name} has no place for tools: "
+            "leave `tools` out or take a base model that knows them.",
+            param="tools",
+            code="unsupported_parameter",
+        )
+    try:
+        text: str = base.tokenizer.apply_chat_template(
+            chat.messages,
+            tools=chat.tools,
+            chat_template=template,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+        raise GenerationError(
+            f"The chat template of the base model {base.path.name} refuses the messages: {error}",
+            param="messages",
+            code="invalid_messages",
+        ) from error
+    return text
+
+
+def check_context(base: LoadedBase, prompt: list[int], max_tokens: int | None) -> int:
+    """Return how many tokens may be generated after a prompt.
+
+    Raises:
+        GenerationError: Prompt and answer together do not fit the context.
+    """
+    room = base.context - len(prompt)
+    wanted = 1 if max_tokens is None else max_tokens
+    if wanted > room:
+        asked = "at least 1 token" if max_tokens is None else f"{max_tokens} tokens (max_tokens)"
+        raise GenerationError(
+            f"This model's context holds {base.context} tokens, but the request needs "
+            f"{len(prompt) + wanted}: {len(prompt)} tokens of prompt and {asked} of answer. "
+            "Shorten the prompt or the answer.",
+            param="messages" if max_tokens is None else "max_tokens",
+            code="context_length_exceeded",
+        )
+    return room if max_tokens is None else max_tokens
+
+
+def _tokens_of(base: LoadedBase, prompt: str | list[int], place: int) -> list[int]:
+    if isinstance(prompt, str):
+        if prompt in {"", END_OF_TEXT}:
+            return [base.start_token]
+        tokens: list[int] = base.tokenizer.encode(prompt)
+        return tokens
+    unknown = next((token for token in prompt if not 0 <= token < base.vocabulary), None)
+    if unknown is not None:
+        raise GenerationError(
+            f"Prompt {place} holds the token id {unknown}; this model's ids go from 0 to "
+            f"{base.vocabulary - 1}.",
+            param="prompt",
+            code="invalid_token",
+        )
+    return list(prompt) or [base.start_token]
