@@ -49,8 +49,11 @@ class TrainingSpec(BaseModel):
         prompt_loss_weight: Weight of the prompt's tokens in the loss.
         classification_positive_class: The completion that counts as positive (binary).
         recipe: "auto" picks by estimated time.
+        api: The API that the job came through. It decides the rules for values left
+            open, and the scale of `learning_rate_multiplier` (see hyperparameters.py).
         max_tokens: Longer examples are refused or truncated, as the job API says.
         checkpoint_every_seconds: Least time between two checkpoints for resuming.
+        threads: Threads to compute with; None leaves that to the process's environment.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +78,7 @@ class TrainingSpec(BaseModel):
     dpo_beta: float = Field(default=0.1, gt=0, le=2)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     recipe: Recipe = "auto"
+    api: Literal["fine-tunes", "jobs"] = "jobs"
     max_tokens: int = Field(default=2048, ge=1)
     checkpoint_every_seconds: float = Field(default=20.0, ge=0)
     threads: int | None = Field(default=None, ge=1)

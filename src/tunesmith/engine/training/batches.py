@@ -1,0 +1,72 @@
+"""Which examples make a step: a seeded order, with examples of like length together.
+
+A batch is as wide as its longest example, so lengths that differ are computed for
+nothing. Shuffled examples are therefore sorted by length within windows of some
+batches, and the batches shuffled again. All of it follows from seed and epoch alone,
+so a resumed training meets the same batches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["by_length", "epoch_batches", "micro_batches"]
+
+_WINDOW = 256
+
+
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int
+) -> list[list[int]]:
+    """Return the epoch's batches of example numbers; the last to be made may be smaller."""
+    random = numpy.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    window = max(_WINDOW, batch_size)
+    window -= window % batch_size
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window):
+        chunk = sorted(order[start : start + window].tolist(), key=lengths.__getitem__)
+        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def micro_batches(
+    batch: Sequence[int],
+    lengths: Sequence[int],
+    selected: Sequence[int],
+    *,
+    most_tokens: int,
+    most_selected: int,
+) -> Iterator[list[int]]:
+    """Split a batch so that no part has too many tokens, padding included, or too many logits.
+
+    Args:
+        batch: Example numbers.
+        lengths: Tokens of each example.
+        selected: Positions of each example that need logits.
+        most_tokens: Tokens of a part, at most; a longer example stands alone.
+        most_selected: Positions of a part that need logits, at most.
+    """
+    part: list[int] = []
+    picked = 0
+    for number in sorted(batch, key=lengths.__getitem__):
+        too_wide = (len(part) + 1) * lengths[number] > most_tokens
+        if part and (too_wide or picked + selected[number] > most_selected):
+            yield part
+            part, picked = [], 0
+        part.append(number)
+        picked += selected[number]
+    if part:
+        yield part
+
+
+def by_length(lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
+    """Yield all examples, shortest first, in batches of at most `most_tokens` tokens."""
+    everything = range(len(lengths))
+    none = [0] * len(lengths)
+    return micro_batches(everything, lengths, none, most_tokens=most_tokens, most_selected=1)

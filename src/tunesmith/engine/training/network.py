@@ -1,0 +1,193 @@
+"""The base model as a training sees it: its layers, and logits only where they are needed.
+
+Works with any causal language model of transformers that keeps its transformer
+layers in one list. The output layer is given only the positions asked for, as a
+contiguous matrix: the strided slice of a batch costs a hundred times as much on a
+processor, and logits of every position cost memory that grows with the vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tunesmith.engine.training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Network", "best_dtype", "load_network", "pick_device"]
+
+_EAGER_UP_TO = 128
+
+
+def pick_device() -> torch.device:
+    """Return the graphics processor if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the hardware multiplies it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if _processor_has_bfloat16() else torch.float32
+
+
+def _processor_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(flag in flags for flag in ("amx_bf16", "avx512_bf16", " bf16"))
+
+
+class Network:
+    """A causal language model in pieces.
+
+    Attributes:
+        model: The whole model.
+        layers_name: Name in the model of its list of transformer layers.
+        hidden_size: Numbers per position between the layers.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.layers_name = _layers_name(model)
+        self.decoder: Any = model.get_submodule(self.layers_name.rpartition(".")[0])
+        self.hidden_size: int = model.config.hidden_size
+        self.device: torch.device = next(model.parameters()).device
+        self._selection: torch.Tensor | None = None
+        model.get_output_embeddings().register_forward_pre_hook(self._select)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer layers in use."""
+        found: nn.ModuleList = getattr(self.decoder, self._attribute)
+        return found
+
+    @property
+    def _attribute(self) -> str:
+        return self.layers_name.rpartition(".")[2]
+
+    def linear_names(self) -> tuple[str, ...]:
+        """Return the last parts of the names of the linear layers inside the transformer layers."""
+        return tuple(
+            sorted(
+                {
+                    name.rpartition(".")[2]
+                    for layer in self.layers
+                    for name, module in layer.named_modules()
+                    if isinstance(module, nn.Linear)
+                }
+            )
+        )
+
+    def can_be_cut(self) -> bool:
+        """Return whether the layers may be run in two parts: all are of one kind."""
+        kinds = getattr(self.model.config, "layer_types", None) or ["full_attention"]
+        return set(kinds) == {"full_attention"}
+
+    @contextlib.contextmanager
+    def only_layers(self, first: int, last: int | None = None) -> Iterator[None]:
+        """Run the layers from `first` up to before `last` alone, within the block."""
+        whole = self.layers
+        setattr(self.decoder, self._attribute, whole[first:last])
+        try:
+            yield
+        finally:
+            setattr(self.decoder, self._attribute, whole)
+
+    def logits(
+        self, inputs: torch.Tensor, mask: torch.Tensor | None, selection: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the logits at the selected positions.
+
+        Args:
+            inputs: Token numbers, shape (batch, length), or what enters the first layer
+                in use, shape (batch, length, hidden).
+            mask: 1 where there is a token, 0 where padding, shape (batch, length);
+                None where all are tokens.
+            selection: Positions in the flattened batch, shape (selected,).
+
+        Returns:
+            Shape (selected, vocabulary), in the model's precision.
+        """
+        name = "inputs_embeds" if inputs.dim() == 3 else "input_ids"  # noqa: PLR2004
+        self._prefer_attention(inputs.shape[1])
+        self._selection = selection
+        try:
+            output = self.model(**{name: inputs}, attention_mask=mask, use_cache=False)
+        finally:
+            self._selection = None
+        logits: torch.Tensor = output.logits
+        return logits
+
+    def hidden_before(
+        self, layer: int, tokens: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return what enters transformer layer `layer`, shape (batch, length, hidden)."""
+        caught: list[torch.Tensor] = []
+
+        def catch(_module: nn.Module, _arguments: Any, output: Any) -> None:
+            caught.append(output[0] if isinstance(output, tuple) else output)
+
+        self._prefer_attention(tokens.shape[1])
+        handle = self.layers[layer - 1].register_forward_hook(catch)
+        try:
+            with torch.no_grad(), self.only_layers(0, layer):
+                self.decoder(input_ids=tokens, attention_mask=mask, use_cache=False)
+        finally:
+            handle.remove()
+        return caught[0]
+
+    def _select(self, _module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> Any:
+        if self._selection is None:
+            return None
+        hidden = arguments[0]
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._selection),)
+
+    def _prefer_attention(self, length: int) -> None:
+        """Choose the attention: the fused one is slow backward on processors for short texts."""
+        if self.device.type == "cuda":
+            return
+        wanted = "eager" if length <= _EAGER_UP_TO else "sdpa"
+        if self.model.config._attn_implementation != wanted:  # noqa: SLF001 - the only reader
+            self.model.set_attn_implementation(wanted)
+
+
+def load_network(folder: Path, dtype: torch.dtype, device: torch.device) -> Network:
+    """Load the model in `folder` from safetensors; code that comes with it is never run.
+
+    Raises:
+        TrainingError: The folder holds no model that can be loaded.
+    """
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - slow to import
+    from transformers.utils import logging  # noqa: PLC0415
+
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        msg = f"The model in {folder} cannot be loaded: {error}"
+        raise TrainingError(msg, "invalid_model") from error
+    return Network(model.to(device))
+
+
+def _layers_name(model: Any) -> str:
+    count = model.config.num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return str(name)
+    msg = f"The layers of a model of the kind {model.config.model_type!r} were not found."
+    raise TrainingError(msg, "invalid_model")
