@@ -1,0 +1,168 @@
+"""The body of `/v1/chat/completions`, and its messages as chat templates read them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from tunesmith.engine.serving.messages import ChatPrompt, GenerationRequest
+
+from .errors import ApiError, invalid
+from .generation_requests import LONGEST_NAME, GenerationBody, Harmless, Refused, refuse
+
+__all__ = ["ChatBody"]
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+REFUSED = {
+    "audio": "the models here write text only",
+    "functions": "it was replaced by tools",
+    "function_call": "it was replaced by tool_choice",
+    "moderation": "this engine does not moderate",
+    "prediction": "this engine does not speculate on predicted text",
+    "reasoning_effort": "the models here have no such setting",
+    "verbosity": "the models here have no such setting",
+    "web_search_options": "this engine does not search",
+}
+
+
+class ChatBody(GenerationBody):
+    """The body of a chat completion request."""
+
+    model: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    modalities: list[str] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: Harmless = None
+    prompt_cache_key: Harmless = None
+    prompt_cache_options: Harmless = None
+    prompt_cache_retention: Harmless = None
+    audio: Refused = None
+    functions: Refused = None
+    function_call: Refused = None
+    moderation: Refused = None
+    prediction: Refused = None
+    reasoning_effort: Refused = None
+    verbosity: Refused = None
+    web_search_options: Refused = None
+
+    def to_generation(self) -> GenerationRequest:
+        """Return the request as the generator takes it.
+
+        Raises:
+            ApiError: 400 where fields contradict each other or ask for what is not supported.
+        """
+        self._refuse_unsupported()
+        self.check_stream()
+        if self.top_logprobs is not None and not self.logprobs:
+            raise invalid(
+                "top_logprobs needs logprobs: set logprobs to true.", param="top_logprobs"
+            )
+        limits = [n for n in (self.max_completion_tokens, self.max_tokens) if n is not None]
+        return GenerationRequest(
+            chat=ChatPrompt(messages=_for_template(self.messages)),
+            max_tokens=min(limits, default=None),
+            best_of=self.n or 1,
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            **self.shared(),
+        )
+
+    def _refuse_unsupported(self) -> None:
+        for name, reason in REFUSED.items():
+            if getattr(self, name) is not None:
+                raise refuse(name, reason)
+        if self.store:
+            raise refuse("store", "this engine keeps no answers; only store=false is taken")
+        if self.modalities is not None and self.modalities != ["text"]:
+            raise refuse("modalities", 'the models here write text only, which is ["text"]')
+        if self.service_tier not in {None, "auto", "default"}:
+            raise refuse("service_tier", "there is one tier here, which is 'auto' and 'default'")
+
+
+def _for_template(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [_message(message, f"messages[{place}]") for place, message in enumerate(messages)]
+
+
+def _message(message: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return a message with its content as text and its calls' arguments as objects."""
+    role = message.get("role")
+    if role not in ROLES:
+        raise invalid(
+            f"{place}.role is {role!r}; it must be one of: {', '.join(ROLES)}.",
+            param=f"{place}.role",
+        )
+    result: dict[str, Any] = {
+        "role": "system" if role == "developer" else role,
+        "content": _content(message, place),
+    }
+    if role == "assistant" and message.get("tool_calls"):
+        result["tool_calls"] = _tool_calls(message["tool_calls"], place)
+    for name in ("name", "tool_call_id"):
+        if isinstance(message.get(name), str):
+            result[name] = message[name]
+    return result
+
+
+def _content(message: dict[str, Any], place: str) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if content is None and (message.get("tool_calls") or message.get("refusal")):
+        return str(message.get("refusal") or "")
+    if isinstance(content, list) and content:
+        return "".join(
+            _part(part, f"{place}.content[{number}]") for number, part in enumerate(content)
+        )
+    raise _wrong_content(f"{place}.content")
+
+
+def _part(part: Any, place: str) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    text = part.get(kind) if isinstance(part, dict) and kind in {"text", "refusal"} else None
+    if not isinstance(text, str):
+        raise _wrong_content(place)
+    return text
+
+
+def _wrong_content(place: str) -> ApiError:
+    return invalid(
+        f'{place} must be a text, or a list of parts {{"type": "text", "text": …}}: the models '
+        "here read text only.",
+        param=place,
+    )
+
+
+def _tool_calls(calls: Any, place: str) -> list[dict[str, Any]]:
+    if not isinstance(calls, list):
+        raise invalid(f"{place}.tool_calls must be a list.", param=f"{place}.tool_calls")
+    return [_tool_call(call, f"{place}.tool_calls[{number}]") for number, call in enumerate(calls)]
+
+
+def _tool_call(call: Any, place: str) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise invalid(f"{place} must have a function with a name.", param=place)
+    arguments = function.get("arguments") or "{}"
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            raise invalid(
+                f"{place}.function.arguments is not valid JSON.",
+                param=f"{place}.function.arguments",
+            ) from None
+    return {
+        "id": call.get("id"),
+        "type": "function",
+        "function": {"name": function["name"], "arguments": arguments},
+    }
