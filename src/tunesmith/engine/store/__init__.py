@@ -1,1 +1,1 @@
-"""To be written."""
+"""What the engine keeps: a database and a folder of files by content."""

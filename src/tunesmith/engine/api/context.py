@@ -1,0 +1,87 @@
+"""What each request needs: the engine's parts, and who is asking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from tunesmith.engine.security.keys import Identity
+
+from .errors import ApiError
+
+if TYPE_CHECKING:
+    from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.jobs.dispatcher import Dispatcher
+    from tunesmith.engine.jobs.watcher import EventWatcher
+    from tunesmith.engine.models_registry import ModelRegistry
+    from tunesmith.engine.security.keys import KeyRing
+    from tunesmith.engine.store.blobs import BlobStore
+    from tunesmith.engine.store.database import Database
+
+__all__ = ["Asker", "Owner", "Parts", "identify", "parts_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The engine's parts, as `app.state.parts` holds them."""
+
+    config: EngineConfig
+    database: Database
+    blobs: BlobStore
+    models: ModelRegistry
+    keys: KeyRing
+    dispatcher: Dispatcher
+    watcher: EventWatcher
+
+
+def parts_of(request: Request) -> Parts:
+    """Return the engine's parts."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def identify(request: Request) -> Identity:
+    """Return who is asking.
+
+    Raises:
+        ApiError: 401 without a key that is in use, once any key has been made.
+    """
+    header = request.headers.get("authorization", "")
+    scheme, _, secret = header.partition(" ")
+    secret = secret.strip() if scheme.lower() == "bearer" else ""
+    identity = parts_of(request).keys.identify(secret or None)
+    if identity is not None:
+        return identity
+    if not secret:
+        message = (
+            "No API key was sent. Send one as `Authorization: Bearer KEY`; `tunesmith keys create` "
+            "on the engine's machine makes one."
+        )
+        code = "missing_api_key"
+    else:
+        message = (
+            "The API key is wrong or has been revoked. `tunesmith keys list` on the engine's "
+            "machine shows the keys in use, `tunesmith keys create` makes a new one."
+        )
+        code = "invalid_api_key"
+    raise ApiError(401, message, code=code, headers={"www-authenticate": "Bearer"})
+
+
+def _identify_owner(asker: Asker) -> Identity:
+    if asker.role != "owner":
+        raise ApiError(
+            403,
+            "This needs a key with the role 'owner' in the organisation; yours has the role "
+            f"{asker.role!r}.",
+            code="insufficient_permissions",
+        )
+    return asker
+
+
+Asker = Annotated[Identity, Depends(identify)]
+"""Parameter of an endpoint: who is asking."""
+
+Owner = Annotated[Identity, Depends(_identify_owner)]
+"""Parameter of an endpoint that only an owner may use."""

@@ -1,0 +1,220 @@
+"""`/v1/files`: upload, list, retrieve, delete, download."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, JSONResponse
+
+from tunesmith.engine.errors import CorruptFileError
+from tunesmith.engine.jobs.views import file_object
+from tunesmith.engine.store import file_rows
+from tunesmith.engine.store.records import FileRow, new_token
+
+from .context import Asker, Parts, parts_of
+from .errors import ApiError, invalid, not_found
+from .idempotent import Repeat, fingerprint_of
+from .multipart import Upload, read_upload
+from .paging import check_limit, list_object
+
+if TYPE_CHECKING:
+    from tunesmith.engine.security.keys import Identity
+    from tunesmith.engine.store.blobs import IncomingBlob
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+
+_PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
+_MOST = 10_000
+_LEAST_LIFE = 3600
+_LONGEST_LIFE = 2_592_000
+_LONGEST_NAME = 255
+
+
+@router.post("", summary="Upload a file")
+async def create_file(request: Request, asker: Asker) -> JSONResponse:
+    """Take a multipart form with `purpose` and `file`, and keep the file.
+
+    Further fields: `expires_after[anchor]` and `expires_after[seconds]`; `prompt_format`, JSON
+    text that models trained on the file will carry.
+    """
+    parts = parts_of(request)
+    with parts.blobs.incoming() as blob:
+        upload = await read_upload(
+            request.stream(),
+            request.headers.get("content-type", ""),
+            blob,
+            most_bytes=parts.config.limits.file_bytes,
+        )
+        row = await anyio.to_thread.run_sync(_store, request, asker, upload, blob)
+    return JSONResponse(file_object(row))
+
+
+def _store(request: Request, asker: Identity, upload: Upload, blob: IncomingBlob) -> FileRow:
+    parts = parts_of(request)
+    now = time.time()
+    repeat = Repeat.of(request, asker.organization, "files")
+    if not upload.has_file:
+        raise invalid("Missing required parameter: 'file'.", param="file")
+    row = FileRow(
+        id=f"file-{new_token()}",
+        organization=asker.organization,
+        created_at=now,
+        filename=_base_name(upload.filename),
+        purpose=_purpose(upload.fields),
+        bytes=blob.bytes,
+        sha256=blob.sha256,
+        expires_at=_expiry(upload.fields, now),
+        prompt_format=_prompt_format(upload.fields),
+    )
+    fingerprint = fingerprint_of([row.filename, row.sha256, upload.fields])
+    blob.seal()
+    with parts.database.write() as connection:
+        earlier = repeat.earlier(connection, fingerprint)
+        if earlier is not None:
+            found = file_rows.get(connection, asker.organization, earlier)
+            if found is None:
+                raise not_found("file", earlier)
+            return found
+        parts.blobs.keep(blob)
+        file_rows.insert_file(connection, row)
+        repeat.remember(connection, fingerprint, row.id)
+    return row
+
+
+@router.get("", summary="List files")
+def list_files(  # noqa: PLR0917 - FastAPI passes them by name
+    request: Request,
+    asker: Asker,
+    purpose: str | None = None,
+    limit: int = _MOST,
+    order: Literal["asc", "desc"] = "desc",
+    after: str | None = None,
+    starting_after: Annotated[str | None, Query(include_in_schema=False)] = None,
+) -> JSONResponse:
+    """Return files, newest first unless `order` is "asc"."""
+    size = check_limit(limit, _MOST)
+    after = after or starting_after
+    with parts_of(request).database.read() as connection:
+        behind = None
+        if after is not None:
+            behind = file_rows.get(connection, asker.organization, after)
+            if behind is None:
+                raise invalid(f"No such file to list behind: {after}", param="after")
+        rows = file_rows.list_files(
+            connection,
+            asker.organization,
+            purpose=purpose,
+            after=behind,
+            limit=size + 1,
+            descending=order == "desc",
+        )
+    shown = [file_object(row) for row in rows[:size]]
+    return JSONResponse(list_object(shown, has_more=len(rows) > size))
+
+
+@router.get("/{file_id}", summary="Retrieve a file's record")
+def retrieve_file(request: Request, asker: Asker, file_id: str) -> JSONResponse:
+    """Return one file's record."""
+    return JSONResponse(file_object(_find(parts_of(request), asker, file_id)))
+
+
+@router.get("/{file_id}/content", summary="Download a file")
+def file_content(request: Request, asker: Asker, file_id: str) -> FileResponse:
+    """Return the file's bytes, after comparing them with the hash taken at upload."""
+    parts = parts_of(request)
+    row = _find(parts, asker, file_id)
+    try:
+        path = parts.blobs.verified(row.sha256)
+    except CorruptFileError as error:
+        raise ApiError(500, f"{file_id}: {error}", code="file_corrupt") from None
+    return FileResponse(path, media_type=_media_type(row.filename), filename=row.filename)
+
+
+@router.delete("/{file_id}", summary="Delete a file")
+def delete_file(request: Request, asker: Asker, file_id: str) -> JSONResponse:
+    """Delete a file that no unfinished job needs."""
+    parts = parts_of(request)
+    with parts.database.write() as connection:
+        row = file_rows.get(connection, asker.organization, file_id)
+        if row is None:
+            raise not_found("file", file_id)
+        job_id = file_rows.unfinished_job_using(connection, file_id)
+        if job_id is not None:
+            raise invalid(
+                f"The file {file_id} is needed by the job ftjob-{job_id}, which has not ended. "
+                "Cancel the job or wait for its end.",
+                param="id",
+                code="file_in_use",
+            )
+        file_rows.remove(connection, file_id)
+    with parts.database.write() as connection:
+        if file_rows.unused(connection, row.sha256):
+            parts.blobs.discard(row.sha256)
+    return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+
+
+def _find(parts: Parts, asker: Identity, file_id: str) -> FileRow:
+    with parts.database.read() as connection:
+        row = file_rows.get(connection, asker.organization, file_id)
+    if row is None:
+        raise not_found("file", file_id)
+    return row
+
+
+def _base_name(filename: str | None) -> str:
+    name = re.split(r"[/\\]", filename or "")[-1]
+    name = "".join(character for character in name if character.isprintable())
+    return name[:_LONGEST_NAME] or "upload"
+
+
+def _purpose(fields: dict[str, str]) -> str:
+    purpose = fields.get("purpose")
+    if purpose is None:
+        raise invalid("Missing required parameter: 'purpose'.", param="purpose")
+    if purpose not in _PURPOSES:
+        known = ", ".join(_PURPOSES)
+        raise invalid(f"{purpose!r} is not one of the purposes {known}.", param="purpose")
+    return purpose
+
+
+def _expiry(fields: dict[str, str], now: float) -> float | None:
+    anchor = fields.get("expires_after[anchor]")
+    seconds = fields.get("expires_after[seconds]")
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise invalid("expires_after[anchor] must be 'created_at'.", param="expires_after")
+    if seconds is None or not re.fullmatch(r"\d{1,9}", seconds, re.ASCII):
+        raise invalid("expires_after[seconds] must be a whole number.", param="expires_after")
+    if not _LEAST_LIFE <= int(seconds) <= _LONGEST_LIFE:
+        raise invalid(
+            f"expires_after[seconds] must be between {_LEAST_LIFE} and {_LONGEST_LIFE}.",
+            param="expires_after",
+        )
+    return now + int(seconds)
+
+
+def _prompt_format(fields: dict[str, str]) -> dict[str, Any] | None:
+    text = fields.get("prompt_format")
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise invalid("prompt_format must be a JSON object.", param="prompt_format")
+    return value
+
+
+def _media_type(filename: str) -> str:
+    suffix = filename.rpartition(".")[2].lower()
+    known = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
+    return known.get(suffix, "application/octet-stream")

@@ -1,0 +1,105 @@
+"""Around every request: its id, its path as the client meant it, its log line, its size."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from tunesmith.engine.store.records import new_token
+
+from .errors import ApiError, envelope
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["RequestContext"]
+
+_log = logging.getLogger("tunesmith.engine.access")
+
+_SERVER = 500
+
+
+class RequestContext:
+    """Wraps the whole application.
+
+    - `x-request-id` on each response, errors of every kind included.
+    - `%2F` in a path does not split it: the segment keeps `%2F`, handlers decode it.
+    - The body of anything but a file upload is limited.
+
+    Args:
+        app: The application.
+        body_bytes: Largest body.
+        unlimited: Paths whose bodies are limited by their own handlers.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, body_bytes: int, unlimited: frozenset[str] = frozenset({"/v1/files"})
+    ) -> None:
+        self._app = app
+        self._body_bytes = body_bytes
+        self._unlimited = unlimited
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{new_token(20)}"
+        scope["request_id"] = request_id
+        scope["path"] = _path(scope)
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message.setdefault("headers", [])
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        limited = self._limited(scope, receive)
+        try:
+            await self._app(scope, limited, send_with_id)
+        except ApiError as error:
+            if status:
+                raise
+            await envelope(error)(scope, receive, send_with_id)
+        except Exception:
+            if status != _SERVER:  # otherwise it was logged and answered
+                raise
+        finally:
+            milliseconds = (time.perf_counter() - began) * 1000
+            raw = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
+            _log.info("%s %s %s %.1f ms %s", scope["method"], raw, status, milliseconds, request_id)
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        if scope["path"] in self._unlimited:
+            return receive
+        most = self._body_bytes
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > most:
+                raise ApiError(
+                    413,
+                    f"The request body is larger than this engine accepts ({most} bytes).",
+                    code="body_too_large",
+                    headers={"connection": "close"},
+                )
+            return message
+
+        return limited
+
+
+def _path(scope: Scope) -> str:
+    raw = scope.get("raw_path")
+    if not raw:
+        return str(scope["path"])
+    text = raw.decode("latin-1").partition("?")[0]
+    return unquote(text.replace("%2F", "%252F").replace("%2f", "%252F"), errors="replace")

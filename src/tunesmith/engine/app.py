@@ -1,0 +1,141 @@
+"""The application: the engine's parts put together behind its routes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.metadata
+import logging
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from tunesmith.errors import TunesmithError
+
+from .api import errors, files, fine_tunes, fine_tuning, models
+from .api.context import Parts
+from .api.middleware import RequestContext
+from .jobs.dispatcher import Dispatcher
+from .jobs.launcher import SubprocessLauncher
+from .jobs.watcher import EventWatcher
+from .models_registry import ModelRegistry
+from .security.keys import KeyRing
+from .serving import create_generator
+from .store.blobs import BlobStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import ASGIApp
+
+    from .config import EngineConfig
+    from .store.database import Database
+    from .store.records import JobRow
+
+__all__ = ["create_app", "with_context"]
+
+_log = logging.getLogger("tunesmith.engine")
+
+
+def create_app(config: EngineConfig, database: Database) -> FastAPI:
+    """Return the application, which starts its parts when it is served.
+
+    Its state holds `parts` (see `api.context.Parts`), and for the serving routes also
+    `config`, `models` and `generator`.
+
+    Args:
+        config: The engine's settings.
+        database: Open, with its schema up to date. The application closes it at the end.
+    """
+    registry = ModelRegistry(config.home, database)
+    generator = create_generator(threads=config.serving_threads, memory_bytes=config.memory_bytes)
+    loop: asyncio.AbstractEventLoop | None = None
+    prewarming: set[asyncio.Task[None]] = set()
+
+    async def prewarm(job: JobRow) -> None:
+        try:
+            model = await anyio.to_thread.run_sync(
+                registry.resolve, str(job.fine_tuned_model), job.organization
+            )
+            await generator.prewarm(model)
+        except TunesmithError as error:
+            _log.warning("the model of job %s could not be loaded: %s", job.id, error)
+
+    def on_success(job: JobRow) -> None:
+        def begin() -> None:
+            task = asyncio.ensure_future(prewarm(job))
+            prewarming.add(task)
+            task.add_done_callback(prewarming.discard)
+
+        if loop is not None:
+            loop.call_soon_threadsafe(begin)
+
+    parts = Parts(
+        config=config,
+        database=database,
+        blobs=BlobStore(config.home.files),
+        models=registry,
+        keys=KeyRing(database, config.organization),
+        dispatcher=Dispatcher(
+            config, database, registry, SubprocessLauncher(config), on_success=on_success
+        ),
+        watcher=EventWatcher(database),
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        await anyio.to_thread.run_sync(parts.blobs.clear_incoming)
+        parts.watcher.start()
+        parts.dispatcher.start()
+        try:
+            yield
+        finally:
+            loop = None
+            for task in prewarming:
+                task.cancel()
+            await parts.watcher.stop()
+            await anyio.to_thread.run_sync(parts.dispatcher.stop)
+            await generator.stop()
+            database.close()
+
+    app = FastAPI(
+        title="tunesmith",
+        version=importlib.metadata.version("tunesmith"),
+        summary="Fine-tuning and completions on your own machine, in the OpenAI dialect.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        strict_content_type=False,
+    )
+    app.state.parts = parts
+    app.state.config = config
+    app.state.models = registry
+    app.state.generator = generator
+    errors.install(app)
+    for room in (files, fine_tunes, fine_tuning, models):
+        app.include_router(room.router)
+    _include_serving(app)
+    app.add_api_route("/healthz", _health, methods=["GET"], include_in_schema=False)
+    return app
+
+
+def with_context(app: FastAPI, config: EngineConfig) -> ASGIApp:
+    """Return the application as it is to be served: with request ids and body limits."""
+    return RequestContext(app, body_bytes=config.limits.body_bytes)
+
+
+def _include_serving(app: FastAPI) -> None:
+    for name in ("completions", "chat"):
+        with contextlib.suppress(ModuleNotFoundError):
+            room = importlib.import_module(f"tunesmith.engine.api.{name}")
+            app.include_router(room.router)
+
+
+async def _health() -> JSONResponse:
+    return JSONResponse({"status": "ok"})

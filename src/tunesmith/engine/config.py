@@ -1,0 +1,92 @@
+"""The engine's settings: one frozen record, the same for server, workers and tests."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .home import Home
+
+__all__ = ["DEFAULT_PORT", "EngineConfig", "Limits"]
+
+DEFAULT_PORT = 8712
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one request or one organisation may ask for.
+
+    Attributes:
+        file_bytes: Largest uploaded file.
+        body_bytes: Largest body of any other request.
+        queued_jobs: Most unfinished jobs of one organisation.
+        requests_per_minute: Most requests a minute by one key; 0 for no limit.
+        prompts: Most prompts in one completion request.
+    """
+
+    file_bytes: int = 1 << 30
+    body_bytes: int = 8 << 20
+    queued_jobs: int = 1000
+    requests_per_minute: int = 0
+    prompts: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """All that `serve` needs to know.
+
+    Attributes:
+        home: The state folder.
+        host: Address to listen on. Other than loopback only once a key exists.
+        port: Port to listen on; 0 takes a free one.
+        database_url: SQLAlchemy URL; None is SQLite in the state folder.
+        max_concurrent_jobs: Trainings at a time.
+        max_attempts: Times that a training is started without getting any further
+            before its job fails.
+        heartbeat_seconds: Time between two signs of life of a worker.
+        lease_seconds: A worker that has been silent for longer has lost its job.
+        shutdown_seconds: Time that trainings get to write a checkpoint at shutdown.
+        organization: Name of the organisation that owns what keyless clients make.
+        checkpoint_every_seconds: Least time between two checkpoints for resuming.
+        recipe: Recipe of jobs that name none.
+        threads: Threads of one training; None lets the training choose.
+        serving_threads: Threads that answer completions; None lets the serving choose.
+        memory_bytes: Budget for models held in memory by the serving; None for its default.
+        log_format: "text" for people, "json" for machines.
+    """
+
+    home: Home = field(default_factory=Home.from_environment)
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    database_url: str | None = field(default=None, repr=False)
+    max_concurrent_jobs: int = 1
+    max_attempts: int = 3
+    heartbeat_seconds: float = 2.0
+    lease_seconds: float = 30.0
+    shutdown_seconds: float = 30.0
+    organization: str = "local"
+    checkpoint_every_seconds: float = 20.0
+    recipe: Literal["auto", "fast", "lora", "full"] = "auto"
+    threads: int | None = None
+    serving_threads: int | None = None
+    memory_bytes: int | None = None
+    log_format: Literal["text", "json"] = "text"
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def database(self) -> str:
+        """The URL of the database in use. It may hold a password: never print it."""
+        if self.database_url is not None:
+            return self.database_url
+        return f"sqlite:///{self.home.database}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

@@ -1,0 +1,216 @@
+"""The server's part in jobs: it starts workers, notices their deaths, and asks them to stop.
+
+One thread looks at the queue twice a second, or at once when it is woken. It keeps no
+state that matters: after a restart the rows tell who works on what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from tunesmith.engine.api.errors import ApiError
+from tunesmith.engine.store import job_rows
+
+from . import leases, lifecycle
+from .specification import write_specification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.models_registry import ModelRegistry
+    from tunesmith.engine.store.database import Database
+    from tunesmith.engine.store.records import JobRow
+
+    from .launcher import Launcher, WorkerProcess
+
+__all__ = ["Dispatcher"]
+
+_log = logging.getLogger("tunesmith.engine.jobs")
+
+_PAUSE_SECONDS = 0.5
+_VALIDATORS = 2
+
+
+class _Child(NamedTuple):
+    """A worker that this process has started."""
+
+    job_id: str
+    process: WorkerProcess
+
+
+class Dispatcher:
+    """Runs the queue from its own thread.
+
+    Args:
+        config: The engine's settings.
+        database: Where the queue is.
+        models: Knows where the models lie that jobs start from.
+        launcher: Starts workers.
+        on_success: Called from the dispatcher's thread with each job that has succeeded.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        database: Database,
+        models: ModelRegistry,
+        launcher: Launcher,
+        on_success: Callable[[JobRow], None] = lambda _job: None,
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._models = models
+        self._launcher = launcher
+        self._on_success = on_success
+        self._children: dict[str, _Child] = {}
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at the queue now: something has changed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask the workers of this machine to write a checkpoint and end; wait until they have.
+
+        Those that take longer than the configuration allows are killed; their jobs go on
+        from an earlier checkpoint.
+        """
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        deadline = time.monotonic() + self._config.shutdown_seconds
+        asked: set[str] = set()
+        while workers := self._local_workers():
+            late = time.monotonic() > deadline
+            for job in workers:
+                if late or job.worker_id not in asked:
+                    _signal(job, signal.SIGKILL if late else signal.SIGTERM)
+                    asked.add(str(job.worker_id))
+            time.sleep(0.05)
+            self._notice_deaths()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._notice_deaths()
+                self._start_workers("validation", _VALIDATORS)
+                self._start_workers("training", self._config.max_concurrent_jobs)
+            except (SQLAlchemyError, OSError) as error:
+                _log.error("the queue waits: %s", str(error).splitlines()[0])
+            self._wake.wait(_PAUSE_SECONDS)
+            self._wake.clear()
+
+    def _start_workers(self, stage: leases.Stage, most: int) -> None:
+        while not self._stopping:
+            with self._database.read() as connection:
+                if not leases.is_waiting(connection, stage):
+                    return
+            with self._database.write() as connection:
+                if leases.occupied(connection, stage) >= most:
+                    return
+                job = leases.claim(connection, stage)
+            if job is None:
+                return
+            self._start(job, stage)
+
+    def _start(self, job: JobRow, stage: leases.Stage) -> None:
+        try:
+            if stage == "training":
+                write_specification(self._config, self._database, self._models, job)
+            process = self._launcher.launch(job, stage)
+        except ApiError as error:
+            self._fail(job, str(error))
+            return
+        self._children[str(job.worker_id)] = _Child(job.id, process)
+        with self._database.write() as connection:
+            leases.launched(connection, job, process.pid)
+
+    def _fail(self, job: JobRow, message: str) -> None:
+        with self._database.write() as connection:
+            held = leases.held(connection, job.id, str(job.worker_id))
+            lifecycle.fail(connection, held, "model_not_found", message, "model")
+            leases.release(connection, leases.held(connection, job.id, str(job.worker_id)))
+
+    def _notice_deaths(self) -> None:
+        endings = self._endings()
+        for job in self._held():
+            worker = str(job.worker_id)
+            if worker in endings:
+                self._give_up(job, endings[worker])
+            elif worker in self._children:
+                self._kill_if_silent(job, self._children[worker])
+            elif not leases.is_alive(job, self._config.lease_seconds):
+                self._give_up(job, "stopped giving signs of life")
+
+    def _endings(self) -> dict[str, str]:
+        """Forget the children that have ended; return how each did."""
+        endings = {}
+        for worker, child in list(self._children.items()):
+            status = child.process.poll()
+            if status is None:
+                continue
+            del self._children[worker]
+            endings[worker] = _how(status)
+            with self._database.read() as connection:
+                job = job_rows.find(connection, child.job_id)
+            if job is not None and job.status == "succeeded":
+                self._on_success(job)
+        return endings
+
+    def _kill_if_silent(self, job: JobRow, child: _Child) -> None:
+        if time.time() - (job.heartbeat_at or 0) > self._config.lease_seconds:
+            child.process.kill()
+
+    def _held(self) -> list[JobRow]:
+        with self._database.read() as connection:
+            jobs = job_rows.unfinished(connection)
+        return [job for job in jobs if job.worker_id is not None]
+
+    def _give_up(self, job: JobRow, how: str) -> None:
+        with self._database.write() as connection:
+            current = job_rows.lock(connection, job.id)
+            if current is None or current.worker_id != job.worker_id:
+                return
+            _log.warning("job %s: its process %s", job.id, how)
+            leases.give_up(connection, current, how, self._config.max_attempts)
+
+    def _local_workers(self) -> list[JobRow]:
+        here = socket.gethostname()
+        return [
+            job
+            for job in self._held()
+            if job.worker_host == here
+            and (
+                job.worker_id in self._children or leases.is_alive(job, self._config.lease_seconds)
+            )
+        ]
+
+
+def _signal(job: JobRow, number: signal.Signals) -> None:
+    if job.worker_pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(job.worker_pid, number)
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"ended with exit status {status}"
+    if -status == signal.SIGKILL:
+        return "was killed (signal 9), as happens when memory runs out"
+    return f"was ended by signal {-status}"

@@ -1,0 +1,81 @@
+"""Starting workers: one process for each job, apart from the server's.
+
+A worker is its own session, so neither the server's death nor a Ctrl-C in the terminal
+reaches it. It finds what it needs in the database and in its job's `spec.json`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from tunesmith.engine.training.environment import worker_environment
+
+if TYPE_CHECKING:
+    from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.store.records import JobRow
+
+    from .leases import Stage
+
+__all__ = ["DATABASE_VARIABLE", "Launcher", "SubprocessLauncher", "WorkerProcess"]
+
+DATABASE_VARIABLE = "TUNESMITH_WORKER_DATABASE"
+"""Environment variable that hands the database's URL, perhaps with a password, to a worker."""
+
+
+class WorkerProcess(Protocol):
+    """A worker that was started here."""
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+
+    def poll(self) -> int | None:
+        """Return how it ended, as `subprocess.Popen.poll` does; None while it lives."""
+
+    def terminate(self) -> None:
+        """Ask it to write a checkpoint and end."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class Launcher(Protocol):
+    """A way to run workers."""
+
+    def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
+        """Start a worker for a job that was claimed for it."""
+
+
+class SubprocessLauncher:
+    """Runs each worker as a process on this machine.
+
+    Args:
+        config: The engine's settings.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+
+    def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
+        """Start a worker whose words go to `worker.log` in the job's folder."""
+        folder = self._config.home.job(job.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "tunesmith.engine.jobs.worker"]
+        command += ["--home", str(self._config.home.root), "--stage", stage]
+        command += ["--heartbeat", str(self._config.heartbeat_seconds)]
+        command += ["--worker", str(job.worker_id), job.id]
+        environment = dict(os.environ) | {DATABASE_VARIABLE: self._config.database}
+        if stage == "training":
+            environment = worker_environment(environment, self._config.threads)
+        with (folder / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )

@@ -1,0 +1,203 @@
+"""The training's observer: what it reports becomes events, rows and models in the database.
+
+Everything is written at once and under a key that a repeated report shares, so a training
+that was killed and starts again from a checkpoint neither loses nor doubles an event.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.engine.store import job_rows, model_rows
+from tunesmith.engine.store.records import CheckpointRow, ModelRow, new_token
+
+from . import leases, naming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tunesmith.engine.store.database import Database
+    from tunesmith.engine.store.records import JobRow
+    from tunesmith.engine.training.spec import (
+        CheckpointRecord,
+        EpochRecord,
+        StepRecord,
+        StopRequest,
+        TrainingPlan,
+    )
+
+__all__ = ["Reporter"]
+
+_MOST_STEP_EVENTS = 1000
+
+
+class Reporter:
+    """Implements `TrainingObserver`.
+
+    Args:
+        database: Where the job is.
+        job: The job, held by `worker_id`.
+        worker_id: The lease.
+        home: The state folder's root, to which paths of models are relative.
+        shutdown: Tells whether this process has been asked to end.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        job: JobRow,
+        worker_id: str,
+        home: Path,
+        shutdown: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._job = job
+        self._worker_id = worker_id
+        self._home = home
+        self._shutdown = shutdown
+        self._status = "running"
+        self._every = 1
+        self._first: tuple[int, float] | None = None
+
+    def heard(self, status: str) -> None:
+        """Take note of the job's status, which the heartbeat reads."""
+        self._status = status
+
+    def planned(self, plan: TrainingPlan) -> None:
+        """Store the values in use and tell which recipe was chosen."""
+        chosen = plan.hyperparameters
+        settled = {
+            "n_epochs": chosen.n_epochs,
+            "batch_size": chosen.batch_size,
+            "learning_rate_multiplier": chosen.learning_rate_multiplier,
+        }
+        self._every = max(1, -(-plan.total_steps // _MOST_STEP_EVENTS))
+        message = (
+            f"Training on {plan.examples} examples in {plan.total_steps} steps with the recipe "
+            f"{plan.recipe!r}: {plan.reason}"
+        )
+        with self._database.write() as connection:
+            job = leases.held(connection, self._job.id, self._worker_id)
+            self._status = job.status
+            job_rows.change(connection, job.id, settled=settled, total_steps=plan.total_steps)
+            job_rows.add_event(connection, job.id, "plan", "note", {"message": message})
+
+    def note(self, key: str, message: str) -> None:
+        """Store a remark."""
+        with self._database.write() as connection:
+            job = leases.held(connection, self._job.id, self._worker_id)
+            self._status = job.status
+            job_rows.add_event(connection, job.id, f"note:{key}", "note", {"message": message})
+
+    def step(self, record: StepRecord) -> None:
+        """Store progress, and the step's figures unless there are very many steps."""
+        now = time.time()
+        progress: dict[str, Any] = {
+            "steps_done": record.step,
+            "estimated_finish": self._estimate(record, now),
+            "trained_tokens": record.elapsed_tokens,
+        }
+        with self._database.write() as connection:
+            job = leases.held(connection, self._job.id, self._worker_id)
+            self._status = job.status
+            if record.step > job.steps_done:
+                job_rows.change(connection, job.id, attempts=1, **progress)
+            if self._is_told(record):
+                key = f"step:{record.step}"
+                job_rows.add_event(connection, job.id, key, "step", _figures(record))
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Store the end of an epoch."""
+        data = {"epoch": record.epoch, "n_epochs": record.n_epochs, "step": record.step}
+        with self._database.write() as connection:
+            job = leases.held(connection, self._job.id, self._worker_id)
+            self._status = job.status
+            job_rows.add_event(connection, job.id, f"epoch:{record.epoch}", "epoch", data)
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        """Register a snapshot as a model that can be used."""
+        now = time.time()
+        with self._database.write() as connection:
+            job = leases.held(connection, self._job.id, self._worker_id)
+            self._status = job.status
+            name = naming.checkpoint_name(job, record.step)
+            metrics = _checkpoint_metrics(record.record)
+            row = CheckpointRow(f"ftckpt_{new_token()}", job.id, record.step, now, name, metrics)
+            if not job_rows.insert_checkpoint(connection, row):
+                return
+            model_rows.insert_model(
+                connection,
+                ModelRow(
+                    name=name,
+                    organization=job.organization,
+                    created_at=now,
+                    job_id=job.id,
+                    base_model=job.base_model,
+                    family=job.family,
+                    path=record.path.relative_to(self._home).as_posix(),
+                    step=record.step,
+                    prompt_format=job_rows.prompt_format_of(connection, job),
+                ),
+            )
+            data = {"step": record.step, "model": name}
+            job_rows.add_event(connection, job.id, f"checkpoint:{record.step}", "checkpoint", data)
+
+    def stop_requested(self) -> StopRequest | None:
+        """Return what the job's status, or a signal to this process, asks for."""
+        if self._status == "running":
+            return "shutdown" if self._shutdown() else None
+        return "cancel" if self._status in {"cancelled", "failed"} else "pause"
+
+    def _estimate(self, record: StepRecord, now: float) -> float:
+        if self._first is None:
+            self._first = (record.step, now)
+            return now
+        first, began = self._first
+        per_step = (now - began) / max(1, record.step - first)
+        return now + per_step * (record.total_steps - record.step)
+
+    def _is_told(self, record: StepRecord) -> bool:
+        return (
+            record.step % self._every == 0
+            or record.step in {1, record.total_steps}
+            or record.validation is not None
+            or bool(record.classification)
+        )
+
+
+def _figures(record: StepRecord) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "step": record.step,
+        "total_steps": record.total_steps,
+        "train_loss": record.training_loss,
+        "train_mean_token_accuracy": record.training_token_accuracy,
+        "train_sequence_accuracy": record.training_sequence_accuracy,
+        "learning_rate": record.learning_rate,
+        "elapsed_tokens": record.elapsed_tokens,
+        "elapsed_examples": record.elapsed_examples,
+    }
+    if record.validation is not None:
+        prefix = "full_valid" if record.validation.full else "valid"
+        figures[f"{prefix}_loss"] = record.validation.loss
+        figures[f"{prefix}_mean_token_accuracy"] = record.validation.token_accuracy
+        figures[f"{prefix}_sequence_accuracy"] = record.validation.sequence_accuracy
+    figures |= {f"classification/{name}": value for name, value in record.classification.items()}
+    return figures | record.extra
+
+
+_CHECKPOINT_METRICS = (
+    "step",
+    "train_loss",
+    "train_mean_token_accuracy",
+    "valid_loss",
+    "valid_mean_token_accuracy",
+    "full_valid_loss",
+    "full_valid_mean_token_accuracy",
+)
+
+
+def _checkpoint_metrics(record: StepRecord) -> dict[str, Any]:
+    figures = _figures(record)
+    return {name: figures[name] for name in _CHECKPOINT_METRICS if name in figures}

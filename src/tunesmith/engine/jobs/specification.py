@@ -1,0 +1,82 @@
+"""From a job's row to the words that its training starts from."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tunesmith.engine.api.errors import not_found
+from tunesmith.engine.store import file_rows
+from tunesmith.engine.store.blobs import BlobStore
+from tunesmith.engine.training.spec import TrainingSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.models_registry import ModelRegistry
+    from tunesmith.engine.store.database import Database
+    from tunesmith.engine.store.records import JobRow
+
+__all__ = ["write_specification"]
+
+_PASSED_ON = (
+    "n_epochs",
+    "batch_size",
+    "learning_rate_multiplier",
+    "prompt_loss_weight",
+    "compute_classification_metrics",
+    "classification_n_classes",
+    "classification_positive_class",
+    "classification_betas",
+)
+
+
+def write_specification(
+    config: EngineConfig, database: Database, models: ModelRegistry, job: JobRow
+) -> None:
+    """Write `spec.json` into the job's folder.
+
+    Raises:
+        ApiError: A model or a file that the job needs has gone.
+    """
+    folder = config.home.job(job.id)
+    source = models.resolve(job.parent_model or job.base_model, job.organization)
+    asked = {name: job.asked[name] for name in _PASSED_ON if job.asked.get(name) is not None}
+    if job.asked.get("beta") is not None:
+        asked["dpo_beta"] = job.asked["beta"]
+    spec = TrainingSpec(
+        job_id=job.id,
+        base_model=job.base_model,
+        base_path=source.base_path,
+        initial_adapter_path=source.adapter_path,
+        training_path=_content(config, database, job, job.training_file),
+        validation_path=(
+            None
+            if job.validation_file is None
+            else _content(config, database, job, job.validation_file)
+        ),
+        work_path=folder / "work",
+        output_path=config.home.models / job.id,
+        method="dpo" if job.method == "dpo" else "supervised",
+        seed=job.seed,
+        recipe=job.asked.get("recipe") or config.recipe,
+        checkpoint_every_seconds=config.checkpoint_every_seconds,
+        threads=config.threads,
+        **asked,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"spec.{job.worker_id}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(spec.model_dump_json(indent=2))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / "spec.json")
+
+
+def _content(config: EngineConfig, database: Database, job: JobRow, file_id: str) -> Path:
+    with database.read() as connection:
+        file = file_rows.get(connection, job.organization, file_id)
+    if file is None:
+        raise not_found("file", file_id)
+    return BlobStore(config.home.files).path(file.sha256)

@@ -1,0 +1,186 @@
+"""One job, two views: the wire objects that the two APIs make of the same record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.types.files import FileObject
+from tunesmith.types.fine_tunes import FineTune, FineTuneEvent, FineTuneHyperparams
+from tunesmith.types.fine_tuning import (
+    FineTuningJob,
+    FineTuningJobCheckpoint,
+    FineTuningJobCheckpointMetrics,
+    FineTuningJobError,
+    FineTuningJobEvent,
+    FineTuningJobHyperparameters,
+    FineTuningJobMethod,
+    FineTuningJobMethodConfig,
+)
+
+from .messages import message_of, metrics_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tunesmith.engine.store.records import CheckpointRow, EventRow, FileRow, JobRow
+
+__all__ = [
+    "checkpoint_object",
+    "event_object",
+    "file_object",
+    "fine_tune",
+    "fine_tune_event",
+    "fine_tuning_job",
+]
+
+_FIRST_API_STATUS = {"validating_files": "pending", "queued": "pending", "paused": "pending"}
+
+
+def organization_id(organization: str) -> str:
+    """Return the id under which an organisation appears on the wire."""
+    return f"org-{organization}"
+
+
+def file_object(row: FileRow) -> dict[str, Any]:
+    """Return a file as JSON data."""
+    file = FileObject(
+        id=row.id,
+        bytes=row.bytes,
+        created_at=int(row.created_at),
+        filename=row.filename,
+        purpose=row.purpose,
+    )
+    data = file.model_dump(exclude={"expires_at", "status_details"})
+    if row.expires_at is not None:
+        data["expires_at"] = int(row.expires_at)
+    if row.prompt_format is not None:
+        data["prompt_format"] = row.prompt_format
+    return data
+
+
+def fine_tune(
+    job: JobRow, files: Mapping[str, FileRow], events: Sequence[EventRow] | None = None
+) -> dict[str, Any]:
+    """Return a job as the first API shows it.
+
+    Args:
+        job: The job.
+        files: Its files by id; those that were deleted are left out.
+        events: Its events, oldest first; None leaves them out, as in lists.
+    """
+
+    def existing(file_id: str | None) -> list[dict[str, Any]]:
+        file = files.get(file_id or "")
+        return [] if file is None else [file_object(file)]
+
+    settled = job.settled or {}
+    hyperparams = FineTuneHyperparams.model_validate(
+        {"prompt_loss_weight": 0.0, **job.asked, **settled}
+    ).model_dump()
+    for name in _CLASSIFICATION:
+        if hyperparams[name] is None:
+            del hyperparams[name]
+    shown = FineTune(
+        id=f"ft-{job.id}",
+        created_at=int(job.created_at),
+        updated_at=int(job.updated_at),
+        model=job.model,
+        fine_tuned_model=job.fine_tuned_model,
+        organization_id=organization_id(job.organization),
+        status=_FIRST_API_STATUS.get(job.status, job.status),
+        hyperparams=FineTuneHyperparams(),
+        training_files=[],
+        validation_files=[],
+        result_files=[],
+    ).model_dump(exclude={"events"})
+    shown["hyperparams"] = hyperparams
+    shown["training_files"] = existing(job.training_file)
+    shown["validation_files"] = existing(job.validation_file)
+    shown["result_files"] = existing(job.result_file)
+    shown["base_model"] = job.base_model
+    if events is not None:
+        shown["events"] = [fine_tune_event(event) for event in events]
+    return shown
+
+
+_CLASSIFICATION = (
+    "compute_classification_metrics",
+    "classification_n_classes",
+    "classification_positive_class",
+    "classification_betas",
+)
+
+
+def fine_tune_event(event: EventRow) -> dict[str, Any]:
+    """Return an event as the first API words it."""
+    return FineTuneEvent(
+        created_at=int(event.created_at),
+        level=event.level,
+        message=message_of(event, "fine-tunes"),
+    ).model_dump()
+
+
+def fine_tuning_job(job: JobRow) -> dict[str, Any]:
+    """Return a job as the second API shows it."""
+    auto = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
+    chosen = auto | {name: job.asked[name] for name in auto if job.asked.get(name) is not None}
+    chosen |= {name: value for name, value in (job.settled or {}).items() if name in auto}
+    extra = {"beta": job.asked.get("beta", "auto")} if job.method == "dpo" else {}
+    config = FineTuningJobMethodConfig(hyperparameters=chosen | extra)
+    method = FineTuningJobMethod.model_validate({"type": job.method, job.method: config})
+    shown = FineTuningJob(
+        id=f"ftjob-{job.id}",
+        created_at=int(job.created_at),
+        error=None if job.error is None else FineTuningJobError(**job.error),
+        fine_tuned_model=job.fine_tuned_model,
+        finished_at=None if job.finished_at is None else int(job.finished_at),
+        hyperparameters=FineTuningJobHyperparameters.model_validate(chosen),
+        model=job.model,
+        organization_id=organization_id(job.organization),
+        result_files=[job.result_file] if job.result_file else [],
+        seed=job.seed,
+        status=job.status,
+        trained_tokens=job.trained_tokens,
+        training_file=job.training_file,
+        validation_file=job.validation_file,
+        estimated_finish=_estimate(job),
+        integrations=[],
+        metadata=job.metadata,
+        user_provided_suffix=job.suffix,
+    ).model_dump(exclude={"method"})
+    shown["method"] = method.model_dump(exclude_none=True)
+    shown["base_model"] = job.base_model
+    return shown
+
+
+def _estimate(job: JobRow) -> int | None:
+    if job.status != "running" or job.estimated_finish is None:
+        return None
+    return int(job.estimated_finish)
+
+
+def event_object(event: EventRow) -> dict[str, Any]:
+    """Return an event as the second API words it."""
+    metrics = metrics_of(event)
+    return FineTuningJobEvent(
+        id=event.id,
+        created_at=int(event.created_at),
+        level=event.level,
+        message=message_of(event, "fine-tuning"),
+        data=metrics or {},
+        type="message" if metrics is None else "metrics",
+    ).model_dump()
+
+
+def checkpoint_object(row: CheckpointRow) -> dict[str, Any]:
+    """Return a checkpoint as JSON data, without the figures that were not computed."""
+    shown = FineTuningJobCheckpoint(
+        id=row.id,
+        created_at=int(row.created_at),
+        fine_tuned_model_checkpoint=row.model,
+        fine_tuning_job_id=f"ftjob-{row.job_id}",
+        metrics=FineTuningJobCheckpointMetrics(),
+        step_number=row.step,
+    ).model_dump(exclude={"metrics"})
+    shown["metrics"] = {name: value for name, value in row.metrics.items() if value is not None}
+    return shown

@@ -1,0 +1,180 @@
+"""The process that works on one job: `python -m tunesmith.engine.jobs.worker … JOB_ID`.
+
+It is bound to the database directly, not to the server: it outlives a server that is
+killed, and can bring its job to the end while none runs. On SIGTERM it writes a
+checkpoint, puts its job back into the queue and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import OperationalError
+
+from tunesmith.engine.errors import LostLeaseError
+from tunesmith.engine.home import Home
+from tunesmith.engine.store.database import Database
+from tunesmith.errors import TunesmithError
+
+from . import leases, lifecycle
+from .finishing import finish
+from .launcher import DATABASE_VARIABLE
+from .reporter import Reporter
+from .validation import find_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tunesmith.engine.store.records import JobRow
+
+__all__ = ["main"]
+
+_log = logging.getLogger("tunesmith.engine.worker")
+
+_LOST = 70
+
+
+class _Worker:
+    """One job, held."""
+
+    def __init__(self, database: Database, home: Home, job_id: str, worker_id: str) -> None:
+        self.database = database
+        self.home = home
+        self.job_id = job_id
+        self.worker_id = worker_id
+        self.shutdown = threading.Event()
+        self.listener: Callable[[str], None] = lambda _status: None
+
+    def beat(self) -> None:
+        """Give one sign of life."""
+        with self.database.write() as connection:
+            status = leases.beat(connection, self.job_id, self.worker_id)
+        self.listener(status)
+
+    def keep_beating(self, seconds: float) -> None:
+        """Give signs of life for ever; end the process once another one has the job."""
+        pause = threading.Event()
+        while not pause.wait(seconds):
+            try:
+                self.beat()
+            except LostLeaseError as error:
+                _log.error("%s", error)
+                os._exit(_LOST)
+            except OperationalError as error:
+                _log.warning("heartbeat: %s", error.orig)
+
+    def job(self) -> JobRow:
+        """Return the job as it is now."""
+        with self.database.write() as connection:
+            return leases.held(connection, self.job_id, self.worker_id)
+
+    def validate(self) -> None:
+        """Check the job's files and queue it, or end it with the first fault."""
+        job = self.job()
+        fault = find_fault(self.database, self.home, job)
+        with self.database.write() as connection:
+            job = leases.held(connection, self.job_id, self.worker_id)
+            if job.status == "validating_files" and fault is None:
+                lifecycle.validated(connection, job)
+            elif job.status == "validating_files" and fault is not None:
+                lifecycle.fail(connection, job, fault.code, fault.message, fault.param)
+            leases.release(connection, leases.held(connection, self.job_id, self.worker_id))
+
+    def train(self) -> None:
+        """Train, and register what comes out of it."""
+        from tunesmith.engine.training import train  # noqa: PLC0415 - loads torch
+        from tunesmith.engine.training.spec import TrainingSpec  # noqa: PLC0415
+
+        path = self.home.job(self.job_id) / "spec.json"
+        spec = TrainingSpec.model_validate_json(path.read_bytes())
+        reporter = Reporter(
+            self.database, self.job(), self.worker_id, self.home.root, self.shutdown.is_set
+        )
+        self.listener = reporter.heard
+        outcome = train(spec, reporter)
+        if outcome.stopped is None:
+            finish(self.database, self.home, self.job_id, self.worker_id, outcome)
+            return
+        with self.database.write() as connection:
+            leases.release(connection, leases.held(connection, self.job_id, self.worker_id))
+
+    def fail(self, code: str, message: str, param: str | None = None) -> None:
+        """End the job with an error."""
+        with self.database.write() as connection:
+            job = leases.held(connection, self.job_id, self.worker_id)
+            if job.status in {"running", "validating_files"}:
+                lifecycle.fail(connection, job, code, message, param)
+            leases.release(connection, leases.held(connection, self.job_id, self.worker_id))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Work on the job that the command line names; return the process's exit status."""
+    parser = argparse.ArgumentParser(prog="tunesmith.engine.jobs.worker")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--stage", choices=("validation", "training"), required=True)
+    parser.add_argument("--worker", required=True)
+    parser.add_argument("--heartbeat", type=float, default=2.0)
+    parser.add_argument("job_id")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    database = Database(os.environ.pop(DATABASE_VARIABLE), durable=False)
+    worker = _Worker(database, Home(options.home), options.job_id, options.worker)
+    signal.signal(signal.SIGTERM, lambda *_: worker.shutdown.set())
+    try:
+        worker.beat()
+        threading.Thread(target=worker.keep_beating, args=(options.heartbeat,), daemon=True).start()
+        _work(worker, options.stage)
+    except LostLeaseError as error:
+        _log.error("%s", error)
+        return _LOST
+    return 0
+
+
+def _work(worker: _Worker, stage: leases.Stage) -> None:
+    try:
+        if stage == "validation":
+            worker.validate()
+        else:
+            worker.train()
+    except LostLeaseError:
+        raise
+    except ModuleNotFoundError as error:
+        _log.exception("import")
+        message = f"{error}. Training needs the engine's extra: pip install 'tunesmith[engine]'."
+        worker.fail("engine_incomplete", message)
+    except TunesmithError as error:
+        _log.exception("job")
+        code = getattr(error, "code", None) or "training_failed"
+        worker.fail(code, str(error), getattr(error, "param", None))
+    except (MemoryError, OSError, RuntimeError, ValueError, ArithmeticError) as error:
+        _log.exception("job")
+        worker.fail(*_explained(error))
+
+
+def _explained(error: Exception) -> tuple[str, str]:
+    """Return a code and a paragraph for an error that is nobody's in particular."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "disk_full", (
+            "The engine's disk is full. Make room (`tunesmith engine gc` removes what is no longer "
+            "needed), then create the job again."
+        )
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
+        return "out_of_memory", (
+            "The training ran out of memory. Create the job again with a smaller batch_size, or "
+            "with shorter examples."
+        )
+    first = text.splitlines()[0]
+    return "training_failed", f"The training ended with an error: {first}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""The engine in a process of its own, started from Python.
+
+The child tells its port through a file, so any free port will do, and stops when this
+process closes the pipe to it or dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import EngineConfig, Limits
+from .errors import EngineError
+from .home import Home
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from tunesmith import Client
+
+__all__ = ["Engine", "main", "start"]
+
+_START_SECONDS = 60.0
+_CONFIG_VARIABLE = "TUNESMITH_ENGINE_CONFIG"
+
+
+class Engine:
+    """A running engine. A context manager: its end stops the engine and its trainings.
+
+    Made by `start`. Attributes:
+        home: Its state folder.
+        base_url: Where its API is, `http://127.0.0.1:PORT/v1`.
+        log_path: What it writes.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.home = config.home
+        self.base_url = ""
+        self.log_path = config.home.root / "server.log"
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Id of the server's process.
+
+        Raises:
+            EngineError: It has not been started.
+        """
+        if self._process is None:
+            raise EngineError("The engine has not been started.")
+        return self._process.pid
+
+    def client(self, **options: Any) -> Client:
+        """Return a client for this engine; `options` are those of `tunesmith.Client`."""
+        from tunesmith import Client  # noqa: PLC0415 - the server does without it
+
+        return Client(**{"base_url": self.base_url, "api_key": "local"} | options)
+
+    def start(self) -> None:
+        """Start the process and wait until it answers.
+
+        Raises:
+            EngineError: It ended instead, or takes too long; the message has its last words.
+        """
+        if self._process is not None:
+            return
+        try:
+            self.home.root.mkdir(parents=True, exist_ok=True)
+            log = self.log_path.open("ab")
+        except OSError as error:
+            raise EngineError(
+                f"The state folder {self.home.root} cannot be written: {error.strerror}."
+            ) from error
+        with log, tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
+            ready = Path(folder) / "ready.json"
+            began = log.tell()
+            environment = dict(os.environ) | {_CONFIG_VARIABLE: _to_json(self._config)}
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tunesmith.engine.process", str(ready)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+            try:
+                port = self._wait(ready, began)
+            except BaseException:
+                self.stop()
+                raise
+        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        self.base_url = f"http://{host}:{port}/v1"
+
+    def stop(self) -> None:
+        """Stop the engine: trainings write a checkpoint and end first."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = f"at {self.base_url}" if self._process is not None else "stopped"
+        return f"<Engine {state}, home {str(self.home.root)!r}>"
+
+    def _wait(self, ready: Path, began: int) -> int:
+        process = self._process
+        deadline = time.monotonic() + _START_SECONDS
+        while process is not None and process.poll() is None and time.monotonic() < deadline:
+            if ready.exists():
+                return int(json.loads(ready.read_text(encoding="ascii"))["port"])
+            time.sleep(0.02)
+        with self.log_path.open("rb") as log:
+            log.seek(began)
+            words = log.read().decode(errors="replace").strip()
+        raise EngineError(words or f"The engine did not start within {_START_SECONDS:.0f} seconds.")
+
+
+def start(home: str | os.PathLike[str] | None = None, *, port: int = 0, **settings: Any) -> Engine:
+    """Start the engine in a process of its own and wait until it answers.
+
+    Use the result in a `with` block, or call its `stop()`.
+
+    Args:
+        home: State folder; default `TUNESMITH_HOME`, else the platform's user data folder.
+        port: Port on 127.0.0.1; 0 takes a free one.
+        settings: Further fields of `EngineConfig`.
+
+    Raises:
+        EngineError: It cannot start.
+    """
+    place = Home.from_environment() if home is None else Home(Path(home).expanduser().absolute())
+    engine = Engine(EngineConfig(home=place, port=port, **settings))
+    engine.start()
+    return engine
+
+
+def main() -> int:
+    """Serve as the child of an `Engine`."""
+    config = _from_json(os.environ.pop(_CONFIG_VARIABLE))
+    from tunesmith.errors import TunesmithError  # noqa: PLC0415 - only in the child
+
+    from .server import serve  # noqa: PLC0415
+
+    try:
+        serve(config, ready_file=Path(sys.argv[1]))
+    except TunesmithError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _to_json(config: EngineConfig) -> str:
+    values = dataclasses.asdict(config) | {"home": str(config.home.root)}
+    return json.dumps(values)
+
+
+def _from_json(text: str) -> EngineConfig:
+    values = json.loads(text)
+    home, limits = Home(Path(values.pop("home"))), Limits(**values.pop("limits"))
+    return EngineConfig(home=home, limits=limits, **values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""API keys: made once, shown once, stored as a hash.
+
+A key is 32 random letters and digits, so a plain SHA-256 cannot be searched backwards.
+As long as no key has ever been made, the engine is open to whoever reaches it; which is
+why it then listens on loopback only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import func, insert, select, update
+
+from tunesmith.engine.errors import EngineError
+from tunesmith.engine.store.records import new_token
+from tunesmith.engine.store.schema import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tunesmith.engine.store.database import Database
+
+__all__ = ["Identity", "KeyRing", "KeyRow", "Role", "create_key", "list_keys", "revoke_key"]
+
+Role = Literal["owner", "member"]
+
+_ORGANIZATION = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_REFRESH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a request comes from. `key_id` is None while the engine is open to all."""
+
+    organization: str
+    role: Role
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A key as it can be shown: without the key. `hint` is its last four characters."""
+
+    id: str
+    name: str
+    hint: str
+    organization: str
+    role: Role
+    created_at: float
+    revoked_at: float | None
+
+
+def create_key(
+    database: Database, *, name: str, role: Role = "member", organization: str = "local"
+) -> tuple[KeyRow, str]:
+    """Make a key and return it with its text, which cannot be read again.
+
+    Raises:
+        EngineError: The role or the organisation's name is not a valid one.
+    """
+    if role not in ("owner", "member"):
+        raise EngineError(f"{role!r} is not a role. The roles are: owner, member.")
+    if not _ORGANIZATION.fullmatch(organization):
+        raise EngineError(
+            f"{organization!r} cannot name an organisation: use 1 to 40 lower-case letters, digits "
+            "and hyphens, because the name becomes a part of model names."
+        )
+    secret = f"sk-tunesmith-{new_token(32)}"
+    row = KeyRow(f"key-{new_token()}", name, secret[-4:], organization, role, time.time(), None)
+    values = {field: getattr(row, field) for field in KeyRow.__slots__}
+    with database.write() as connection:
+        connection.execute(insert(keys).values(**values, sha256=_digest(secret)))
+    return row, secret
+
+
+def list_keys(database: Database) -> Sequence[KeyRow]:
+    """Return all keys, revoked ones included, oldest first."""
+    query = select(*(keys.c[field] for field in KeyRow.__slots__)).order_by(keys.c.created_at)
+    with database.read() as connection:
+        return [KeyRow(*row) for row in connection.execute(query)]
+
+
+def revoke_key(database: Database, key_id: str) -> None:
+    """End a key's life; servers stop accepting it within a second.
+
+    Raises:
+        EngineError: There is no such key, or it is revoked already.
+    """
+    query = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
+    with database.write() as connection:
+        changed = connection.execute(query.values(revoked_at=time.time())).rowcount
+    if not changed:
+        raise EngineError(f"There is no key {key_id!r} in use. `tunesmith keys list` shows them.")
+
+
+class KeyRing:
+    """The keys as a server sees them, re-read at most once a second.
+
+    Args:
+        database: Where the keys are.
+        organization: Owner of what is made while there are no keys.
+    """
+
+    def __init__(self, database: Database, organization: str) -> None:
+        self._database = database
+        self._open = Identity(organization, "owner")
+        self._known: dict[str, Identity] = {}
+        self._exist = False
+        self._read_at = float("-inf")
+        self._lock = threading.Lock()
+
+    @property
+    def exist(self) -> bool:
+        """True once any key has been made, even if all have been revoked since."""
+        self._refresh()
+        return self._exist
+
+    def identify(self, secret: str | None) -> Identity | None:
+        """Return whom the key stands for; None if it is missing, wrong or revoked."""
+        self._refresh()
+        if not self._exist:
+            return self._open
+        return None if secret is None else self._known.get(_digest(secret))
+
+    def _refresh(self) -> None:
+        with self._lock:
+            if time.monotonic() - self._read_at < _REFRESH_SECONDS:
+                return
+            columns = (keys.c.sha256, keys.c.organization, keys.c.role, keys.c.id)
+            query = select(*columns).where(keys.c.revoked_at.is_(None))
+            with self._database.read() as connection:
+                rows = connection.execute(query).all()
+                count = connection.execute(select(func.count()).select_from(keys)).scalar_one()
+            self._known = {row.sha256: Identity(row.organization, row.role, row.id) for row in rows}
+            self._exist = count > 0
+            self._read_at = time.monotonic()
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

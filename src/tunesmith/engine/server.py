@@ -1,0 +1,242 @@
+"""`serve`: the engine in this process, until it is asked to stop.
+
+What can go wrong at the start is found here, before anything listens, and told as one
+paragraph. On SIGTERM or SIGINT the open streams end, trainings write a checkpoint and go
+back into the queue, and the process ends with status 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from .errors import EngineError
+from .logs import configure as configure_logs
+from .models.catalog import load_catalog
+from .security.keys import KeyRing
+from .store.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+    from types import FrameType
+
+    from .config import EngineConfig
+    from .home import Home
+
+__all__ = ["serve"]
+
+_STREAM_SECONDS = 10
+_BACKLOG = 2048
+
+
+def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        config: The engine's settings.
+        ready_file: Gets `{"port": …}` once requests are answered; then the end of the standard
+            input, too, asks the server to stop. For a parent process.
+
+    Raises:
+        EngineError: It cannot start: the message says why and what to do.
+        CatalogError: The user's table of base models cannot be read.
+    """
+    configure_logs(config.log_format)
+    with _locked(config.home), contextlib.closing(Database(config.database)) as database:
+        database.migrate()
+        load_catalog(config.home)
+        has_keys = KeyRing(database, config.organization).exist
+        if not has_keys and not config.is_loopback:
+            raise EngineError(
+                f"Refused to listen on {config.host}: no API key has been created, so whoever "
+                "reaches this port could use the engine. Run `tunesmith keys create --role owner` "
+                "first, or listen on 127.0.0.1."
+            )
+        with contextlib.closing(_bind(config)) as listener:
+            port = listener.getsockname()[1]
+
+            def tell() -> None:
+                sys.stderr.write(_greeting(config, port, has_keys=has_keys))
+                sys.stderr.flush()
+                if ready_file is not None:
+                    _write_ready(ready_file, port)
+
+            _run(config, database, listener, tell, parent=ready_file is not None)
+
+
+def _run(
+    config: EngineConfig,
+    database: Database,
+    listener: socket.socket,
+    tell: Callable[[], None],
+    *,
+    parent: bool,
+) -> None:
+    from .app import create_app, with_context  # noqa: PLC0415 - not before the start is sure
+
+    app = create_app(config, database)
+    settings = uvicorn.Config(
+        with_context(app, config),
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=_STREAM_SECONDS,
+        server_header=False,
+        h11_max_incomplete_event_size=64 << 10,
+    )
+    server = _Server(settings, tell, app.state.parts.watcher.close)
+    if parent:
+        threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
+    asyncio.run(server.serve([listener]))
+    if not server.told:
+        raise EngineError("The engine could not start; the lines above say why.")
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that says when it is ready, and ends open streams when it is asked to stop."""
+
+    def __init__(
+        self, config: uvicorn.Config, tell: Callable[[], None], close_streams: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self.told = False
+        self._tell = tell
+        self._close_streams = close_streams
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
+            self.told = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Listen to signals while serving; a stop that was asked for is no failure."""
+        with contextlib.ExitStack() as stack:
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    stack.callback(signal.signal, number, signal.signal(number, self.handle_exit))
+            yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop."""
+        super().handle_exit(sig, frame)
+        self.end_streams()
+
+    def stop(self) -> None:
+        """Begin to stop, from another thread."""
+        self.should_exit = True
+        self.end_streams()
+
+    def end_streams(self) -> None:
+        """End the streams of events, which would otherwise go on as long as their jobs."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._close_streams)
+
+
+def _stop_with_parent(server: _Server) -> None:
+    """Stop when the standard input ends: the parent has closed it, or has died."""
+    while os.read(0, 1024):
+        pass
+    server.stop()
+
+
+@contextlib.contextmanager
+def _locked(home: Home) -> Iterator[None]:
+    """Keep a second server out of the state folder, and prove that it can be written."""
+    path = home.root / "server.lock"
+    try:
+        home.root.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="ascii")
+    except OSError as error:
+        raise EngineError(
+            f"The state folder {home.root} cannot be written: {error.strerror}. Name another one "
+            "with TUNESMITH_HOME or --home."
+        ) from error
+    with file:
+        if not _take(file.fileno()):
+            file.seek(0)
+            raise EngineError(
+                f"Another engine (process {file.read().strip() or 'unknown'}) already serves the "
+                f"state folder {home.root}. Stop it, or name another folder with TUNESMITH_HOME "
+                "or --home."
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        import fcntl  # noqa: PLC0415 - not on every platform
+    except ModuleNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _bind(config: EngineConfig) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise EngineError(f"{config.host!r} is not an address of this machine: {error}.") from error
+    try:
+        if os.name != "nt":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise EngineError(_why_not_bound(config, error)) from error
+    return listener
+
+
+def _why_not_bound(config: EngineConfig, error: OSError) -> str:
+    where = f"{config.host}:{config.port}"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {config.port} on {config.host} is in use by another program, perhaps another "
+            "engine. Stop that one, or choose another port with --port (0 takes a free one)."
+        )
+    if error.errno == errno.EACCES:
+        return f"Not allowed to listen on {where}; ports below 1024 need privileges. Use --port."
+    return f"Cannot listen on {where}: {error.strerror}."
+
+
+def _greeting(config: EngineConfig, port: int, *, has_keys: bool) -> str:
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    lines = [f"tunesmith serves http://{host}:{port}/v1, state in {config.home.root}"]
+    if not has_keys:
+        lines.append(
+            "No API key has been created: any key is accepted, from this machine only. "
+            "`tunesmith keys create` ends that."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _write_ready(path: Path, port: int) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps({"port": port, "pid": os.getpid()}), encoding="ascii")
+    temporary.replace(path)

@@ -1,0 +1,152 @@
+"""File contents on disk, each under the SHA-256 of its bytes.
+
+A content is written to `incoming/`, flushed to the disk, and renamed into its place;
+so what stands under a hash is whole. It is verified each time it is opened. Which
+contents belong to whom is the database's affair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from tunesmith.engine.errors import CorruptFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ["BlobStore", "IncomingBlob"]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CHUNK = 1 << 20
+
+
+class IncomingBlob:
+    """A content on its way in: write to it, `seal` it, then let `BlobStore.keep` take it.
+
+    Used as a context manager it removes what was not kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = 0
+        self._hash = hashlib.sha256()
+        self._file: BinaryIO = path.open("xb")
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what has been written so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Append `data`."""
+        self._file.write(data)
+        self._hash.update(data)
+        self.bytes += len(data)
+
+    def seal(self) -> None:
+        """Flush the content to the disk; nothing can be written afterwards."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class BlobStore:
+    """The folder of contents.
+
+    Args:
+        root: The folder; created on first use.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / "incoming"
+
+    def incoming(self) -> IncomingBlob:
+        """Open a new content for writing."""
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        return IncomingBlob(self._incoming / secrets.token_hex(16))
+
+    def add(self, source: Path) -> IncomingBlob:
+        """Copy the file at `source` in and seal it."""
+        blob = self.incoming()
+        with source.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                blob.write(chunk)
+        blob.seal()
+        return blob
+
+    def keep(self, blob: IncomingBlob) -> None:
+        """Put a sealed content in its place. Call it in the transaction that adds its row."""
+        target = self.path(blob.sha256)
+        if target.exists():
+            blob.path.unlink()
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        blob.path.replace(target)
+        _flush_folder(target.parent)
+
+    def path(self, sha256: str) -> Path:
+        """Return where the content with this hash stands, or would stand."""
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"not a SHA-256 hash: {sha256!r}")
+        return self.root / sha256[:2] / sha256
+
+    def verified(self, sha256: str) -> Path:
+        """Return the path of a content after reading it through and comparing its hash.
+
+        Raises:
+            CorruptFileError: The content is missing or has changed on disk.
+        """
+        path = self.path(sha256)
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError as error:
+            raise CorruptFileError(
+                "The content of this file is missing from the engine's folder of files. "
+                "Upload the file again."
+            ) from error
+        if found != sha256:
+            raise CorruptFileError(
+                "The content of this file has changed on the engine's disk since it was uploaded. "
+                "Upload the file again."
+            )
+        return path
+
+    def discard(self, sha256: str) -> None:
+        """Remove a content that no row refers to. Call it in a write transaction."""
+        self.path(sha256).unlink(missing_ok=True)
+
+    def clear_incoming(self) -> None:
+        """Remove what uploads that were cut off have left; for the server's start."""
+        with suppress(FileNotFoundError):
+            for path in self._incoming.iterdir():
+                path.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

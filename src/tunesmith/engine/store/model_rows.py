@@ -1,0 +1,50 @@
+"""Queries on fine-tuned models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, insert, select
+
+from .records import ModelRow, from_row
+from .schema import models
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+__all__ = ["get", "insert_model", "is_taken", "list_models", "remove"]
+
+
+def insert_model(connection: Connection, row: ModelRow) -> None:
+    """Add a model whose folder is in its place."""
+    connection.execute(
+        insert(models).values({name: getattr(row, name) for name in ModelRow.__slots__})
+    )
+
+
+def get(connection: Connection, organization: str, name: str) -> ModelRow | None:
+    """Return a fine-tuned model of the organisation."""
+    query = select(models).where(models.c.name == name, models.c.organization == organization)
+    row = connection.execute(query).first()
+    return None if row is None else from_row(ModelRow, row)
+
+
+def is_taken(connection: Connection, name: str) -> bool:
+    """Return True if any organisation has a model of this name."""
+    return (
+        connection.execute(select(models.c.name).where(models.c.name == name)).first() is not None
+    )
+
+
+def list_models(connection: Connection, organization: str) -> Sequence[ModelRow]:
+    """Return the organisation's models, oldest first."""
+    query = select(models).where(models.c.organization == organization)
+    query = query.order_by(models.c.created_at, models.c.name)
+    return [from_row(ModelRow, row) for row in connection.execute(query)]
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Remove a model's row."""
+    connection.execute(delete(models).where(models.c.name == name))

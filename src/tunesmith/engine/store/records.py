@@ -1,0 +1,162 @@
+"""Rows as frozen records, one class a table, and the making of ids."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+__all__ = [
+    "TERMINAL",
+    "CheckpointRow",
+    "EventRow",
+    "FileRow",
+    "JobRow",
+    "ModelRow",
+    "from_row",
+    "new_token",
+]
+
+TERMINAL = ("succeeded", "failed", "cancelled")
+"""Statuses that a job never leaves."""
+
+Api = Literal["fine-tunes", "fine-tuning"]
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def new_token(length: int = 24) -> str:
+    """Return random letters and digits, the variable part of an id."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file. `prompt_format` is what the uploader said about its prompts, if anything."""
+
+    id: str
+    organization: str
+    created_at: float
+    filename: str
+    purpose: str
+    bytes: int
+    sha256: str
+    expires_at: float | None = None
+    prompt_format: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job of either API.
+
+    Attributes:
+        id: The part of its id that both APIs share: "ft-" or "ftjob-" goes before it.
+        api: The API that it was created through; it decides the form of the model's name.
+        status: Of the second API, "paused" included.
+        model: The name that was asked for.
+        base_model: Id of the base model behind it.
+        parent_model: The fine-tuned model that is trained further, if any.
+        family: The base name that stands in the new model's name.
+        asked: Hyperparameters as asked for; what is absent is the engine's to choose.
+        settled: Hyperparameters in use, once known.
+        worker_id: The lease: random text known to the one process that may write.
+        attempts: Starts since the training last got any further.
+        event_count: Number of events, and the sequence of the last one.
+    """
+
+    id: str
+    api: Api
+    organization: str
+    created_at: float
+    updated_at: float
+    status: str
+    model: str
+    base_model: str
+    family: str
+    training_file: str
+    seed: int
+    method: str
+    asked: dict[str, Any]
+    parent_model: str | None = None
+    validation_file: str | None = None
+    suffix: str | None = None
+    settled: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
+    integrations: list[dict[str, Any]] | None = None
+    total_steps: int | None = None
+    steps_done: int = 0
+    estimated_finish: float | None = None
+    trained_tokens: int | None = None
+    finished_at: float | None = None
+    fine_tuned_model: str | None = None
+    result_file: str | None = None
+    error: dict[str, Any] | None = None
+    worker_id: str | None = None
+    worker_host: str | None = None
+    worker_pid: int | None = None
+    heartbeat_at: float | None = None
+    attempts: int = 0
+    event_count: int = 0
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once the status can no longer change."""
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """Something that happened to a job, as data: each API words it in its own way.
+
+    Attributes:
+        sequence: 1 for the job's first event, without gaps.
+        key: What happened, unique in the job; saying it twice stores it once.
+    """
+
+    job_id: str
+    sequence: int
+    id: str
+    key: str
+    created_at: float
+    level: str
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A fine-tuned model or a checkpoint of one (`step`). `path` is relative to the home."""
+
+    name: str
+    organization: str
+    created_at: float
+    job_id: str
+    base_model: str
+    family: str
+    path: str
+    step: int | None = None
+    prompt_format: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """A checkpoint's place in its job; the model of this name can be used."""
+
+    id: str
+    job_id: str
+    step: int
+    created_at: float
+    model: str
+    metrics: dict[str, Any]
+
+
+Record = TypeVar("Record", FileRow, JobRow, EventRow, ModelRow, CheckpointRow)
+
+
+def from_row(kind: type[Record], row: Row[Any]) -> Record:
+    """Return the record of a row that selects exactly its table's columns."""
+    return kind(**row._mapping)  # noqa: SLF001 - public in all but name

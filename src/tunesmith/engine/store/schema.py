@@ -1,0 +1,161 @@
+"""The tables. Times are Unix seconds as floats; ids are the engine's own text.
+
+The jobs table is the queue: a job with a `worker_id` is held by a process, one
+without waits for its turn or is at its end. Its `status` is also the request to a
+running worker: whatever is not "running" tells it to stop. Migrations in
+`migrations/` lead to exactly this schema; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = ["checkpoints", "events", "files", "idempotency", "jobs", "keys", "metadata", "models"]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("hint", String(16), nullable=False),
+    Column("organization", String(80), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(40), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("expires_at", Double),
+    Column("prompt_format", JSON(none_as_null=True)),
+    Index(None, "organization", "created_at", "id"),
+    Index(None, "sha256"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("api", String(16), nullable=False),
+    Column("organization", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("parent_model", Text),
+    Column("family", Text, nullable=False),
+    Column("training_file", String(40), nullable=False),
+    Column("validation_file", String(40)),
+    Column("suffix", String(64)),
+    Column("seed", Integer, nullable=False),
+    Column("method", String(16), nullable=False),
+    Column("asked", JSON, nullable=False),
+    Column("settled", JSON(none_as_null=True)),
+    Column("metadata", JSON(none_as_null=True)),
+    Column("integrations", JSON(none_as_null=True)),
+    Column("total_steps", Integer),
+    Column("steps_done", Integer, nullable=False),
+    Column("estimated_finish", Double),
+    Column("trained_tokens", BigInteger),
+    Column("finished_at", Double),
+    Column("fine_tuned_model", Text),
+    Column("result_file", String(40)),
+    Column("error", JSON(none_as_null=True)),
+    Column("worker_id", String(40)),
+    Column("worker_host", String(255)),
+    Column("worker_pid", Integer),
+    Column("heartbeat_at", Double),
+    Column("attempts", Integer, nullable=False),
+    Column("event_count", Integer, nullable=False),
+    Index(None, "organization", "created_at", "id"),
+    Index(None, "status", "created_at"),
+    Index(None, "worker_id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job_id", String(40), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("key", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("level", String(8), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("data", JSON, nullable=False),
+    PrimaryKeyConstraint("job_id", "sequence"),
+    UniqueConstraint("job_id", "key"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("organization", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("job_id", String(40), nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("step", Integer),
+    Column("prompt_format", JSON(none_as_null=True)),
+    Index(None, "organization", "created_at"),
+    Index(None, "job_id"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("job_id", String(40), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("model", String(255), nullable=False),
+    Column("metrics", JSON, nullable=False),
+    UniqueConstraint("job_id", "step"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("organization", String(80), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("operation", String(40), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("object_id", String(40), nullable=False),
+    Column("created_at", Double, nullable=False),
+    PrimaryKeyConstraint("organization", "operation", "key"),
+)
