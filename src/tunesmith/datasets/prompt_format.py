@@ -122,7 +122,7 @@ class PromptFormat:
             PromptFormatError: The text is empty, or the stop sequence occurs inside it, where
                 every answer would be cut off.
         """
-        body = self._completion_body(text)
+        body = self.bare_completion(text)
         if not body.strip():
             raise PromptFormatError(
                 "The completion is empty: there is nothing for the model to learn."
@@ -137,7 +137,8 @@ class PromptFormat:
                 )
         return self.leading_whitespace + body + self.stop
 
-    def _completion_body(self, text: str) -> str:
+    def bare_completion(self, text: str) -> str:
+        """Return a completion without the whitespace before it and the stop sequence after it."""
         body = text
         if self.stop:
             while body.endswith(self.stop):
@@ -183,7 +184,7 @@ class PromptFormat:
             parameters["stop"] = [self.stop]
         if classes is None:
             return parameters
-        labels = sorted({self._completion_body(label) for label in classes})
+        labels = sorted({self.bare_completion(label) for label in classes})
         if not labels:
             return parameters
         lengths = self.class_tokens(labels, encoding)
@@ -198,7 +199,7 @@ class PromptFormat:
         from tunesmith.datasets import tokens  # noqa: PLC0415 - vocabularies only when counting
 
         encoder = tokens.encoder(encoding or "r50k_base")
-        labels = [self._completion_body(label) for label in classes]
+        labels = [self.bare_completion(label) for label in classes]
         counts = encoder.count_batch([self.leading_whitespace + label for label in labels])
         return dict(zip(labels, counts, strict=True))
 
@@ -236,7 +237,7 @@ class PromptFormat:
                 position,
                 f"The separator {self.separator!r} occurs in the completion.",
             )
-        body = self._completion_body(completion)
+        body = self.bare_completion(completion)
         if not body.strip():
             yield Violation("completion-empty", "completion", 0, "The completion is empty.")
             return

@@ -1,0 +1,270 @@
+"""The fixes that a plan can apply: each looks at one row and returns it as it should be.
+
+A transform gets a row and returns the row (the same object where nothing is to be done), a new
+row, or None to drop it. Applying one twice changes nothing more. Nothing is found or dropped by
+its position.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from tunesmith.datasets import tokens
+from tunesmith.datasets.prompt_format import PromptFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tunesmith.datasets.prompt_format import PromptFormat
+    from tunesmith.datasets.tokens import Encoder
+
+__all__ = [
+    "Step",
+    "Transform",
+    "Value",
+    "drop_duplicates",
+    "drop_empty_completions",
+    "drop_long_rows",
+    "keep_fields",
+    "lower_case",
+    "rename_fields",
+    "replace_surrogates",
+    "set_leading_whitespace",
+    "set_separator",
+    "set_stop",
+    "strip_prefix",
+    "take_out_separator",
+    "take_out_stop",
+    "values_to_text",
+]
+
+Value: TypeAlias = dict[str, Any]
+Transform: TypeAlias = Callable[[Value], Value | None]
+Field: TypeAlias = Literal["prompt", "completion"]
+
+FIELDS: Final[tuple[Field, Field]] = ("prompt", "completion")
+
+
+@dataclass(slots=True)
+class Step:
+    """One fix in a plan.
+
+    Attributes:
+        id: Stable name.
+        description: What it does, in the imperative.
+        start: Returns a fresh transform; one that remembers rows, remembers those of one run.
+        evidence: Why it is proposed, as a sentence.
+        enabled: Whether the plan applies it.
+        necessary: Whether the rows are unusable without it.
+    """
+
+    id: str
+    description: str
+    start: Callable[[], Transform]
+    evidence: str = ""
+    enabled: bool = True
+    necessary: bool = False
+
+
+def always(transform: Transform) -> Callable[[], Transform]:
+    """Return a start for a transform that remembers nothing."""
+    return lambda: transform
+
+
+def rename_fields(names: Mapping[str, str]) -> Transform:
+    """Rename fields: {old name: new name}."""
+
+    def transform(value: Value) -> Value:
+        if names.keys().isdisjoint(value):
+            return value
+        return {names.get(name, name): content for name, content in value.items()}
+
+    return transform
+
+
+def keep_fields(value: Value) -> Value:
+    """Keep prompt and completion only; a missing or null one becomes empty text."""
+    if len(value) == len(FIELDS) and all(value.get(name) is not None for name in FIELDS):
+        return value
+    return {name: "" if value.get(name) is None else value[name] for name in FIELDS}
+
+
+def values_to_text(value: Value) -> Value:
+    """Write numbers and other values as the JSON they stand for: 0 becomes "0"."""
+    if all(isinstance(value[name], str) for name in FIELDS):
+        return value
+    return {name: _text(value[name]) for name in FIELDS}
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
+def replace_surrogates(value: Value) -> Value:
+    """Replace halves of surrogate pairs, which no UTF-8 file can hold, by U+FFFD."""
+    return _replaced(value, {name: _sound(value[name]) for name in FIELDS})
+
+
+def _sound(text: str) -> str:
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def drop_empty_completions(form: PromptFormat) -> Transform:
+    """Drop rows whose completion is nothing but white space and a stop sequence."""
+
+    def transform(value: Value) -> Value | None:
+        return value if form.bare_completion(value["completion"]).strip() else None
+
+    return transform
+
+
+def strip_prefix(field: Field, prefix: str) -> Transform:
+    """Take a common beginning away, unless nothing would be left."""
+
+    def transform(value: Value) -> Value:
+        text = value[field]
+        body = text.lstrip()
+        if not body.startswith(prefix) or not body.removeprefix(prefix).strip():
+            return value
+        lead = text[: len(text) - len(body)]
+        return _replaced(value, {field: lead + body.removeprefix(prefix).lstrip()})
+
+    return transform
+
+
+def lower_case(field: Field) -> Transform:
+    """Write a field in lower case."""
+    return lambda value: _replaced(value, {field: value[field].lower()})
+
+
+def take_out_separator(form: PromptFormat) -> Transform:
+    """Take the separator out of texts, where it would end the prompt too early."""
+    separator = form.separator
+
+    def transform(value: Value) -> Value:
+        prompt, completion = value["prompt"], value["completion"]
+        if separator not in completion and _ends_once(prompt, separator):
+            return value
+        bare = form.parse_prompt(prompt)
+        ending = separator if prompt.endswith(separator) else ""
+        return _replaced(
+            value,
+            {
+                "prompt": _without(bare, separator) + ending,
+                "completion": completion.replace(separator, _gap(separator)),
+            },
+        )
+
+    return transform
+
+
+def take_out_stop(form: PromptFormat) -> Transform:
+    """Take the stop sequence out of completions, where it would cut answers off."""
+
+    def transform(value: Value) -> Value:
+        completion = value["completion"]
+        body = form.bare_completion(completion)
+        if (body + form.stop).find(form.stop) == len(body):
+            return value
+        start = len(completion) - len(completion.lstrip()) if form.leading_whitespace else 0
+        ending = completion[start + len(body) :]
+        clean = completion[:start] + _without(body, form.stop) + ending
+        return _replaced(value, {"completion": clean})
+
+    return transform
+
+
+def _ends_once(text: str, mark: str) -> bool:
+    return (text.removesuffix(mark) + mark).find(mark) == len(text.removesuffix(mark))
+
+
+def _without(text: str, mark: str) -> str:
+    """Return a text that neither contains a mark nor completes one that follows it."""
+    text = text.replace(mark, _gap(mark))
+    while text and (text + mark).find(mark) < len(text):
+        text = text[:-1]
+    return text
+
+
+def _gap(mark: str) -> str:
+    """Return what stands between words in place of a mark."""
+    for gap in ("\n", " "):
+        if gap in mark and mark != gap:
+            return gap
+    return " " if mark.isspace() else ""
+
+
+def set_separator(form: PromptFormat) -> Transform:
+    """End every prompt with the separator."""
+
+    def transform(value: Value) -> Value:
+        try:
+            return _replaced(value, {"prompt": form.format_prompt(value["prompt"])})
+        except PromptFormatError:
+            return value  # only where the fix that would have made room was refused
+
+    return transform
+
+
+def set_leading_whitespace(form: PromptFormat) -> Transform:
+    """Start every completion with the whitespace of the format."""
+
+    def transform(value: Value) -> Value:
+        completion = value["completion"]
+        return _replaced(value, {"completion": form.leading_whitespace + completion.lstrip()})
+
+    return transform
+
+
+def set_stop(form: PromptFormat) -> Transform:
+    """End every completion with one stop sequence."""
+
+    def transform(value: Value) -> Value:
+        completion = value["completion"]
+        while completion.endswith(form.stop):
+            completion = completion.removesuffix(form.stop)
+        return _replaced(value, {"completion": completion + form.stop})
+
+    return transform
+
+
+def drop_duplicates() -> Transform:
+    """Drop rows that repeat an earlier one word for word."""
+    seen: set[bytes] = set()
+
+    def transform(value: Value) -> Value | None:
+        content = json.dumps(value, sort_keys=True)
+        digest = blake2b(content.encode(), digest_size=16).digest()
+        if digest in seen:
+            return None
+        seen.add(digest)
+        return value
+
+    return transform
+
+
+def drop_long_rows(limit: int, encoding: str | Encoder) -> Transform:
+    """Drop rows of more tokens than the limit, prompt and completion together."""
+
+    def transform(value: Value) -> Value | None:
+        text = value["prompt"] + value["completion"]
+        return value if tokens.fits(text, limit, encoding) else None
+
+    return transform
+
+
+def _replaced(value: Value, texts: dict[str, str]) -> Value:
+    """Return the row with other texts; the same row where nothing differs."""
+    if all(value[name] == text for name, text in texts.items()):
+        return value
+    return {**value, **texts}

@@ -1,0 +1,550 @@
+r"""A plan of fixes: what would be changed, how often and how, before anything is.
+
+    plan = make_plan(dataset)
+    print(plan.diff())
+    plan.disable("drop-long-rows")
+    fixed = plan.apply()
+
+The plan reads the data as often as it must and holds none of it, except what it shows. Applying
+it twice changes nothing more, and every row keeps the line it came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from tunesmith.datasets import fixes as transforms
+from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.fixes import Step, always
+from tunesmith.datasets.format_inference import (
+    Inference,
+    choose_prompt_format,
+    infer_prompt_format,
+)
+from tunesmith.datasets.pairs import as_rows, pairs
+from tunesmith.datasets.prompt_format import PromptFormat
+from tunesmith.datasets.readers import Batch, ListPlaces
+from tunesmith.datasets.rows import Row, detect_shape
+from tunesmith.datasets.task import Task, infer_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from tunesmith.datasets.fixes import Transform, Value
+    from tunesmith.datasets.pairs import AnyRow
+    from tunesmith.datasets.tokens import Encoder
+
+__all__ = ["Fix", "Plan", "Sample", "make_plan"]
+
+TOKEN_LIMIT: Final = 2048
+_SAMPLES: Final = 3
+_BATCH_ROWS: Final = 1024
+_LONGEST_PROMPT_PREFIX: Final = 12
+_LONGEST_COMPLETION_PREFIX: Final = 5
+_SHOWN: Final = 100
+
+
+class Sample(NamedTuple):
+    """One row before and after a fix.
+
+    Attributes:
+        before: The row.
+        after: The row as it becomes, or None where it is dropped.
+        line: Where it stands.
+    """
+
+    before: dict[str, Any]
+    after: dict[str, Any] | None
+    line: int
+
+
+@dataclass(slots=True)
+class Fix:
+    """One proposed change.
+
+    Attributes:
+        id: Stable name, for `Plan.disable`.
+        description: What it does.
+        evidence: Why it is proposed.
+        count: Rows that it changes or drops.
+        samples: The first of them.
+        enabled: Whether it will be applied.
+        necessary: Whether the rows are unusable without it.
+    """
+
+    id: str
+    description: str
+    evidence: str = ""
+    count: int = 0
+    samples: list[Sample] = field(default_factory=list)
+    enabled: bool = True
+    necessary: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fix as plain JSON data."""
+        return {
+            "id": self.id,
+            "description": self.description,
+            "evidence": self.evidence,
+            "count": self.count,
+            "enabled": self.enabled,
+            "necessary": self.necessary,
+            "samples": [sample._asdict() for sample in self.samples],
+        }
+
+
+class Plan:
+    """Fixes for a data set; see the module.
+
+    Attributes:
+        format: The prompt format that the rows will have; None for rows of other shapes.
+        inference: What the rows said about their format; None where it was given.
+        task: The task that the rows look like; None for rows of other shapes.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        steps: Sequence[Step],
+        *,
+        prompt_format: PromptFormat | None = None,
+        inference: Inference | None = None,
+        task: Task | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.format = prompt_format
+        self.inference = inference
+        self.task = task
+        self._dataset = dataset
+        self._steps = list(steps)
+        self._options = dict(options or {})
+        self._fixes: list[Fix] | None = None
+
+    @property
+    def fixes(self) -> list[Fix]:
+        """The fixes that concern at least one row, in the order in which they are applied.
+
+        Each is counted on the rows as the enabled fixes before it leave them.
+        """
+        if self._fixes is None:
+            self._fixes = self._preview()
+        return [fix for fix in self._fixes if fix.count]
+
+    def enable(self, *ids: str) -> Self:
+        """Apply these fixes; returns the plan."""
+        return self._set(ids, enabled=True)
+
+    def disable(self, *ids: str) -> Self:
+        """Do not apply these fixes; returns the plan.
+
+        Raises:
+            DatasetError: There is no such fix, or the rows would be unusable without it.
+        """
+        return self._set(ids, enabled=False)
+
+    def edit(self, **options: Any) -> Plan:
+        """Return the plan made anew with other options of `make_plan`; decisions are kept.
+
+        Args:
+            options: `prompt_format`, `task`, `token_limit`, `encoding`.
+        """
+        plan = make_plan(self._dataset, **{**self._options, **options})
+        decided = {step.id: step.enabled for step in self._steps}
+        for step in plan._steps:  # noqa: SLF001 - one of our own
+            step.enabled = decided.get(step.id, step.enabled)
+        return plan
+
+    def _set(self, ids: Iterable[str], *, enabled: bool) -> Self:
+        steps = {step.id: step for step in self._steps}
+        for identifier in ids:
+            if identifier not in steps:
+                raise DatasetError(
+                    f"The plan has no fix {identifier!r}; it has {', '.join(steps)}."
+                )
+            if steps[identifier].necessary and not enabled:
+                raise DatasetError(f"Without the fix {identifier!r} the rows cannot be used.")
+            steps[identifier].enabled = enabled
+        self._fixes = None
+        return self
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the fixed rows, each with the place it had."""
+        running = [step.start() for step in self._steps if step.enabled]
+        for row in _rows(self._dataset):
+            value = _run(running, row.value)
+            if value is not None:
+                yield Row(value, row.line, row.byte_offset, row.file)
+
+    def apply(self) -> Any:
+        """Return the fixed data as a `Dataset` that carries the prompt format.
+
+        The fixes run whenever it is read; nothing is written.
+        """
+        from tunesmith.datasets import Dataset  # noqa: PLC0415 - it imports this module
+
+        return Dataset(PlannedRows(self), prompt_format=self.format)
+
+    def diff(self) -> str:
+        """Return every fix with its count, its evidence and samples, for people."""
+        return "\n\n".join(map(_describe, self.fixes)) or "Nothing needs to be changed."
+
+    def to_json(self) -> str:
+        """Return the plan as JSON: format, task, and each fix with its samples."""
+        data = {
+            "version": 1,
+            "format": self.format.to_dict() if self.format else None,
+            "task": self.task,
+            "fixes": [fix.to_dict() for fix in self.fixes],
+        }
+        return json.dumps(data, indent=2)
+
+    def _preview(self) -> list[Fix]:
+        found = [
+            Fix(
+                step.id,
+                step.description,
+                step.evidence,
+                enabled=step.enabled,
+                necessary=step.necessary,
+            )
+            for step in self._steps
+        ]
+        running = [(fix, step.start()) for fix, step in zip(found, self._steps, strict=True)]
+        for row in _rows(self._dataset):
+            value: Value = row.value
+            for fix, transform in running:
+                after = transform(value)
+                if after is value:
+                    continue
+                fix.count += 1
+                if len(fix.samples) < _SAMPLES:
+                    fix.samples.append(Sample(value, after, row.line))
+                if not fix.enabled:
+                    continue
+                if after is None:
+                    break
+                value = after
+        return [_unreadable(self._dataset), *found]
+
+
+class PlannedRows:
+    """A source of rows, as readers are, that fixes another source's rows on the way.
+
+    What could not be read there is left out here.
+    """
+
+    format = "rows"
+    size: int | None = None
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.name: str | None = getattr(_source_of(plan._dataset), "name", None)  # noqa: SLF001
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the fixed rows in batches; their lines are those of the original."""
+        values: list[Value] = []
+        places = ListPlaces()
+        for row in self._plan.rows():
+            values.append(row.value)
+            places.lines.append(row.line)
+            if len(values) == _BATCH_ROWS:
+                yield Batch(values, places, len(values))
+                values, places = [], ListPlaces()
+        if values:
+            yield Batch(values, places, len(values))
+
+
+def make_plan(
+    dataset: Any,
+    prompt_format: PromptFormat | None = None,
+    *,
+    task: Task | None = None,
+    token_limit: int = TOKEN_LIMIT,
+    encoding: str | Encoder = "r50k_base",
+) -> Plan:
+    """Find the fixes that a data set needs.
+
+    Args:
+        dataset: A `Dataset`, or rows or mappings that can be iterated again and again.
+        prompt_format: The format that the rows shall have; default: the one that most rows
+            already have, completed with marks that occur nowhere in the data.
+        task: What the rows teach; default: what they look like.
+        token_limit: Most tokens of a row, prompt and completion together.
+        encoding: Whose tokens; see `tokens.encoder`.
+
+    Raises:
+        DatasetError: No column could be the prompt or the completion.
+    """
+    options = {
+        "prompt_format": prompt_format,
+        "task": task,
+        "token_limit": token_limit,
+        "encoding": encoding,
+    }
+    if detect_shape(row.value for row in _rows(dataset)) != "prompt_completion":
+        return Plan(dataset, [_duplicates()], options=options)
+    first = _columns(dataset)
+    blank = transforms.drop_empty_completions(PromptFormat("", "", ""))
+    draft = Plan(dataset, [*first, Step("blank", "", always(blank))])
+    inference = None if prompt_format else infer_prompt_format(_Again(draft))
+    task = task or infer_task(pairs(draft.rows()))
+    if inference is not None:
+        prompt_format = _complete(inference, choose_prompt_format(draft.rows(), task, encoding))
+    form = prompt_format or PromptFormat()
+    steps = [
+        *first,
+        Step(
+            "drop-empty-completions",
+            "Drop rows without a completion",
+            always(transforms.drop_empty_completions(form)),
+            "A row without a completion teaches nothing.",
+            necessary=True,
+        ),
+        *_optional(draft, form, task),
+        *_format_steps(form, inference),
+        _duplicates(),
+        Step(
+            "drop-long-rows",
+            f"Drop rows of more than {token_limit:,} tokens",
+            always(transforms.drop_long_rows(token_limit, encoding)),
+            f"Prompt and completion, separator included, may have {token_limit:,} tokens.",
+        ),
+    ]
+    return Plan(dataset, steps, prompt_format=form, inference=inference, task=task, options=options)
+
+
+def _columns(dataset: Any) -> list[Step]:
+    """Return the steps that leave two texts in each row: prompt and completion."""
+    names: Counter[str] = Counter()
+    for row in _rows(dataset):
+        names.update(row.value.keys())
+    renamed = {}
+    for wanted in transforms.FIELDS:
+        if not names or wanted in names:
+            continue
+        alike = [name for name in names if name.strip().casefold() == wanted]
+        if not alike:
+            raise DatasetError(
+                f"No column is called {wanted!r}. The columns are "
+                f"{', '.join(repr(name) for name in names)}: name the one that holds the {wanted}."
+            )
+        renamed[alike[0]] = wanted
+    extra = [name for name in names if renamed.get(name, name) not in transforms.FIELDS]
+    return [
+        Step(
+            "rename-fields",
+            "Rename " + ", ".join(f"{old!r} to {new!r}" for old, new in renamed.items()),
+            always(transforms.rename_fields(renamed)),
+            necessary=True,
+        ),
+        Step(
+            "keep-fields",
+            "Keep only prompt and completion"
+            + (f", not {', '.join(map(repr, extra))}" if extra else ""),
+            always(transforms.keep_fields),
+            necessary=True,
+        ),
+        Step(
+            "values-to-text",
+            "Write values that are not text as text",
+            always(transforms.values_to_text),
+            necessary=True,
+        ),
+        Step(
+            "replace-surrogates",
+            "Replace broken characters by U+FFFD",
+            always(transforms.replace_surrogates),
+            "Half of a surrogate pair cannot be written as UTF-8.",
+            necessary=True,
+        ),
+    ]
+
+
+def _complete(inference: Inference, chosen: PromptFormat) -> PromptFormat:
+    """Take what the rows have and choose the rest."""
+    found = inference.format
+    return PromptFormat(
+        found.separator or chosen.separator, chosen.leading_whitespace, found.stop or chosen.stop
+    )
+
+
+def _format_steps(form: PromptFormat, inference: Inference | None) -> Iterator[Step]:
+    """Yield the steps that give every row the format."""
+    if form.separator:
+        yield Step(
+            "remove-separator-inside",
+            f"Take the separator {form.separator!r} out of texts",
+            always(transforms.take_out_separator(form)),
+            "It marks the end of the prompt and may occur nowhere else.",
+        )
+        yield Step(
+            "separator",
+            f"End every prompt with the separator {form.separator!r}",
+            always(transforms.set_separator(form)),
+            str(inference.separator) if inference else "",
+        )
+    if form.stop:
+        yield Step(
+            "remove-stop-inside",
+            f"Take the stop sequence {form.stop!r} out of completions",
+            always(transforms.take_out_stop(form)),
+            "Every answer would be cut off there.",
+        )
+        yield Step(
+            "stop",
+            f"End every completion with the stop sequence {form.stop!r}",
+            always(transforms.set_stop(form)),
+            str(inference.stop) if inference else "",
+        )
+    if form.leading_whitespace:
+        yield Step(
+            "leading-whitespace",
+            f"Start every completion with {form.leading_whitespace!r}",
+            always(transforms.set_leading_whitespace(form)),
+            "Most tokens of the vocabulary begin with a space.",
+        )
+
+
+def _duplicates() -> Step:
+    return Step(
+        "drop-duplicates", "Drop rows that repeat an earlier one", transforms.drop_duplicates
+    )
+
+
+def _optional(draft: Plan, form: PromptFormat, task: Task) -> Iterator[Step]:
+    """Yield proposals that nobody should follow without a look: they start disabled."""
+    prefixes: dict[str, str | None] = {"prompt": None, "completion": None}
+    cases: Counter[tuple[str, bool]] = Counter()
+    for prompt, completion, _ in pairs(draft.rows()):
+        bare = {
+            "prompt": form.parse_prompt(prompt),
+            "completion": form.bare_completion(completion),
+        }
+        for name, text in bare.items():
+            prefixes[name] = _common_prefix(prefixes[name], text.lstrip())
+            upper = sum(map(str.isupper, text[:_SHOWN]))
+            cases[name, True] += upper
+            cases[name, False] += sum(map(str.islower, text[:_SHOWN]))
+    longest = {"prompt": _LONGEST_PROMPT_PREFIX, "completion": _LONGEST_COMPLETION_PREFIX}
+    for name in transforms.FIELDS:
+        prefix = _whole_words(prefixes[name] or "")
+        # The words that all labels share are part of the labels.
+        is_label = name == "completion" and task == "classification"
+        if len(prefix) >= longest[name] and not is_label:
+            yield Step(
+                f"strip-{name}-prefix",
+                f"Take {_short(prefix)} off the start of every {name}",
+                always(transforms.strip_prefix(name, prefix)),
+                f"All {name}s start with it; a fine-tuned model does not need to be told.",
+                enabled=False,
+            )
+        if 2 * cases[name, True] > cases[name, False]:
+            yield Step(
+                f"lower-case-{name}",
+                f"Write every {name} in lower case",
+                always(transforms.lower_case(name)),
+                f"More than a third of the letters in {name}s are capitals, which take more "
+                "tokens.",
+                enabled=False,
+            )
+
+
+def _common_prefix(known: str | None, text: str) -> str:
+    if known is None or text.startswith(known):
+        return text if known is None else known
+    limit = min(len(known), len(text))
+    same = next((index for index in range(limit) if known[index] != text[index]), limit)
+    return known[:same]
+
+
+def _whole_words(prefix: str) -> str:
+    """Cut a prefix after its last white space or mark, so that no word is torn."""
+    while prefix and prefix[-1].isalnum():
+        prefix = prefix[:-1]
+    return prefix
+
+
+def _run(running: Sequence[Transform], value: Value) -> Value | None:
+    for transform in running:
+        after = transform(value)
+        if after is None:
+            return None
+        value = after
+    return value
+
+
+class _Again:
+    """The rows of a plan as an iterable that starts anew each time."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._plan.rows()
+
+
+def _source_of(dataset: Any) -> Any:
+    return getattr(dataset, "source", None)
+
+
+def _rows(dataset: Any) -> Iterator[Row]:
+    source = _source_of(dataset)
+    if source is None:
+        rows: Iterable[AnyRow] = dataset
+        yield from as_rows(rows)
+        return
+    for batch in source.batches():
+        yield from batch.rows(source.name)
+
+
+def _unreadable(dataset: Any) -> Fix:
+    """Count the lines of a file that hold no row; readers skip them."""
+    fix = Fix(
+        "drop-unreadable-lines",
+        "Leave out lines that cannot be read",
+        "They hold no row that could be repaired here.",
+        necessary=True,
+    )
+    source = _source_of(dataset)
+    for batch in source.batches() if source is not None else ():
+        if not batch.faults:
+            continue
+        read = {batch.places.line(index) for index in range(len(batch.values))}
+        for fault in batch.faults:
+            place = fault.location
+            if fault.id == "blank-line" or place.line in read:
+                continue
+            fix.count += 1
+            if len(fix.samples) < _SAMPLES:
+                fix.samples.append(Sample({"": place.excerpt or place.message}, None, place.line))
+    return fix
+
+
+def _describe(fix: Fix) -> str:
+    state = "" if fix.enabled else " (not applied unless enabled)"
+    rows = "row" if fix.count == 1 else "rows"
+    lines = [f"{fix.id}: {fix.description}: {fix.count:,} {rows}{state}"]
+    if fix.evidence:
+        lines.append(f"  {fix.evidence}")
+    for before, after, line in fix.samples:
+        lines.append(f"  line {line}")
+        names = [name for name in before if after is None or before[name] != after.get(name)]
+        lines += [f"  - {name}: {_short(before[name])}" for name in names]
+        if after is None:
+            lines.append("  + (dropped)")
+            continue
+        names = [name for name in after if after[name] != before.get(name)]
+        lines += [f"  + {name}: {_short(after[name])}" for name in names]
+    return "\n".join(lines)
+
+
+def _short(value: object) -> str:
+    """Show both ends of a value: formats differ at the ends."""
+    shown = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+    if len(shown) <= _SHOWN:
+        return shown
+    half = (_SHOWN - 3) // 2
+    return f"{shown[:half]} … {shown[-half:]}"
