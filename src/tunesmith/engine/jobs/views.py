@@ -53,6 +53,7 @@ def file_object(row: FileRow) -> dict[str, Any]:
     data = file.model_dump(exclude={"expires_at", "status_details"})
     if row.expires_at is not None:
         data["expires_at"] = int(row.expires_at)
+    data["sha256"] = row.sha256  # beyond the contract: clients recognise what they uploaded
     if row.prompt_format is not None:
         data["prompt_format"] = row.prompt_format
     return data
