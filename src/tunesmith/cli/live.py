@@ -7,6 +7,7 @@ lines, with no control codes.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,9 +16,14 @@ from .output import printable
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    # Gives the newest step's message and its Unix time, or None.
+    StepSource = Callable[[], tuple[str, int] | None]
 
 __all__ = ["JobView", "job_view"]
+
+STEP_SECONDS = 1.0
 
 
 class JobView(Protocol):
@@ -61,8 +67,12 @@ class LiveView:
 
 
 @contextmanager
-def job_view() -> Iterator[JobView]:
-    """Open the view that fits where stdout goes."""
+def job_view(steps: StepSource | None = None) -> Iterator[JobView]:
+    """Open the view that fits where stdout goes.
+
+    Args:
+        steps: Asked once a second by a live view, where events do not tell the steps.
+    """
     rich = _rich() if sys.stdout.isatty() else None
     if rich is None:
         yield PlainView()
@@ -74,7 +84,31 @@ def job_view() -> Iterator[JobView]:
         rich.TextColumn("{task.fields[detail]}"),
     )
     with rich.Progress(*columns) as bar:
-        yield LiveView(bar)
+        view = LiveView(bar)
+        with _watching(steps, view):
+            yield view
+
+
+@contextmanager
+def _watching(steps: StepSource | None, view: JobView) -> Iterator[None]:
+    """Feed the view with the newest step in the background."""
+    if steps is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(STEP_SECONDS):
+            if newest := steps():
+                view.event(*newest)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _rich() -> Any:

@@ -9,10 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "is_step"]
 
 STEP = re.compile(r"Step (\d+)/(\d+): training loss=(-?[\d.]+|nan|inf)")
 EPOCH = re.compile(r"Completed epoch (\d+)/(\d+)")
+
+
+def is_step(message: str) -> bool:
+    """Whether a message tells of one training step."""
+    return STEP.search(message) is not None
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ content; then that one is used again, so that a repeated command does not fill t
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["resolve_file"]
 
 PURPOSE = "fine-tune"
-CHUNK = 1 << 20
 
 
 def resolve_file(client: Client, given: str, *, check_existing: bool = True) -> str:
@@ -59,23 +59,29 @@ def _upload(client: Client, path: Path, *, check_existing: bool) -> str:
     if existing and _wants_existing(existing, path):
         say(f"Using {existing.id}: the server already holds {path.name} with this content.")
         return existing.id
-    with path.open("rb") as stream:
-        uploaded = client.files.create(file=stream, purpose=PURPOSE)
+    uploaded = client.files.create(file=path, purpose=PURPOSE, prompt_format=_saved_format(path))
     say(f"Uploaded {path} as {uploaded.id}.")
     return uploaded.id
 
 
 def _identical(client: Client, path: Path) -> FileObject | None:
     """Return an uploaded file of the same name, size and content."""
-    size = path.stat().st_size
-    digest: str | None = None
-    for file in client.files.list(purpose=PURPOSE):
-        if file.filename != path.name or file.bytes != size:
-            continue
-        digest = digest or _sha256(path)
-        if hashlib.sha256(client.files.content(file.id).read()).hexdigest() == digest:
-            return file
-    return None
+    found = client.files.find_matching(path, purpose=PURPOSE)
+    if found is None or (found.model_extra or {}).get("sha256"):
+        return found
+    # This server does not tell hashes, so name and size are all that was compared.
+    content = client.files.content(found.id).read()
+    return found if hashlib.sha256(content).hexdigest() == _sha256(path) else None
+
+
+def _saved_format(path: Path) -> dict[str, object] | None:
+    """Return the prompt format that was saved beside the file, so that the model remembers it."""
+    saved = path.with_name(path.stem + ".format.json")
+    try:
+        value = json.loads(saved.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _wants_existing(existing: FileObject, path: Path) -> bool:

@@ -68,4 +68,4 @@ def prepare(tweets: Sequence[Tweet], folder: Path, prompt_format: PromptFormat) 
 
 
 def _pairs(data: Dataset) -> list[tuple[str, str]]:
-    return [(row["prompt"], row["completion"]) for row in data.rows()]
+    return [(row.value["prompt"], row.value["completion"]) for row in data]

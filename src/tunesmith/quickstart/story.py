@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunesmith.cli.api.follow import newest_step
 from tunesmith.cli.live import job_view
 from tunesmith.cli.output import printable, table
 from tunesmith.cli.progress_bar import progress_bar
@@ -161,8 +162,8 @@ def _train(client: Client, prepared: Prepared, options: Options) -> FineTune:
     )
     print(f"Job {job.id}", flush=True)
     try:
-        with job_view() as view:
-            for event in client.fine_tunes.stream_events(job.id):
+        with job_view(newest_step(client, job.id)) as view:
+            for event in client.fine_tunes.events(job.id):
                 view.event(event.message, event.created_at)
     except KeyboardInterrupt:
         _say_interrupted(job, options)

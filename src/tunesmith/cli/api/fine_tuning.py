@@ -153,7 +153,7 @@ def _follow(client: Client, arguments: argparse.Namespace) -> int:
 
 def _follow_job(client: Client, job_id: str, arguments: argparse.Namespace) -> int:
     jobs = client.fine_tuning.jobs
-    events = jobs.stream_events(job_id)
+    events = jobs.events(job_id)
     return follow("fine_tuning.jobs", job_id, events, jobs.retrieve, as_json=arguments.json)
 
 

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli.live import job_view
 from tunesmith.cli.output import say
+from tunesmith.cli.progress import is_step
+from tunesmith.errors import TunesmithError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["INTERRUPTED", "JOB_UNSUCCESSFUL", "follow"]
+    from tunesmith.cli.live import StepSource
+    from tunesmith.client import Client
+
+__all__ = ["INTERRUPTED", "JOB_UNSUCCESSFUL", "follow", "newest_step"]
 
 JOB_UNSUCCESSFUL = 3
 INTERRUPTED = 130
@@ -23,6 +28,7 @@ def follow(
     retrieve: Callable[[str], Any],
     *,
     as_json: bool,
+    steps: StepSource | None = None,
 ) -> int:
     """Show a job's events until it ends, then how it ended.
 
@@ -34,12 +40,13 @@ def follow(
         events: Its events, oldest first, ending when the job does.
         retrieve: Reads the job.
         as_json: Print one JSON object a line instead.
+        steps: Where a live view may ask for the newest step, if `events` does not tell it.
 
     Returns:
         0 if the job succeeded, 3 if it did not, 130 if the person interrupted.
     """
     try:
-        _show(events, as_json=as_json)
+        _show(events, as_json=as_json, steps=steps)
     except KeyboardInterrupt:
         status = retrieve(job_id).status
         say(
@@ -56,12 +63,30 @@ def follow(
     return 0 if job.status == "succeeded" else JOB_UNSUCCESSFUL
 
 
-def _show(events: Iterable[Any], *, as_json: bool) -> None:
+def newest_step(client: Client, fine_tune_id: str) -> StepSource:
+    """Return a source of the newest step message of a first-API job.
+
+    The first API tells epochs only. The embedded engine shows the same job in the second
+    API, which tells each step; where a server does not, there is nothing to show.
+    """
+    job_id = f"ftjob-{fine_tune_id.removeprefix('ft-')}"
+
+    def newest() -> tuple[str, int] | None:
+        try:
+            events = client.fine_tuning.jobs.list_events(job_id, limit=5).data
+        except TunesmithError:
+            return None
+        return next(((e.message, e.created_at) for e in events if is_step(e.message)), None)
+
+    return newest
+
+
+def _show(events: Iterable[Any], *, as_json: bool, steps: StepSource | None) -> None:
     if as_json:
         for event in events:
             print(event.to_json(indent=None), flush=True)
         return
-    with job_view() as view:
+    with job_view(steps) as view:
         for event in events:
             view.event(event.message, event.created_at)
 
