@@ -184,8 +184,14 @@ def _follow(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _follow_job(client: Client, job_id: str, arguments: argparse.Namespace) -> int:
-    events = client.fine_tunes.stream_events(job_id)
-    return follow("fine_tunes", job_id, events, client.fine_tunes.retrieve, as_json=arguments.json)
+    return follow(
+        "fine_tunes",
+        job_id,
+        client.fine_tunes.events(job_id),
+        client.fine_tunes.retrieve,
+        as_json=arguments.json,
+        steps=newest_step(client, job_id),
+    )
 
 
 def _cancel(client: Client, arguments: argparse.Namespace) -> int:
