@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunesmith.datasets.dataset import Dataset
 from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.prompt_format import PromptFormat
 from tunesmith.datasets.rows import Row
 from tunesmith.datasets.split import check_overlap, split
 
@@ -158,3 +160,11 @@ def test_overlap_names_lines_on_both_sides():
     assert (overlap.exact, overlap.near) == (1, 1)
     assert "line 2" in str(overlap)
     assert "share no row" in str(check_overlap(training, validation[:1]))
+
+
+def test_a_data_set_is_divided_into_data_sets_that_keep_its_format():
+    form = PromptFormat(" ->", " ", "")
+    data = Dataset.from_rows(labelled(a=20, b=20), prompt_format=form)
+    training, validation = split(data)
+    assert (len(training), len(validation)) == (32, 8)
+    assert training.prompt_format == validation.prompt_format == form

@@ -8,6 +8,7 @@ its position.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -161,7 +162,7 @@ def take_out_separator(form: PromptFormat) -> Transform:
             value,
             {
                 "prompt": _without(bare, separator) + ending,
-                "completion": completion.replace(separator, _gap(separator)),
+                "completion": _cleared(completion, separator),
             },
         )
 
@@ -190,9 +191,17 @@ def _ends_once(text: str, mark: str) -> bool:
 
 def _without(text: str, mark: str) -> str:
     """Return a text that neither contains a mark nor completes one that follows it."""
-    text = text.replace(mark, _gap(mark))
+    text = _cleared(text, mark)
     while text and (text + mark).find(mark) < len(text):
         text = text[:-1]
+    return text
+
+
+def _cleared(text: str, mark: str) -> str:
+    """Return a text without a mark; words on both sides of it stay apart."""
+    before_space = re.compile(re.escape(mark) + r"(?=\s)")
+    while mark in text:
+        text = before_space.sub("", text).replace(mark, _gap(mark))
     return text
 
 

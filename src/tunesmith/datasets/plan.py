@@ -296,6 +296,8 @@ def make_plan(
     form = prompt_format or PromptFormat()
     steps = [
         *first,
+        *_optional(draft, form, task),
+        *_room_for_marks(form),
         Step(
             "drop-empty-completions",
             "Drop rows without a completion",
@@ -303,8 +305,7 @@ def make_plan(
             "A row without a completion teaches nothing.",
             necessary=True,
         ),
-        *_optional(draft, form, task),
-        *_format_steps(form, inference),
+        *_marks(form, inference),
         _duplicates(),
         Step(
             "drop-long-rows",
@@ -371,20 +372,14 @@ def _complete(inference: Inference, chosen: PromptFormat) -> PromptFormat:
     )
 
 
-def _format_steps(form: PromptFormat, inference: Inference | None) -> Iterator[Step]:
-    """Yield the steps that give every row the format."""
+def _room_for_marks(form: PromptFormat) -> Iterator[Step]:
+    """Yield the steps that take the marks out of the middle of texts."""
     if form.separator:
         yield Step(
             "remove-separator-inside",
             f"Take the separator {form.separator!r} out of texts",
             always(transforms.take_out_separator(form)),
             "It marks the end of the prompt and may occur nowhere else.",
-        )
-        yield Step(
-            "separator",
-            f"End every prompt with the separator {form.separator!r}",
-            always(transforms.set_separator(form)),
-            str(inference.separator) if inference else "",
         )
     if form.stop:
         yield Step(
@@ -393,6 +388,18 @@ def _format_steps(form: PromptFormat, inference: Inference | None) -> Iterator[S
             always(transforms.take_out_stop(form)),
             "Every answer would be cut off there.",
         )
+
+
+def _marks(form: PromptFormat, inference: Inference | None) -> Iterator[Step]:
+    """Yield the steps that give every row the format."""
+    if form.separator:
+        yield Step(
+            "separator",
+            f"End every prompt with the separator {form.separator!r}",
+            always(transforms.set_separator(form)),
+            str(inference.separator) if inference else "",
+        )
+    if form.stop:
         yield Step(
             "stop",
             f"End every completion with the stop sequence {form.stop!r}",

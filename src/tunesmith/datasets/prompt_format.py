@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
-from tunesmith.errors import TunesmithError
+from tunesmith.datasets.atomic import write_atomically
+from tunesmith.datasets.errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -48,7 +48,7 @@ ViolationKind: TypeAlias = Literal[
 ]
 
 
-class PromptFormatError(TunesmithError, ValueError):
+class PromptFormatError(DatasetError):
     """A text, a row or a saved file does not fit a prompt format."""
 
 
@@ -302,19 +302,8 @@ class PromptFormat:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the format as JSON, whole or not at all, and return the path."""
         target = Path(path)
-        text = json.dumps(self.to_dict(), ensure_ascii=True, indent=2) + "\n"
-        descriptor, temporary = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".partial"
-        )
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with write_atomically(target) as stream:
+            stream.write(json.dumps(self.to_dict(), indent=2).encode() + b"\n")
         return target
 
     @classmethod
