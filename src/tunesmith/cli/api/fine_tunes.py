@@ -9,7 +9,7 @@ from tunesmith.cli.training_files import resolve_file
 from tunesmith.errors import TunesmithError
 
 from .call import add_call, add_id_option, print_list, print_object
-from .follow import follow
+from .follow import follow, newest_step
 from .results import add_results_options, print_results
 
 if TYPE_CHECKING:
