@@ -1,0 +1,471 @@
+"""Client and AsyncClient: settings, the tree of resources, and their life.
+
+Both are cheap: nothing is connected, and no HTTP library is imported, before the first
+request. A client may be shared between threads and is safe after a fork; an
+AsyncClient may be used from one event loop after another.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
+
+from .core.options import DEFAULT_TIMEOUT, NotGiven, Omit, Timeout, TimeoutLike, not_given
+from .core.redact import Secret
+from .core.retry import RetryPolicy
+from .core.settings import Credential, Settings
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .core.flow import Emitting, Flow
+    from .core.hooks import Hooks
+    from .core.paging import PageFlow
+    from .resources.chat import Chat
+    from .resources.completions import Completions
+    from .resources.files import Files
+    from .resources.fine_tunes import FineTunes
+    from .resources.fine_tuning import FineTuning
+    from .resources.models import Models
+    from .transport.drivers import AsyncDriver, SyncDriver
+    from .transport.pages import AsyncPaginator, Page
+
+__all__ = ["DEFAULT_BASE_URL", "AsyncClient", "Client"]
+
+T = TypeVar("T")
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8712/v1"
+"""Where the embedded engine listens unless told otherwise."""
+
+DEFAULT_MAX_RETRIES = 2
+_LOCAL_KEY = "local"
+
+
+class BaseClient:
+    """What both colours of the client share: reading the settings."""
+
+    def __init__(
+        self,
+        api_key: str | Callable[[], str | Awaitable[str]] | None = None,
+        *,
+        base_url: str | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        timeout: TimeoutLike | NotGiven = not_given,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, object] | None = None,
+        http_client: Any = None,
+        retry: RetryPolicy | None = None,
+        hooks: Hooks | None = None,
+        require_stream_end: bool = True,
+        max_connections: int | None = None,
+    ) -> None:
+        """Read the settings; what is left out comes from the environment.
+
+        Args:
+            api_key: The key, or a function that returns it and is asked for each call. From
+                TUNESMITH_API_KEY or OPENAI_API_KEY. A server on this machine needs none.
+            base_url: The server, from TUNESMITH_BASE_URL or OPENAI_BASE_URL; otherwise the
+                embedded engine at its usual address.
+            organization: Sent with each request, from TUNESMITH_ORG_ID or OPENAI_ORG_ID.
+            project: Sent with each request, from TUNESMITH_PROJECT_ID or OPENAI_PROJECT_ID.
+            timeout: Seconds, or a Timeout; 600 by default, 5 to connect.
+            max_retries: Sendings after a first failure that may pass.
+            default_headers: Header fields for each request.
+            default_query: Query parameters for each request.
+            http_client: An httpx client of your own to send with, instead of the built-in
+                connections.
+            retry: The whole retry policy, in place of `max_retries`.
+            hooks: Functions that see requests, answers and retries.
+            require_stream_end: Whether a stream that ends without `[DONE]` is an error.
+            max_connections: Connections at most at one time, 1000 by default.
+
+        Raises:
+            ConfigurationError: There is no key, or the base URL is none.
+        """
+        url = _base_url(base_url)
+        self._settings = Settings(
+            base_url=url,
+            credential=_credential(api_key, url),
+            headers=_headers(organization, project, default_headers),
+            default_query=dict(default_query or {}),
+            timeout=DEFAULT_TIMEOUT if isinstance(timeout, NotGiven) else Timeout.of(timeout),
+            retry=retry or RetryPolicy(max_retries=max_retries),
+            hooks=hooks,
+            require_stream_end=require_stream_end,
+        )
+        self._http_client = http_client
+        self._max_connections = max_connections
+
+    @property
+    def base_url(self) -> str:
+        """The server's address, without a slash at its end."""
+        return self._settings.base_url
+
+    @property
+    def api_key(self) -> str | None:
+        """The key in plain text, None where a function provides it."""
+        credential = self._settings.credential
+        return credential.reveal() if isinstance(credential, Secret) else None
+
+    @property
+    def organization(self) -> str | None:
+        """The organisation sent with each request."""
+        return self._settings.headers.get("openai-organization")
+
+    @property
+    def project(self) -> str | None:
+        """The project sent with each request."""
+        return self._settings.headers.get("openai-project")
+
+    @property
+    def timeout(self) -> Timeout:
+        """The time limits of each request."""
+        return self._settings.timeout
+
+    @property
+    def max_retries(self) -> int:
+        """Sendings after a first failure."""
+        return self._settings.retry.max_retries
+
+    def _clone(self, **changes: Any) -> Self:
+        """Return a client with other settings on the same connections."""
+        clone = self.__class__.__new__(self.__class__)
+        clone.__dict__.update(
+            {name: value for name, value in self.__dict__.items() if name in _SHARED}
+        )
+        clone._settings = replace(self._settings, **changes)  # noqa: SLF001 - a copy of self
+        return clone
+
+    def with_options(
+        self,
+        *,
+        api_key: str | Callable[[], str | Awaitable[str]] | None = None,
+        base_url: str | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        timeout: TimeoutLike | NotGiven = not_given,
+        max_retries: int | NotGiven = not_given,
+        default_headers: Mapping[str, str] | None = None,
+        set_default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, object] | None = None,
+        set_default_query: Mapping[str, object] | None = None,
+        http_client: Any = None,
+        retry: RetryPolicy | None = None,
+        hooks: Hooks | None = None,
+    ) -> Self:
+        """Return a client with some settings changed, on the same connections.
+
+        `default_headers` and `default_query` add to those of this client; their `set_` forms
+        replace them.
+        """
+        now = self._settings
+        changes: dict[str, Any] = {}
+        if base_url is not None:
+            changes["base_url"] = _base_url(base_url)
+        if api_key is not None or base_url is not None:
+            key = api_key if api_key is not None else now.credential
+            changes["credential"] = _credential(key, changes.get("base_url", now.base_url))
+        if set_default_headers is not None:
+            changes["headers"] = _headers(
+                organization or self.organization, project or self.project, set_default_headers
+            )
+        elif organization or project or default_headers:
+            named = {"openai-organization": organization, "openai-project": project}
+            changes["headers"] = {
+                **now.headers,
+                **{name: value for name, value in named.items() if value},
+                **_lower(default_headers),
+            }
+        if not isinstance(timeout, NotGiven):
+            changes["timeout"] = Timeout.of(timeout)
+        if not isinstance(max_retries, NotGiven):
+            changes["retry"] = replace(now.retry, max_retries=max_retries)
+        if retry is not None:
+            changes["retry"] = retry
+        if hooks is not None:
+            changes["hooks"] = hooks
+        if set_default_query is not None:
+            changes["default_query"] = dict(set_default_query)
+        elif default_query is not None:
+            changes["default_query"] = {**now.default_query, **default_query}
+        clone = self._clone(**changes)
+        if http_client is not None:
+            clone._http_client = http_client  # noqa: SLF001 - a copy of self
+            clone.__dict__.pop("_driver", None)
+        return clone
+
+    copy = with_options
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.base_url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"A {type(self).__name__} holds connections and a credential and is not pickled. "
+            "Make one where it is used."
+        )
+
+
+_SHARED = frozenset({"_settings", "_http_client", "_max_connections", "_driver"})
+
+
+class Client(BaseClient):
+    """Talks to an OpenAI-style server, blocking until each answer has come.
+
+    `from tunesmith import Client as OpenAI` takes the place of openai's class for files,
+    fine-tuning, completions, chat completions, models and uploads.
+    """
+
+    @cached_property
+    def files(self) -> Files[Client]:
+        """Upload, list, read and delete files."""
+        from .resources.files import Files
+
+        return Files(self)
+
+    @cached_property
+    def fine_tunes(self) -> FineTunes[Client]:
+        """The first fine-tuning API."""
+        from .resources.fine_tunes import FineTunes
+
+        return FineTunes(self)
+
+    @cached_property
+    def fine_tuning(self) -> FineTuning[Client]:
+        """The second fine-tuning API."""
+        from .resources.fine_tuning import FineTuning
+
+        return FineTuning(self)
+
+    @cached_property
+    def completions(self) -> Completions[Client]:
+        """Completions of prompts."""
+        from .resources.completions import Completions
+
+        return Completions(self)
+
+    @cached_property
+    def chat(self) -> Chat[Client]:
+        """Chat completions."""
+        from .resources.chat import Chat
+
+        return Chat(self)
+
+    @cached_property
+    def models(self) -> Models[Client]:
+        """The models of the server."""
+        from .resources.models import Models
+
+        return Models(self)
+
+    def close(self) -> None:
+        """Close the connections. Clones made by `with_options` share them."""
+        driver = self.__dict__.get("_driver")
+        if driver is not None:
+            driver.transport.close()
+
+    def is_closed(self) -> bool:
+        """Return False: a closed client opens new connections when it is used again."""
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def _driver(self) -> SyncDriver:
+        from .transport.choose import sync_transport
+        from .transport.drivers import SyncDriver
+
+        return SyncDriver(sync_transport(self._http_client, self._max_connections))
+
+    def _run(self, flow: Flow[T]) -> T:
+        return self._driver.run(flow)
+
+    def _paginate(self, pages: PageFlow[T]) -> Page[T]:
+        from .transport.pages import first_page
+
+        return first_page(pages, self._driver)
+
+    def _iterate(self, flow: Emitting[T]) -> Iterator[T]:
+        return self._driver.iterate(flow)
+
+
+class AsyncClient(BaseClient):
+    """Talks to an OpenAI-style server on asyncio's event loop.
+
+    The same operations as `Client`, to be awaited. Lists can be iterated with `async for`
+    without awaiting them first.
+    """
+
+    @cached_property
+    def files(self) -> Files[AsyncClient]:
+        """Upload, list, read and delete files."""
+        from .resources.files import Files
+
+        return Files(self)
+
+    @cached_property
+    def fine_tunes(self) -> FineTunes[AsyncClient]:
+        """The first fine-tuning API."""
+        from .resources.fine_tunes import FineTunes
+
+        return FineTunes(self)
+
+    @cached_property
+    def fine_tuning(self) -> FineTuning[AsyncClient]:
+        """The second fine-tuning API."""
+        from .resources.fine_tuning import FineTuning
+
+        return FineTuning(self)
+
+    @cached_property
+    def completions(self) -> Completions[AsyncClient]:
+        """Completions of prompts."""
+        from .resources.completions import Completions
+
+        return Completions(self)
+
+    @cached_property
+    def chat(self) -> Chat[AsyncClient]:
+        """Chat completions."""
+        from .resources.chat import Chat
+
+        return Chat(self)
+
+    @cached_property
+    def models(self) -> Models[AsyncClient]:
+        """The models of the server."""
+        from .resources.models import Models
+
+        return Models(self)
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop. Clones share them."""
+        driver = self.__dict__.get("_driver")
+        if driver is not None:
+            await driver.transport.aclose()
+
+    def is_closed(self) -> bool:
+        """Return False: a closed client opens new connections when it is used again."""
+        return False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @cached_property
+    def _driver(self) -> AsyncDriver:
+        from .transport.choose import async_transport
+        from .transport.drivers import AsyncDriver
+
+        return AsyncDriver(async_transport(self._http_client, self._max_connections))
+
+    def _run(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
+        return self._driver.run(flow)
+
+    def _paginate(self, pages: PageFlow[T]) -> AsyncPaginator[T]:
+        from .transport.pages import AsyncPaginator
+
+        return AsyncPaginator(pages, self._driver)
+
+    def _iterate(self, flow: Emitting[T]) -> AsyncIterator[T]:
+        return self._driver.iterate(flow)
+
+
+def environment(name: str, *, fallback: str | None = None) -> str | None:
+    """Return TUNESMITH_`name` from the environment, else OPENAI_`fallback`; empty is unset."""
+    return (
+        os.environ.get(f"TUNESMITH_{name}") or os.environ.get(f"OPENAI_{fallback or name}") or None
+    )
+
+
+def _base_url(base_url: str | None) -> str:
+    url = str(base_url or environment("BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(
+            f"{url!r} is no address of a server. Give base_url (or TUNESMITH_BASE_URL) like "
+            f"{DEFAULT_BASE_URL!r}."
+        )
+    return url
+
+
+def _credential(
+    api_key: str | Credential | Callable[[], str | Awaitable[str]] | None, base_url: str
+) -> Credential:
+    if isinstance(api_key, Secret):
+        return api_key
+    if callable(api_key):
+        return api_key
+    key = (api_key or environment("API_KEY") or "").strip()
+    if key:
+        if not key.isascii() or not key.isprintable():
+            raise ConfigurationError(
+                "The API key holds characters that no key has. It may have been copied wrongly."
+            )
+        return Secret(key)
+    if _is_local(base_url):
+        return Secret(_LOCAL_KEY)
+    raise ConfigurationError(
+        f"There is no API key for {base_url}. Give api_key, or set TUNESMITH_API_KEY or "
+        "OPENAI_API_KEY in the environment."
+    )
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _headers(
+    organization: str | None, project: str | None, extra: Mapping[str, str] | None
+) -> dict[str, str]:
+    headers = {
+        "accept": "application/json",
+        "accept-encoding": "gzip, deflate",
+        "user-agent": _user_agent(),
+    }
+    organization = organization or environment("ORG_ID")
+    project = project or environment("PROJECT_ID")
+    if organization:
+        headers["openai-organization"] = organization
+    if project:
+        headers["openai-project"] = project
+    headers.update(_lower(extra))
+    return headers
+
+
+def _lower(headers: Mapping[str, str] | None) -> dict[str, str]:
+    return {
+        name.lower(): value
+        for name, value in (headers or {}).items()
+        if not isinstance(value, Omit | NotGiven)
+    }
+
+
+def _user_agent() -> str:
+    from . import __version__
+
+    return f"tunesmith/{__version__} Python/{platform.python_version()}"

@@ -1,0 +1,170 @@
+"""The way of one call: credential, sending, redirects, retries, and the error of a bad status.
+
+`exchange` is the flow beneath every operation. The path of a call that succeeds at
+once is kept short; everything else lies behind the first failure.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import (
+    APIConnectionError,
+    APIStatusError,
+    ConfigurationError,
+    DeadlineExceededError,
+    TooManyRedirectsError,
+    status_error_class,
+)
+from . import hooks as run
+from .flow import Call, Flow, Send, Sleep
+from .redact import Secret
+from .redirects import MAX_REDIRECTS, is_redirect, redirected
+from .request import Plan, Request, build_request
+from .response import Response
+from .retry import Outcome, next_delay, retrying
+from .settings import Settings
+
+__all__ = ["exchange", "status_error"]
+
+
+def exchange(settings: Settings, plan: Plan) -> Flow[Response]:
+    """Carry out `plan` and return the successful answer.
+
+    Raises:
+        APIConnectionError: No whole answer arrived, after the retries.
+        APIStatusError: The server answered with an error status, after the retries.
+        DeadlineExceededError: The call's total time passed.
+    """
+    credential = settings.credential
+    if isinstance(credential, Secret):
+        key: str | None = credential.reveal()
+    elif credential is None:
+        key = None
+    else:
+        key = yield Call(credential)
+        if not isinstance(key, str) or not key:
+            raise ConfigurationError("The function given as api_key returned no key.")
+    request = build_request(settings, plan, key)
+    outcome = yield from _send(settings, request, 1)
+    if isinstance(outcome, Response) and outcome.is_success:
+        return outcome
+    return (yield from _after_failure(settings, request, outcome))
+
+
+def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Flow[Response]:
+    """Retry as the policy has it, then return the success or raise the last failure."""
+    machine, state = retrying(settings.retry)
+    attempt = 1
+    while True:
+        delay = next_delay(machine, state, outcome) if _can_resend(request) else None
+        if delay is None:
+            break
+        _check_deadline(request, delay, outcome)
+        yield from run.call_retry(settings.hooks, request, outcome, attempt, delay)
+        yield Sleep(delay)
+        attempt += 1
+        outcome = yield from _send(settings, request, attempt)
+        if isinstance(outcome, Response) and outcome.is_success:
+            break
+    if isinstance(outcome, APIConnectionError):
+        raise outcome
+    outcome.attempts = attempt
+    if not outcome.is_success:
+        raise status_error(outcome)
+    return outcome
+
+
+def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
+    """Send once, redirects followed; a connection error is returned, not raised."""
+    if settings.hooks is not None:
+        yield from run.call_before(settings.hooks, request, attempt)
+    outcome: Outcome
+    try:
+        outcome = yield Send(_within_deadline(request))
+        if not outcome.is_success and is_redirect(outcome):
+            outcome = yield from _follow(request, outcome)
+    except DeadlineExceededError:
+        raise
+    except APIConnectionError as error:
+        outcome = error
+    if settings.hooks is not None:
+        yield from run.call_after(settings.hooks, request, outcome, attempt)
+    return outcome
+
+
+def _follow(request: Request, response: Response) -> Flow[Response]:
+    for _ in range(MAX_REDIRECTS):
+        request = redirected(request, response)
+        response = yield Send(_within_deadline(request))
+        if not is_redirect(response):
+            return response
+    raise TooManyRedirectsError(
+        f"The server redirected {MAX_REDIRECTS} times and more; the last address was {request.url}.",
+        request=request.info,
+        retryable=False,
+    )
+
+
+def _within_deadline(request: Request) -> Request:
+    """Return the request with no phase longer than what the deadline leaves."""
+    if request.deadline is None:
+        return request
+    remaining = request.deadline - time.monotonic()
+    if remaining <= 0:
+        raise _deadline_error(request)
+    return replace(request, timeout=request.timeout.clipped(remaining))
+
+
+def _check_deadline(request: Request, delay: float, outcome: Outcome) -> None:
+    if request.deadline is None or time.monotonic() + delay < request.deadline:
+        return
+    cause = outcome if isinstance(outcome, APIConnectionError) else status_error(outcome)
+    raise _deadline_error(request) from cause
+
+
+def _deadline_error(request: Request) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"{request.method} {request.url} was not done within the {request.timeout.total:g} seconds "
+        "allowed in total. Allow more with timeout=Timeout(total=…).",
+        request=request.info,
+        retryable=False,
+    )
+
+
+def _can_resend(request: Request) -> bool:
+    body = request.body
+    return body is None or isinstance(body, bytes) or body.replayable
+
+
+def status_error(response: Response) -> APIStatusError:
+    """Return the error that stands for an answer with an error status."""
+    body = _error_body(response)
+    message = body.get("message") if isinstance(body, Mapping) else None
+    text = message if isinstance(message, str) and message else _excerpt(response)
+    known = [f"status {response.status}"]
+    if response.request_id:
+        known.append(f"request id {response.request_id}")
+    error_class = status_error_class(response.status)
+    return error_class(f"{text} ({', '.join(known)})", response=response.info(), body=body)
+
+
+def _error_body(response: Response) -> Any:
+    """Return the error object: inside `error` by the contract, bare on some servers."""
+    try:
+        content = json.loads(response.body or b"")
+    except (ValueError, RecursionError):
+        return response.text[:4096] or None
+    if isinstance(content, Mapping):
+        return content.get("error", content)
+    return content
+
+
+def _excerpt(response: Response) -> str:
+    text = " ".join(response.text[:200].split())
+    where = f"{response.request.method} {response.request.url}"
+    return f"{where} was refused: {text}" if text else f"{where} was refused"

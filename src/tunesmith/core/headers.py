@@ -1,0 +1,42 @@
+"""Header fields: names without case, secrets masked in every representation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from .redact import redacted_headers
+
+__all__ = ["Headers"]
+
+
+class Headers(Mapping[str, str]):
+    """A read-only mapping of header fields; names compare without case.
+
+    Repeated fields are joined with ", ".
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        joined: dict[str, str] = {}
+        for name, value in fields:
+            key = name.lower()
+            joined[key] = f"{joined[key]}, {value}" if key in joined else value
+        self._fields = joined
+
+    @classmethod
+    def from_raw(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """Build from the bytes of the wire; values are Latin-1, as HTTP has it."""
+        return cls((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        return f"Headers({redacted_headers(self._fields.items())!r})"

@@ -1,0 +1,116 @@
+"""Hooks: plain functions that see requests, answers and retries as they happen.
+
+Tracing and structured logging attach here. A hook receives frozen records without
+credentials; what it returns is ignored, and what it raises ends the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..errors import APIError, RequestInfo
+from .flow import Call, Flow
+from .redact import redacted_headers
+from .request import Request
+from .response import Response
+
+__all__ = ["Hooks", "RequestRecord", "ResponseRecord", "RetryRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """A request that is about to be sent.
+
+    Attributes:
+        headers: Header fields, secrets masked.
+        attempt: 1 for the first sending.
+    """
+
+    request: RequestInfo
+    headers: Mapping[str, str]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRecord:
+    """An exchange that has ended.
+
+    Attributes:
+        status: The HTTP status, None when no answer arrived.
+        elapsed: Seconds from sending to the end of the header fields.
+        error: Why no answer arrived, or None.
+    """
+
+    request: RequestInfo
+    status: int | None
+    request_id: str | None
+    elapsed: float
+    attempt: int
+    error: APIError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRecord:
+    """A request that will be sent again.
+
+    Attributes:
+        attempt: The attempt that failed, counted from 1.
+        delay: Seconds until the next one.
+        status: The status that it failed with, None when no answer arrived.
+        error: Why no answer arrived, or None.
+    """
+
+    request: RequestInfo
+    attempt: int
+    delay: float
+    status: int | None
+    error: APIError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Functions to call around each exchange; on an AsyncClient they may be coroutine functions.
+
+    Attributes:
+        before: Called with a RequestRecord before each sending.
+        after: Called with a ResponseRecord after each exchange.
+        retry: Called with a RetryRecord before each pause.
+    """
+
+    before: Callable[[RequestRecord], object] | None = None
+    after: Callable[[ResponseRecord], object] | None = None
+    retry: Callable[[RetryRecord], object] | None = None
+
+
+def call_before(hooks: Hooks | None, request: Request, attempt: int) -> Flow[None]:
+    """Call the hook that runs before a sending."""
+    if hooks is None or hooks.before is None:
+        return
+    headers = redacted_headers(request.headers.items())
+    yield Call(hooks.before, (RequestRecord(request.info, headers, attempt),))
+
+
+def call_after(
+    hooks: Hooks | None, request: Request, outcome: Response | APIError, attempt: int
+) -> Flow[None]:
+    """Call the hook that runs after an exchange."""
+    if hooks is None or hooks.after is None:
+        return
+    if isinstance(outcome, Response):
+        record = ResponseRecord(
+            request.info, outcome.status, outcome.request_id, outcome.elapsed, attempt
+        )
+    else:
+        record = ResponseRecord(request.info, None, None, 0.0, attempt, outcome)
+    yield Call(hooks.after, (record,))
+
+
+def call_retry(
+    hooks: Hooks | None, request: Request, outcome: Response | APIError, attempt: int, delay: float
+) -> Flow[None]:
+    """Call the hook that runs before the pause of a retry."""
+    if hooks is None or hooks.retry is None:
+        return
+    status, error = (outcome.status, None) if isinstance(outcome, Response) else (None, outcome)
+    yield Call(hooks.retry, (RetryRecord(request.info, attempt, delay, status, error),))

@@ -1,0 +1,82 @@
+r"""The frame of a multipart/form-data body (RFC 7578): everything but the files' own bytes.
+
+File names are raw UTF-8 with `"`, CR and LF percent-encoded, as the HTML standard has it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["FileHead", "MultipartFrame", "form_fields", "multipart_frame"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileHead:
+    """What a file part says of itself before its bytes."""
+
+    field: str
+    filename: str
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartFrame:
+    """What stands around the one file of a form.
+
+    Attributes:
+        head: The bytes before the file's own.
+        tail: The bytes after them.
+        boundary: The line that parts the form; random, so a file cannot contain it.
+    """
+
+    head: bytes
+    tail: bytes
+    boundary: str
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the whole body."""
+        return f"multipart/form-data; boundary={self.boundary}"
+
+
+def multipart_frame(fields: Mapping[str, str], file: FileHead) -> MultipartFrame:
+    """Return the frame of a form with text `fields` and one `file` after them."""
+    boundary = f"tunesmith-{secrets.token_hex(16)}"
+    lines: list[str] = []
+    for name, value in fields.items():
+        lines += [
+            f"--{boundary}",
+            f'Content-Disposition: form-data; name="{_quoted(name)}"',
+            "",
+            value,
+        ]
+    lines += [
+        f"--{boundary}",
+        f'Content-Disposition: form-data; name="{_quoted(file.field)}"; '
+        f'filename="{_quoted(file.filename)}"',
+        f"Content-Type: {_quoted(file.content_type)}",
+        "",
+        "",
+    ]
+    return MultipartFrame(
+        "\r\n".join(lines).encode("utf-8", "surrogateescape"),
+        f"\r\n--{boundary}--\r\n".encode(),
+        boundary,
+    )
+
+
+def form_fields(values: Mapping[str, object]) -> dict[str, str]:
+    """Return values as text fields; a mapping becomes bracketed names, `expires_after[seconds]`."""
+    fields: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            fields |= form_fields({f"{name}[{key}]": inner for key, inner in value.items()})
+        elif value is not None:
+            fields[name] = str(value)
+    return fields
+
+
+def _quoted(text: str) -> str:
+    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

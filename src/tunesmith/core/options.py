@@ -1,0 +1,159 @@
+"""What a caller can set: per client, per call, and the marks for "not given".
+
+Values only; nothing here does anything with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol, TypedDict, TypeVar, final
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "NOT_GIVEN",
+    "NotGiven",
+    "Omit",
+    "Omittable",
+    "RequestOptions",
+    "Timeout",
+    "TimeoutLike",
+    "not_given",
+    "omit",
+    "without_omitted",
+]
+
+T = TypeVar("T")
+
+
+@final
+class NotGiven:
+    """Marks an argument that was left out where None has a meaning of its own."""
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+    def __reduce__(self) -> str:
+        return "not_given"
+
+
+@final
+class Omit:
+    """Marks a field that is not to be sent at all, not even as null."""
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+    def __repr__(self) -> str:
+        return "omit"
+
+    def __reduce__(self) -> str:
+        return "omit"
+
+
+not_given: Final = NotGiven()
+NOT_GIVEN: Final = not_given
+omit: Final = Omit()
+
+Omittable = T | Omit | NotGiven
+
+
+def without_omitted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are to be sent; None stays and is sent as null."""
+    return {name: value for name, value in values.items() if not isinstance(value, Omit | NotGiven)}
+
+
+class _PhaseTimeouts(Protocol):
+    """A timeout object of another library with the four phases of a request."""
+
+    connect: float | None
+    read: float | None
+    write: float | None
+    pool: float | None
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Timeout:
+    """Time limits in seconds; None means no limit.
+
+    Attributes:
+        connect: For establishing a connection.
+        read: For the silence between two pieces of an answer.
+        write: For the sending of one piece of a request.
+        pool: For waiting until a connection is free.
+        total: For the whole call, retries and pauses included.
+    """
+
+    connect: float | None
+    read: float | None
+    write: float | None
+    pool: float | None
+    total: float | None
+
+    def __init__(
+        self,
+        timeout: float | None = 600.0,
+        *,
+        connect: float | NotGiven | None = not_given,
+        read: float | NotGiven | None = not_given,
+        write: float | NotGiven | None = not_given,
+        pool: float | NotGiven | None = not_given,
+        total: float | None = None,
+    ) -> None:
+        """Set every phase to `timeout`, except those given by name."""
+        for name, value in (("connect", connect), ("read", read), ("write", write), ("pool", pool)):
+            object.__setattr__(self, name, timeout if isinstance(value, NotGiven) else value)
+        object.__setattr__(self, "total", total)
+
+    @classmethod
+    def of(cls, value: TimeoutLike) -> Timeout:
+        """Return `value` as a Timeout: a number sets every phase, None lifts every limit."""
+        if isinstance(value, Timeout):
+            return value
+        if value is None or isinstance(value, int | float):
+            return cls(value)
+        return cls(connect=value.connect, read=value.read, write=value.write, pool=value.pool)
+
+    def clipped(self, seconds: float) -> Timeout:
+        """Return the same limits with no phase longer than `seconds`."""
+        connect, read, write, pool = (
+            seconds if limit is None else min(limit, seconds)
+            for limit in (self.connect, self.read, self.write, self.pool)
+        )
+        return Timeout(connect=connect, read=read, write=write, pool=pool, total=self.total)
+
+    def phases(self) -> dict[str, float | None]:
+        """Return the four phases by name."""
+        return {
+            "connect": self.connect,
+            "read": self.read,
+            "write": self.write,
+            "pool": self.pool,
+        }
+
+
+TimeoutLike = Timeout | float | _PhaseTimeouts | None
+
+DEFAULT_TIMEOUT: Final = Timeout(600.0, connect=5.0)
+
+
+class RequestOptions(TypedDict, total=False):
+    """What every operation takes besides its own parameters.
+
+    Attributes:
+        extra_headers: Header fields to add; `omit` removes a default one.
+        extra_query: Query parameters to add.
+        extra_body: Fields to add to the JSON body.
+        timeout: Time limits of this call, in seconds.
+        idempotency_key: Names this call, so that the server carries it out once
+            however often it is sent. Made up for each call when left out.
+    """
+
+    extra_headers: Mapping[str, str | Omit] | None
+    extra_query: Mapping[str, object] | None
+    extra_body: object | None
+    timeout: TimeoutLike | NotGiven
+    idempotency_key: str | None

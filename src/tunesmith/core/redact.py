@@ -1,0 +1,52 @@
+"""Keeping secrets out of sight: a wrapper for credentials and a mask for header fields.
+
+Nothing here hides a secret from code that asks for it; it keeps secrets out of
+`repr`, `vars`, logs, tracebacks and pickles, where they end up by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+from ..errors import TunesmithError
+
+__all__ = ["SECRET_HEADERS", "Secret", "redacted_headers"]
+
+MASK = "**********"
+SECRET_HEADERS = frozenset(
+    {"authorization", "api-key", "x-api-key", "cookie", "set-cookie", "proxy-authorization"}
+)
+
+
+class Secret:
+    """A string that shows itself only when asked through `reveal`."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, value: str) -> None:
+        # A closure, because a slot's value would show in tools that walk attributes.
+        self._read = lambda: value
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._read()
+
+    def __repr__(self) -> str:
+        return f"Secret('{MASK}')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.reveal() == self.reveal()
+
+    def __hash__(self) -> int:
+        return hash(self.reveal())
+
+    def __reduce__(self) -> NoReturn:
+        raise TunesmithError(
+            "A credential is not pickled. Make a client where it is used, from the environment."
+        )
+
+
+def redacted_headers(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return header fields with the values of secret ones masked."""
+    return {name: MASK if name.lower() in SECRET_HEADERS else value for name, value in items}

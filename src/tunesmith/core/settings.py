@@ -1,0 +1,50 @@
+"""The settings of one client: what every request of it shares. Immutable; clones change copies."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .options import DEFAULT_TIMEOUT, Timeout
+from .redact import Secret, redacted_headers
+
+if TYPE_CHECKING:
+    from .hooks import Hooks
+    from .retry import RetryPolicy
+
+__all__ = ["Credential", "Settings"]
+
+Credential = Secret | Callable[[], str | Awaitable[str]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every request of a client shares.
+
+    Attributes:
+        base_url: Without a trailing slash.
+        credential: The API key, or a function that returns it and is asked for each call.
+        headers: Header fields by lower-case name, the key not among them.
+        key_header: The field that carries the key: "authorization" or "api-key".
+        require_stream_end: Whether a stream without `[DONE]` is an error.
+    """
+
+    base_url: str
+    credential: Credential | None
+    retry: RetryPolicy
+    headers: Mapping[str, str] = field(default_factory=dict)
+    default_query: Mapping[str, object] = field(default_factory=dict)
+    timeout: Timeout = DEFAULT_TIMEOUT
+    key_header: str = "authorization"
+    hooks: Hooks | None = None
+    require_stream_end: bool = True
+
+    def credential_headers(self, key: str) -> dict[str, str]:
+        """Return the header field that carries the key."""
+        if self.key_header == "authorization":
+            return {"authorization": f"Bearer {key}"}
+        return {self.key_header: key}
+
+    def __repr__(self) -> str:
+        return f"Settings(base_url={self.base_url!r}, headers={redacted_headers(self.headers.items())})"

@@ -1,0 +1,109 @@
+"""What the resource classes share: the flows of the plain request kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+from ..core.decode import decode
+from ..core.exchange import exchange
+from ..core.flow import Flow, OpenStream
+from ..core.options import RequestOptions, without_omitted
+from ..core.paging import PageCursor, PageData, PageFlow
+from ..core.request import Body, Plan
+from ..core.response import Response
+from ..types.base import WireModel
+from ..types.pages import ListPage
+from .declare import ClientT_co, Opened, Resource
+
+__all__ = ["APIResource", "split_options"]
+
+ModelT = TypeVar("ModelT", bound=WireModel)
+
+_OPTION_NAMES = frozenset(RequestOptions.__annotations__)
+
+
+def split_options(params: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
+    """Return an operation's own parameters and its request options, apart from each other."""
+    own = {name: value for name, value in params.items() if name not in _OPTION_NAMES}
+    options = {name: value for name, value in params.items() if name in _OPTION_NAMES}
+    return own, cast("RequestOptions", without_omitted(options))
+
+
+class APIResource(Resource[ClientT_co]):
+    """A group of operations over HTTP."""
+
+    def _exchange(self, plan: Plan) -> Flow[Response]:
+        return exchange(self._client._settings, plan)  # noqa: SLF001 - one package
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        model: type[ModelT],
+        params: Mapping[str, Any],
+        *,
+        body: Body | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> Flow[ModelT]:
+        """Carry out one request and decode its answer.
+
+        `params` holds the operation's parameters with its request options among them. They
+        are the query of a GET; `fields` and they are the JSON body of a POST.
+        """
+        own, options = split_options(params)
+        plan = Plan(method, path, body=body, options=options)
+        if method == "GET":
+            plan.query = own
+        elif own or fields is not None:
+            plan.json = {**(fields or {}), **own}
+        response = yield from self._exchange(plan)
+        return decode(response, model)
+
+    def _open(
+        self, method: str, path: str, model: type[ModelT], params: Mapping[str, Any]
+    ) -> Flow[Opened[ModelT]]:
+        """Start a request whose answer is a stream of `model` objects."""
+        own, options = split_options(params)
+        plan = Plan(method, path, options=options, stream=True)
+        plan.headers = {"accept": "text/event-stream"}
+        if method == "GET":
+            plan.query = own
+        else:
+            plan.json = own
+        response = yield from self._exchange(plan)
+        settings = self._client._settings  # noqa: SLF001 - one package
+        stream: Opened[ModelT] = yield OpenStream(
+            response, model, require_end=settings.require_stream_end
+        )
+        return stream
+
+    def _pages(
+        self,
+        path: str,
+        model: type[ModelT],
+        params: Mapping[str, Any],
+        *,
+        paged: bool = True,
+        method: str = "GET",
+    ) -> PageFlow[ModelT]:
+        """Return the flow of one page; it is run again for each further page."""
+        own, options = split_options(params)
+
+        def page(cursor: PageCursor) -> Flow[PageData[ModelT]]:
+            query = own if cursor.after is None else {**own, "after": cursor.after}
+            plan = Plan(method, path, options=options)
+            if method == "GET":
+                plan.query = query
+            else:
+                plan.json = query
+            response = yield from self._exchange(plan)
+            content = decode(response, ListPage[model])  # type: ignore[valid-type]  # made at run time
+            data: PageData[ModelT] = PageData(
+                content.data, content.has_more, paged=paged, object=content.object
+            )
+            data.response = response
+            data.follow(cursor)
+            return data
+
+        return page

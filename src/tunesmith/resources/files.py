@@ -1,0 +1,186 @@
+"""Files: training data on its way up, results on their way down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, Unpack
+
+from ..core.flow import Flow, Sleep
+from ..core.options import NotGiven, Omit, RequestOptions
+from ..core.paging import PageCursor, PageFlow
+from ..core.request import Plan, fill_path
+from ..errors import FileProcessingError
+from ..transport.content import FileBytes
+from ..transport.upload import FileTypes, Progress, multipart_upload, open_source
+from ..types.files import FileDeleted, FileObject, FilePurpose
+from .base import APIResource, split_options
+from .declare import ClientT_co, listing, operation
+from .matching import identical_file
+
+__all__ = ["FileCreateOptions", "FileListOptions", "Files"]
+
+_SETTLED = ("processed", "error", "deleted")
+
+
+class FileCreateOptions(RequestOptions, total=False):
+    """What `files.create` takes besides the file and its purpose."""
+
+    expires_after: Mapping[str, object] | Omit | NotGiven
+    prompt_format: Mapping[str, object] | None
+    on_progress: Progress | None
+
+
+class FileListOptions(RequestOptions, total=False):
+    """What `files.list` takes."""
+
+    after: str | Omit | NotGiven
+    limit: int | Omit | NotGiven
+    order: Literal["asc", "desc"] | Omit | NotGiven
+    purpose: str | Omit | NotGiven
+
+
+class Files(APIResource[ClientT_co]):
+    """`/files`: upload, list, read and delete files."""
+
+    @operation
+    def create(
+        self, *, file: FileTypes, purpose: FilePurpose, **params: Unpack[FileCreateOptions]
+    ) -> Flow[FileObject]:
+        """Upload a file.
+
+        A path is streamed from disk, so the file's size does not matter to memory, and is read
+        again from its start when the upload is retried.
+
+        Args:
+            file: A path (`str` or PathLike), bytes, an open binary handle, or a tuple of name,
+                content and, if wanted, media type.
+            purpose: What the file is for: "fine-tune" for training data.
+            params: `expires_after={"anchor": "created_at", "seconds": …}`; `prompt_format`, how
+                prompts and completions were written, which the embedded engine stores with the
+                file; `on_progress(sent, total)`, called with bytes as they are sent; and the
+                request options.
+
+        Raises:
+            TunesmithError: There is no such file.
+            APIStatusError: The server refused it.
+        """
+        own, options = split_options(params)
+        on_progress = own.pop("on_progress", None)
+        prompt_format = own.pop("prompt_format", None)
+        if prompt_format is not None:
+            own["prompt_format"] = json.dumps(prompt_format, ensure_ascii=False)
+        fields = {
+            name: value for name, value in own.items() if not isinstance(value, Omit | NotGiven)
+        }
+        body = multipart_upload(
+            {"purpose": purpose, **fields}, open_source(file), on_progress=on_progress
+        )
+        return self._ask("POST", "/files", FileObject, options, body=body)
+
+    @operation
+    def retrieve(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[FileObject]:
+        """Return what the server knows of a file.
+
+        Raises:
+            NotFoundError: There is no such file.
+        """
+        return self._ask("GET", fill_path("/files/{file_id}", file_id=file_id), FileObject, params)
+
+    @listing
+    def list(self, **params: Unpack[FileListOptions]) -> PageFlow[FileObject]:
+        """Return the files, newest first.
+
+        Args:
+            params: `after` (a file id), `limit` per page, `order` "asc" or "desc", `purpose`,
+                and the request options.
+        """
+        return self._pages("/files", FileObject, params)
+
+    @operation
+    def delete(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[FileDeleted]:
+        """Delete a file.
+
+        Raises:
+            NotFoundError: There is no such file.
+        """
+        path = fill_path("/files/{file_id}", file_id=file_id)
+        return self._ask("DELETE", path, FileDeleted, params)
+
+    @operation
+    def content(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[FileBytes]:
+        """Return a file's content: `.text`, `.content`, `.json()`, `.write_to_file(path)`, ….
+
+        The content is held in memory. For large files use
+        `files.with_streaming_response.content(…)`, or `files.download(…)`.
+
+        Raises:
+            NotFoundError: There is no such file.
+        """
+        return self._content(file_id, params)
+
+    @operation
+    def retrieve_content(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[str]:
+        """Return a file's content as text. Kept for older code; `content` does more."""
+        return (yield from self._content(file_id, params)).text
+
+    @operation
+    def wait_for_processing(
+        self, id: str, *, poll_interval: float = 5.0, max_wait_seconds: float = 1800
+    ) -> Flow[FileObject]:
+        """Wait until the server has processed a file.
+
+        Raises:
+            FileProcessingError: The file cannot be used, or was not ready in time.
+        """
+        deadline = time.monotonic() + max_wait_seconds
+        while True:
+            file = yield from Files.retrieve.flow(self, id)
+            if file.status == "error":
+                reason = f": {file.status_details}" if file.status_details else "."
+                raise FileProcessingError(f"The server cannot use file {id}{reason}", file=file)
+            if file.status in _SETTLED:
+                return file
+            pause = min(poll_interval, deadline - time.monotonic())
+            if pause <= 0:
+                raise FileProcessingError(
+                    f"File {id} was not processed within {max_wait_seconds:g} seconds; "
+                    f"its status is {file.status!r}.",
+                    file=file,
+                )
+            yield Sleep(pause)
+
+    @operation
+    def find_matching(
+        self, file: FileTypes, *, purpose: FilePurpose = "fine-tune"
+    ) -> Flow[FileObject | None]:
+        """Return an uploaded file identical to a local one, or None.
+
+        Identical means the same base name, size and purpose, and the same SHA-256 where the
+        server tells it.
+        """
+        return (yield from find_matching(self, file, purpose))
+
+    def _content(self, file_id: str, params: Mapping[str, Any]) -> Flow[FileBytes]:
+        path = fill_path("/files/{file_id}/content", file_id=file_id)
+        plan = Plan("GET", path, options=split_options(params)[1])
+        plan.headers = {"accept": "application/binary"}
+        response = yield from self._exchange(plan)
+        return FileBytes(response)
+
+
+def find_matching(
+    resource: APIResource[Any], file: FileTypes, purpose: str
+) -> Flow[FileObject | None]:
+    """Walk the uploaded files and return one identical to `file`, or None."""
+    source = open_source(file)
+    pages = resource._pages("/files", FileObject, {"purpose": purpose})  # noqa: SLF001
+    cursor: PageCursor | None = PageCursor()
+    while cursor is not None:
+        page = yield from pages(cursor)
+        found = identical_file(source, page.data, purpose)
+        if found is not None:
+            return found
+        cursor = page.next
+    return None

@@ -1,0 +1,278 @@
+"""The first fine-tuning API: fine-tunes, with the workflow of the guide."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from ..core.events import END, EventReader
+from ..core.flow import Close, Emit, Emitting, Flow, Read, Sleep
+from ..core.options import NotGiven, Omit, RequestOptions, Timeout
+from ..core.paging import PageCursor, PageFlow
+from ..core.request import Plan, fill_path
+from ..core.response import Response
+from ..errors import TunesmithError
+from ..types.fine_tunes import FineTune, FineTuneEvent
+from .base import APIResource
+from .declare import ClientT_co, Opened, iteration, listing, operation, streaming
+from .files import Files, find_matching
+from .following import Patience, job_id, patiently, wait_for_end
+
+__all__ = ["FineTuneCreateOptions", "FineTunes"]
+
+_FINE_TUNE = "/fine-tunes/{fine_tune_id}"
+# A silent stream is opened again after this long: a server that died without a word
+# would otherwise hold the reader for the whole read timeout.
+_SILENCE_SECONDS = 60.0
+
+
+class FineTuneCreateOptions(RequestOptions, total=False):
+    """What `fine_tunes.create` takes besides the training file."""
+
+    validation_file: str | os.PathLike[str] | Omit | NotGiven | None
+    model: str | Omit | NotGiven | None
+    n_epochs: int | Omit | NotGiven
+    batch_size: int | Omit | NotGiven | None
+    learning_rate_multiplier: float | Omit | NotGiven | None
+    prompt_loss_weight: float | Omit | NotGiven
+    compute_classification_metrics: bool | Omit | NotGiven
+    classification_n_classes: int | Omit | NotGiven | None
+    classification_positive_class: str | Omit | NotGiven | None
+    classification_betas: Sequence[float] | Omit | NotGiven | None
+    suffix: str | Omit | NotGiven | None
+
+
+class FineTunes(APIResource[ClientT_co]):
+    """`/fine-tunes`: create, follow and end fine-tunes."""
+
+    @operation
+    def create(
+        self,
+        *,
+        training_file: str | os.PathLike[str],
+        **params: Unpack[FineTuneCreateOptions],
+    ) -> Flow[FineTune]:
+        """Start a fine-tune.
+
+        Files may be given by id or by path. A path is uploaded first, unless an identical file
+        (name, size, purpose, and hash where the server tells it) is on the server already.
+
+        Args:
+            training_file: Id ("file-…") or path.
+            params: `validation_file` (id or path); `model`, "curie" by default, or the name of a
+                fine-tuned model to continue from; `n_epochs` (4); `batch_size`;
+                `learning_rate_multiplier`; `prompt_loss_weight` (0.01);
+                `compute_classification_metrics`, which needs a validation file and
+                `classification_n_classes` or `classification_positive_class`;
+                `classification_betas`; `suffix`, up to 40 characters of the model's name; and
+                the request options.
+
+        Raises:
+            TunesmithError: A path names no file.
+        """
+        fields: dict[str, Any] = {
+            "training_file": (yield from self._file_id(training_file, "training_file"))
+        }
+        validation = params.get("validation_file")
+        if isinstance(validation, str | os.PathLike):
+            fields["validation_file"] = yield from self._file_id(validation, "validation_file")
+            params.pop("validation_file")
+        return (yield from self._ask("POST", "/fine-tunes", FineTune, {**fields, **params}))
+
+    @operation
+    def retrieve(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune]:
+        """Return a fine-tune as it stands, its events included.
+
+        Raises:
+            NotFoundError: There is no such fine-tune.
+        """
+        return self._ask("GET", _path(id), FineTune, params)
+
+    @listing
+    def list(self, **params: Unpack[RequestOptions]) -> PageFlow[FineTune]:
+        """Return the fine-tunes; the list comes whole."""
+        return self._pages("/fine-tunes", FineTune, params, paged=False)
+
+    @operation
+    def cancel(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune]:
+        """Stop a fine-tune that has not ended.
+
+        Raises:
+            BadRequestError: The fine-tune has ended already.
+        """
+        return self._ask("POST", _path(id, "/cancel"), FineTune, params)
+
+    @operation
+    def delete(self, id: str, **params: Unpack[RequestOptions]) -> Flow[Any]:
+        """Delete the model that a fine-tune made, which is what the old client's `delete` did.
+
+        Raises:
+            TunesmithError: The fine-tune has made no model.
+        """
+        from .models import Models
+
+        job = yield from FineTunes.retrieve.flow(self, id)
+        if job.fine_tuned_model is None:
+            raise TunesmithError(
+                f"Fine-tune {id} has made no model (its status is {job.status}), "
+                "so there is nothing to delete."
+            )
+        return (yield from Models.delete.flow(self, job.fine_tuned_model, **params))
+
+    @listing
+    def list_events(self, id: str, **params: Unpack[RequestOptions]) -> PageFlow[FineTuneEvent]:
+        """Return a fine-tune's events, oldest first; the list comes whole."""
+        return self._pages(_path(id, "/events"), FineTuneEvent, params, paged=False)
+
+    @streaming
+    def stream_events(
+        self, id: str, **params: Unpack[RequestOptions]
+    ) -> Flow[Opened[FineTuneEvent]]:
+        """Return a stream of the events, from the first on, that ends with the fine-tune.
+
+        A broken connection ends the stream with an error; `events` reconnects by itself.
+        """
+        return self._open("GET", _path(id, "/events"), FineTuneEvent, {"stream": True, **params})
+
+    @iteration
+    def events(self, id: str | FineTune, *, poll: float = 2.0) -> Emitting[FineTuneEvent]:
+        """Yield a fine-tune's events from its first, oldest first, as they happen, until it ends.
+
+        Each event comes once, across broken connections and restarts of the server. An event of
+        this API has no id, so its place in the list is its identity.
+
+        Args:
+            id: The fine-tune or its id.
+            poll: Seconds between two looks where the server does not stream.
+        """
+        name = job_id(id)
+        seen = EventCount()
+        patience = Patience()
+        while True:
+            try:
+                yield from self._events_once(name, seen)
+            except Exception as error:  # noqa: BLE001 - judged by `pause`, which raises all others
+                yield Sleep(patience.pause(error))
+                continue
+            patience.met()
+            job = yield from patiently(patience, lambda: FineTunes.retrieve.flow(self, name))
+            if job.is_terminal:
+                for event in (yield from patiently(patience, NewEvents(self, name, seen).read)):
+                    yield Emit(event)
+                return
+            yield Sleep(poll)
+
+    @operation
+    def wait(
+        self,
+        id: str | FineTune,
+        *,
+        timeout: float | None = None,
+        on_event: Callable[[FineTuneEvent], object] | None = None,
+        poll: float = 2.0,
+    ) -> Flow[FineTune]:
+        """Wait until a fine-tune has ended and return it, however it ended.
+
+        Survives broken connections and restarts of the server.
+
+        Args:
+            id: The fine-tune or its id.
+            timeout: Seconds to wait at most; None waits as long as it takes.
+            on_event: Called with each event from the first, oldest first; on an AsyncClient it
+                may be a coroutine function.
+            poll: Seconds between two looks.
+
+        Raises:
+            WaitTimeoutError: The fine-tune did not end in time.
+        """
+        name = job_id(id)
+        new_events = NewEvents(self, name, EventCount()).read if on_event is not None else None
+        return wait_for_end(
+            lambda: FineTunes.retrieve.flow(self, name),
+            new_events,
+            on_event,
+            timeout=timeout,
+            poll=poll,
+        )
+
+    def _events_once(self, name: str, seen: EventCount) -> Emitting[FineTuneEvent]:
+        """Read the stream of events once, emitting those that have not been seen."""
+        settings = self._client._settings  # noqa: SLF001 - one package
+        limits = settings.timeout.clipped(_SILENCE_SECONDS).phases()
+        plan = Plan("GET", _path(name, "/events"), query={"stream": True}, stream=True)
+        plan.headers = {"accept": "text/event-stream"}
+        plan.options = {"timeout": Timeout(**limits)}
+        response = yield from self._exchange(plan)
+        try:
+            if "text/event-stream" in response.headers.get("content-type", ""):
+                yield from _unseen(response, seen)
+                return
+        finally:
+            yield Close(response)
+        for event in (yield from NewEvents(self, name, seen).read()):
+            yield Emit(event)
+
+    def _file_id(self, file: str | os.PathLike[str], name: str) -> Flow[str]:
+        """Return the id of a file given by id or by path, uploading it where needed."""
+        if isinstance(file, str) and not Path(file).expanduser().exists():
+            if _looks_like_path(file):
+                raise TunesmithError(
+                    f"{name}: there is no file {file}. Give a path that exists, or the id of an "
+                    'uploaded file ("file-…").'
+                )
+            return file
+        found = yield from find_matching(self, file, "fine-tune")
+        if found is not None:
+            return found.id
+        uploaded = yield from Files.create.flow(self, file=file, purpose="fine-tune")
+        return uploaded.id
+
+
+class EventCount:
+    """How many events of a fine-tune have been seen."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class NewEvents:
+    """Reads a fine-tune's events that have not been read before, oldest first."""
+
+    def __init__(self, resource: APIResource[Any], name: str, seen: EventCount) -> None:
+        self._page = resource._pages(  # noqa: SLF001 - one package
+            _path(name, "/events"), FineTuneEvent, {}, paged=False
+        )
+        self._seen = seen
+
+    def read(self) -> Flow[builtins.list[FineTuneEvent]]:
+        """Return the new events."""
+        page = yield from self._page(PageCursor())
+        fresh = page.data[self._seen.value :]
+        self._seen.value += len(fresh)
+        return fresh
+
+
+def _unseen(response: Response, seen: EventCount) -> Emitting[FineTuneEvent]:
+    """Emit the events of one stream that lie beyond those seen."""
+    reader = EventReader(response, FineTuneEvent)
+    place = 0
+    while chunk := (yield Read(response)):
+        for event in reader.feed(chunk):
+            if event is END:
+                return
+            place += 1
+            if place > seen.value:
+                seen.value = place
+                yield Emit(event)
+    reader.finish()
+
+
+def _looks_like_path(text: str) -> bool:
+    return os.sep in text or "/" in text or Path(text).suffix in {".jsonl", ".json", ".csv"}
+
+
+def _path(fine_tune_id: str, rest: str = "") -> str:
+    return fill_path(_FINE_TUNE, fine_tune_id=fine_tune_id) + rest

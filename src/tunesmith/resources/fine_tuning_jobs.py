@@ -1,0 +1,230 @@
+"""The second fine-tuning API: jobs, their events and their checkpoints."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any, Unpack
+
+from ..core.flow import Emitting, Flow
+from ..core.options import NotGiven, Omit, RequestOptions
+from ..core.paging import PageCursor, PageFlow
+from ..core.request import fill_path
+from ..types.fine_tuning import FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent
+from .base import APIResource
+from .declare import ClientT_co, iteration, listing, operation
+from .following import emitting_only, follow_events, job_id, wait_for_end
+
+__all__ = [
+    "FineTuningJobCreateOptions",
+    "FineTuningJobListOptions",
+    "FineTuningJobs",
+    "FineTuningJobsCheckpoints",
+    "PageOptions",
+]
+
+_JOB = "/fine_tuning/jobs/{fine_tuning_job_id}"
+# A page of events holds what a job says in a while; a long absence is read in several pages.
+_EVENTS_PER_PAGE = 100
+
+
+class PageOptions(RequestOptions, total=False):
+    """What a paged list takes."""
+
+    after: str | Omit | NotGiven
+    limit: int | Omit | NotGiven
+
+
+class FineTuningJobListOptions(PageOptions, total=False):
+    """What `fine_tuning.jobs.list` takes."""
+
+    metadata: Mapping[str, str] | Omit | NotGiven | None
+
+
+class FineTuningJobCreateOptions(RequestOptions, total=False):
+    """What `fine_tuning.jobs.create` takes besides the model and the training file."""
+
+    hyperparameters: Mapping[str, Any] | Omit | NotGiven
+    integrations: Iterable[Mapping[str, Any]] | Omit | NotGiven | None
+    metadata: Mapping[str, str] | Omit | NotGiven | None
+    method: Mapping[str, Any] | Omit | NotGiven
+    seed: int | Omit | NotGiven | None
+    suffix: str | Omit | NotGiven | None
+    validation_file: str | Omit | NotGiven | None
+
+
+class FineTuningJobs(APIResource[ClientT_co]):
+    """`/fine_tuning/jobs`: create, follow and end fine-tuning jobs."""
+
+    @operation
+    def create(
+        self, *, model: str, training_file: str, **params: Unpack[FineTuningJobCreateOptions]
+    ) -> Flow[FineTuningJob]:
+        """Start a fine-tuning job.
+
+        The request carries an idempotency key, so a retry does not start a second job.
+
+        Args:
+            model: The base model, or a fine-tuned model to train on.
+            training_file: Id of an uploaded file with purpose "fine-tune".
+            params: `validation_file` (id); `suffix`, up to 64 characters of the model's name;
+                `method`, `{"type": "supervised", "supervised": {"hyperparameters": …}}`;
+                `hyperparameters` (n_epochs, batch_size, learning_rate_multiplier, each a number
+                or "auto"), the older way to say the same; `seed`; `integrations`; `metadata`;
+                and the request options.
+        """
+        fields = {"model": model, "training_file": training_file}
+        return self._ask("POST", "/fine_tuning/jobs", FineTuningJob, params, fields=fields)
+
+    @operation
+    def retrieve(
+        self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
+    ) -> Flow[FineTuningJob]:
+        """Return a job as it stands.
+
+        Raises:
+            NotFoundError: There is no such job.
+        """
+        return self._ask("GET", _path(fine_tuning_job_id), FineTuningJob, params)
+
+    @listing
+    def list(self, **params: Unpack[FineTuningJobListOptions]) -> PageFlow[FineTuningJob]:
+        """Return the jobs, newest first.
+
+        Args:
+            params: `after` (a job id), `limit` per page (20), `metadata` that jobs must have
+                (None: have none), and the request options.
+        """
+        return self._pages("/fine_tuning/jobs", FineTuningJob, params)
+
+    @operation
+    def cancel(
+        self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
+    ) -> Flow[FineTuningJob]:
+        """Stop a job that has not ended.
+
+        Raises:
+            BadRequestError: The job has ended already.
+        """
+        return self._ask("POST", _path(fine_tuning_job_id, "/cancel"), FineTuningJob, params)
+
+    @operation
+    def pause(
+        self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
+    ) -> Flow[FineTuningJob]:
+        """Hold a running job; `resume` lets it go on from where it was."""
+        return self._ask("POST", _path(fine_tuning_job_id, "/pause"), FineTuningJob, params)
+
+    @operation
+    def resume(
+        self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
+    ) -> Flow[FineTuningJob]:
+        """Let a paused job go on."""
+        return self._ask("POST", _path(fine_tuning_job_id, "/resume"), FineTuningJob, params)
+
+    @listing
+    def list_events(
+        self, fine_tuning_job_id: str, **params: Unpack[PageOptions]
+    ) -> PageFlow[FineTuningJobEvent]:
+        """Return a job's events, newest first. `events` gives them in order, as they happen.
+
+        Args:
+            fine_tuning_job_id: "ftjob-…".
+            params: `after` (an event id), `limit` per page (20), and the request options.
+        """
+        return self._pages(_path(fine_tuning_job_id, "/events"), FineTuningJobEvent, params)
+
+    @iteration
+    def events(
+        self, fine_tuning_job_id: str | FineTuningJob, *, poll: float = 2.0
+    ) -> Emitting[FineTuningJobEvent]:
+        """Yield a job's events from its first, oldest first, as they happen, until it ends.
+
+        Each event comes once, across broken connections and restarts of the server.
+
+        Args:
+            fine_tuning_job_id: The job or its id.
+            poll: Seconds between two looks at the job.
+        """
+        name = job_id(fine_tuning_job_id)
+        return emitting_only(follow_events(self._looker(name), NewEvents(self, name).read, poll))
+
+    @operation
+    def wait(
+        self,
+        fine_tuning_job_id: str | FineTuningJob,
+        *,
+        timeout: float | None = None,
+        on_event: Callable[[FineTuningJobEvent], object] | None = None,
+        poll: float = 2.0,
+    ) -> Flow[FineTuningJob]:
+        """Wait until a job has ended and return it, whether it succeeded, failed or was cancelled.
+
+        Survives broken connections and restarts of the server.
+
+        Args:
+            fine_tuning_job_id: The job or its id.
+            timeout: Seconds to wait at most; None waits as long as it takes.
+            on_event: Called with each event from the job's first, oldest first; on an
+                AsyncClient it may be a coroutine function.
+            poll: Seconds between two looks at the job.
+
+        Raises:
+            WaitTimeoutError: The job did not end in time.
+        """
+        name = job_id(fine_tuning_job_id)
+        new_events = NewEvents(self, name).read if on_event is not None else None
+        return wait_for_end(self._looker(name), new_events, on_event, timeout=timeout, poll=poll)
+
+    @cached_property
+    def checkpoints(self) -> FineTuningJobsCheckpoints[ClientT_co]:
+        """The checkpoints of jobs."""
+        return FineTuningJobsCheckpoints(self._client)
+
+    def _looker(self, name: str) -> Callable[[], Flow[FineTuningJob]]:
+        return lambda: FineTuningJobs.retrieve.flow(self, name)
+
+
+class FineTuningJobsCheckpoints(APIResource[ClientT_co]):
+    """`/fine_tuning/jobs/{id}/checkpoints`: snapshots that can be used as models."""
+
+    @listing
+    def list(
+        self, fine_tuning_job_id: str, **params: Unpack[PageOptions]
+    ) -> PageFlow[FineTuningJobCheckpoint]:
+        """Return a job's checkpoints, newest first.
+
+        Args:
+            fine_tuning_job_id: "ftjob-…".
+            params: `after` (a checkpoint id), `limit` per page (10), and the request options.
+        """
+        path = _path(fine_tuning_job_id, "/checkpoints")
+        return self._pages(path, FineTuningJobCheckpoint, params)
+
+
+class NewEvents:
+    """Reads a job's events that have not been read before, oldest first."""
+
+    def __init__(self, jobs: APIResource[Any], name: str) -> None:
+        self._pages = jobs._pages(  # noqa: SLF001 - one package
+            _path(name, "/events"), FineTuningJobEvent, {"limit": _EVENTS_PER_PAGE}
+        )
+        self._seen: set[str] = set()
+
+    def read(self) -> Flow[builtins.list[FineTuningJobEvent]]:
+        """Return the new events, oldest first; newest-first pages are read back to a known one."""
+        fresh: builtins.list[FineTuningJobEvent] = []
+        cursor: PageCursor | None = PageCursor()
+        while cursor is not None:
+            page = yield from self._pages(cursor)
+            unknown = [event for event in page.data if event.id not in self._seen]
+            fresh += unknown
+            cursor = page.next if len(unknown) == len(page.data) else None
+        self._seen.update(event.id for event in fresh)
+        fresh.reverse()
+        return fresh
+
+
+def _path(fine_tuning_job_id: str, rest: str = "") -> str:
+    return fill_path(_JOB, fine_tuning_job_id=fine_tuning_job_id) + rest

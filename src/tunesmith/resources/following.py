@@ -1,0 +1,142 @@
+"""Following a job: waiting for its end and reading its events as they come.
+
+The rules, for both fine-tuning APIs: the job's status is the truth about its end; it
+is read before the events, so that no event before the end is missed; events are read
+again after every interruption and those already seen are skipped. Connections that
+break, servers that restart and requests that are refused for the moment do not end
+a wait; only `patience` seconds of nothing else do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, TypeVar
+
+from ..core.flow import Call, Effect, Emit, Emitting, Flow, Sleep
+from ..errors import (
+    APIConnectionError,
+    APIResponseValidationError,
+    InternalServerError,
+    RateLimitError,
+    WaitTimeoutError,
+)
+
+__all__ = ["PATIENCE", "Patience", "follow_events", "job_id", "wait_for_end"]
+
+PATIENCE = 600.0
+_LONGEST_PAUSE = 5.0
+_PASSING = (APIConnectionError, InternalServerError, RateLimitError, APIResponseValidationError)
+
+
+class Job(Protocol):
+    """What both kinds of job have."""
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        ...
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended."""
+        ...
+
+
+JobT = TypeVar("JobT", bound=Job)
+EventT = TypeVar("EventT")
+T = TypeVar("T")
+
+
+def job_id(job: str | Job) -> str:
+    """Return the id of a job that is given as an object or as an id."""
+    return job if isinstance(job, str) else job.id
+
+
+class Patience:
+    """How long failures that may pass are put up with, and how long to pause after each."""
+
+    def __init__(self, seconds: float = PATIENCE) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+        self._pause = 0.25
+
+    def met(self) -> None:
+        """Note a success: patience is whole again."""
+        self._since = None
+        self._pause = 0.25
+
+    def pause(self, error: Exception) -> float:
+        """Return the seconds to pause after `error`, or raise it when patience has run out."""
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        passing = isinstance(error, _PASSING) and getattr(error, "retryable", True)
+        if not passing or now - self._since > self._seconds:
+            raise error
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        return self._pause
+
+
+def patiently(patience: Patience, flow: Callable[[], Flow[T]]) -> Flow[T]:
+    """Run a flow until it succeeds, as long as its failures may pass."""
+    while True:
+        try:
+            value = yield from flow()
+        except Exception as error:  # noqa: BLE001 - judged by `pause`, which raises all others
+            yield Sleep(patience.pause(error))
+        else:
+            patience.met()
+            return value
+
+
+def follow_events(
+    retrieve: Callable[[], Flow[JobT]],
+    new_events: Callable[[], Flow[list[EventT]]],
+    poll: float,
+) -> Generator[Effect | Emit[EventT], Any, JobT]:
+    """Emit each event once, oldest first, and return the job when it has ended."""
+    patience = Patience()
+    while True:
+        job = yield from patiently(patience, retrieve)
+        for event in (yield from patiently(patience, new_events)):
+            yield Emit(event)
+        if job.is_terminal:
+            return job
+        yield Sleep(poll)
+
+
+def wait_for_end(
+    retrieve: Callable[[], Flow[JobT]],
+    new_events: Callable[[], Flow[list[EventT]]] | None,
+    on_event: Callable[[EventT], object] | None,
+    *,
+    timeout: float | None,
+    poll: float,
+) -> Flow[JobT]:
+    """Return the job when it has ended; call `on_event` with each event on the way.
+
+    Raises:
+        WaitTimeoutError: The job did not end within `timeout` seconds.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    patience = Patience()
+    while True:
+        job = yield from patiently(patience, retrieve)
+        if new_events is not None and on_event is not None:
+            for event in (yield from patiently(patience, new_events)):
+                yield Call(on_event, (event,))
+        if job.is_terminal:
+            return job
+        pause = poll if deadline is None else min(poll, deadline - time.monotonic())
+        if pause <= 0:
+            raise WaitTimeoutError(
+                f"Job {job.id} did not end within {timeout:g} seconds. It goes on; "
+                "wait again to follow it.",
+                job=job,
+            )
+        yield Sleep(pause)
+
+
+def emitting_only(flow: Generator[Effect | Emit[EventT], Any, Any]) -> Emitting[EventT]:
+    """Return the flow without its value, as iteration wants it."""
+    yield from flow

@@ -1,0 +1,43 @@
+"""Models: what can be named in a completion."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from ..core.flow import Flow
+from ..core.options import RequestOptions
+from ..core.paging import PageFlow
+from ..core.request import fill_path
+from ..types.models import Model, ModelDeleted
+from .base import APIResource
+from .declare import ClientT_co, listing, operation
+
+__all__ = ["Models"]
+
+
+class Models(APIResource[ClientT_co]):
+    """`/models`: base models and fine-tuned ones."""
+
+    @operation
+    def retrieve(self, model: str, **params: Unpack[RequestOptions]) -> Flow[Model]:
+        """Return what the server knows of a model.
+
+        Raises:
+            NotFoundError: There is no such model.
+        """
+        return self._ask("GET", fill_path("/models/{model}", model=model), Model, params)
+
+    @listing
+    def list(self, **params: Unpack[RequestOptions]) -> PageFlow[Model]:
+        """Return the models; the list comes whole."""
+        return self._pages("/models", Model, params, paged=False)
+
+    @operation
+    def delete(self, model: str, **params: Unpack[RequestOptions]) -> Flow[ModelDeleted]:
+        """Delete a fine-tuned model; the key needs the role of an owner.
+
+        Raises:
+            NotFoundError: There is no such model.
+            PermissionDeniedError: The key may not delete models.
+        """
+        return self._ask("DELETE", fill_path("/models/{model}", model=model), ModelDeleted, params)

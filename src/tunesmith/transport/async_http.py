@@ -1,0 +1,364 @@
+"""HTTP for asyncio on httpx: the same free list of one-connection transports.
+
+Connections belong to the event loop that opened them, so each loop has a pool of its
+own; a client may be used from several loops, one after the other or in several threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+
+from ..core.request import Body, Request
+from ..core.response import Response
+from ..errors import APIConnectionError
+from .http_common import (
+    DRAIN_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    MAX_CONNECTIONS,
+    deadline_exceeded,
+    environment_proxy,
+    is_transport_error,
+    origin_of,
+    parsed_url,
+    pool_timeout,
+    raise_error,
+    shared_tls_context,
+    socket_options,
+    wire_content,
+    wire_headers,
+    wire_timeout,
+)
+
+__all__ = ["AsyncHttpxTransport", "AsyncUserClientTransport"]
+
+
+class _Slot:
+    """One connection."""
+
+    __slots__ = ("http", "origin")
+
+    def __init__(self, origin: str, http: httpx.AsyncHTTPTransport) -> None:
+        self.origin = origin
+        self.http = http
+
+
+class _Pool:
+    """The connections of one event loop: free ones, a count of those out, and who waits."""
+
+    def __init__(self, limit: int) -> None:
+        self.free: dict[str, list[_Slot]] = {}
+        self.places = limit
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self, timeout: float | None) -> bool:
+        """Take a place, waiting at most `timeout` seconds; False when none came free."""
+        if self.places > 0:
+            self.places -= 1
+            return True
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        try:
+            async with asyncio.timeout(timeout):
+                await turn
+        except TimeoutError:
+            return self._withdrawn(turn)
+        except BaseException:
+            if self._withdrawn(turn):
+                self.leave()
+            raise
+        return True
+
+    def leave(self) -> None:
+        """Give a place to whoever waits longest, or keep it."""
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.places += 1
+
+    def _withdrawn(self, turn: asyncio.Future[None]) -> bool:
+        """Stop waiting; True when the place had been given at the same moment."""
+        if turn.done() and not turn.cancelled():
+            return True
+        turn.cancel()
+        return False
+
+
+class AsyncHttpxTransport:
+    """Sends requests over its own connections."""
+
+    def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
+        self._max_connections = max_connections
+        self._process = os.getpid()
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._inherited: list[Any] = []
+        self._last: tuple[asyncio.AbstractEventLoop, _Pool] | None = None
+
+    async def send(self, request: Request) -> Response:
+        """Perform one exchange.
+
+        Raises:
+            APIConnectionError: No whole answer arrived.
+        """
+        if request.deadline is None:
+            return await self._send(request)
+        try:
+            async with asyncio.timeout(request.deadline - time.monotonic()):
+                return await self._send(request)
+        except TimeoutError:
+            raise deadline_exceeded(request) from None
+
+    async def aclose(self) -> None:
+        """Close the idle connections of the running loop; others are closed with their loop."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        self._last = None
+        if pool is not None:
+            for slots in pool.free.values():
+                for slot in slots:
+                    await slot.http.aclose()
+
+    async def _send(self, request: Request) -> Response:
+        pool = self._pool()
+        slot = await self._take(pool, request)
+        try:
+            return await self._exchange(pool, slot, request)
+        except BaseException as error:
+            pool.leave()
+            await slot.http.aclose()
+            if is_transport_error(error):
+                raise_error(error, request)
+            raise
+
+    async def _exchange(self, pool: _Pool, slot: _Slot, request: Request) -> Response:
+        started = time.perf_counter()
+        answer = await slot.http.handle_async_request(
+            httpx.Request(
+                request.method,
+                parsed_url(request.url),
+                headers=wire_headers(request),
+                content=_content(request),
+                extensions={"timeout": request.timeout.phases()},
+            )
+        )
+        elapsed = time.perf_counter() - started
+        status = answer.status_code
+        if request.stream and 200 <= status < 300:  # noqa: PLR2004 - success
+
+            async def free(whole: bool) -> None:  # noqa: FBT001 - called in one place
+                await self._free(pool, slot, whole=whole)
+
+            stream = AsyncBodyStream(answer, request, free)
+            return Response(
+                status, answer.headers.raw, None, request.info, stream=stream, elapsed=elapsed
+            )
+        try:
+            body = await answer.aread()
+        finally:
+            await answer.aclose()
+        await self._free(pool, slot, whole=True)
+        return Response(status, answer.headers.raw, body, request.info, elapsed=elapsed)
+
+    def _pool(self) -> _Pool:
+        loop = asyncio.get_running_loop()
+        if self._last is not None and self._last[0] is loop and self._process == os.getpid():
+            return self._last[1]
+        if self._process != os.getpid():
+            # After a fork the connections belong to the parent; they are kept, not closed.
+            self._process = os.getpid()
+            self._inherited.append(list(self._pools.items()))
+            self._pools = weakref.WeakKeyDictionary()
+        pool = self._pools.get(loop)
+        if pool is None:
+            pool = self._pools[loop] = _Pool(self._max_connections)
+        self._last = (loop, pool)
+        return pool
+
+    async def _take(self, pool: _Pool, request: Request) -> _Slot:
+        if not await pool.enter(request.timeout.pool):
+            raise pool_timeout(request, self._max_connections)
+        origin = origin_of(request.url)
+        try:
+            return pool.free[origin].pop()
+        except (KeyError, IndexError):
+            pass
+        try:
+            return _Slot(origin, _new_transport(request.url))
+        except BaseException:
+            pool.leave()
+            raise
+
+    async def _free(self, pool: _Pool, slot: _Slot, *, whole: bool) -> None:
+        if whole:
+            pool.free.setdefault(slot.origin, []).append(slot)
+            pool.leave()
+        else:
+            pool.leave()
+            await slot.http.aclose()
+
+
+class AsyncUserClientTransport:
+    """Sends requests through an httpx.AsyncClient that the user made and owns."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def send(self, request: Request) -> Response:
+        """Perform one exchange.
+
+        Raises:
+            APIConnectionError: No whole answer arrived.
+        """
+        if request.deadline is None:
+            return await self._send(request)
+        try:
+            async with asyncio.timeout(request.deadline - time.monotonic()):
+                return await self._send(request)
+        except TimeoutError:
+            raise deadline_exceeded(request) from None
+
+    async def aclose(self) -> None:
+        """Close the user's client."""
+        await self._client.aclose()
+
+    async def _send(self, request: Request) -> Response:
+        started = time.perf_counter()
+        try:
+            message = self._client.build_request(
+                request.method,
+                request.url,
+                headers=wire_headers(request),
+                content=_content(request),
+                timeout=wire_timeout(request),
+            )
+            answer = await self._client.send(message, stream=True, follow_redirects=False)
+            elapsed = time.perf_counter() - started
+            if request.stream and answer.is_success:
+                stream = AsyncBodyStream(answer, request, _nothing_to_free)
+                return Response(
+                    answer.status_code,
+                    answer.headers.raw,
+                    None,
+                    request.info,
+                    stream=stream,
+                    elapsed=elapsed,
+                )
+            try:
+                body = await answer.aread()
+            finally:
+                await answer.aclose()
+        except Exception as error:
+            if is_transport_error(error):
+                raise_error(error, request)
+            raise
+        return Response(answer.status_code, answer.headers.raw, body, request.info, elapsed=elapsed)
+
+
+async def _nothing_to_free(whole: bool) -> None:  # noqa: FBT001 - the signature of a callback
+    del whole
+
+
+class AsyncBodyStream:
+    """The unread body of one answer. Its connection is freed exactly once, on every path."""
+
+    __slots__ = ("_answer", "_chunks", "_done", "_free", "_request")
+
+    def __init__(
+        self, answer: httpx.Response, request: Request, free: Callable[[bool], Awaitable[None]]
+    ) -> None:
+        self._answer = answer
+        self._request = request
+        self._free = free
+        self._chunks = answer.aiter_bytes()
+        self._done = False
+
+    async def read(self) -> bytes:
+        """Return the next piece of the body, `b""` at its end.
+
+        Raises:
+            APIConnectionError: The connection broke first.
+        """
+        if self._done:
+            return b""
+        deadline = self._request.deadline
+        try:
+            if deadline is None:
+                return await anext(self._chunks)
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    return await anext(self._chunks)
+            except TimeoutError:
+                raise deadline_exceeded(self._request) from None
+        except StopAsyncIteration:
+            await self._end(whole=True)
+            return b""
+        except BaseException as error:
+            await self.aclose()
+            if is_transport_error(error):
+                raise_error(error, self._request)
+            raise
+
+    async def drain(self) -> None:
+        """Read what little follows a stream's end mark, so that the connection can be kept.
+
+        A server that keeps the body open is not waited for.
+        """
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while await self.read():
+                    pass
+        except (APIConnectionError, TimeoutError):
+            return
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Give the body up; its connection is closed unless it was read to its end."""
+        await self._end(whole=False)
+
+    async def _end(self, *, whole: bool) -> None:
+        if self._done:
+            return
+        self._done = True
+        try:
+            await self._answer.aclose()
+        finally:
+            await self._free(whole)
+
+
+def _new_transport(url: str) -> httpx.AsyncHTTPTransport:
+    return httpx.AsyncHTTPTransport(
+        verify=shared_tls_context(),
+        proxy=environment_proxy(url),
+        limits=httpx.Limits(
+            max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS
+        ),
+        socket_options=socket_options(),
+    )
+
+
+def _content(request: Request) -> bytes | AsyncIterator[bytes] | None:
+    content = wire_content(request)
+    return content if content is None or isinstance(content, bytes) else _pieces(request.body)
+
+
+async def _pieces(body: bytes | Body | None) -> AsyncIterator[bytes]:
+    """Read a body in worker threads, so that a slow disk does not hold up the event loop."""
+    if body is None or isinstance(body, bytes):
+        return
+    chunks = body.chunks()
+    while True:
+        chunk = await asyncio.to_thread(next, chunks, None)
+        if chunk is None:
+            return
+        yield chunk

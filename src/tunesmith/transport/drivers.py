@@ -1,0 +1,240 @@
+"""The two drivers: they perform the effects of a flow, blocking or on asyncio's event loop.
+
+With the streams and the pages they are all that is written once per colour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Protocol, TypeVar
+
+from ..core.flow import (
+    Call,
+    Close,
+    Effect,
+    Emit,
+    Emitting,
+    Flow,
+    OpenStream,
+    Read,
+    Send,
+    Share,
+    Sleep,
+)
+from ..core.request import Request
+from ..core.response import Response
+from .streams import AsyncStream, Stream
+
+__all__ = ["AsyncDriver", "AsyncTransport", "SyncDriver", "Transport"]
+
+T = TypeVar("T")
+
+
+class Transport(Protocol):
+    """What sends requests and blocks until they are answered."""
+
+    def send(self, request: Request) -> Response:
+        """Perform one exchange, or raise an APIConnectionError."""
+        ...
+
+    def close(self) -> None:
+        """Close idle connections."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """What sends requests on asyncio's event loop."""
+
+    async def send(self, request: Request) -> Response:
+        """Perform one exchange, or raise an APIConnectionError."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close idle connections."""
+        ...
+
+
+class SyncDriver:
+    """Runs flows by blocking the calling thread. Threads may share one driver."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._shared = SharedValues()
+
+    def run(self, flow: Flow[T]) -> T:
+        """Perform `flow` to its end and return its value."""
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    outcome = self._perform(effect)
+                except BaseException as error:  # noqa: BLE001 - the flow decides, and sees all
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(outcome)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def iterate(self, flow: Emitting[T]) -> Iterator[T]:
+        """Perform `flow` as it is iterated, yielding what it emits."""
+        try:
+            effect = next(flow)
+            while True:
+                if isinstance(effect, Emit):
+                    yield effect.item
+                    effect = next(flow)
+                    continue
+                try:
+                    outcome = self._perform(effect)
+                except BaseException as error:  # noqa: BLE001
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(outcome)
+        except StopIteration:
+            return
+        finally:
+            self._abandon(flow)
+
+    def _abandon(self, flow: Emitting[Any]) -> None:
+        """Let a flow that is given up perform its last effects: closing what it opened."""
+        try:
+            effect = flow.throw(GeneratorExit())
+            while True:
+                effect = flow.send(self._perform(effect))
+        except (StopIteration, GeneratorExit):
+            return
+
+    def _perform(self, effect: Effect | Emit[Any]) -> Any:
+        match effect:
+            case Send():
+                return self.transport.send(effect.request)
+            case Sleep():
+                time.sleep(effect.seconds)
+            case Call():
+                return effect.function(*effect.arguments)
+            case Read():
+                return effect.response.stream.read()
+            case Close():
+                effect.response.stream.close()
+            case OpenStream():
+                return Stream(effect.response, effect.model, require_end=effect.require_end)
+            case Share():
+                return self._shared.get(effect, self.run)
+            case Emit():
+                raise TypeError("This flow emits items; iterate over it instead of running it.")
+        return None
+
+
+class SharedValues:
+    """Values that one thread fetches for all that ask for the same key."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[tuple[Any, ...], tuple[threading.Lock, list[Any]]] = {}
+
+    def get(self, share: Share, run: Any) -> Any:
+        """Return the value of `share`, running its flow unless it is fresh enough."""
+        with self._lock:
+            lock, entry = self._entries.setdefault(share.key, (threading.Lock(), []))
+        asked = time.monotonic()
+        with lock:
+            if entry and entry[0] > asked - share.seconds:
+                return entry[1]
+            value = run(share.flow())
+            entry[:] = [time.monotonic(), value]
+            return value
+
+
+class AsyncDriver:
+    """Runs flows on the running event loop."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self.transport = transport
+        self._shared: dict[tuple[Any, ...], tuple[float, asyncio.Future[Any]]] = {}
+
+    async def run(self, flow: Flow[T]) -> T:
+        """Perform `flow` to its end and return its value."""
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    if type(effect) is Send:
+                        outcome: Any = await self.transport.send(effect.request)
+                    else:
+                        outcome = await self._perform(effect)
+                except BaseException as error:  # noqa: BLE001 - the flow decides, and sees all
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(outcome)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    async def iterate(self, flow: Emitting[T]) -> AsyncIterator[T]:
+        """Perform `flow` as it is iterated, yielding what it emits."""
+        try:
+            effect = next(flow)
+            while True:
+                if isinstance(effect, Emit):
+                    yield effect.item
+                    effect = next(flow)
+                    continue
+                try:
+                    outcome = await self._perform(effect)
+                except BaseException as error:  # noqa: BLE001
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(outcome)
+        except StopIteration:
+            return
+        finally:
+            await self._abandon(flow)
+
+    async def _abandon(self, flow: Emitting[Any]) -> None:
+        """Let a flow that is given up perform its last effects: closing what it opened."""
+        try:
+            effect = flow.throw(GeneratorExit())
+            while True:
+                effect = flow.send(await self._perform(effect))
+        except (StopIteration, GeneratorExit):
+            return
+
+    async def _perform(self, effect: Effect | Emit[Any]) -> Any:
+        match effect:
+            case Send():
+                return await self.transport.send(effect.request)
+            case Sleep():
+                await asyncio.sleep(effect.seconds)
+            case Call():
+                value = effect.function(*effect.arguments)
+                return await value if inspect.isawaitable(value) else value
+            case Read():
+                return await effect.response.stream.read()
+            case Close():
+                await effect.response.stream.aclose()
+            case OpenStream():
+                return AsyncStream(effect.response, effect.model, require_end=effect.require_end)
+            case Share():
+                return await self._share(effect)
+            case Emit():
+                raise TypeError("This flow emits items; iterate over it instead of running it.")
+        return None
+
+    async def _share(self, share: Share) -> Any:
+        """Return the value of `share`, asked for once by all who want it at the same time."""
+        loop = asyncio.get_running_loop()
+        key = (id(loop), *share.key)
+        entry = self._shared.get(key)
+        if entry is not None and (
+            not entry[1].done() or entry[0] > time.monotonic() - share.seconds
+        ):
+            return await asyncio.shield(entry[1])
+        # A task of its own: whoever asked first may be cancelled, the others still wait for it.
+        task = asyncio.ensure_future(self.run(share.flow()))
+        self._shared[key] = (time.monotonic(), task)
+        return await asyncio.shield(task)

@@ -1,0 +1,244 @@
+"""What both httpx transports share: TLS, proxies, socket options, addresses, error mapping.
+
+The modules of this package are the only ones that import httpx.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from typing import NoReturn
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from ..core.request import Body, Request
+from ..errors import (
+    APIConnectionError,
+    ConnectTimeoutError,
+    DeadlineExceededError,
+    PoolTimeoutError,
+    ReadTimeoutError,
+    RequestInfo,
+    WriteTimeoutError,
+)
+
+__all__ = [
+    "DRAIN_SECONDS",
+    "KEEP_ALIVE_SECONDS",
+    "MAX_CONNECTIONS",
+    "deadline_exceeded",
+    "environment_proxy",
+    "is_loopback",
+    "is_transport_error",
+    "origin_of",
+    "parsed_url",
+    "pool_timeout",
+    "raise_error",
+    "shared_tls_context",
+    "socket_options",
+    "wire_content",
+    "wire_headers",
+    "wire_timeout",
+]
+
+# Idle connections die silently behind address translation; probes keep them alive
+# and find the dead ones. The values are those that long-running API clients use.
+_PROBE_SECONDS = 60
+_PROBES = 5
+
+MAX_CONNECTIONS = 1000
+# How long an idle connection is trusted to be open still.
+KEEP_ALIVE_SECONDS = 15.0
+# How long the end of a body may take to follow a stream's end mark.
+DRAIN_SECONDS = 0.25
+
+parsed_url = functools.lru_cache(maxsize=512)(httpx.URL)
+
+
+@functools.lru_cache(maxsize=512)
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL: what a connection can be shared for."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+@functools.cache
+def shared_tls_context() -> ssl.SSLContext:
+    """Return the process's TLS context; building one costs 20 ms and some megabytes."""
+    return httpx.create_ssl_context()
+
+
+def socket_options() -> list[tuple[int, int, int]]:
+    """Return the options of every socket: no delay, and keep-alive where the system has it."""
+    options = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    ]
+    for name, value in (
+        ("TCP_KEEPIDLE", _PROBE_SECONDS),
+        ("TCP_KEEPINTVL", _PROBE_SECONDS),
+        ("TCP_KEEPCNT", _PROBES),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            options.append((socket.IPPROTO_TCP, option, value))
+    return options
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether the URL's host is this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def environment_proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for `url`; never one for loopback."""
+    parts = urlsplit(url)
+    if is_loopback(url):
+        return None
+    proxies = getproxies()
+    address = proxies.get(parts.scheme) or proxies.get("all")
+    if not address or proxy_bypass(parts.hostname or ""):
+        return None
+    return address if "://" in address else f"http://{address}"
+
+
+def raise_connection_error(error: BaseException, request: Request) -> NoReturn:
+    """Raise the error of this package that stands for an error of httpx.
+
+    The HTTP library's frames are cut from the traceback: their locals hold header
+    fields, and with them the credential.
+    """
+    detached = error.with_traceback(None)
+    detached.__cause__ = detached.__context__ = None
+    raise _translated(error, request) from detached
+
+
+def _translated(error: BaseException, request: Request) -> APIConnectionError:
+    info = request.info
+    limits = request.timeout
+    if isinstance(error, httpx.ConnectTimeout):
+        return ConnectTimeoutError(
+            f"No connection to {_server(info)} within {_seconds(limits.connect)}.", request=info
+        )
+    if isinstance(error, httpx.ReadTimeout):
+        return ReadTimeoutError(
+            f"{_server(info)} sent nothing for {_seconds(limits.read)}, in answer to "
+            f"{info.method} {info.url}.",
+            request=info,
+        )
+    if isinstance(error, httpx.WriteTimeout):
+        return WriteTimeoutError(
+            f"{_server(info)} took nothing for {_seconds(limits.write)} of {info.method} {info.url}.",
+            request=info,
+        )
+    if isinstance(error, httpx.PoolTimeout):
+        return pool_timeout(request, None)
+    if isinstance(error, httpx.ConnectError):
+        return _connect_error(error, info)
+    return APIConnectionError(
+        f"The connection broke during {info.method} {info.url}: {_reason(error)}", request=info
+    )
+
+
+def pool_timeout(request: Request, connections: int | None) -> PoolTimeoutError:
+    """Return the error for a request that found no free connection."""
+    limit = f" (limit {connections})" if connections else ""
+    return PoolTimeoutError(
+        f"No free connection in the pool{limit} within {_seconds(request.timeout.pool)}; "
+        "the server was not asked. Close streams you no longer read, send fewer requests at "
+        "once, or raise max_connections.",
+        request=request.info,
+    )
+
+
+def _connect_error(error: httpx.ConnectError, info: RequestInfo) -> APIConnectionError:
+    reason = _reason(error)
+    if "CERTIFICATE" in reason.upper() or "SSL" in reason.upper():
+        return APIConnectionError(
+            f"No safe connection to {_server(info)}: {reason}. Where the server's certificate is "
+            "your own, name its authority in SSL_CERT_FILE.",
+            request=info,
+            retryable=False,
+        )
+    if is_loopback(info.url):
+        port = urlsplit(info.url).port
+        return APIConnectionError(
+            f"No engine runs at {_server(info)}: {reason}. Start one with "
+            f"`tunesmith serve{f' --port {port}' if port else ''}`, or name another server with "
+            "base_url or TUNESMITH_BASE_URL.",
+            request=info,
+        )
+    return APIConnectionError(f"No connection to {_server(info)}: {reason}.", request=info)
+
+
+def _server(info: RequestInfo) -> str:
+    parts = urlsplit(info.url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
+
+
+def _seconds(limit: float | None) -> str:
+    return "the time allowed" if limit is None else f"{limit:g} s"
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def is_transport_error(error: BaseException) -> bool:
+    """Return whether an HTTP library raised this: httpx, or its continuation httpx2."""
+    return isinstance(error, httpx.TransportError | httpx.StreamError | httpx.InvalidURL) or any(
+        base.__name__ == "TransportError" and base.__module__.partition(".")[0] == "httpx2"
+        for base in type(error).__mro__
+    )
+
+
+def raise_error(error: BaseException, request: Request) -> NoReturn:
+    """Raise this package's error for `error`, or the deadline's if that has passed."""
+    if request.deadline is not None and time.monotonic() >= request.deadline:
+        raise deadline_exceeded(request) from None
+    raise_connection_error(error, request)
+
+
+def deadline_exceeded(request: Request) -> DeadlineExceededError:
+    """Return the error for an exchange that the call's total time cut short."""
+    return DeadlineExceededError(
+        f"{request.method} {request.url} was not done within the {request.timeout.total:g} seconds "
+        "allowed in total. Allow more with timeout=Timeout(total=…).",
+        request=request.info,
+        retryable=False,
+    )
+
+
+def wire_headers(request: Request) -> dict[str, str]:
+    body = request.body
+    if body is None:
+        # A POST without a body says so; some servers wait for one otherwise.
+        return (
+            {**request.headers, "content-length": "0"}
+            if request.method == "POST"
+            else request.headers
+        )
+    if isinstance(body, bytes) or body.length is None:
+        return request.headers
+    return {**request.headers, "content-length": str(body.length)}
+
+
+def wire_content(request: Request) -> bytes | Iterator[bytes] | None:
+    body: bytes | Body | None = request.body
+    return body.chunks() if body is not None and not isinstance(body, bytes) else body
+
+
+def wire_timeout(request: Request) -> httpx.Timeout:
+    return httpx.Timeout(**request.timeout.phases())

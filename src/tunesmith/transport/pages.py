@@ -1,0 +1,141 @@
+"""Pages of a list, one class per colour. Iterating a page goes on through the pages after it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..core.paging import PageCursor, PageData, PageFlow
+from ..errors import TunesmithError
+
+if TYPE_CHECKING:
+    from .drivers import AsyncDriver, SyncDriver
+
+__all__ = ["AsyncPage", "AsyncPaginator", "Page"]
+
+T = TypeVar("T")
+
+
+class _PageFacts(Generic[T]):
+    """What both colours of a page know."""
+
+    def __init__(self, page: PageData[T], flow: PageFlow[T]) -> None:
+        self._page = page
+        self._flow = flow
+
+    @property
+    def data(self) -> list[T]:
+        """The items of this page."""
+        return self._page.data
+
+    @property
+    def object(self) -> str | None:
+        """The wire's name of the type, "list"."""
+        return self._page.object
+
+    @property
+    def has_more(self) -> bool | None:
+        """What the server says of further pages, None where it says nothing."""
+        return self._page.has_more
+
+    def has_next_page(self) -> bool:
+        """Return whether there may be another page."""
+        return self._page.next is not None
+
+    def next_page_info(self) -> dict[str, str] | None:
+        """Return the query parameters of the next page, None at the end."""
+        cursor = self._page.next
+        return {"after": cursor.after} if cursor is not None and cursor.after else None
+
+    def _next_cursor(self) -> PageCursor:
+        if self._page.next is None:
+            raise TunesmithError("This is the last page. Ask has_next_page() first.")
+        return self._page.next
+
+    def __len__(self) -> int:
+        return len(self._page.data)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(data={self._page.data!r}, has_more={self.has_more!r})"
+
+
+class Page(_PageFacts[T]):
+    """One page of a list. `for item in page` reads the following pages as it reaches them."""
+
+    def __init__(self, page: PageData[T], flow: PageFlow[T], driver: SyncDriver) -> None:
+        super().__init__(page, flow)
+        self._driver = driver
+
+    def get_next_page(self) -> Page[T]:
+        """Return the next page.
+
+        Raises:
+            TunesmithError: This is the last one.
+        """
+        return Page(self._driver.run(self._flow(self._next_cursor())), self._flow, self._driver)
+
+    def iter_pages(self) -> Iterator[Page[T]]:
+        """Yield this page and those after it."""
+        page = self
+        yield page
+        while page.has_next_page():
+            page = page.get_next_page()
+            yield page
+
+    def __iter__(self) -> Iterator[T]:
+        for page in self.iter_pages():
+            yield from page.data
+
+
+class AsyncPage(_PageFacts[T]):
+    """One page of a list. `async for item in page` reads the following pages as it reaches them."""
+
+    def __init__(self, page: PageData[T], flow: PageFlow[T], driver: AsyncDriver) -> None:
+        super().__init__(page, flow)
+        self._driver = driver
+
+    async def get_next_page(self) -> AsyncPage[T]:
+        """Return the next page.
+
+        Raises:
+            TunesmithError: This is the last one.
+        """
+        page = await self._driver.run(self._flow(self._next_cursor()))
+        return AsyncPage(page, self._flow, self._driver)
+
+    async def iter_pages(self) -> AsyncIterator[AsyncPage[T]]:
+        """Yield this page and those after it."""
+        page = self
+        yield page
+        while page.has_next_page():
+            page = await page.get_next_page()
+            yield page
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        async for page in self.iter_pages():
+            for item in page.data:
+                yield item
+
+
+class AsyncPaginator(Generic[T]):
+    """A list that has not been asked for yet: `await` it for its first page, `async for` its items."""
+
+    def __init__(self, flow: PageFlow[T], driver: AsyncDriver) -> None:
+        self._flow = flow
+        self._driver = driver
+
+    def __await__(self) -> Generator[Any, None, AsyncPage[T]]:
+        return self._first().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        async for item in await self._first():
+            yield item
+
+    async def _first(self) -> AsyncPage[T]:
+        page = await self._driver.run(self._flow(PageCursor()))
+        return AsyncPage(page, self._flow, self._driver)
+
+
+def first_page(flow: PageFlow[T], driver: SyncDriver) -> Page[T]:
+    """Ask for the first page of a list."""
+    return Page(driver.run(flow(PageCursor())), flow, driver)

@@ -1,0 +1,197 @@
+"""Files on their way to the server: read from disk piece by piece, with progress, rewound on retry."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ..core.multipart import FileHead, MultipartFrame, form_fields, multipart_frame
+from ..errors import TunesmithError
+
+__all__ = [
+    "FileContent",
+    "FileSource",
+    "FileTypes",
+    "MultipartBody",
+    "Progress",
+    "multipart_upload",
+    "open_source",
+]
+
+FileContent = IO[bytes] | bytes | os.PathLike[str] | str
+FileTypes = (
+    FileContent
+    | tuple[str | None, FileContent]
+    | tuple[str | None, FileContent, str | None]
+    | tuple[str | None, FileContent, str | None, Mapping[str, str]]
+)
+"""What a file argument may be: a path (`str` or PathLike), bytes, an open binary handle, or a
+tuple of name, content and, if wanted, media type and header fields."""
+
+Progress = Callable[[int, int | None], object]
+"""Called with the bytes sent so far and the total, None where that is not known."""
+
+# Large enough that the cost per piece vanishes, small enough to stay out of the memory figures.
+_CHUNK = 1 << 18
+
+
+@dataclass(slots=True)
+class FileSource:
+    """One file to send.
+
+    Attributes:
+        name: Base name that the server will store.
+        content_type: Its media type, None for the default.
+        content: Bytes, a path, or an open handle.
+        start: Where an open handle stood, so that a retry sends the same bytes.
+    """
+
+    name: str
+    content_type: str | None
+    content: bytes | Path | IO[bytes]
+    start: int | None
+
+    @property
+    def length(self) -> int | None:
+        """Size in bytes; None for a handle that cannot seek."""
+        if isinstance(self.content, bytes):
+            return len(self.content)
+        if isinstance(self.content, Path):
+            return self.content.stat().st_size
+        if self.start is None:
+            return None
+        size = self.content.seek(0, os.SEEK_END) - self.start
+        self.content.seek(self.start)
+        return size
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the bytes can be read again."""
+        return isinstance(self.content, bytes | Path) or self.start is not None
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes from the start."""
+        if isinstance(self.content, bytes):
+            yield self.content
+        elif isinstance(self.content, Path):
+            with self.content.open("rb") as handle:
+                yield from _pieces(handle)
+        else:
+            if self.start is not None:
+                self.content.seek(self.start)
+            yield from _pieces(self.content)
+
+
+def open_source(file: FileTypes, *, default_name: str = "upload") -> FileSource:
+    """Return the source that a file argument stands for.
+
+    Raises:
+        TunesmithError: There is no such file, or the argument is none of the known kinds.
+    """
+    name: str | None = None
+    content_type: str | None = None
+    content: Any = file
+    if isinstance(file, tuple):
+        name, content = file[0], file[1]
+        content_type = file[2] if len(file) > 2 else None  # noqa: PLR2004 - (name, content, type)
+    if isinstance(content, str | os.PathLike):
+        path = _existing(Path(content))
+        return FileSource(name or path.name, content_type, path, None)
+    if isinstance(content, bytes | bytearray | memoryview):
+        return FileSource(name or default_name, content_type, bytes(content), None)
+    if hasattr(content, "read"):
+        return FileSource(name or _handle_name(content), content_type, content, _position(content))
+    raise TunesmithError(
+        f"A file is a path, bytes, an open binary handle or a (name, content) tuple, "
+        f"not {type(content).__name__}."
+    )
+
+
+class MultipartBody:
+    """A form with one file, read while it is sent."""
+
+    def __init__(
+        self, frame: MultipartFrame, source: FileSource, on_progress: Progress | None = None
+    ) -> None:
+        self._frame = frame
+        self._source = source
+        self._on_progress = on_progress
+        size = source.length
+        self.length = None if size is None else len(frame.head) + size + len(frame.tail)
+        self._size = size
+
+    @property
+    def content_type(self) -> str:
+        """The media type with its boundary."""
+        return self._frame.content_type
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the form can be sent again."""
+        return self._source.replayable
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the form from its beginning.
+
+        Raises:
+            TunesmithError: The file changed its size while it was sent.
+        """
+        yield self._frame.head
+        sent = 0
+        for chunk in self._source.chunks():
+            yield chunk
+            sent += len(chunk)
+            if self._on_progress is not None:
+                self._on_progress(sent, self._size)
+        if self._size is not None and sent != self._size:
+            raise TunesmithError(
+                f"{self._source.name} changed while it was uploaded: {self._size} bytes at the "
+                f"start, {sent} at the end. Upload it when nothing writes to it any more."
+            )
+        yield self._frame.tail
+
+
+def multipart_upload(
+    fields: Mapping[str, object],
+    source: FileSource,
+    *,
+    field: str = "file",
+    on_progress: Progress | None = None,
+) -> MultipartBody:
+    """Return the body of a form upload with text `fields` and one file."""
+    head = FileHead(field, source.name, source.content_type or "application/octet-stream")
+    return MultipartBody(multipart_frame(form_fields(fields), head), source, on_progress)
+
+
+def _existing(path: Path) -> Path:
+    path = path.expanduser()
+    if path.is_dir():
+        raise TunesmithError(f"{path} is a folder. Name a file in it.")
+    if not path.exists():
+        raise TunesmithError(f"There is no file {path}.")
+    return path
+
+
+def _handle_name(handle: Any) -> str:
+    name = getattr(handle, "name", None)
+    return Path(name).name if isinstance(name, str) and name else "upload"
+
+
+def _position(handle: Any) -> int | None:
+    if isinstance(handle, io.TextIOBase):
+        raise TunesmithError(
+            'The file is open as text. Open it with mode "rb", so that it is sent byte by byte.'
+        )
+    try:
+        return int(handle.tell()) if handle.seekable() else None
+    except (AttributeError, OSError):
+        return None
+
+
+def _pieces(handle: IO[bytes]) -> Iterator[bytes]:
+    while chunk := handle.read(_CHUNK):
+        yield chunk
