@@ -132,7 +132,7 @@ class Dispatcher:
     def _start(self, job: JobRow, stage: leases.Stage) -> None:
         try:
             if stage == "training":
-                write_specification(self._config, self._database, self._models, job)
+                write_specification(self._config, self._models, job)
             process = self._launcher.launch(job, stage)
         except ApiError as error:
             self._fail(job, str(error))

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tunesmith.engine.api.errors import not_found
-from tunesmith.engine.store import file_rows
-from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.training.spec import TrainingSpec
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from .validation import data_path
 
+if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.models_registry import ModelRegistry
-    from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
 
 __all__ = ["write_specification"]
@@ -32,13 +28,11 @@ _PASSED_ON = (
 )
 
 
-def write_specification(
-    config: EngineConfig, database: Database, models: ModelRegistry, job: JobRow
-) -> None:
+def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow) -> None:
     """Write `spec.json` into the job's folder.
 
     Raises:
-        ApiError: A model or a file that the job needs has gone.
+        ApiError: The model that the job starts from has gone.
     """
     folder = config.home.job(job.id)
     source = models.resolve(job.parent_model or job.base_model, job.organization)
@@ -50,11 +44,9 @@ def write_specification(
         base_model=job.base_model,
         base_path=source.base_path,
         initial_adapter_path=source.adapter_path,
-        training_path=_content(config, database, job, job.training_file),
+        training_path=data_path(config.home, job, "training_file"),
         validation_path=(
-            None
-            if job.validation_file is None
-            else _content(config, database, job, job.validation_file)
+            None if job.validation_file is None else data_path(config.home, job, "validation_file")
         ),
         work_path=folder / "work",
         output_path=config.home.models / job.id,
@@ -72,11 +64,3 @@ def write_specification(
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / "spec.json")
-
-
-def _content(config: EngineConfig, database: Database, job: JobRow, file_id: str) -> Path:
-    with database.read() as connection:
-        file = file_rows.get(connection, job.organization, file_id)
-    if file is None:
-        raise not_found("file", file_id)
-    return BlobStore(config.home.files).path(file.sha256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
 
-__all__ = ["JobFault", "find_fault"]
+__all__ = ["JobFault", "data_path", "find_fault"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,10 @@ def find_fault(database: Database, home: Home, job: JobRow) -> JobFault | None:
         if file is None:
             return JobFault("file_not_found", f"The file {file_id} has been deleted.", param)
         try:
-            words = _first_error(blobs.verified(file.sha256), job)
+            path = place_data(home, job, param, blobs.verified(file.sha256))
         except CorruptFileError as error:
             return JobFault("file_corrupt", str(error), param)
+        words = _first_error(path, job)
         if words is not None:
             kind = param.replace("_", " ")
             message = f"The {kind} {file.filename!r} ({file.id}) cannot be used: {words}"
@@ -53,12 +55,28 @@ def find_fault(database: Database, home: Home, job: JobRow) -> JobFault | None:
     return None
 
 
-def _first_error(path: Path, job: JobRow) -> str | None:
-    try:
-        from tunesmith.datasets import check_file  # noqa: PLC0415 - only this process needs it
-    except ImportError:
-        return None
+def data_path(home: Home, job: JobRow, param: str) -> Path:
+    """Return where the job has its own name for a file's content."""
+    return home.job(job.id) / "data" / f"{param.removesuffix('_file')}.jsonl"
 
-    shape = "preference" if job.method == "dpo" else None
-    report = check_file(path, profile="engine", shape=shape)
+
+def place_data(home: Home, job: JobRow, param: str, content: Path) -> Path:
+    """Give a content a second name in the job's folder; return it.
+
+    The name tells the format, and the job keeps the content whatever becomes of the file.
+    """
+    path = data_path(home, job, param)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    try:
+        path.hardlink_to(content)
+    except OSError:  # a file system without such links
+        shutil.copyfile(content, path)
+    return path
+
+
+def _first_error(path: Path, job: JobRow) -> str | None:
+    from tunesmith.datasets import check_file  # noqa: PLC0415 - only this process needs it
+
+    report = check_file(path, "engine", shape="preference" if job.method == "dpo" else None)
     return None if report.ok else str(report.first_error())
