@@ -1,1 +1,79 @@
-"""To be written."""
+"""Training data: read it, check it, fix it, split it, write it.
+
+```python
+from tunesmith import datasets
+
+dataset = datasets.read("tweets.csv", prompt="text", completion="label")
+print(dataset.check())
+train, validation = dataset.plan().apply().split(validation=0.2)
+train.write("train.jsonl")
+```
+
+Every name is loaded when it is first used; nothing here needs an extra until a format, a token
+count or an engine asks for one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunesmith.datasets.check import check_file
+    from tunesmith.datasets.dataset import Dataset, read
+    from tunesmith.datasets.errors import BrokenRowError, DatasetError, UnreadableError
+    from tunesmith.datasets.findings import Finding, Location
+    from tunesmith.datasets.format_inference import infer_prompt_format
+    from tunesmith.datasets.profiles import PROFILES, Profile
+    from tunesmith.datasets.prompt_format import PromptFormat
+    from tunesmith.datasets.report import Report
+    from tunesmith.datasets.rows import Row, Shape
+
+__all__ = [
+    "PROFILES",
+    "BrokenRowError",
+    "Dataset",
+    "DatasetError",
+    "Finding",
+    "Location",
+    "Profile",
+    "PromptFormat",
+    "Report",
+    "Row",
+    "Shape",
+    "UnreadableError",
+    "check_file",
+    "infer_prompt_format",
+    "read",
+]
+
+_HOMES = {
+    "BrokenRowError": "errors",
+    "Dataset": "dataset",
+    "DatasetError": "errors",
+    "Finding": "findings",
+    "Location": "findings",
+    "PROFILES": "profiles",
+    "Profile": "profiles",
+    "PromptFormat": "prompt_format",
+    "Report": "report",
+    "Row": "rows",
+    "Shape": "rows",
+    "UnreadableError": "errors",
+    "check_file": "check",
+    "infer_prompt_format": "format_inference",
+    "read": "dataset",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

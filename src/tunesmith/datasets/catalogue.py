@@ -1,0 +1,341 @@
+"""Every rule that can become a finding: its id, how bad it is, how its total reads.
+
+Ids are stable: reports, baselines and links depend on them. `summary` is a sentence about
+`{count}` of something; profiles may change a severity, nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tunesmith.datasets.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tunesmith.datasets.findings import Severity, Tally
+
+__all__ = ["RULES", "Rule", "finding_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        severity: How bad a finding is by default.
+        unit: What is counted, in the singular; the plural takes an "s".
+        summary: The rest of the sentence about one; `|` separates it from that about many.
+        fix: What to do about it.
+    """
+
+    severity: Severity
+    unit: str
+    summary: str
+    fix: str = ""
+
+    def sentence(self, count: int) -> str:
+        """Return `3 rows have no separator`, in the right number."""
+        one, _, many = self.summary.partition("|")
+        unit = self.unit if count == 1 else _plural(self.unit)
+        return f"{count:,} {unit} {one if count == 1 else many or one}"
+
+
+def _plural(unit: str) -> str:
+    return f"{unit}es" if unit.endswith("s") else f"{unit}s"
+
+
+_DROP: Final = "Drop or repair the rows."
+
+RULES: Final[Mapping[str, Rule]] = {
+    # The file
+    "file-unreadable": Rule("error", "file", "cannot be read"),
+    "file-empty": Rule("error", "file", "holds no row", "Choose a file with rows in it."),
+    "file-format": Rule(
+        "error",
+        "file",
+        "is not JSONL",
+        "Convert it: tunesmith tools fine_tunes.prepare_data -f FILE",
+    ),
+    "file-size": Rule("error", "file", "is larger than the destination takes", "Split it."),
+    "file-bom": Rule("info", "file", "starts with a byte order mark"),
+    "file-bom-missing": Rule("warning", "file", "has no byte order mark"),
+    "rows-too-few": Rule("error", "file", "has fewer rows than the destination takes"),
+    "rows-too-many": Rule("error", "file", "has more rows than the destination takes"),
+    # Lines and bytes
+    "encoding": Rule(
+        "error", "line", "is not valid UTF-8|are not valid UTF-8", "Save the file as UTF-8."
+    ),
+    "encoding-guessed": Rule(
+        "warning",
+        "line",
+        "is not UTF-8 and was read as Windows-1252|are not UTF-8 and were read as Windows-1252",
+        "Save the file as UTF-8 and look at the accents.",
+    ),
+    "json-syntax": Rule(
+        "error", "line", "is not valid JSON|are not valid JSON", "Repair or drop the lines."
+    ),
+    "json-not-object": Rule(
+        "error", "line", "is JSON but not an object|are JSON but not objects", _DROP
+    ),
+    "json-duplicate-key": Rule(
+        "error",
+        "row",
+        "names a key twice|name a key twice",
+        "Keep one of the two: readers disagree on which one counts.",
+    ),
+    "json-not-finite": Rule(
+        "error",
+        "row",
+        "holds NaN or Infinity, which is not JSON|hold NaN or Infinity, which is not JSON",
+    ),
+    "json-too-deep": Rule(
+        "error", "row", "is nested too deeply to be read|are nested too deeply to be read"
+    ),
+    "lone-surrogate": Rule(
+        "error",
+        "row",
+        "holds half of a surrogate pair|hold half of a surrogate pair",
+        "Remove the broken character; it cannot be written as UTF-8.",
+    ),
+    "control-character": Rule(
+        "warning", "row", "holds a control character|hold control characters", "Remove them."
+    ),
+    "blank-line": Rule("warning", "line", "is blank|are blank", "Remove them."),
+    "table-columns": Rule(
+        "error",
+        "record",
+        "has not as many fields as the header|have not as many fields as the header",
+        "Quote fields that contain the separator or a line break.",
+    ),
+    "table-header": Rule("error", "header", "is not usable", "Name each column once."),
+    "table-quote": Rule("error", "record", "has a quote that never ends"),
+    "sheets-ignored": Rule("warning", "sheet", "was not read|were not read"),
+    # Row shapes
+    "mixed-shapes": Rule(
+        "error", "row", "has another shape than the rest|have another shape than the rest"
+    ),
+    "missing-field": Rule("error", "row", "lacks a field|lack a field"),
+    "unknown-field": Rule(
+        "warning",
+        "field",
+        "is not part of the format|are not part of the format",
+        "Remove them; some services refuse rows with unknown fields.",
+    ),
+    "field-type": Rule(
+        "error", "field", "has a value of the wrong type|have values of the wrong type"
+    ),
+    "completion-empty": Rule(
+        "warning", "row", "has an empty completion|have an empty completion", "Drop the rows."
+    ),
+    "messages-empty": Rule("error", "row", "has no messages|have no messages", _DROP),
+    "role-missing": Rule("error", "message", "has no role|have no role"),
+    "role-unknown": Rule("error", "message", "has an unknown role|have unknown roles"),
+    "content-missing": Rule("error", "message", "has no content|have no content"),
+    "content-empty": Rule("warning", "message", "is empty|are empty"),
+    "part-type": Rule("error", "part", "has a type not allowed there|have types not allowed there"),
+    "part-untrainable": Rule(
+        "warning", "part", "cannot be used in this method|cannot be used in this method"
+    ),
+    "weight-value": Rule("error", "weight", "is neither 0 nor 1|are neither 0 nor 1"),
+    "weight-ignored": Rule("warning", "weight", "has no effect|have no effect"),
+    "weights-all-zero": Rule(
+        "warning", "row", "has nothing to learn from|have nothing to learn from"
+    ),
+    "assistant-missing": Rule(
+        "error", "row", "has no assistant message|have no assistant message", _DROP
+    ),
+    "last-message": Rule(
+        "warning",
+        "row",
+        "does not end with the assistant|do not end with the assistant",
+        "Cut the messages after the last assistant message.",
+    ),
+    "last-message-assistant": Rule(
+        "warning", "row", "already contains the answer|already contain the answer"
+    ),
+    "tool-type": Rule("error", "tool", "is not a function|are not functions"),
+    "tool-undeclared": Rule("warning", "call", "names an undeclared tool|name undeclared tools"),
+    "tool-call-id-missing": Rule("error", "id", "is missing on a call|are missing on calls"),
+    "tool-call-type": Rule("error", "call", "has no valid type|have no valid type"),
+    "tool-arguments-type": Rule(
+        "error", "call", "has arguments that are no string|have arguments that are no string"
+    ),
+    "tool-arguments-json": Rule(
+        "warning", "call", "has arguments that are not JSON|have arguments that are not JSON"
+    ),
+    "tool-result-orphan": Rule("warning", "tool message", "answers no call|answer no call"),
+    "tool-call-unanswered": Rule("warning", "call", "is never answered|are never answered"),
+    "output-count": Rule(
+        "error", "output", "does not hold exactly one message|do not hold exactly one message"
+    ),
+    "outputs-identical": Rule(
+        "warning", "row", "prefers an answer to itself|prefer an answer to itself", _DROP
+    ),
+    # Prompt format
+    "prompt-empty": Rule("warning", "row", "has an empty prompt|have an empty prompt"),
+    "separator-missing": Rule(
+        "warning",
+        "prompt",
+        "does not end with the separator|do not end with the separator",
+        "Append one fixed separator to every prompt, and to prompts at inference.",
+    ),
+    "separator-repeated": Rule(
+        "warning",
+        "prompt",
+        "contains the separator before its end|contain the separator before their end",
+        "Remove it from the text, or choose another separator.",
+    ),
+    "separator-in-completion": Rule(
+        "warning", "completion", "contains the separator|contain the separator"
+    ),
+    "leading-whitespace": Rule(
+        "warning",
+        "completion",
+        "does not start as it should|do not start as they should",
+        "Start every completion with one space: most tokens begin with one.",
+    ),
+    "stop-missing": Rule(
+        "warning",
+        "completion",
+        "does not end with the stop sequence|do not end with the stop sequence",
+        "Append one fixed stop sequence to every completion, and send it as `stop`.",
+    ),
+    "stop-inside": Rule(
+        "warning",
+        "completion",
+        "contains the stop sequence before its end|contain the stop sequence before their end",
+        "Every answer would be cut off there: choose another stop sequence.",
+    ),
+    "stop-cuts-label": Rule(
+        "warning",
+        "class",
+        "ends with letters that all classes share|end with letters that all classes share",
+        "Append a stop sequence that is no part of a label, such as a newline.",
+    ),
+    "prompts-identical": Rule(
+        "warning",
+        "prompt",
+        "is the same as all others|are all the same",
+        "For text generation without a prompt, leave the prompts empty.",
+    ),
+    "prompt-prefix": Rule(
+        "info",
+        "prompt",
+        "starts with the same text|start with the same text",
+        "A fine-tuned model needs no instruction in every prompt: the prefix costs tokens.",
+    ),
+    "completion-prefix": Rule(
+        "info", "completion", "starts with the same text|start with the same text"
+    ),
+    "upper-case": Rule(
+        "info",
+        "column",
+        "is mostly in upper case|are mostly in upper case",
+        "Lower case takes fewer tokens, if the case says nothing.",
+    ),
+    # Sameness
+    "duplicate-rows": Rule(
+        "warning", "row", "repeats an earlier one|repeat an earlier one", "Keep one of each."
+    ),
+    "near-duplicates": Rule(
+        "info", "row", "is almost the same as another|are almost the same as another"
+    ),
+    "conflicting-completions": Rule(
+        "warning",
+        "prompt",
+        "has different completions|have different completions",
+        "Decide on one answer for each prompt.",
+    ),
+    "validation-overlap": Rule(
+        "error",
+        "validation row",
+        "is also in the training data|are also in the training data",
+        "Remove them from one of the two files.",
+    ),
+    "validation-prompt-overlap": Rule(
+        "warning",
+        "validation row",
+        "has a prompt that is in the training data|have prompts that are in the training data",
+    ),
+    "validation-near-overlap": Rule(
+        "warning",
+        "validation row",
+        "is almost the same as a training row|are almost the same as training rows",
+    ),
+    "validation-shape": Rule("error", "file", "has another shape than the training data"),
+    # Tokens
+    "token-limit": Rule(
+        "warning",
+        "row",
+        "is longer than the token limit|are longer than the token limit",
+        "Shorten or split them: what is beyond the limit is cut off.",
+    ),
+    "token-limit-unknown": Rule(
+        "info",
+        "row",
+        "may be longer than the token limit|may be longer than the token limit",
+        "Install tunesmith[datasets] for exact counts.",
+    ),
+    "boundary-unstable": Rule(
+        "warning",
+        "row",
+        "is split into other tokens at the boundary|are split into other tokens at the boundary",
+        "Start completions with a space, or end prompts with a separator that ends in a letter.",
+    ),
+    # Classes and counts
+    "class-not-single-token": Rule(
+        "info",
+        "class",
+        "takes more than one token|take more than one token",
+        "Single-token classes can be read with max_tokens=1; numbers serve for many classes.",
+    ),
+    "class-first-token-shared": Rule(
+        "warning",
+        "class",
+        "starts with the same token as another|start with the same token as another",
+        "Classes must differ in their first token.",
+    ),
+    "class-too-few": Rule(
+        "warning", "class", "has few examples|have few examples", "Aim for 100 examples a class."
+    ),
+    "class-single": Rule(
+        "warning", "class", "is all there is: nothing to tell apart", "Add rows of other classes."
+    ),
+    "row-count": Rule("info", "row", "is few|are few", "Aim for a couple of hundred or more."),
+}
+
+
+def finding_of(
+    identifier: str,
+    tally: Tally,
+    *,
+    severity: Severity | None = None,
+    detail: str = "",
+    fix: str | None = None,
+) -> Finding:
+    """Make a finding of a tally.
+
+    Args:
+        identifier: Id of the rule.
+        tally: Total and places.
+        severity: In place of the rule's own.
+        detail: Ends the sentence, after a colon; without it the first place's message does.
+        fix: In place of the rule's own.
+    """
+    rule = RULES[identifier]
+    message = rule.sentence(tally.count)
+    first = tally.examples[0] if tally.examples else None
+    if detail:
+        message += f": {detail}"
+    elif first is not None:
+        message += f": line {first.line}: {first.message}" if first.message else f": {first}"
+    return Finding(
+        id=identifier,
+        severity=severity or rule.severity,
+        message=message,
+        count=tally.count,
+        examples=tuple(tally.examples),
+        fix=rule.fix if fix is None else fix,
+    )

@@ -1,0 +1,181 @@
+"""Run all checks on a source and report: `check_source`, and `check_file` for a file as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.datasets import readers
+from tunesmith.datasets.catalogue import finding_of
+from tunesmith.datasets.checks import sample as samples
+from tunesmith.datasets.checks.counts import count_findings, file_findings
+from tunesmith.datasets.checks.examination import Examination
+from tunesmith.datasets.checks.settings import Settings
+from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.profiles import profile_named
+from tunesmith.datasets.readers.json_lines import JsonLines
+from tunesmith.datasets.report import Report
+
+if TYPE_CHECKING:
+    import os
+
+    from tunesmith.datasets.profiles import Profile, TokenLimit
+    from tunesmith.datasets.prompt_format import PromptFormat
+    from tunesmith.datasets.readers import Source
+    from tunesmith.datasets.rows import Shape
+
+__all__ = ["CheckOptions", "check_file", "check_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """What the user asked for.
+
+    Attributes:
+        profile: Where the data goes.
+        shape: Shape that the rows should have; found out without it.
+        prompt_format: Format to hold prompt/completion rows against; found out without it.
+        model: Model to be trained; decides token limit and encoding where the profile knows it.
+        max_examples: Places for each finding; 0 for all.
+        count_tokens: Whether to count the tokens of every row.
+        workers: Processes to read a JSONL file with.
+        engine: "local", or "ray" for Ray Data.
+    """
+
+    profile: str | Profile = "engine"
+    shape: Shape | None = None
+    prompt_format: PromptFormat | None = None
+    model: str | None = None
+    max_examples: int = 5
+    count_tokens: bool = False
+    workers: int = 1
+    engine: str = "local"
+
+
+def check_file(
+    path: str | os.PathLike[str],
+    profile: str | Profile = "engine",
+    *,
+    shape: Shape | None = None,
+    prompt_format: PromptFormat | None = None,
+    model: str | None = None,
+    max_examples: int = 5,
+    count_tokens: bool = False,
+    workers: int = 1,
+) -> Report:
+    """Check a file as it is, the way its destination will read it.
+
+    The file is streamed: memory does not grow with it. Bad data never raises; a file that cannot
+    be read at all is a finding, too.
+
+    Args:
+        path: The file. What is not JSONL is checked and gets the error `file-format`.
+        profile: Where the data goes: a name from `PROFILES`, or a profile.
+        shape: Shape that the rows should have; found out without it.
+        prompt_format: Format to hold prompt/completion rows against; found out without it.
+        model: Model to be trained; decides token limit and encoding where the profile knows it.
+        max_examples: Places to keep for each finding; 0 for all.
+        count_tokens: Whether to count the tokens of every row.
+        workers: Processes that read ranges of the file side by side.
+
+    Returns:
+        The report; `report.ok` tells whether the file can be used.
+
+    Raises:
+        DatasetError: The profile is not known.
+    """
+    options = CheckOptions(
+        profile=profile,
+        shape=shape,
+        prompt_format=prompt_format,
+        model=model,
+        max_examples=max_examples,
+        count_tokens=count_tokens,
+        workers=workers,
+    )
+    facts = profile_named(profile)
+    try:
+        source = readers.source_of_path(Path(path))
+        report = check_source(source, options)
+        report.findings += file_findings(Path(path), source.format, facts)
+    except (UnreadableError, OSError) as error:
+        tally = Tally(1, 1)
+        report = Report(str(path), facts.name, shape or "prompt_completion")
+        report.findings = [finding_of("file-unreadable", tally, detail=str(error))]
+    report.sort()
+    return report
+
+
+def check_source(source: Source, options: CheckOptions) -> Report:
+    """Check the rows of a source.
+
+    Raises:
+        DatasetError: The profile is not known.
+        UnreadableError: The source cannot be read at all.
+    """
+    profile = profile_named(options.profile)
+    settings = _settle(source, options, profile)
+    examination = _examine(source, settings, options)
+    path = source.path if isinstance(source, JsonLines) else None
+    report = Report(
+        name=source.name,
+        profile=profile.name,
+        shape=settings.shape,
+        rows=examination.rules.rows,
+        lines=examination.rules.lines,
+        bytes=source.size,
+        task=settings.task,
+        prompt_format=settings.prompt_format,
+        encoding=settings.encoding if settings.token_limit or settings.count_tokens else None,
+        token_limit=settings.token_limit,
+    )
+    if options.count_tokens:
+        report.tokens = examination.token_counts.tokens
+        report.longest_row = examination.token_counts.longest
+    report.findings = examination.conclude(profile, path)
+    report.findings += count_findings(report, profile)
+    report.sort()
+    return report
+
+
+def _settle(source: Source, options: CheckOptions, profile: Profile) -> Settings:
+    sample = samples.sample_of(source)
+    shape = options.shape or samples.shape_of_sample(sample)
+    limit = profile.token_limit(shape, options.model)
+    prompt_format, task = options.prompt_format, None
+    if shape == "prompt_completion":
+        inference = samples.infer(sample)
+        if inference is not None:
+            task = inference.task
+            prompt_format = prompt_format or inference.format
+    return Settings(
+        shape=shape,
+        max_examples=options.max_examples,
+        prompt_format=prompt_format,
+        format_given=options.prompt_format is not None,
+        task=task,
+        token_limit=limit.tokens if limit else None,
+        encoding=_encoding(limit, options.model),
+        count_tokens=options.count_tokens,
+        sampled=len(sample),
+    )
+
+
+def _encoding(limit: TokenLimit | None, model: str | None) -> str:
+    if limit is not None:
+        return limit.encoding
+    if model is None:
+        return "r50k_base"
+    from tunesmith.datasets import tokens  # noqa: PLC0415 - as needed
+
+    try:
+        return tokens.encoding_for_model(model)
+    except tokens.UnknownEncodingError:
+        return "r50k_base"
+
+
+def _examine(source: Source, settings: Settings, options: CheckOptions) -> Examination:
+    del options
+    return Examination.start(settings).observe(source.batches())

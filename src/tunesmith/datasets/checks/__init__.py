@@ -1,0 +1,1 @@
+"""The checks: folds over batches of rows. See `fold` for the contract."""

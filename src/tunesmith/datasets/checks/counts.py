@@ -1,0 +1,80 @@
+"""How many rows there are, and what the file is like as a whole, against limits and advice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tunesmith.datasets.catalogue import finding_of
+from tunesmith.datasets.findings import Finding, Location, Tally
+from tunesmith.datasets.readers.lines import byte_order_mark
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunesmith.datasets.findings import Severity
+    from tunesmith.datasets.profiles import Profile
+    from tunesmith.datasets.report import Report
+
+__all__ = ["count_findings", "file_findings"]
+
+_ADVISED_ROWS: Final = {
+    "classification": 200,
+    "conditional generation": 500,
+    "open-ended generation": 500,
+    "chat": 50,
+}
+"""How many rows the fine-tuning guides advise, by task; classes are looked at by themselves."""
+
+
+def count_findings(report: Report, profile: Profile) -> list[Finding]:
+    """Return what the number of rows calls for."""
+    rows = report.rows
+    if rows == 0:
+        if any(finding.severity == "error" for finding in report.findings):
+            return []
+        return [finding_of("file-empty", Tally(1, 1))]
+    findings = []
+    if rows < profile.minimum_rows:
+        detail = f"{rows} of at least {profile.minimum_rows} ({profile.name})"
+        findings.append(finding_of("rows-too-few", Tally(1, 1), detail=detail))
+    if profile.maximum_rows is not None and rows > profile.maximum_rows:
+        detail = f"{rows:,} of at most {profile.maximum_rows:,} ({profile.name})"
+        findings.append(finding_of("rows-too-many", Tally(1, 1), detail=detail))
+    advised = _ADVISED_ROWS.get(report.task or "chat", 0)
+    if rows < advised:
+        detail = f"aim for {advised:,} or more; each doubling helps"
+        findings.append(finding_of("row-count", Tally(1, rows), detail=detail))
+    return findings
+
+
+def file_findings(path: Path, format: str, profile: Profile) -> list[Finding]:  # noqa: A002 - the word
+    """Return what is to be said about the file as a whole."""
+    findings = []
+    if format != "jsonl":
+        detail = f"it is {_FORMAT_WORDS.get(format, format.upper())}"
+        findings.append(finding_of("file-format", Tally(1, 1), detail=detail))
+    size = path.stat().st_size
+    if profile.maximum_bytes is not None and size > profile.maximum_bytes:
+        detail = f"{size:,} of at most {profile.maximum_bytes:,} bytes ({profile.name})"
+        findings.append(finding_of("file-size", Tally(1, 1), detail=detail))
+    return findings + _mark_findings(path, profile)
+
+
+_FORMAT_WORDS: Final = {"json": "a JSON document over several lines", "txt": "plain text"}
+
+
+def _mark_findings(path: Path, profile: Profile) -> list[Finding]:
+    with path.open("rb") as stream:
+        mark, encoding = byte_order_mark(stream.read(4))
+    if mark and encoding != "utf-8":
+        place = Location(1, 0, message=f"the file is {encoding.upper()}, not UTF-8")
+        return [finding_of("encoding", Tally(1, 1, [place]))]
+    if profile.byte_order_mark == "required" and not mark:
+        detail = f"{profile.name} wants UTF-8 with a byte order mark"
+        return [finding_of("file-bom-missing", Tally(1, 1), detail=detail)]
+    if mark and profile.byte_order_mark != "required":
+        unwanted = profile.byte_order_mark == "unwanted"
+        detail = "save the file as plain UTF-8" if unwanted else "it is skipped"
+        severity: Severity = "warning" if unwanted else "info"
+        return [finding_of("file-bom", Tally(1, 1), severity=severity, detail=detail)]
+    return []

@@ -1,0 +1,75 @@
+"""All checks of one data set as one fold: settle, observe, merge, conclude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.datasets.checks.classes import Classes
+from tunesmith.datasets.checks.duplicates import Duplicates
+from tunesmith.datasets.checks.fold import Outcome
+from tunesmith.datasets.checks.prompt_format_keeping import FormatKeeping
+from tunesmith.datasets.checks.rules import RowRules
+from tunesmith.datasets.checks.shared_text import SharedText
+from tunesmith.datasets.checks.token_limits import TokenLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tunesmith.datasets.checks.fold import Fold
+    from tunesmith.datasets.checks.settings import Settings
+    from tunesmith.datasets.findings import Finding
+    from tunesmith.datasets.profiles import Profile
+    from tunesmith.datasets.readers.batch import Batch
+
+__all__ = ["Examination"]
+
+
+@dataclass(slots=True)
+class Examination:
+    """The partial results of all checks, for some part of a data set."""
+
+    settings: Settings
+    rules: RowRules
+    folds: list[Fold] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, settings: Settings) -> Examination:
+        """Return the examination of no rows."""
+        folds: list[Any] = [Duplicates(settings), TokenLimits(settings)]
+        if settings.shape == "prompt_completion":
+            folds += [FormatKeeping(settings), SharedText(settings)]
+            if settings.task == "classification":
+                folds.append(Classes(settings))
+        return cls(settings, RowRules(settings), folds)
+
+    def observe(self, batches: Iterable[Batch]) -> Examination:
+        """Take in batches; returns itself."""
+        for batch in batches:
+            rows = self.rules.observe(batch)
+            if len(rows):
+                for fold in self.folds:
+                    fold.observe(rows)
+        return self
+
+    def merge(self, following: Examination) -> Examination:
+        """Take in the examination of what follows; returns itself."""
+        lines = self.rules.lines
+        for fold, other in zip(self.folds, following.folds, strict=True):
+            fold.merge(other, lines)
+        self.rules.merge(following.rules, lines)
+        return self
+
+    def conclude(self, profile: Profile, path: Path | None) -> list[Finding]:
+        """Return the findings of all checks."""
+        outcome = Outcome(self.settings, self.rules.rows, self.rules.lines, path)
+        findings = self.rules.conclude(profile.severities)
+        for fold in self.folds:
+            findings += fold.conclude(outcome)
+        return findings
+
+    @property
+    def token_counts(self) -> TokenLimits:
+        """The fold that counts tokens."""
+        return next(fold for fold in self.folds if isinstance(fold, TokenLimits))

@@ -1,0 +1,116 @@
+"""Checks are folds: observe batches, merge with what follows, conclude findings.
+
+A fold's instance is its partial result. It is built from `Settings`, so that every process
+starts with the same; `merge` is associative and takes the number of lines that stand before what
+it adds, because each range of a file counts its lines from 1. Nothing in a fold depends on how
+rows were split into batches or ranges: any split gives the same findings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from tunesmith.datasets.readers.batch import ChunkPlaces
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunesmith.datasets.checks.settings import Settings
+    from tunesmith.datasets.findings import Finding, Location
+    from tunesmith.datasets.readers.batch import Batch
+    from tunesmith.datasets.rows import Shape
+
+__all__ = ["Fold", "Outcome", "SoundRows"]
+
+
+class SoundRows:
+    """The rows of a batch that keep the rules of their shape, with their places.
+
+    Attributes:
+        values: The rows.
+        shape: Their shape.
+    """
+
+    def __init__(
+        self, batch: Batch, values: list[dict[str, Any]], indices: list[int] | None, shape: Shape
+    ) -> None:
+        self.values = values
+        self.shape = shape
+        self._batch = batch
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def _index(self, index: int) -> int:
+        return index if self._indices is None else self._indices[index]
+
+    def location(self, index: int, path: str = "", message: str = "") -> Location:
+        """Return the place of something in a row."""
+        return self._batch.location(self._index(index), path, message)
+
+    def contiguous(self) -> tuple[int, int] | None:
+        """Return line and offset of the first row if the rows are successive lines of a file."""
+        places = self._batch.places
+        if self._indices is None and isinstance(places, ChunkPlaces):
+            return places.first_line, places.first_offset
+        return None
+
+    def places(self) -> tuple[list[int], list[int] | None]:
+        """Return line and offset of each row; None for offsets that are not known."""
+        places = self._batch.places
+        indices = range(len(self.values)) if self._indices is None else self._indices
+        lines = [places.line(index) for index in indices]
+        offsets = [places.offset(index) for index in indices]
+        known = [offset for offset in offsets if offset is not None]
+        return lines, known if len(known) == len(lines) else None
+
+    def sizes(self) -> list[int] | None:
+        """Return for each row a number of bytes that its tokens cannot exceed, where known."""
+        sizes = self._batch.places.sizes()
+        if sizes is None or self._indices is None:
+            return sizes
+        return [sizes[index] for index in self._indices]
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """The prompts of prompt/completion rows."""
+        return list(map(itemgetter("prompt"), self.values))
+
+    @cached_property
+    def completions(self) -> list[str]:
+        """The completions of prompt/completion rows."""
+        return list(map(itemgetter("completion"), self.values))
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is known about the whole when folds conclude.
+
+    Attributes:
+        settings: What the check went by.
+        rows: Rows that keep the rules of their shape.
+        lines: Lines of the source.
+        path: The file, if there is one and its rows are lines.
+    """
+
+    settings: Settings
+    rows: int
+    lines: int
+    path: Path | None = None
+
+
+class Fold(Protocol):
+    """The partial result of one check."""
+
+    def observe(self, rows: SoundRows) -> None:
+        """Take in some rows."""
+
+    def merge(self, following: Self, lines: int) -> None:
+        """Take in the partial result of the rows that follow; `lines` lines stand before them."""
+
+    def conclude(self, outcome: Outcome) -> list[Finding]:
+        """Say what was found in all rows."""

@@ -1,0 +1,44 @@
+"""Rows that training and validation data share: what `split.check_overlap` found, as findings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunesmith.datasets.catalogue import finding_of
+from tunesmith.datasets.findings import Finding, Location, Tally
+
+if TYPE_CHECKING:
+    from tunesmith.datasets.dataset import Dataset
+
+__all__ = ["overlap_findings"]
+
+
+def overlap_findings(training: Dataset, validation: Dataset, max_examples: int) -> list[Finding]:
+    """Return findings about validation rows that are in the training data, too.
+
+    Args:
+        training: The training data; broken lines of either are left out.
+        validation: The validation data; places are in it.
+        max_examples: Places to keep; 0 for all.
+    """
+    from tunesmith.datasets.split import check_overlap  # noqa: PLC0415 - as needed
+
+    findings = []
+    if training.shape != validation.shape:
+        detail = f"{validation.shape}, not {training.shape}"
+        findings.append(finding_of("validation-shape", Tally(1, 1), detail=detail))
+    rows = list(validation.readable_rows())
+    places = {row.line: row for row in rows}
+    exact, near = Tally(max_examples), Tally(max_examples)
+    for shared in check_overlap(training.readable_rows(), rows).shared:
+        row = places[shared.validation_line]
+        words = "the same row as" if shared.exact else "almost the same prompt as"
+        message = f"{words} line {shared.training_line} of the training data"
+        (exact if shared.exact else near).add(
+            Location(row.line, row.byte_offset, message=message, file=row.file)
+        )
+    if exact.count:
+        findings.append(finding_of("validation-overlap", exact))
+    if near.count:
+        findings.append(finding_of("validation-near-overlap", near))
+    return findings

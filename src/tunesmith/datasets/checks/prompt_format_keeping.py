@@ -1,0 +1,146 @@
+"""Whether prompt/completion rows keep to one format: separator, leading whitespace, stop.
+
+The format is the one that was given, or the one that most rows of a sample keep. What a part of
+the format is, and when a row breaks it, is said by `PromptFormat.check_row`; here each batch is
+first searched quickly for rows that could break it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tunesmith.datasets.catalogue import finding_of
+from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.prompt_format import PromptFormat
+
+if TYPE_CHECKING:
+    from tunesmith.datasets.checks.fold import Outcome, SoundRows
+    from tunesmith.datasets.checks.settings import Settings
+    from tunesmith.datasets.findings import Finding
+
+__all__ = ["FormatKeeping", "expected_format"]
+
+_KINDS: Final = (
+    "separator-missing",
+    "separator-repeated",
+    "separator-in-completion",
+    "leading-whitespace",
+    "stop-missing",
+    "stop-inside",
+)
+_PATHS: Final = {"prompt": "$.prompt", "completion": "$.completion"}
+
+
+class FormatKeeping:
+    """Tallies of rows that depart from the format, by kind of departure."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.format = expected_format(settings)
+        self.tallies = {kind: Tally(settings.max_examples) for kind in _KINDS}
+        self.empty_prompts = Tally(settings.max_examples)
+
+    def observe(self, rows: SoundRows) -> None:
+        """See `Fold.observe`."""
+        prompts, completions = rows.prompts, rows.completions
+        if "" in prompts:
+            for index, prompt in enumerate(prompts):
+                if not prompt:
+                    place = rows.location(index, "$.prompt", "the prompt is empty")
+                    self.empty_prompts.add(place)
+        for index in self._suspects(prompts, completions):
+            for violation in self.format.check_row(prompts[index], completions[index]):
+                tally = self.tallies.get(violation.kind)
+                if tally is None:
+                    continue
+                if tally.wants_examples:
+                    message = violation.message[:1].lower() + violation.message[1:].rstrip(".")
+                    tally.add(rows.location(index, _PATHS[violation.field], message))
+                else:
+                    tally.count += 1
+
+    def _suspects(self, prompts: list[str], completions: list[str]) -> list[int]:
+        """Return the rows that may depart from the format: all that do, and perhaps others."""
+        separator, lead, stop = (
+            self.format.separator,
+            self.format.leading_whitespace,
+            self.format.stop,
+        )
+        suspects: set[int] = set()
+        if separator:
+            suspects.update(
+                index
+                for index, prompt in enumerate(prompts)
+                if prompt.find(separator) + len(separator) != len(prompt)
+            )
+            suspects.update(
+                index for index, completion in enumerate(completions) if separator in completion
+            )
+        if stop:
+            start = len(lead)
+            suspects.update(
+                index
+                for index, completion in enumerate(completions)
+                if completion.find(stop, start) + len(stop) != len(completion)
+            )
+        if lead:
+            width = len(lead)
+            suspects.update(
+                index
+                for index, completion in enumerate(completions)
+                if not completion.startswith(lead) or completion[width : width + 1].isspace()
+            )
+        return sorted(suspects)
+
+    def merge(self, following: FormatKeeping, lines: int) -> None:
+        """See `Fold.merge`."""
+        for kind, tally in self.tallies.items():
+            tally.merge(following.tallies[kind], lines)
+        self.empty_prompts.merge(following.empty_prompts, lines)
+
+    def conclude(self, outcome: Outcome) -> list[Finding]:
+        """See `Fold.conclude`."""
+        total = outcome.rows
+        findings = self._absent_parts(total)
+        for kind, tally in self.tallies.items():
+            if tally.count:
+                findings.append(finding_of(kind, tally, detail=self._detail(kind, tally, total)))
+        if 0 < self.empty_prompts.count < total:
+            findings.append(finding_of("prompt-empty", self.empty_prompts))
+        return findings
+
+    def _detail(self, kind: str, tally: Tally, total: int) -> str:
+        part = {"separator-missing": "separator", "stop-missing": "stop"}.get(kind)
+        value = getattr(self.format, part) if part else None
+        if value is None:
+            return ""
+        word = "prompts" if part == "separator" else "completions"
+        lines = [str(place.line) for place in tally.examples]
+        named = f"; line {lines[0]} does not" if tally.count == 1 and lines else ""
+        return f"{total - tally.count:,} of {total:,} {word} end with {value!r}{named}"
+
+    def _absent_parts(self, total: int) -> list[Finding]:
+        """Return a finding for each part of the format that the rows do not have at all."""
+        settings = self.settings
+        if settings.format_given or total <= 1:
+            return []
+        findings = []
+        no_prompts = settings.task == "open-ended generation"
+        if not self.format.separator and not no_prompts:
+            findings.append(_absent("separator-missing", total, "no common separator was found"))
+        # A class read with max_tokens=1 needs no stop sequence; `Classes` looks at that.
+        if not self.format.stop and settings.task != "classification":
+            findings.append(_absent("stop-missing", total, "no common stop sequence was found"))
+        return findings
+
+
+def _absent(kind: str, total: int, detail: str) -> Finding:
+    return finding_of(kind, Tally(0, total), detail=detail)
+
+
+def expected_format(settings: Settings) -> PromptFormat:
+    """Return the format to hold rows against; completions are expected to start with a space."""
+    found = settings.prompt_format or PromptFormat("", "", "")
+    if settings.format_given or found.leading_whitespace:
+        return found
+    return PromptFormat(found.separator, " ", found.stop)

@@ -1,0 +1,98 @@
+"""The fold that comes first: faults of reading, and the rules of each row's shape.
+
+It hands on the rows that keep the rules, so that no later check meets a missing field.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.datasets.catalogue import RULES, finding_of
+from tunesmith.datasets.checks.fold import SoundRows
+from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.shapes import chat, problems
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tunesmith.datasets.checks.settings import Settings
+    from tunesmith.datasets.findings import Finding, Location, Severity
+    from tunesmith.datasets.readers.batch import Batch
+    from tunesmith.datasets.rows import Shape
+
+__all__ = ["RowRules"]
+
+
+class RowRules:
+    """Tallies of reading faults and of broken row rules, by id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.shape = settings.shape
+        self.capacity = settings.max_examples
+        self.tallies: dict[str, Tally] = {}
+        self.rows = 0
+        self.lines = 0
+        self.bytes = 0
+
+    def observe(self, batch: Batch) -> SoundRows:
+        """Take in a batch and return the rows that keep the rules."""
+        self.lines += batch.lines
+        self.bytes += batch.size
+        for fault in batch.faults:
+            self._add(fault.id, fault.location)
+        if _all_sound(batch.values, self.shape):
+            self.rows += len(batch.values)
+            return SoundRows(batch, batch.values, None, self.shape)
+        return self._sift(batch)
+
+    def _sift(self, batch: Batch) -> SoundRows:
+        sound: list[dict[str, Any]] = []
+        indices: list[int] = []
+        for index, value in enumerate(batch.values):
+            usable = True
+            for problem in problems(value, self.shape):
+                self._add(problem.id, batch.location(index, problem.path, problem.message))
+                usable = usable and RULES[problem.id].severity != "error"
+            if usable and value:
+                sound.append(value)
+                indices.append(index)
+        self.rows += len(sound)
+        return SoundRows(batch, sound, indices, self.shape)
+
+    def _add(self, identifier: str, location: Location) -> None:
+        tally = self.tallies.get(identifier)
+        if tally is None:
+            tally = self.tallies[identifier] = Tally(self.capacity)
+        tally.add(location)
+
+    def merge(self, following: RowRules, lines: int) -> None:
+        """See `Fold.merge`."""
+        for identifier, tally in following.tallies.items():
+            self.tallies.setdefault(identifier, Tally(self.capacity)).merge(tally, lines)
+        self.rows += following.rows
+        self.lines += following.lines
+        self.bytes += following.bytes
+
+    def conclude(self, severities: Mapping[str, Severity]) -> list[Finding]:
+        """Return a finding for each rule that was broken."""
+        return [
+            finding_of(identifier, tally, severity=severities.get(identifier))
+            for identifier, tally in self.tallies.items()
+        ]
+
+
+def _all_sound(values: list[dict[str, Any]], shape: Shape) -> bool:
+    """Tell quickly whether no row has any problem; False leaves it to the rules."""
+    if shape == "chat":
+        return all(map(chat.is_plain, values))
+    if shape != "prompt_completion":
+        return False
+    keys = set(map(tuple, values))
+    if not keys <= {("prompt", "completion"), ("completion", "prompt")}:
+        return False
+    completions = list(map(itemgetter("completion"), values))
+    prompts = map(itemgetter("prompt"), values)
+    if not {*map(type, completions), *map(type, prompts)} <= {str}:
+        return False
+    return all(completions) and not any(map(str.isspace, completions))

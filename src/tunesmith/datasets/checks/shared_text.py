@@ -1,0 +1,74 @@
+"""Text that all prompts, or all completions, begin with; and prompts that are all the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tunesmith.datasets.catalogue import finding_of
+from tunesmith.datasets.findings import Finding, Tally, excerpt_of
+
+if TYPE_CHECKING:
+    from tunesmith.datasets.checks.fold import Outcome, SoundRows
+    from tunesmith.datasets.checks.settings import Settings
+
+__all__ = ["SharedText"]
+
+_SHORTEST_PROMPT_PREFIX: Final = 12
+_SHORTEST_COMPLETION_PREFIX: Final = 5
+_FEWEST_ROWS: Final = 3
+
+
+class SharedText:
+    """The least and the greatest prompt and completion: what they share, all share."""
+
+    def __init__(self, settings: Settings) -> None:
+        del settings
+        self.prompts: tuple[str, str] | None = None
+        self.completions: tuple[str, str] | None = None
+
+    def observe(self, rows: SoundRows) -> None:
+        """See `Fold.observe`."""
+        if len(rows):
+            self.prompts = _extremes(rows.prompts, self.prompts)
+            self.completions = _extremes(rows.completions, self.completions)
+
+    def merge(self, following: SharedText, lines: int) -> None:
+        """See `Fold.merge`."""
+        del lines
+        if following.prompts:
+            self.prompts = _extremes(list(following.prompts), self.prompts)
+        if following.completions:
+            self.completions = _extremes(list(following.completions), self.completions)
+
+    def conclude(self, outcome: Outcome) -> list[Finding]:
+        """See `Fold.conclude`."""
+        if outcome.rows < _FEWEST_ROWS or self.prompts is None or self.completions is None:
+            return []
+        findings = []
+        total = Tally(0, outcome.rows)
+        least, greatest = self.prompts
+        prefix = _common_prefix(*self.prompts)
+        if least == greatest and least:
+            findings.append(finding_of("prompts-identical", total, detail=excerpt_of(least)))
+        elif len(prefix) >= _SHORTEST_PROMPT_PREFIX:
+            findings.append(finding_of("prompt-prefix", total, detail=repr(prefix[:80])))
+        least, greatest = self.completions
+        prefix = _common_prefix(*self.completions)
+        if least != greatest and len(prefix.strip()) >= _SHORTEST_COMPLETION_PREFIX:
+            findings.append(finding_of("completion-prefix", total, detail=repr(prefix[:80])))
+        return findings
+
+
+def _extremes(texts: list[str], before: tuple[str, str] | None) -> tuple[str, str]:
+    least, greatest = min(texts), max(texts)
+    if before is None:
+        return least, greatest
+    return min(least, before[0]), max(greatest, before[1])
+
+
+def _common_prefix(least: str, greatest: str) -> str:
+    """Return what both start with; every text between the two in order starts with it, too."""
+    for position, (left, right) in enumerate(zip(least, greatest, strict=False)):
+        if left != right:
+            return least[:position]
+    return least[: len(greatest)]

@@ -1,0 +1,126 @@
+"""Whether each row keeps the token limit, exactly; and how many tokens there are, if asked.
+
+A token stands for at least one byte, so a row whose text is no longer than the limit in bytes
+keeps it: only longer rows are tokenised. Chat rows are counted by the published recipe: three
+tokens a message, the tokens of each value, one more for a name, three for the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tunesmith.datasets.catalogue import finding_of
+from tunesmith.datasets.findings import Tally
+
+if TYPE_CHECKING:
+    from tunesmith.datasets.checks.fold import Outcome, SoundRows
+    from tunesmith.datasets.checks.settings import Settings
+    from tunesmith.datasets.findings import Finding
+    from tunesmith.datasets.rows import Shape
+
+__all__ = ["TokenLimits", "texts_of"]
+
+_PER_MESSAGE: Final = 3
+_PER_NAME: Final = 1
+_PER_ROW: Final = 3
+_BYTES_PER_CHARACTER: Final = 4
+
+
+class TokenLimits:
+    """Rows over the limit, and the total of all tokens where they are counted."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.limit = settings.token_limit
+        self.over = Tally(settings.max_examples)
+        self.tokens = 0
+        self.longest = 0
+
+    def observe(self, rows: SoundRows) -> None:
+        """See `Fold.observe`."""
+        if self.settings.count_tokens:
+            self._count(rows, range(len(rows)))
+            return
+        if self.limit is None:
+            return
+        sizes = rows.sizes()
+        if sizes is None:
+            self._count(rows, range(len(rows)), only_if_long=True)
+        elif max(sizes, default=0) > self.limit:
+            suspects = [i for i in range(len(rows)) if sizes[i] > self.limit]
+            self._count(rows, suspects, only_if_long=True)
+
+    def _count(self, rows: SoundRows, indices: Any, *, only_if_long: bool = False) -> None:
+        from tunesmith.datasets import tokens  # noqa: PLC0415 - loads a vocabulary
+
+        encoder = tokens.encoder(self.settings.encoding)
+        for index in indices:
+            texts, extra = texts_of(rows.values[index], rows.shape)
+            if only_if_long and self._fits_by_length(texts, extra):
+                continue
+            count = sum(encoder.count_batch(texts)) + extra
+            self.tokens += count
+            self.longest = max(self.longest, count)
+            if self.limit is not None and count > self.limit:
+                message = f"{count:,} tokens, {count - self.limit:,} more than {self.limit:,}"
+                self.over.add(rows.location(index, "", message))
+
+    def _fits_by_length(self, texts: list[str], extra: int) -> bool:
+        room = (self.limit or 0) - extra
+        if _BYTES_PER_CHARACTER * sum(map(len, texts)) <= room:
+            return True
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) <= room
+
+    def merge(self, following: TokenLimits, lines: int) -> None:
+        """See `Fold.merge`."""
+        self.over.merge(following.over, lines)
+        self.tokens += following.tokens
+        self.longest = max(self.longest, following.longest)
+
+    def conclude(self, outcome: Outcome) -> list[Finding]:
+        """See `Fold.conclude`."""
+        del outcome
+        if not self.over.count:
+            return []
+        places = self.over.examples
+        first = f"; line {places[0].line} has {places[0].message.partition(',')[0]}"
+        limit = f"{self.limit:,} tokens of {self.settings.encoding}"
+        return [finding_of("token-limit", self.over, detail=f"the limit is {limit}{first}")]
+
+
+def texts_of(value: dict[str, Any], shape: Shape) -> tuple[list[str], int]:
+    """Return the texts of a row that become tokens, and how many tokens go around them."""
+    if shape == "prompt_completion":
+        return [value["prompt"], value["completion"]], 0
+    if shape == "preference":
+        given = _of_messages(value["input"]["messages"])
+        outputs = [
+            _of_messages(value[name]) for name in ("preferred_output", "non_preferred_output")
+        ]
+        longest = max(outputs, key=lambda output: sum(map(len, output[0])))
+        return given[0] + longest[0], given[1] + longest[1] + _PER_ROW
+    texts, extra = _of_messages(value["messages"])
+    return texts, extra + _PER_ROW
+
+
+def _of_messages(messages: list[dict[str, Any]]) -> tuple[list[str], int]:
+    texts: list[str] = []
+    extra = 0
+    for message in messages:
+        extra += _PER_MESSAGE + (_PER_NAME if "name" in message else 0)
+        for value in message.values():
+            _gather(value, texts)
+    return texts, extra
+
+
+def _gather(value: Any, texts: list[str]) -> None:
+    """Add the strings within a value; an image is no text."""
+    if isinstance(value, str):
+        texts.append(value)
+    elif isinstance(value, list):
+        for item in value:
+            _gather(item, texts)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key != "image_url":
+                _gather(item, texts)

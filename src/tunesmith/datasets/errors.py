@@ -1,0 +1,41 @@
+"""The exceptions of the datasets room.
+
+TunesmithError
+└── DatasetError            something about a data set cannot be done as asked
+    ├── UnreadableError     the source as a whole cannot be read: no such file, unknown format
+    └── BrokenRowError      one row cannot be read; names its line and byte
+
+Faults in data that is being *checked* are findings, not exceptions: see `findings`.
+"""
+
+from __future__ import annotations
+
+from tunesmith.errors import TunesmithError
+
+__all__ = ["BrokenRowError", "DatasetError", "UnreadableError"]
+
+
+class DatasetError(TunesmithError, ValueError):
+    """Something about a data set cannot be done as asked."""
+
+
+class UnreadableError(DatasetError):
+    """A source as a whole cannot be read."""
+
+
+class BrokenRowError(DatasetError):
+    """A row cannot be read.
+
+    Attributes:
+        line: Its line, counted from 1.
+        byte_offset: Where the fault lies in the file, or None where the source has no bytes.
+    """
+
+    def __init__(self, message: str, line: int, byte_offset: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        self.byte_offset = byte_offset
+
+    def __reduce__(self) -> tuple[type[BrokenRowError], tuple[str, int, int | None]]:
+        """Pickle with all three arguments."""
+        return type(self), (str(self), self.line, self.byte_offset)

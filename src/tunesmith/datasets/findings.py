@@ -1,0 +1,171 @@
+"""Findings: what is wrong or worth knowing, where, and how often.
+
+A `Fault` is one thing at one place, as a reader or a rule reports it. A `Tally` adds up faults
+of one kind, keeps the first few places and the total, and merges with the tally of the rows
+that follow: merging is associative, so any split of a file gives the same sum. A `Finding` is
+what the user sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeAlias
+
+__all__ = ["UNLIMITED", "Fault", "Finding", "Location", "Severity", "Tally", "excerpt_of"]
+
+Severity: TypeAlias = Literal["error", "warning", "info"]
+
+UNLIMITED: Final = 0
+"""As a number of examples: keep all."""
+
+_EXCERPT_LENGTH: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a data set.
+
+    Attributes:
+        line: Line, counted from 1; the row's number where the source has no lines.
+        byte_offset: Offset of the fault in the file: the exact byte where it is known, else
+            where the row starts. None where the source has no bytes.
+        path: JSON path within the row, such as `$.messages[2].content`; "" for the whole row.
+        message: What is wrong at this place.
+        excerpt: The text at this place, shortened.
+        column: Character in the line, counted from 1, where it is known.
+        file: Name of the file.
+    """
+
+    line: int
+    byte_offset: int | None = None
+    path: str = ""
+    message: str = ""
+    excerpt: str = ""
+    column: int | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        """Return the place in words: `line 7, byte 1234`."""
+        words = f"line {self.line}"
+        if self.byte_offset is not None:
+            words += f", byte {self.byte_offset}"
+        return words
+
+    def moved(self, lines: int) -> Location:
+        """Return the same place when `lines` lines stand before what was counted so far."""
+        return replace(self, line=self.line + lines) if lines else self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data; unknown parts are left out, except `byte_offset` and `path`."""
+        data: dict[str, Any] = {
+            "line": self.line,
+            "byte_offset": self.byte_offset,
+            "path": self.path,
+        }
+        for name in ("message", "excerpt", "column", "file"):
+            value = getattr(self, name)
+            if value not in {"", None}:
+                data[name] = value
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of kind `id` at one place."""
+
+    id: str
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check concluded.
+
+    Attributes:
+        id: Stable name of the rule, for filters, baselines and links.
+        severity: "error" stops a job, "warning" will probably hurt, "info" is good to know.
+        message: One sentence with the total, and the first place where there is one.
+        count: How many rows (or lines, classes, …) are concerned.
+        examples: The first places, at most as many as were asked for.
+        fix: What to do about it, or "".
+        data: Figures behind the finding, as plain JSON data.
+    """
+
+    id: str
+    severity: Severity
+    message: str
+    count: int = 1
+    examples: tuple[Location, ...] = ()
+    fix: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return place and fault: `line 7, byte 1234: not valid JSON: …`."""
+        if not self.examples:
+            return self.message
+        first = self.examples[0]
+        text = f"{first}: {first.message or self.message}"
+        return text if self.count <= 1 else f"{text} ({self.count} in all)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as plain JSON data."""
+        data: dict[str, Any] = {
+            "id": self.id,
+            "severity": self.severity,
+            "message": self.message,
+            "count": self.count,
+            "examples": [example.to_dict() for example in self.examples],
+        }
+        if self.fix:
+            data["fix"] = self.fix
+        if self.data:
+            data["data"] = self.data
+        return data
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often something occurred, and the first places where it did.
+
+    Attributes:
+        capacity: How many places to keep; `UNLIMITED` for all.
+    """
+
+    capacity: int
+    count: int = 0
+    examples: list[Location] = field(default_factory=list)
+
+    def add(self, location: Location) -> None:
+        """Count one more, at `location`."""
+        self.count += 1
+        if self.wants_examples:
+            self.examples.append(location)
+
+    @property
+    def wants_examples(self) -> bool:
+        """Whether another place would be kept."""
+        return self.capacity == UNLIMITED or len(self.examples) < self.capacity
+
+    def merge(self, following: Tally, lines: int) -> None:
+        """Add the tally of the rows that follow; `lines` lines stand before them."""
+        self.count += following.count
+        room = len(following.examples)
+        if self.capacity != UNLIMITED:
+            room = self.capacity - len(self.examples)
+        self.examples += [place.moved(lines) for place in following.examples[:room]]
+
+
+def excerpt_of(text: str, position: int = 0) -> str:
+    """Return a short piece of `text` around `position`, on one line and printable."""
+    start = max(0, position - _EXCERPT_LENGTH // 2)
+    piece = text[start : start + _EXCERPT_LENGTH]
+    shown = piece.encode("utf-8", "backslashreplace").decode("utf-8")
+    shown = shown.translate(_VISIBLE)
+    return f"{'…' if start else ''}{shown}{'…' if start + _EXCERPT_LENGTH < len(text) else ''}"
+
+
+_VISIBLE: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {
+    ord("\n"): "\\n",
+    ord("\r"): "\\r",
+    ord("\t"): "\\t",
+}

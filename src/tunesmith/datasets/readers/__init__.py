@@ -1,0 +1,140 @@
+"""Readers: from a path, a file object, a frame or an iterable to batches of placed rows."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.readers.batch import Batch, ListPlaces, Places, Source
+from tunesmith.datasets.readers.memory import Rows, rows_of
+from tunesmith.datasets.readers.sniff import sniff_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "FORMATS",
+    "Batch",
+    "Format",
+    "ListPlaces",
+    "Places",
+    "Rows",
+    "Source",
+    "open_source",
+    "source_of_path",
+]
+
+Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet"]
+FORMATS: Final[tuple[str, ...]] = get_args(Format)
+
+_EXTENSIONS: Final = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "txt",
+    ".xlsx": "xlsx",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+
+def open_source(source: Any, format: str | None = None) -> Source:  # noqa: A002 - the word
+    """Return a source of rows.
+
+    Args:
+        source: A path, a binary or text file object, a frame, a table or an iterable of mappings.
+            A file object is copied to a temporary file, so it is read only once.
+        format: One of `FORMATS`; found out from the name and the content without it.
+
+    Raises:
+        UnreadableError: There is no such file, or its format is not known.
+    """
+    if isinstance(source, str | os.PathLike):
+        return source_of_path(Path(source), format)
+    if hasattr(source, "read"):
+        return _source_of_stream(source, format)
+    return rows_of(source)
+
+
+def source_of_path(path: Path, format: str | None = None) -> Source:  # noqa: A002 - the word
+    """Return the source that reads a file; see `open_source`."""
+    _check_readable(path)
+    chosen = format or _format_of(path)
+    if chosen not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise UnreadableError(f"Unknown format {chosen!r}: choose one of {known}.")
+    return _open(chosen)(path)
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        raise UnreadableError(f"There is no file {str(path)!r}.") from None
+    except IsADirectoryError:
+        raise UnreadableError(f"{str(path)!r} is a folder: give a file.") from None
+    except OSError as error:
+        raise UnreadableError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
+
+
+def _format_of(path: Path) -> str:
+    found = _EXTENSIONS.get(path.suffix.lower())
+    if found is None:
+        known = ", ".join(sorted(_EXTENSIONS))
+        raise UnreadableError(
+            f"{path.name!r} has no extension that tells its format. Known are {known}; "
+            "or name the format: format='jsonl'."
+        )
+    return sniff_json(path) if found in {"jsonl", "json"} else found
+
+
+def _open(format: str) -> Callable[[Path], Source]:  # noqa: A002 - the word
+    """Return the reader of a format; only the one that is needed is imported."""
+    if format == "jsonl":
+        from tunesmith.datasets.readers.json_lines import JsonLines  # noqa: PLC0415 - as needed
+
+        return JsonLines
+    if format == "json":
+        from tunesmith.datasets.readers.json_document import JsonDocument  # noqa: PLC0415
+
+        return JsonDocument
+    if format == "xlsx":
+        from tunesmith.datasets.readers.spreadsheet import Spreadsheet  # noqa: PLC0415
+
+        return Spreadsheet
+    if format == "parquet":
+        from tunesmith.datasets.readers.parquet import Parquet  # noqa: PLC0415
+
+        return Parquet
+    from tunesmith.datasets.readers.delimited import Delimited, PlainText  # noqa: PLC0415
+
+    if format == "txt":
+        return PlainText
+    return lambda path: Delimited(path, "tsv" if format == "tsv" else "csv")
+
+
+def _source_of_stream(stream: Any, format: str | None) -> Source:  # noqa: A002 - the word
+    name = getattr(stream, "name", None)
+    name = os.fspath(name) if isinstance(name, str | os.PathLike) else None
+    suffix = Path(name).suffix if name else ""
+    held = tempfile.NamedTemporaryFile(suffix=suffix or ".jsonl")  # noqa: SIM115 - closed with the source
+    start = stream.read(0)
+    if isinstance(start, str):
+        with io.TextIOWrapper(io.FileIO(held.fileno(), "wb", closefd=False), "utf-8") as copy:
+            shutil.copyfileobj(stream, copy)
+    else:
+        shutil.copyfileobj(stream, held)
+        held.flush()
+    source = source_of_path(Path(held.name), format)
+    source.name = name
+    source._held = held  # type: ignore[attr-defined]  # noqa: SLF001 - lives as long as the source
+    return source

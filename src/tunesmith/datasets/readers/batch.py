@@ -1,0 +1,158 @@
+"""What every reader yields: rows in batches, each with its place, and the faults between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import sub
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tunesmith.datasets.findings import Fault, Location, excerpt_of
+from tunesmith.datasets.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Batch", "ChunkPlaces", "ListPlaces", "Places", "Source"]
+
+
+class Places(Protocol):
+    """Where the rows of a batch stand."""
+
+    def line(self, index: int) -> int:
+        """Return the line of a row, counted from the first line that was read."""
+
+    def offset(self, index: int) -> int | None:
+        """Return the byte at which a row starts, or None where the source has no bytes."""
+
+    def excerpt(self, index: int) -> str:
+        """Return a short piece of the row's text, or "" where the source has no text."""
+
+    def sizes(self) -> list[int] | None:
+        """Return the bytes of each row's text, where they are known."""
+
+
+@dataclass(slots=True)
+class ChunkPlaces:
+    """Rows that are the successive lines of a chunk of a file; places are found on demand.
+
+    Attributes:
+        chunk: Whole lines.
+        first_line: Number of the first one.
+        first_offset: Where the chunk starts in the file.
+    """
+
+    chunk: bytes
+    first_line: int
+    first_offset: int
+    _starts: list[int] | None = None
+
+    def starts(self) -> list[int]:
+        """Return where each line starts in the chunk."""
+        if self._starts is None:
+            lengths = (len(line) + 1 for line in self.chunk.split(b"\n"))
+            self._starts = list(accumulate(lengths, initial=0))
+        return self._starts
+
+    def line(self, index: int) -> int:
+        """See `Places.line`."""
+        return self.first_line + index
+
+    def offset(self, index: int) -> int:
+        """See `Places.offset`."""
+        return self.first_offset + self.starts()[index]
+
+    def sizes(self) -> list[int]:
+        """See `Places.sizes`."""
+        starts = self.starts()
+        return list(map(sub, starts[1:], starts))
+
+    def excerpt(self, index: int) -> str:
+        """See `Places.excerpt`."""
+        starts = self.starts()
+        text = self.chunk[starts[index] : starts[index + 1] - 1]
+        return excerpt_of(text[:400].decode("utf-8", "replace"))
+
+
+@dataclass(slots=True)
+class ListPlaces:
+    """Rows whose lines and offsets were written down while reading."""
+
+    lines: list[int] = field(default_factory=list)
+    offsets: list[int] | None = None
+    excerpts: list[str] = field(default_factory=list)
+
+    def append(self, line: int, offset: int, excerpt: str) -> None:
+        """Write down the place of the next row."""
+        self.lines.append(line)
+        if self.offsets is not None:
+            self.offsets.append(offset)
+        self.excerpts.append(excerpt)
+
+    def line(self, index: int) -> int:
+        """See `Places.line`."""
+        return self.lines[index]
+
+    def offset(self, index: int) -> int | None:
+        """See `Places.offset`."""
+        return self.offsets[index] if self.offsets else None
+
+    def sizes(self) -> None:
+        """See `Places.sizes`."""
+        return
+
+    def excerpt(self, index: int) -> str:
+        """See `Places.excerpt`."""
+        return self.excerpts[index] if self.excerpts else ""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some successive rows of a source.
+
+    Attributes:
+        values: The rows that are JSON objects, in order.
+        places: Where each of `values` stands.
+        lines: How many lines of the source the batch covers, rows or not.
+        size: How many bytes of the source the batch covers.
+        faults: What could not be read.
+    """
+
+    values: list[dict[str, Any]]
+    places: Places
+    lines: int
+    size: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    def location(self, index: int, path: str = "", message: str = "") -> Location:
+        """Return the place of something in row `index` of the batch."""
+        return Location(
+            line=self.places.line(index),
+            byte_offset=self.places.offset(index),
+            path=path,
+            message=message,
+            excerpt=self.places.excerpt(index),
+        )
+
+    def rows(self, file: str | None) -> Iterator[Row]:
+        """Yield the rows with their places."""
+        line, offset = self.places.line, self.places.offset
+        for index, value in enumerate(self.values):
+            yield Row(value, line(index), offset(index), file)
+
+
+class Source(Protocol):
+    """A data set that can be read from its start, any number of times.
+
+    Attributes:
+        name: What to call it in messages: the file's name, or None.
+        format: "jsonl", "csv", …, or "rows" for data in memory.
+        size: Bytes of the file, or None.
+    """
+
+    name: str | None
+    format: str
+    size: int | None
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield all rows, in order; line numbers count from 1."""

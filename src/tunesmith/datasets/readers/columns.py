@@ -1,0 +1,57 @@
+"""A source whose rows are made of two named columns of another source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.datasets.findings import Fault
+from tunesmith.datasets.readers.batch import Batch, ListPlaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tunesmith.datasets.readers.batch import Source
+
+__all__ = ["Columns"]
+
+
+class Columns:
+    """Prompt/completion rows made of two columns; numbers and booleans become text."""
+
+    def __init__(self, source: Source, prompt: str, completion: str) -> None:
+        self.inner = source
+        self.prompt = prompt
+        self.completion = completion
+        self.name = source.name
+        self.format = source.format
+        self.size = source.size
+
+    def batches(self) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        for batch in self.inner.batches():
+            yield self._chosen(batch)
+
+    def _chosen(self, batch: Batch) -> Batch:
+        places = ListPlaces(offsets=[])
+        chosen = Batch([], places, batch.lines, batch.size, list(batch.faults))
+        for index, value in enumerate(batch.values):
+            missing = [name for name in (self.prompt, self.completion) if name not in value]
+            if missing:
+                message = f"no column {missing[0]!r}; there are {', '.join(map(repr, value))}"
+                location = batch.location(index, f"$.{missing[0]}", message)
+                chosen.faults.append(Fault("missing-field", location))
+                continue
+            row = {"prompt": _text(value[self.prompt]), "completion": _text(value[self.completion])}
+            chosen.values.append(row)
+            places.lines.append(batch.places.line(index))
+            places.excerpts.append(batch.places.excerpt(index))
+            offset = batch.places.offset(index)
+            if offset is None:
+                places.offsets = None
+            elif places.offsets is not None:
+                places.offsets.append(offset)
+        return chosen
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, bool | int | float) else value

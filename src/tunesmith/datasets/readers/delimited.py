@@ -1,0 +1,178 @@
+"""CSV and TSV tables, and plain text files: lossless, every cell a string as it stands."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Final, Literal
+
+from tunesmith.datasets.findings import Fault, Location, excerpt_of
+from tunesmith.datasets.readers.batch import Batch, ListPlaces
+from tunesmith.datasets.readers.lines import text_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tunesmith.datasets.readers.lines import TextLine
+
+__all__ = ["Delimited", "PlainText"]
+
+_BATCH_ROWS: Final = 4096
+_SAMPLE_LINES: Final = 200
+_CANDIDATES: Final = (",", ";", "\t", "|")
+_FIELD_LIMIT: Final = 1 << 30
+
+
+class Delimited:
+    """A table of separated values whose first record names the columns.
+
+    The separator of a CSV file is found out (comma, semicolon, tab or bar), and so is whether
+    quotes quote: files exist in which they are plain characters.
+    """
+
+    def __init__(self, path: Path, format: Literal["csv", "tsv"]) -> None:  # noqa: A002 - the word
+        self.path = path
+        self.format: str = format
+        self.name: str | None = str(path)
+        self.size: int | None = path.stat().st_size
+
+    def batches(self) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        csv.field_size_limit(_FIELD_LIMIT)
+        delimiter, quoted = self._dialect()
+        lines = _Lines(text_lines(self.path))
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        records = csv.reader(lines, delimiter=delimiter, quoting=quoting)
+        batch = _new_batch()
+        header = _header(records, lines, batch)
+        done = lines.number
+        for record in records:
+            line, offset, text = lines.take()
+            batch.faults += lines.take_faults()
+            if not record:
+                continue
+            fault = _width_fault(record, header)
+            if fault:
+                location = Location(line, offset, message=fault, excerpt=excerpt_of(text))
+                batch.faults.append(Fault("table-columns", location))
+                continue
+            _append(batch, dict(zip(header, record, strict=False)), line, offset, text)
+            if len(batch.values) >= _BATCH_ROWS:
+                batch.lines, done = lines.number - done, lines.number
+                yield batch
+                batch = _new_batch()
+        batch.faults += lines.take_faults()
+        batch.lines = lines.number - done
+        yield batch
+
+    def _dialect(self) -> tuple[str, bool]:
+        """Return the separator, and whether quotes quote."""
+        sample = [line.text for line, _ in zip(text_lines(self.path), range(_SAMPLE_LINES))]  # noqa: B905 - stops at the shorter
+        if self.format == "tsv":
+            return "\t", _regularity(sample, "\t", quoted=True) >= _regularity(
+                sample, "\t", quoted=False
+            )
+        header = sample[0] if sample else ""
+        delimiter = max(_CANDIDATES, key=lambda mark: (header.count(mark), mark == ","))
+        return delimiter, True
+
+
+def _regularity(sample: list[str], delimiter: str, *, quoted: bool) -> tuple[float, int]:
+    """Return the share of records that are as wide as the first one, and how many records."""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    widths = [
+        len(record) for record in csv.reader(sample, delimiter=delimiter, quoting=quoting) if record
+    ]
+    if not widths:
+        return 0.0, 0
+    return widths.count(widths[0]) / len(widths), len(widths)
+
+
+class _Lines:
+    """Feeds lines to `csv.reader` and remembers where the current record started."""
+
+    def __init__(self, lines: Iterator[TextLine]) -> None:
+        self._lines = lines
+        self._start: TextLine | None = None
+        self._faults: list[Fault] = []
+        self.number = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.number = line.number
+        if self._start is None:
+            self._start = line
+        if line.fault is not None:
+            self._faults.append(line.fault)
+        return line.text
+
+    def take(self) -> tuple[int, int, str]:
+        """Return line, offset and first line of the record just read, and forget them."""
+        start, self._start = self._start, None
+        return (start.number, start.offset, start.text.rstrip("\r\n")) if start else (0, 0, "")
+
+    def take_faults(self) -> list[Fault]:
+        """Return the faults since the last call."""
+        faults, self._faults = self._faults, []
+        return faults
+
+
+def _new_batch() -> Batch:
+    return Batch([], ListPlaces(offsets=[], excerpts=[]), 0)
+
+
+def _append(batch: Batch, value: dict[str, str], line: int, offset: int, text: str) -> None:
+    places = batch.places
+    assert isinstance(places, ListPlaces)  # noqa: S101 - made by _new_batch
+    batch.values.append(value)
+    places.append(line, offset, excerpt_of(text))
+
+
+def _header(records: Iterator[list[str]], lines: _Lines, batch: Batch) -> list[str]:
+    header = next(records, [])
+    line, offset, text = lines.take()
+    names = [name.strip() for name in header]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        message = f"the column {repeated[0]!r} is named more than once"
+        location = Location(line, offset, message=message, excerpt=excerpt_of(text))
+        batch.faults.append(Fault("table-header", location))
+    return names
+
+
+def _width_fault(record: list[str], header: list[str]) -> str:
+    extra = record[len(header) :]
+    if len(record) < len(header) or any(extra):
+        return f"{len(record)} fields, but the header names {len(header)}"
+    return ""
+
+
+class PlainText:
+    """A text file: every line is a completion without a prompt, for open-ended generation."""
+
+    format = "txt"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name: str | None = str(path)
+        self.size: int | None = path.stat().st_size
+
+    def batches(self) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        batch, done = _new_batch(), 0
+        for line in text_lines(self.path):
+            if line.fault:
+                batch.faults.append(line.fault)
+            text = line.text.rstrip("\r\n")
+            if text.strip():
+                value = {"prompt": "", "completion": text}
+                _append(batch, value, line.number, line.offset, text)
+            batch.lines = line.number - done
+            if len(batch.values) >= _BATCH_ROWS:
+                done = line.number
+                yield batch
+                batch = _new_batch()
+        yield batch

@@ -1,0 +1,135 @@
+"""JSONL files, read in chunks of whole lines; any range of bytes can be read by itself."""
+
+from __future__ import annotations
+
+import io
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from tunesmith.datasets.findings import Fault, Location, excerpt_of
+from tunesmith.datasets.readers.batch import Batch, ChunkPlaces, ListPlaces
+from tunesmith.datasets.readers.json_values import JsonFault, decode_chunk, decode_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["CHUNK_SIZE", "JsonLines", "chunks"]
+
+CHUNK_SIZE: Final = 1 << 20
+
+_BOM: Final = b"\xef\xbb\xbf"
+_UNUSABLE: Final = frozenset({"json-duplicate-key", "json-not-finite", "lone-surrogate"})
+
+
+class JsonLines:
+    """A JSONL file.
+
+    Lines end with a line feed, with or without a carriage return before it. A byte order mark at
+    the start is skipped.
+    """
+
+    format = "jsonl"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name: str | None = str(path)
+        self.size: int | None = path.stat().st_size
+
+    def batches(self, start: int = 0, end: int | None = None) -> Iterator[Batch]:
+        """Yield the rows of the lines that start in the range of bytes.
+
+        Line numbers count from 1 at the first of these lines.
+        """
+        with self.path.open("rb") as stream:
+            yield from batches(stream, start, end)
+
+
+def batches(stream: IO[bytes], start: int = 0, end: int | None = None) -> Iterator[Batch]:
+    """Yield the rows of a binary stream; see `JsonLines.batches`."""
+    line = 1
+    for offset, chunk in chunks(stream, start, end):
+        first = len(_BOM) if offset == 0 and chunk.startswith(_BOM) else 0
+        text = chunk[first:] if first else chunk
+        batch = _read(text, line, offset + first)
+        batch.size = len(chunk)
+        line += batch.lines
+        yield batch
+
+
+def chunks(
+    stream: IO[bytes], start: int = 0, end: int | None = None, size: int = CHUNK_SIZE
+) -> Iterator[tuple[int, bytes]]:
+    """Yield offset and bytes of chunks of whole lines that start in the range.
+
+    A range takes the line that starts at its first byte or after, and the last line that starts
+    before its end, to that line's end: adjoining ranges share no line and miss none.
+    """
+    offset = start
+    if start:
+        stream.seek(start - 1)
+        offset = start - 1 + len(stream.readline())
+    while end is None or offset < end:
+        wanted = size if end is None else min(size, end - offset)
+        chunk = stream.read(wanted)
+        if not chunk:
+            return
+        if not chunk.endswith(b"\n"):
+            chunk += stream.readline()
+        yield offset, chunk
+        offset += len(chunk)
+
+
+def _read(chunk: bytes, first_line: int, first_offset: int) -> Batch:
+    lines = chunk.count(b"\n") + (not chunk.endswith(b"\n") and bool(chunk))
+    if lines:
+        values = decode_chunk(chunk, lines)
+        if values is not None:
+            return Batch(values, ChunkPlaces(chunk, first_line, first_offset), lines)
+    return _read_line_by_line(chunk, first_line, first_offset, lines)
+
+
+def _read_line_by_line(chunk: bytes, first_line: int, first_offset: int, lines: int) -> Batch:
+    places = ListPlaces(offsets=[])
+    batch = Batch([], places, lines)
+    offset = first_offset
+    for number, line in enumerate(io.BytesIO(chunk), first_line):
+        text = line.rstrip(b"\r\n")
+        value, faults = _value_of(text)
+        batch.faults += [_located(fault, text, number, offset) for fault in faults]
+        if value is not None:
+            batch.values.append(value)
+            places.append(number, offset, excerpt_of(text[:400].decode("utf-8", "replace")))
+        offset += len(line)
+    return batch
+
+
+def _value_of(text: bytes) -> tuple[dict[str, Any] | None, list[JsonFault]]:
+    """Return the row that a line holds, if it is usable, and the faults of the line."""
+    if not text.strip():
+        return None, [JsonFault("blank-line", "the line is blank")]
+    value, faults = decode_line(text)
+    if any(fault.id in _UNUSABLE for fault in faults):
+        return None, faults
+    if value is None and faults:
+        return None, faults
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        words = {"list": "an array", "str": "a string", "NoneType": "null", "bool": "a boolean"}
+        message = f"a row must be a JSON object, not {words.get(kind, 'a number')}"
+        return None, [*faults, JsonFault("json-not-object", message)]
+    return value, faults
+
+
+def _located(fault: JsonFault, text: bytes, line: int, offset: int) -> Fault:
+    shown = text.decode("utf-8", "replace")
+    return Fault(
+        fault.id,
+        Location(
+            line=line,
+            byte_offset=offset + fault.position,
+            path=fault.path,
+            message=fault.message,
+            excerpt=excerpt_of(shown, (fault.column or 1) - 1),
+            column=fault.column,
+        ),
+    )

@@ -1,0 +1,134 @@
+"""Rows that are in memory already: lists, frames, tables, any iterable of mappings."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final
+
+from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.findings import Fault, Location, excerpt_of
+from tunesmith.datasets.readers.batch import Batch, ListPlaces
+from tunesmith.datasets.rows import Row
+
+__all__ = ["PlacedRows", "Rows", "rows_of"]
+
+_BATCH_ROWS: Final = 4096
+
+
+class Rows:
+    """Rows in memory, or in something that can be iterated again and again.
+
+    A row's line is its number, counted from 1.
+    """
+
+    format = "rows"
+    size: int | None = None
+
+    def __init__(self, rows: Iterable[Any], name: str | None = None) -> None:
+        self.rows = rows
+        self.name = name
+
+    def batches(self) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        rows = iter(self.rows)
+        first = 1
+        while part := list(islice(rows, _BATCH_ROWS)):
+            yield _batch(part, first)
+            first += len(part)
+
+
+def _batch(part: list[Any], first: int) -> Batch:
+    values: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    faults = []
+    for number, row in enumerate(part, first):
+        if isinstance(row, Mapping):
+            values.append(dict(row))
+            numbers.append(number)
+        else:
+            message = f"a row must be a mapping, not {type(row).__name__}"
+            location = Location(number, message=message, excerpt=excerpt_of(repr(row)[:200]))
+            faults.append(Fault("json-not-object", location))
+    return Batch(values, ListPlaces(numbers), len(part), faults=faults)
+
+
+def rows_of(source: Any) -> Rows:
+    """Return the rows of a frame, a table, a data set of another library or an iterable.
+
+    pandas and polars frames, Arrow tables and Hugging Face data sets are recognised by what they
+    can do, so none of these libraries is needed here.
+
+    Raises:
+        UnreadableError: `source` is none of these.
+    """
+    if hasattr(source, "iter_rows") and hasattr(source, "columns"):
+        return Rows(_Again(lambda: source.iter_rows(named=True)))
+    if hasattr(source, "itertuples") and hasattr(source, "columns"):
+        return Rows(_Again(lambda: _pandas_rows(source)))
+    if hasattr(source, "to_batches") and hasattr(source, "column_names"):
+        return Rows(_Again(lambda: _arrow_rows(source)))
+    if isinstance(source, list | tuple) or (
+        hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    ):
+        return Rows(source)
+    if isinstance(source, Iterable):
+        return Rows(list(source))
+    raise UnreadableError(
+        f"Cannot read rows from {type(source).__name__}: give a path, a file object, a frame or "
+        "an iterable of mappings."
+    )
+
+
+class _Again:
+    """An iterable that starts anew each time."""
+
+    def __init__(self, start: Any) -> None:
+        self._start = start
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._start())
+
+
+def _pandas_rows(frame: Any) -> Iterator[dict[str, Any]]:
+    names = [str(name) for name in frame.columns]
+    for values in frame.itertuples(index=False, name=None):
+        yield {name: _plain(value) for name, value in zip(names, values, strict=True)}
+
+
+def _arrow_rows(table: Any) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches():
+        yield from batch.to_pylist()
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell as JSON data: the missing value is null, numbers are plain numbers."""
+    if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN is the missing value
+        return None
+    if type(value).__name__ in {"NaTType", "NAType"}:
+        return None
+    if isinstance(value, dt.date | dt.time):
+        return str(value)
+    return value.item() if hasattr(value, "item") and hasattr(value, "dtype") else value
+
+
+class PlacedRows:
+    """Rows that know their places."""
+
+    format = "rows"
+    size: int | None = None
+
+    def __init__(self, rows: list[Row], name: str | None = None) -> None:
+        self.rows = rows
+        self.name = name or (rows[0].file if rows else None)
+
+    def batches(self) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        for start in range(0, len(self.rows), _BATCH_ROWS):
+            part = self.rows[start : start + _BATCH_ROWS]
+            offsets = [row.byte_offset for row in part if row.byte_offset is not None]
+            places = ListPlaces(
+                [row.line for row in part], offsets if len(offsets) == len(part) else None
+            )
+            yield Batch([row.value for row in part], places, len(part))

@@ -1,0 +1,69 @@
+"""Parquet files, by pyarrow or by polars, whichever is installed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.readers.batch import Batch, ListPlaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Parquet"]
+
+_BATCH_ROWS: Final = 4096
+
+
+class Parquet:
+    """A Parquet file. A row's line is its number, counted from 1; bytes have no meaning here."""
+
+    format = "parquet"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name: str | None = str(path)
+        self.size: int | None = path.stat().st_size
+
+    def batches(self) -> Iterator[Batch]:
+        """See `Source.batches`.
+
+        Raises:
+            UnreadableError: The file is not Parquet, or no library that reads it is installed.
+        """
+        first = 1
+        for values in self._parts():
+            lines = list(range(first, first + len(values)))
+            yield Batch(values, ListPlaces(lines), len(values))
+            first += len(values)
+
+    def _parts(self) -> Iterator[list[dict[str, Any]]]:
+        try:
+            import pyarrow.parquet  # noqa: PLC0415 - optional
+        except ImportError:
+            yield from self._parts_by_polars()
+            return
+        try:
+            with pyarrow.parquet.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                    yield batch.to_pylist()
+        except pyarrow.ArrowException as error:
+            raise self._unreadable(error) from None
+
+    def _parts_by_polars(self) -> Iterator[list[dict[str, Any]]]:
+        try:
+            import polars  # noqa: PLC0415 - optional
+        except ImportError:
+            raise UnreadableError(
+                "Reading Parquet needs pyarrow or polars: pip install pyarrow"
+            ) from None
+        try:
+            frame = polars.read_parquet(self.path)
+        except polars.exceptions.PolarsError as error:
+            raise self._unreadable(error) from None
+        for part in frame.iter_slices(_BATCH_ROWS):
+            yield part.to_dicts()
+
+    def _unreadable(self, error: Exception) -> UnreadableError:
+        return UnreadableError(f"{str(self.path)!r} cannot be read as Parquet: {error}.")

@@ -1,0 +1,51 @@
+"""The report for a notebook: a self-contained fragment, every text escaped."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from tunesmith.datasets.report.text import headline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tunesmith.datasets.findings import Finding
+    from tunesmith.datasets.report import Report
+
+__all__ = ["to_html"]
+
+_COLOURS: Final = {"error": "#b3261e", "warning": "#8a5a00", "info": "#1b5e8a"}
+
+
+def to_html(report: Report) -> str:
+    """Return the report as an HTML fragment without scripts."""
+    return "\n".join(_lines(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"<div><p><strong>{escape(headline(report))}</strong></p>"
+    if not report.findings:
+        yield "<p>No findings.</p></div>"
+        return
+    for finding in report.findings:
+        yield from _finding(finding)
+    yield "</div>"
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    opened = " open" if finding.severity == "error" else ""
+    colour = _COLOURS[finding.severity]
+    yield (
+        f'<details{opened}><summary><span style="color:{colour}">{finding.severity}</span> '
+        f"<code>{escape(finding.id)}</code> {escape(finding.message)}</summary><ul>"
+    )
+    for place in finding.examples:
+        path = f" <code>{escape(place.path)}</code>" if place.path else ""
+        excerpt = f"<br><code>{escape(place.excerpt)}</code>" if place.excerpt else ""
+        yield f"<li>{escape(str(place))}{path}: {escape(place.message)}{excerpt}</li>"
+    hidden = finding.count - len(finding.examples)
+    if finding.examples and hidden > 0:
+        yield f"<li>… and {hidden:,} more</li>"
+    fix = f"<p>{escape(finding.fix)}</p>" if finding.fix else ""
+    yield f"</ul>{fix}</details>"

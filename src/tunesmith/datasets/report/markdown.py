@@ -1,0 +1,69 @@
+"""The report as Markdown: one table, and the places below it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunesmith.datasets.report.text import headline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tunesmith.datasets.findings import Finding
+    from tunesmith.datasets.report import Report
+
+__all__ = ["to_markdown"]
+
+
+def to_markdown(report: Report) -> str:
+    """Return the report as Markdown."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"## {_escaped(headline(report))}"
+    yield ""
+    if not report.findings:
+        yield "No findings."
+        return
+    yield "| severity | finding | count | what |"
+    yield "|---|---|---:|---|"
+    for finding in report.findings:
+        cells = (finding.severity, f"`{finding.id}`", f"{finding.count:,}")
+        yield f"| {' | '.join(cells)} | {_escaped(finding.message)} |"
+    for finding in report.findings:
+        if finding.examples:
+            yield ""
+            yield from _places(finding)
+
+
+def _places(finding: Finding) -> Iterator[str]:
+    yield f"### `{finding.id}`"
+    yield ""
+    for place in finding.examples:
+        path = f" {_code(place.path)}" if place.path else ""
+        yield f"- {place}{path}: {_escaped(place.message or finding.message)}"
+        if place.excerpt:
+            yield f"  {_code(place.excerpt)}"
+    hidden = finding.count - len(finding.examples)
+    if hidden > 0:
+        yield f"- … and {hidden:,} more"
+    if finding.fix:
+        yield ""
+        yield _escaped(finding.fix)
+
+
+def _escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line."""
+    for mark in "\\`*_{}[]<>#|":
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("\n", " ")
+
+
+def _code(text: str) -> str:
+    """Return text as a code span; a longer fence holds text that has backticks itself."""
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    padding = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{padding}{text}{padding}{fence}"

@@ -1,0 +1,95 @@
+"""The report as SARIF 2.1.0, which code-scanning services and editors show at the line.
+
+Source: OASIS Standard "Static Analysis Results Interchange Format (SARIF) Version 2.1.0".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from tunesmith.datasets.catalogue import RULES
+
+if TYPE_CHECKING:
+    from tunesmith.datasets.findings import Finding, Location
+    from tunesmith.datasets.report import Report
+
+__all__ = ["to_sarif"]
+
+_SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS: Final = {"error": "error", "warning": "warning", "info": "note"}
+
+
+def to_sarif(report: Report) -> dict[str, Any]:
+    """Return the report as a SARIF log: a result for each place, or one for the whole file."""
+    identifiers = sorted({finding.id for finding in report.findings})
+    return {
+        "$schema": _SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "tunesmith",
+                        "rules": [_rule(identifier) for identifier in identifiers],
+                    }
+                },
+                "columnKind": "unicodeCodePoints",
+                "results": [
+                    result
+                    for finding in report.findings
+                    for result in _results(finding, report.name, identifiers)
+                ],
+            }
+        ],
+    }
+
+
+def _rule(identifier: str) -> dict[str, Any]:
+    rule = RULES[identifier]
+    described: dict[str, Any] = {
+        "id": identifier,
+        "shortDescription": {"text": f"{rule.unit} {rule.summary.partition('|')[0]}"},
+        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+    }
+    if rule.fix:
+        described["help"] = {"text": rule.fix}
+    return described
+
+
+def _results(finding: Finding, file: str | None, identifiers: list[str]) -> list[dict[str, Any]]:
+    common = {
+        "ruleId": finding.id,
+        "ruleIndex": identifiers.index(finding.id),
+        "level": _LEVELS[finding.severity],
+        "occurrenceCount": 1 if finding.examples else finding.count,
+    }
+    if not finding.examples:
+        return [common | {"message": {"text": finding.message}} | _locations(None, file)]
+    return [
+        common | {"message": {"text": place.message or finding.message}} | _locations(place, file)
+        for place in finding.examples
+    ]
+
+
+def _locations(place: Location | None, file: str | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(file)}}
+    if place is not None:
+        region: dict[str, Any] = {"startLine": place.line}
+        if place.column is not None:
+            region["startColumn"] = place.column
+        if place.byte_offset is not None:
+            region["byteOffset"] = place.byte_offset
+        physical["region"] = region
+    location: dict[str, Any] = {"physicalLocation": physical}
+    if place is not None and place.path:
+        location["logicalLocations"] = [{"fullyQualifiedName": place.path}]
+    return {"locations": [location]}
+
+
+def _uri(file: str) -> str:
+    path = Path(file)
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix())

@@ -1,0 +1,79 @@
+"""Rows and the four shapes that they come in.
+
+A row is a JSON object with the place where it stands in its source. Shapes:
+
+* prompt_completion: `{"prompt": str, "completion": str}`
+* chat: `{"messages": [...], "tools"?: [...], "parallel_tool_calls"?: bool}`
+* preference: `{"input": {"messages": [...]}, "preferred_output": [...],
+  "non_preferred_output": [...]}`
+* reinforcement: `{"messages": [...], "tools"?: [...]}` and any other keys, for the grader
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["SHAPES", "Row", "Shape", "detect_shape", "shape_of"]
+
+Shape: TypeAlias = Literal["prompt_completion", "chat", "preference", "reinforcement"]
+
+SHAPES: Final[tuple[Shape, ...]] = ("prompt_completion", "chat", "preference", "reinforcement")
+
+_CHAT_KEYS: Final = frozenset(
+    {"messages", "tools", "parallel_tool_calls", "functions", "function_call"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row and where it stands.
+
+    Attributes:
+        value: The row as a JSON object.
+        line: Line of the source on which it starts, counted from 1; for sources without
+            lines (a frame, a list) its number, counted from 1.
+        byte_offset: Where it starts in the file, or None where the source has no bytes.
+        file: Name of the source, or None.
+    """
+
+    value: dict[str, Any]
+    line: int
+    byte_offset: int | None = None
+    file: str | None = None
+
+
+def shape_of(value: Mapping[str, Any]) -> Shape | None:
+    """Return the shape that a row's keys declare, or None where they declare none.
+
+    Chat and reinforcement rows share `messages`. A row counts as reinforcement where it has
+    keys that no chat row has and its conversation ends with something other than the
+    assistant, which is what the model is then asked to say.
+    """
+    if "preferred_output" in value or "non_preferred_output" in value:
+        return "preference"
+    if "messages" in value:
+        return "reinforcement" if _is_reinforcement(value) else "chat"
+    if "prompt" in value or "completion" in value:
+        return "prompt_completion"
+    return None
+
+
+def _is_reinforcement(value: Mapping[str, Any]) -> bool:
+    if value.keys() <= _CHAT_KEYS:
+        return False
+    messages = value["messages"]
+    if not isinstance(messages, list) or not messages:
+        return False
+    last = messages[-1]
+    return isinstance(last, dict) and last.get("role") in {"user", "developer", "tool"}
+
+
+def detect_shape(values: Iterable[Mapping[str, Any]]) -> Shape:
+    """Return the shape of most rows; prompt/completion where none declares any."""
+    counts = Counter(shape for value in values if (shape := shape_of(value)) is not None)
+    return counts.most_common(1)[0][0] if counts else "prompt_completion"

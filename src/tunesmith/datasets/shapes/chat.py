@@ -1,0 +1,106 @@
+"""Rules of chat rows, for supervised and for reinforcement fine-tuning.
+
+Source: the request-input schemas of the OpenAI OpenAPI description (FineTuneChatRequestInput,
+FineTuneReinforcementRequestInput and the chat messages that they refer to) and what the
+fine-tuning guide says in words: at least one assistant message, content unless there is a call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tunesmith.datasets.shapes import conversation, messages, tools
+from tunesmith.datasets.shapes.problem import Problem, describe, unknown_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+__all__ = ["FIELDS", "problems", "reinforcement_problems"]
+
+FIELDS: Final = frozenset({"messages", "tools", "parallel_tool_calls", "functions"})
+
+_SUPERVISED_ROLES: Final = frozenset({"system", "user", "assistant", "tool", "function"})
+_REINFORCEMENT_ROLES: Final = frozenset({"developer", "system", "user", "assistant", "tool"})
+_PLAIN_ROLES: Final = frozenset({"system", "user", "assistant"})
+
+
+def problems(value: dict[str, Any]) -> Iterator[Problem]:
+    """Yield every problem of a chat row."""
+    if is_plain(value):
+        return
+    found = yield from _message_list(value, "$", _SUPERVISED_ROLES)
+    yield from tools.problems(value, "$")
+    yield from unknown_fields(value, FIELDS, "$")
+    if found is not None:
+        yield from conversation.supervised_problems(found, value, "$.messages")
+
+
+def is_plain(value: dict[str, Any]) -> bool:
+    """Tell whether the row is a plain conversation that has no problem at all.
+
+    True for what most rows are: only `messages`, each with a role and a text, the assistant
+    last. False says nothing: the full rules decide then.
+    """
+    if len(value) != 1:
+        return False
+    found = value.get("messages")
+    if type(found) is not list or not found:
+        return False
+    role = None
+    for message in found:
+        if type(message) is not dict or len(message) != 2:  # noqa: PLR2004 - role and content
+            return False
+        role = message.get("role")
+        content = message.get("content")
+        if type(role) is not str or role not in _PLAIN_ROLES:
+            return False
+        if type(content) is not str or not content or content.isspace():
+            return False
+    return role == "assistant"
+
+
+def reinforcement_problems(value: dict[str, Any]) -> Iterator[Problem]:
+    """Yield every problem of a reinforcement row; other top-level keys belong to the grader."""
+    found = yield from _message_list(value, "$", _REINFORCEMENT_ROLES)
+    yield from tools.problems(value, "$")
+    if found is not None:
+        yield from conversation.tool_call_problems(found, value, "$.messages")
+        if found and found[-1].get("role") == "assistant":
+            yield Problem(
+                "last-message-assistant",
+                f"$.messages[{len(found) - 1}].role",
+                "the last message is from the assistant; the model is asked to write that one",
+            )
+
+
+def _message_list(
+    value: dict[str, Any], path: str, roles: frozenset[str]
+) -> Generator[Problem, None, list[dict[str, Any]] | None]:
+    """Yield the problems of `messages`; return the messages if each is an object with a role."""
+    if "messages" not in value:
+        yield Problem("missing-field", f"{path}.messages", "no field 'messages'")
+        return None
+    found = value["messages"]
+    if not isinstance(found, list):
+        yield Problem(
+            "field-type",
+            f"{path}.messages",
+            f"'messages' must be an array, not {describe(found)}",
+        )
+        return None
+    if not found:
+        yield Problem("messages-empty", f"{path}.messages", "'messages' is empty")
+        return None
+    sound = True
+    for position, message in enumerate(found):
+        place = f"{path}.messages[{position}]"
+        if not isinstance(message, dict):
+            sound = False
+            yield Problem(
+                "field-type", place, f"a message must be an object, not {describe(message)}"
+            )
+            continue
+        for problem in messages.problems(message, place, roles):
+            sound = sound and problem.id not in {"role-missing", "role-unknown", "field-type"}
+            yield problem
+    return found if sound else None

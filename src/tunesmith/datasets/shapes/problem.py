@@ -1,0 +1,44 @@
+"""What a rule says about a row, and the few tests that all rules share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Problem", "describe", "unknown_fields"]
+
+
+class Problem(NamedTuple):
+    """One problem of a row.
+
+    Attributes:
+        id: Id of the rule, see `catalogue`.
+        path: JSON path of the value concerned; "" for the whole row.
+        message: What is wrong, without the place.
+    """
+
+    id: str
+    path: str
+    message: str
+
+
+def describe(value: Any) -> str:
+    """Name the JSON type of a value, with its article."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return "an array" if isinstance(value, list) else "an object"
+
+
+def unknown_fields(value: dict[str, Any], known: frozenset[str], path: str) -> Iterator[Problem]:
+    """Yield a problem for each key of `value` that is not known."""
+    for key in value:
+        if key not in known:
+            yield Problem("unknown-field", f"{path}.{key}", f"unknown field {key!r}")

@@ -1,0 +1,87 @@
+"""Rules of the tools and functions that a chat row declares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tunesmith.datasets.shapes.problem import Problem, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["declared_names", "problems"]
+
+_MAX_FUNCTIONS: Final = 128
+
+
+def problems(value: dict[str, Any], path: str) -> Iterator[Problem]:
+    """Yield the problems of `tools`, `functions` and `parallel_tool_calls`."""
+    if "tools" in value:
+        yield from _tools(value["tools"], f"{path}.tools")
+    if "functions" in value:
+        yield from _functions(value["functions"], f"{path}.functions")
+    parallel = value.get("parallel_tool_calls", True)
+    if not isinstance(parallel, bool):
+        yield Problem(
+            "field-type",
+            f"{path}.parallel_tool_calls",
+            f"'parallel_tool_calls' must be true or false, not {describe(parallel)}",
+        )
+
+
+def declared_names(value: dict[str, Any]) -> set[str]:
+    """Return the names of the declared tools and functions; rows need not be valid."""
+    names = set()
+    for tool in _objects(value.get("tools")):
+        for kind in ("function", "custom"):
+            function = tool.get(kind)
+            if isinstance(function, dict) and isinstance(function.get("name"), str):
+                names.add(function["name"])
+    for function in _objects(value.get("functions")):
+        if isinstance(function.get("name"), str):
+            names.add(function["name"])
+    return names
+
+
+def _objects(values: Any) -> list[dict[str, Any]]:
+    if not isinstance(values, list):
+        return []
+    return [value for value in values if isinstance(value, dict)]
+
+
+def _tools(tools: Any, path: str) -> Iterator[Problem]:
+    if not isinstance(tools, list):
+        yield Problem("field-type", path, f"'tools' must be an array, not {describe(tools)}")
+        return
+    for position, tool in enumerate(tools):
+        place = f"{path}[{position}]"
+        if not isinstance(tool, dict):
+            yield Problem("field-type", place, f"a tool must be an object, not {describe(tool)}")
+            continue
+        kind = tool.get("type")
+        if kind not in {"function", "custom"}:
+            yield Problem("tool-type", f"{place}.type", "the 'type' of a tool must be 'function'")
+            continue
+        yield from _function(tool.get(kind), f"{place}.{kind}")
+
+
+def _functions(functions: Any, path: str) -> Iterator[Problem]:
+    if not isinstance(functions, list) or not 1 <= len(functions) <= _MAX_FUNCTIONS:
+        yield Problem("field-type", path, f"'functions' must be an array of 1 to {_MAX_FUNCTIONS}")
+        return
+    for position, function in enumerate(functions):
+        yield from _function(function, f"{path}[{position}]")
+
+
+def _function(function: Any, path: str) -> Iterator[Problem]:
+    if not isinstance(function, dict):
+        yield Problem("field-type", path, f"a function must be an object, not {describe(function)}")
+        return
+    if not isinstance(function.get("name"), str):
+        yield Problem("missing-field", f"{path}.name", "a function needs a 'name' string")
+    if not isinstance(function.get("parameters", {}), dict):
+        yield Problem(
+            "field-type",
+            f"{path}.parameters",
+            "'parameters' must be an object (a JSON schema)",
+        )
