@@ -136,7 +136,7 @@ class Answers:
             for place, prompt in enumerate(self.prompts)
             for choice in range(max(request.n, request.best_of))
         ]
-        self._unfinished = len(self.rows)
+        self._unfinished = [max(request.n, request.best_of)] * len(self.prompts)
         self._unreported = len(self.prompts) * request.n
         self._numbers = {row: number for number, row in enumerate(self.rows)}
 
@@ -151,15 +151,15 @@ class Answers:
     @property
     def done(self) -> bool:
         """True when every row has finished."""
-        return self._unfinished == 0
+        return not any(self._unfinished)
 
     def progress(self, row: Row) -> Iterator[GenerationDelta]:
         """Yield what there is to tell after a row has got a token or has ended."""
         ended = row.finish_reason is not None
         if ended:
-            self._unfinished -= 1
+            self._unfinished[row.prompt_index] -= 1
         if self.request.best_of > self.request.n:
-            if ended:
+            if self._unfinished[row.prompt_index] == 0:
                 yield from self._best(row.prompt_index)
         elif ended or self.request.stream:
             delta = self._delta(row, self._numbers[row])
@@ -167,10 +167,8 @@ class Answers:
                 yield delta
 
     def _best(self, prompt_index: int) -> Iterator[GenerationDelta]:
-        """Yield the best rows of a prompt once all of them have finished."""
+        """Yield the best rows of a prompt, all of which have finished."""
         rows = [row for row in self.rows if row.prompt_index == prompt_index]
-        if any(row.finish_reason is None for row in rows):
-            return
         rows.sort(key=lambda row: row.mean_logprob, reverse=True)
         for place, row in enumerate(rows[: self.request.n]):
             delta = self._delta(row, prompt_index * self.request.n + place)

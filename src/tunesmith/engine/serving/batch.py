@@ -89,18 +89,20 @@ class Batch:
         self.waiting = deque(row for row in self.waiting if row.answers.id != request_id)
         if self.reading is not None and self.reading.answers.id == request_id:
             self.reading = None
-        for slot in reversed(range(len(self.running))):
-            if self.running[slot].answers.id == request_id:
-                self._remove(slot)
+        with torch.inference_mode():
+            for slot in reversed(range(len(self.running))):
+                if self.running[slot].answers.id == request_id:
+                    self._remove(slot)
         self._rest()
 
-    def step(self) -> Iterator[tuple[int, GenerationDelta]]:
-        """Read some prompts and generate one token for each running row; yield what is new."""
+    def step(self) -> list[tuple[int, GenerationDelta]]:
+        """Read some prompts and generate one token for each running row; return what is new."""
         with torch.inference_mode():
-            yield from self._read_prompts()
+            told = list(self._read_prompts())
             if self.running:
-                yield from self._advance()
+                told += self._advance()
         self._rest()
+        return told
 
     # Reading prompts
 
@@ -273,7 +275,9 @@ class Batch:
         """Run the model; return the logits of the picked positions (of all, with None)."""
         base = self.base
         base.switch.select([row.adapter for row in rows])
-        base.head.rows = None if picked is None else torch.tensor(picked, device=base.device)
+        base.head.rows = (
+            None if picked is None else torch.tensor(picked, dtype=torch.long, device=base.device)
+        )
         base.head.exact = exact
         logits: Tensor = base.model(
             input_ids=tokens,

@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 import tempfile
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,7 +207,9 @@ class LoadedModels:
             plain = AutoModelForCausalLM.from_pretrained(
                 base_path, dtype=torch.float32, local_files_only=True, use_safetensors=True
             )
-            merged = PeftModel.from_pretrained(plain, folder).merge_and_unload()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # PEFT uses transformers' old names
+                merged = PeftModel.from_pretrained(plain, folder).merge_and_unload()
             merged.save_pretrained(scratch)
             for item in base_path.glob("*token*"):
                 shutil.copy(item, scratch)

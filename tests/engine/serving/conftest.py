@@ -1,0 +1,123 @@
+"""A base in memory, adapters that really change it, and the plain model to compare with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.engine.models.servable import ServableModel
+from tunesmith.engine.serving.messages import GenerationDelta, GenerationRequest
+
+
+def write_adapter(base: Path, folder: Path, *, seed: int, rank: int = 4, **options: Any) -> Path:
+    """Write a LoRA adapter with random weights, large enough to change every answer."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    targets = options.pop("target_modules", ["q_proj", "v_proj", "down_proj"])
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for an old name
+        adapted = get_peft_model(model, config)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapters(tiny_base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three adapters of one base: two kinds of rank and of target, one that must be merged."""
+    folder = tmp_path_factory.mktemp("adapters")
+    top = {"target_modules": ["o_proj", "q_proj"], "layers_to_transform": [1]}
+    return {
+        "red": write_adapter(tiny_base_model, folder / "red", seed=1),
+        "blue": write_adapter(tiny_base_model, folder / "blue", seed=2, rank=8, **top),
+        "dora": write_adapter(tiny_base_model, folder / "dora", seed=3, use_dora=True),
+    }
+
+
+@pytest.fixture(scope="session")
+def models(tiny_base_model: Path, adapters: dict[str, Path]) -> dict[str, ServableModel]:
+    """The base and its fine-tuned models, as the server would name them."""
+    folders: dict[str, Path | None] = {"tiny": None, **adapters}
+    return {
+        name: ServableModel(name, "tiny", tiny_base_model, folder)
+        for name, folder in folders.items()
+    }
+
+
+@pytest.fixture
+def loaded() -> Any:
+    """Models held in float32 in this process, so that figures can be compared exactly."""
+    import torch
+
+    from tunesmith.engine.serving.loading import LoadedModels
+
+    return LoadedModels(
+        budget=1 << 40,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        is_busy=lambda _base: False,
+        on_unload=lambda _base: None,
+    )
+
+
+Ask = Callable[..., list[GenerationDelta]]
+
+
+@pytest.fixture
+def ask(loaded: Any, models: dict[str, ServableModel]) -> Ask:
+    """Answer requests in this process, all of them in one batch."""
+    from tunesmith.engine.serving.answers import Answers
+    from tunesmith.engine.serving.batch import Batch, BatchLimits
+
+    def run(
+        *requests: tuple[str, dict[str, Any]], limits: BatchLimits | None = None
+    ) -> list[list[GenerationDelta]]:
+        batches: dict[Any, Batch] = {}
+        told: list[list[GenerationDelta]] = [[] for _ in requests]
+        for number, (name, fields) in enumerate(requests):
+            base, adapter = loaded.get(models[name])
+            batch = batches.setdefault(base, Batch(base, limits or BatchLimits()))
+            answers = Answers(number, GenerationRequest(**fields), base, adapter)
+            told[number] += batch.add(answers)
+        for batch in batches.values():
+            while batch.busy:
+                for number, delta in batch.step():
+                    told[number].append(delta)
+        return told
+
+    return run
+
+
+@pytest.fixture
+def plain(models: dict[str, ServableModel]) -> Iterator[Callable[[str, list[int]], Any]]:
+    """Return the log probabilities of plain transformers (and PEFT) after each token."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    known: dict[str, Any] = {}
+
+    def logprobs(name: str, tokens: list[int]) -> Any:
+        if name not in known:
+            model = AutoModelForCausalLM.from_pretrained(models[name].base_path)
+            if models[name].adapter_path is not None:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)
+                    model = PeftModel.from_pretrained(model, models[name].adapter_path)
+            known[name] = model.eval()
+        with torch.inference_mode():
+            logits = known[name](input_ids=torch.tensor([tokens])).logits[0]
+        return torch.log_softmax(logits.float(), dim=-1)
+
+    return logprobs
