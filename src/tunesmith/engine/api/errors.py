@@ -21,6 +21,7 @@ __all__ = ["ApiError", "envelope", "install", "invalid", "not_found"]
 
 _log = logging.getLogger("tunesmith.engine")
 
+_TOO_LARGE = 413
 _TOO_MANY = 429
 _SERVER = 500
 _NOT_ALLOWED = 405
@@ -98,7 +99,7 @@ def _api_error(_request: Request, error: Exception) -> JSONResponse:
 def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     first: dict[str, Any] = error.errors()[0]
-    place = [str(part) for part in first["loc"][1:]]
+    place = _place(first, error.body)
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "")
         return envelope(invalid(f"The request body is not valid JSON. {reason}".strip()))
@@ -113,6 +114,23 @@ def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     return envelope(invalid(f"Invalid value for {param!r}: {first['msg']}.", param=param))
 
 
+def _place(first: Mapping[str, Any], body: Any) -> list[str]:
+    """Return the path of the field at fault, without the names of the types that were tried."""
+    source, *parts = first["loc"]
+    if source != "body":
+        return [str(part) for part in parts]
+    place, value = [], body
+    for part in parts:
+        inside = isinstance(value, dict) and part in value
+        if not inside and not (isinstance(value, list) and isinstance(part, int)):
+            break
+        place.append(str(part))
+        value = value[part]
+    if first["type"] == "missing" and parts:
+        place.append(str(parts[-1]))
+    return place
+
+
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
     if error.status_code == _NOT_FOUND:
@@ -124,7 +142,9 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
             _NOT_ALLOWED, message, code="method_not_supported", headers=error.headers or {}
         )
         return envelope(answer)
-    return envelope(ApiError(error.status_code, str(error.detail), headers=error.headers or {}))
+    code = "body_too_large" if error.status_code == _TOO_LARGE else None
+    answer = ApiError(error.status_code, str(error.detail), code=code, headers=error.headers or {})
+    return envelope(answer)
 
 
 def _database_error(request: Request, error: Exception) -> JSONResponse:

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from tunesmith.engine.store.records import new_token
+from starlette.exceptions import HTTPException
 
-from .errors import ApiError, envelope
+from tunesmith.engine.store.records import new_token
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -63,10 +63,6 @@ class RequestContext:
         limited = self._limited(scope, receive)
         try:
             await self._app(scope, limited, send_with_id)
-        except ApiError as error:
-            if status:
-                raise
-            await envelope(error)(scope, receive, send_with_id)
         except Exception:
             if status != _SERVER:  # otherwise it was logged and answered
                 raise
@@ -86,10 +82,10 @@ class RequestContext:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > most:
-                raise ApiError(
+                # Of all exceptions, FastAPI passes on only this one while it reads a body.
+                raise HTTPException(
                     413,
                     f"The request body is larger than this engine accepts ({most} bytes).",
-                    code="body_too_large",
                     headers={"connection": "close"},
                 )
             return message

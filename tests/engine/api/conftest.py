@@ -1,0 +1,63 @@
+"""A running engine with the tiny model, shared by the tests of its API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tunesmith.engine import Engine, start
+
+ROWS = "".join(
+    f'{{"prompt": "I {verb} the {thing} ->", "completion": " {mood}\\n"}}\n'
+    for thing in ("phone", "game", "day", "sea", "city", "soap")
+    for verb, mood in (("love", "positive"), ("hate", "negative"))
+)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Iterator[Engine]:
+    home = tmp_path_factory.mktemp("home")
+    (home / "models.toml").write_text(
+        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
+    )
+    with start(home, checkpoint_every_seconds=1.0) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def http(engine: Engine) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=engine.base_url + "/", timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def upload(http: httpx.Client) -> Callable[..., dict[str, Any]]:
+    def upload_text(text: str = ROWS, name: str = "train.jsonl", **fields: str) -> dict[str, Any]:
+        answer = http.post(
+            "files", data={"purpose": "fine-tune"} | fields, files={"file": (name, text.encode())}
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    return upload_text
+
+
+@pytest.fixture(scope="session")
+def stream_events(http: httpx.Client) -> Callable[[str], list[dict[str, Any]]]:
+    """Follow a job of the first API to its end; its events."""
+    import json
+
+    def follow(job_id: str) -> list[dict[str, Any]]:
+        events = []
+        with http.stream("GET", f"fine-tunes/{job_id}/events", params={"stream": "true"}) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            lines = [line for line in answer.iter_lines() if line.startswith("data:")]
+        assert lines[-1] == "data: [DONE]"
+        events = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+        return events
+
+    return follow

@@ -1,0 +1,166 @@
+"""Files on the wire, as real clients send them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tunesmith.engine import Engine
+
+Upload = Callable[..., dict[str, Any]]
+
+
+def test_a_file_is_uploaded_listed_retrieved_read_and_deleted(http: httpx.Client, upload: Upload):
+    file = upload("{}\n", "数据.jsonl")
+
+    assert file["object"] == "file"
+    assert file["bytes"] == 3
+    assert file["filename"] == "数据.jsonl"
+    assert file["purpose"] == "fine-tune"
+    assert http.get(f"files/{file['id']}").json() == file
+    assert file in http.get("files").json()["data"]
+    content = http.get(f"files/{file['id']}/content")
+    assert content.content == b"{}\n"
+    assert http.delete(f"files/{file['id']}").json() == {
+        "id": file["id"],
+        "object": "file",
+        "deleted": True,
+    }
+    gone = http.get(f"files/{file['id']}/content")
+    assert gone.status_code == 404
+    assert set(gone.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_chunked_body_without_a_length_is_taken(http: httpx.Client):
+    def body() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--b\r\n'
+        yield b'Content-Disposition: form-data; name="file"; filename="/home/me/a.jsonl"\r\n\r\n'
+        for _ in range(100):
+            yield b'{"a": 1}\n' * 1000
+        yield b"\r\n--b--\r\n"
+
+    answer = http.post(
+        "files", content=body(), headers={"content-type": "multipart/form-data; boundary=b"}
+    )
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["bytes"] == 900_000
+    assert answer.json()["filename"] == "a.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nx\r\n--b--\r\n', "file"),
+        (b"not multipart at all", None),
+        (b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc', None),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n',
+            "purpose",
+        ),
+    ],
+)
+def test_a_broken_upload_is_refused_in_the_envelope(
+    http: httpx.Client, engine: Engine, body: bytes, param: str | None
+):
+    answer = http.post(
+        "files", content=body, headers={"content-type": "multipart/form-data; boundary=b"}
+    )
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+    assert not list((engine.home.files / "incoming").iterdir())
+
+
+def test_equal_contents_are_stored_once_and_kept_until_the_last_file_is_deleted(
+    http: httpx.Client, upload: Upload, engine: Engine
+):
+    text = '{"once": 1}\n'
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    place = engine.home.files / sha256[:2] / sha256
+    first, second = upload(text), upload(text)
+
+    http.delete(f"files/{first['id']}")
+    assert place.exists()
+    assert http.get(f"files/{second['id']}/content").text == text
+    http.delete(f"files/{second['id']}")
+    assert not place.exists()
+
+
+def test_a_content_that_changed_on_disk_is_not_handed_out(
+    http: httpx.Client, upload: Upload, engine: Engine
+):
+    text = '{"true": 1}\n'
+    file = upload(text)
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    (engine.home.files / sha256[:2] / sha256).write_text("{}", encoding="utf-8")
+
+    answer = http.get(f"files/{file['id']}/content")
+
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "file_corrupt"
+
+
+def test_lists_are_cut_into_pages_both_ways(http: httpx.Client, upload: Upload):
+    mine = [upload("{}", f"page{number}.jsonl")["id"] for number in range(5)]
+
+    newest = http.get("files", params={"limit": 2}).json()
+    assert [file["id"] for file in newest["data"]] == mine[:2:-1]
+    assert newest["has_more"] is True
+    assert newest["last_id"] == mine[3]
+    more = http.get("files", params={"limit": 2, "after": mine[3]}).json()
+    assert [file["id"] for file in more["data"]] == [mine[2], mine[1]]
+    older = http.get("files", params={"order": "asc", "after": mine[2]}).json()
+    assert [file["id"] for file in older["data"]] == mine[3:]
+    assert http.get("files", params={"limit": 0}).json()["data"] == []
+    assert http.get("files", params={"purpose": "vision"}).json()["first_id"] == ""
+    assert http.get("files", params={"after": "file-none"}).status_code == 400
+    assert http.get("files", params={"limit": -1}).json()["error"]["param"] == "limit"
+
+
+def test_a_path_that_was_encoded_is_one_segment_and_no_way_out(http: httpx.Client):
+    for path in ("files/%2Fabs%2Fpath%2Ftrain.jsonl", "files/..%2F..%2Fengine.db/content"):
+        answer = http.get(path)
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "file_not_found"
+
+
+def test_expiry_is_taken_and_checked(http: httpx.Client, upload: Upload):
+    fields = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    file = upload("{}", **fields)
+    assert file["expires_at"] - file["created_at"] == 3600
+
+    fields["expires_after[seconds]"] = "5"
+    answer = http.post(
+        "files", data=fields | {"purpose": "fine-tune"}, files={"file": ("a.jsonl", b"{}")}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "expires_after"
+
+
+def test_an_upload_repeated_under_one_key_makes_one_file(http: httpx.Client):
+    def send(text: str) -> httpx.Response:
+        return http.post(
+            "files",
+            data={"purpose": "fine-tune"},
+            files={"file": ("a.jsonl", text.encode())},
+            headers={"idempotency-key": "upload-1"},
+        )
+
+    first, second, other = send("{}"), send("{}"), send("{} ")
+
+    assert first.json()["id"] == second.json()["id"]
+    assert other.status_code == 400
+    assert other.json()["error"]["code"] == "idempotency_key_reused"
+
+
+def test_a_prompt_format_travels_with_the_file(http: httpx.Client, upload: Upload):
+    said = {"separator": " ->", "stop": ["\n"]}
+    file = upload("{}", prompt_format=json.dumps(said))
+
+    assert http.get(f"files/{file['id']}").json()["prompt_format"] == said
