@@ -1,0 +1,179 @@
+"""`tunesmith tools`: prepare and check training data, without a server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from .output import WIDEST, printable, say
+from .parser import add_command, add_group
+
+if TYPE_CHECKING:
+    from tunesmith.datasets import Report
+
+    from .parser import Commands
+
+__all__ = ["register"]
+
+PROFILES = ("engine", "openai", "azure", "together", "fireworks", "mistral")
+SHAPES = ("prompt_completion", "chat", "preference", "reinforcement")
+FORMATS = ("text", "json", "markdown", "sarif")
+YES, NO = {"y", "yes"}, {"n", "no"}
+
+
+def register(commands: Commands) -> None:
+    """Add `tools`."""
+    group = add_group(commands, "tools", "Prepare and check training data")
+    prepare = add_command(
+        group,
+        "fine_tunes.prepare_data",
+        prepare_data,
+        "Guide a file of examples to training data: CSV, TSV, XLSX, JSON, JSONL, TXT or Parquet",
+        "tunesmith tools fine_tunes.prepare_data -f data.csv\n"
+        "tunesmith tools fine_tunes.prepare_data -q -f data.csv --prompt text --completion label",
+    )
+    prepare.add_argument("-f", "--file", required=True, metavar="FILE", help="the examples")
+    prepare.add_argument(
+        "-q", "--quiet", action="store_true", help="accept every recommendation without asking"
+    )
+    prepare.add_argument("--prompt", metavar="COLUMN", help="column of the prompts")
+    prepare.add_argument("--completion", metavar="COLUMN", help="column of the completions")
+
+    check = add_command(
+        group,
+        "check",
+        check_data,
+        "Check training data the way its destination will read it",
+        "tunesmith tools check train.jsonl\n"
+        "tunesmith tools check train.jsonl --validation valid.jsonl --profile openai --json",
+    )
+    check.add_argument("file", metavar="FILE", help="the training data")
+    check.add_argument("--validation", metavar="FILE", help="validation data, compared with it")
+    check.add_argument(
+        "--profile", choices=PROFILES, default="engine", help="where it goes (default: engine)"
+    )
+    check.add_argument("--shape", choices=SHAPES, help="what the rows should be; else found out")
+    check.add_argument("-m", "--model", metavar="MODEL", help="decides token limit and encoding")
+    check.add_argument(
+        "--max-examples", type=_count, default=5, metavar="N",
+        help="places shown for each finding; 0 for all (default: 5)",
+    )  # fmt: skip
+    check.add_argument("--tokens", action="store_true", help="count the tokens of every row")
+    check.add_argument("--format", choices=FORMATS, default="text", help="of the report")
+    check.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="same as --format json"
+    )
+    check.add_argument(
+        "--baseline", metavar="FILE",
+        help="an earlier JSON report: fail only on errors and warnings that are more than there",
+    )  # fmt: skip
+
+
+def prepare_data(arguments: argparse.Namespace) -> int:
+    """Run the guide; 0 also where the user decided to write nothing."""
+    from tunesmith.datasets.prepare import prepare_data
+
+    prepare_data(
+        arguments.file,
+        Terminal(quiet=arguments.quiet),
+        prompt=arguments.prompt,
+        completion=arguments.completion,
+    )
+    return 0
+
+
+class Terminal:
+    """Asks on the terminal or through a pipe, or answers for itself.
+
+    Args:
+        quiet: Accept every recommendation.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def say(self, text: str) -> None:
+        """Print a paragraph."""
+        print(printable(text), flush=True)
+
+    def ask(self, question: str, *, default: bool) -> bool:
+        """Return the answer; an empty one, or none at all, is the one in capitals."""
+        choice = "[Y/n]" if default else "[y/N]"
+        if self._quiet:
+            self._answer_for(question, choice, default=default)
+            return default
+        while True:
+            print(f"{printable(question)} {choice}: ", end="", flush=True)
+            answer = sys.stdin.readline()
+            if not answer:
+                return self._without_answer(default=default)
+            if not sys.stdin.isatty():
+                print(answer.strip())  # so that a log shows what was piped in
+            word = answer.strip().casefold()
+            if not word:
+                return default
+            if word in YES | NO:
+                return word in YES
+            self.say("Please answer yes or no.")
+
+    def _answer_for(self, question: str, choice: str, *, default: bool) -> None:
+        self.say(f"{question} {choice}: {'Y' if default else 'N'}")
+
+    def _without_answer(self, *, default: bool) -> bool:
+        """Go on with the recommendation where nobody can answer; a person's Ctrl-D ends all."""
+        if sys.stdin.isatty():
+            raise KeyboardInterrupt
+        print("Y" if default else "N")
+        return default
+
+
+def check_data(arguments: argparse.Namespace) -> int:
+    """Check, print the report, and return 1 if there is an error (or, by a baseline, news)."""
+    from tunesmith.datasets import check_file, read
+    from tunesmith.datasets.baseline import load_baseline, worse_than
+    from tunesmith.datasets.checks.overlap import overlap_findings
+
+    baseline = load_baseline(arguments.baseline) if arguments.baseline else None
+    report = check_file(
+        arguments.file,
+        arguments.profile,
+        shape=arguments.shape,
+        model=arguments.model,
+        max_examples=arguments.max_examples,
+        count_tokens=arguments.tokens,
+    )
+    if arguments.validation:
+        training, validation = read(arguments.file), read(arguments.validation)
+        report.findings += overlap_findings(training, validation, arguments.max_examples)
+        report.sort()
+    print(_shown(report, arguments.format))
+    if baseline is None:
+        return 0 if report.ok else 1
+    news = worse_than(report, baseline)
+    for finding in news:
+        say(f"New since the baseline: {finding.id}: {finding.message}")
+    return 1 if news else 0
+
+
+def _shown(report: Report, form: str) -> str:
+    if form == "json":
+        return report.to_json()
+    if form == "markdown":
+        return report.to_markdown()
+    if form == "sarif":
+        return json.dumps(report.to_sarif(), indent=2)
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    text = report.to_text(width, colour=colour).rstrip()
+    return text if colour else printable(text)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("it cannot be negative")
+    return number

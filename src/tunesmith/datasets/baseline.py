@@ -1,0 +1,47 @@
+"""Compare a report with an earlier one, so that a pipeline fails only on what became worse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.datasets.errors import DatasetError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from tunesmith.datasets.findings import Finding
+    from tunesmith.datasets.report import Report
+
+__all__ = ["load_baseline", "worse_than"]
+
+
+def load_baseline(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Read an earlier JSON report and return how often each finding occurred.
+
+    Raises:
+        DatasetError: The file cannot be read or is no report.
+    """
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {finding["id"]: int(finding["count"]) for finding in report["findings"]}
+    except OSError as error:
+        raise DatasetError(f"The baseline {path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise DatasetError(
+            f"{path} is no report. Make one: tunesmith tools check FILE --json > {path}"
+        ) from None
+
+
+def worse_than(report: Report, baseline: Mapping[str, int]) -> list[Finding]:
+    """Return the errors and warnings that the baseline lacks or has less often.
+
+    Lines do not matter: rows that move are not news.
+    """
+    return [
+        finding
+        for finding in report.findings
+        if finding.severity != "info" and finding.count > baseline.get(finding.id, 0)
+    ]
