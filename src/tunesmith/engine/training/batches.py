@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ def epoch_batches(
     lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int
 ) -> list[list[int]]:
     """Return the epoch's batches of example numbers; the last to be made may be smaller."""
-    random = numpy.random.default_rng([seed, epoch])
+    random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
     window = max(_WINDOW, batch_size)
     window -= window % batch_size

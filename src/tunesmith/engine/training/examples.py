@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy
+import numpy as np
 
 from tunesmith.engine.training.errors import ErrorCode, TrainingError
 
@@ -45,9 +45,9 @@ class Example:
         completion: The completion's text (prompt-completion rows); "" for a chat.
     """
 
-    tokens: numpy.ndarray
-    weights: numpy.ndarray
-    scored: numpy.ndarray
+    tokens: np.ndarray
+    weights: np.ndarray
+    scored: np.ndarray
     completion: str = ""
 
     def __len__(self) -> int:
@@ -110,11 +110,11 @@ def read_examples(
             if row.completion and (len(start) > 0 or learned[0]):
                 opening = start or [_opening_token(tokenizer)]
                 tokens, learned = opening + tokens, [False] * len(opening) + learned  # noqa: PLW2901
-            scored = numpy.array(learned)
-            weights = numpy.where(scored, 1.0, prompt_loss_weight).astype(numpy.float32)
+            scored = np.array(learned)
+            weights = np.where(scored, 1.0, prompt_loss_weight).astype(np.float32)
             weights[0] = 0.0
             examples.append(
-                Example(numpy.array(tokens, dtype=numpy.int64), weights, scored, row.completion)
+                Example(np.array(tokens, dtype=np.int64), weights, scored, row.completion)
             )
     return examples
 

@@ -47,7 +47,7 @@ class _LoraFunction(torch.autograd.Function):
     """y = W x + scale B A x, saving only x and A x for the way back."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - apply() passes by position
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,
@@ -95,7 +95,7 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., in) to (..., out)."""
-        result: torch.Tensor = _LoraFunction.apply(
+        result: torch.Tensor = _LoraFunction.apply(  # type: ignore[no-untyped-call]  # in torch
             x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale
         )
         return result
@@ -140,7 +140,7 @@ class Adapter:
         }
         if wrong:
             msg = (
-                f"The adapter in {folder} does not fit the base model: {sorted(wrong)[0]} differs "
+                f"The adapter in {folder} does not fit the base model: {min(wrong)} differs "
                 f"({len(wrong)} parts in all). Continue on the base model it was trained on."
             )
             raise TrainingError(msg, "invalid_model")

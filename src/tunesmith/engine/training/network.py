@@ -168,9 +168,9 @@ def load_network(folder: Path, dtype: torch.dtype, device: torch.device) -> Netw
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - slow to import
     from transformers.utils import logging  # noqa: PLC0415
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # in transformers
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation="sdpa",

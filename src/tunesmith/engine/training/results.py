@@ -1,0 +1,89 @@
+"""The result file: one CSV row per step, with the guide's columns; empty where not computed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tunesmith.engine.training.spec import StepRecord, TrainingSpec
+
+__all__ = ["ResultFile", "classification_columns"]
+
+_COLUMNS = (
+    "step",
+    "elapsed_tokens",
+    "elapsed_examples",
+    "training_loss",
+    "training_sequence_accuracy",
+    "training_token_accuracy",
+    "validation_loss",
+    "validation_sequence_accuracy",
+    "validation_token_accuracy",
+)
+
+
+def classification_columns(spec: TrainingSpec) -> list[str]:
+    """Return the names of the classification metrics that the job computes, without prefix."""
+    if not spec.compute_classification_metrics:
+        return []
+    if spec.classification_positive_class is None:
+        return ["accuracy", "weighted_f1_score"]
+    betas = [f"f{beta}" for beta in spec.classification_betas or [1.0]]
+    return ["accuracy", "precision", "recall", *betas, "auroc", "auprc"]
+
+
+class ResultFile:
+    """Writes the rows as they come; can be cut back to an earlier length.
+
+    Args:
+        path: Where; created if it is not there.
+        classification: Names of classification metrics.
+        extra: Names of a method's own figures.
+        length: Cut the file to this many bytes first; 0 starts anew.
+    """
+
+    def __init__(
+        self, path: Path, classification: Sequence[str], extra: Sequence[str], length: int
+    ) -> None:
+        self.path = path
+        self._classification = classification
+        self._extra = extra
+        path.touch()
+        os.truncate(path, length)
+        if length == 0:
+            header = [*_COLUMNS, *(f"classification/{name}" for name in classification), *extra]
+            self._append(header)
+
+    def add(self, record: StepRecord) -> None:
+        """Append the row of a step."""
+        validation = record.validation
+        figures = [
+            record.training_loss,
+            record.training_sequence_accuracy,
+            record.training_token_accuracy,
+            validation.loss if validation else None,
+            validation.sequence_accuracy if validation else None,
+            validation.token_accuracy if validation else None,
+            *(record.classification.get(name) for name in self._classification),
+            *(record.extra.get(name) for name in self._extra),
+        ]
+        counts = [record.step, record.elapsed_tokens, record.elapsed_examples]
+        self._append([*counts, *(None if f is None else format(f, ".8g") for f in figures)])
+
+    def synced_length(self) -> int:
+        """Bring all rows to the disk and return the file's length in bytes."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+        return self.path.stat().st_size
+
+    def _append(self, row: Sequence[object]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(row)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line.getvalue())

@@ -1,0 +1,297 @@
+"""A training from its specification to its outcome: read, choose, prepare, step, write."""
+
+from __future__ import annotations
+
+import errno
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+
+from tunesmith.engine.training.checkpoint import Position
+from tunesmith.engine.training.classification import Classes, find_classes
+from tunesmith.engine.training.errors import TrainingError
+from tunesmith.engine.training.examples import Example, read_examples
+from tunesmith.engine.training.hyperparameters import base_learning_rate, resolve_hyperparameters
+from tunesmith.engine.training.loop import Loop, Schedule, write_folder
+from tunesmith.engine.training.lora import add_adapter
+from tunesmith.engine.training.network import Network, best_dtype, load_network, pick_device
+from tunesmith.engine.training.recipes import Choice, choose_recipe
+from tunesmith.engine.training.spec import TrainingOutcome, TrainingPlan
+from tunesmith.engine.training.supervised import ExampleSet, Limits, Supervised
+from tunesmith.engine.training.trunk import TrunkCache, compute_trunk
+from tunesmith.transport.download import NotEnoughSpaceError, require_space
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torch import nn
+
+    from tunesmith.engine.training.spec import StopRequest, TrainingObserver, TrainingSpec
+
+__all__ = ["run"]
+
+_LIMITS = {"cpu": Limits(tokens=1024, selected=512), "cuda": Limits(tokens=16384, selected=8192)}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_FULL_WEIGHT_DECAY = 0.01
+_TOLERANCE = 0.05
+_TOLD = "training.json"
+_DISK_FULL = (
+    "The disk is full, so the training cannot write its checkpoints. Free some space on the disk "
+    "of the state folder, then start the job anew."
+)
+_OUT_OF_MEMORY = (
+    "The memory does not suffice for this training. A smaller batch_size, shorter examples or a "
+    "smaller base model need less."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    tokenizer: Any
+    train: list[Example]
+    validation: list[Example]
+    classes: Classes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """What is trained, and how it is written."""
+
+    parameters: dict[str, nn.Parameter]
+    save: Callable[[Path], None]
+
+
+def run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
+    """Train; see `tunesmith.engine.training.train`."""
+    with _told_plainly():
+        done = _already_done(spec)
+        return done if done is not None else _run(_settled(spec), observer)
+
+
+def _run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
+    spec.work_path.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(spec.threads or torch.get_num_threads())
+    network = _load(spec)
+    data = _read(spec, network)
+    values = resolve_hyperparameters(spec, len(data.train))
+    epoch_tokens = sum(map(len, data.train))
+    choice = choose_recipe(spec, network, epoch_tokens, values.n_epochs, torch.get_num_threads())
+    if choice.recipe == "fast" and not _cut_agrees(network, choice.first_layer, data.train[0]):
+        msg = "The layers of this base model cannot be run in two parts; use the recipe `lora`."
+        raise TrainingError(msg, "invalid_hyperparameters")
+    _settle(spec, choice)
+    sets = _sets(spec, network, choice, data, lambda: observer.stop_requested() is None)
+    if sets is None:
+        return _outcome(spec, observer.stop_requested(), Position())
+    trained = _prepare(spec, network, choice, data.tokenizer)
+    autocast = choice.recipe == "full" and best_dtype(network.device) == torch.bfloat16
+    limits = _LIMITS[network.device.type]
+    objective = Supervised(network, *sets, data.classes, limits, autocast=autocast)
+    schedule = Schedule(
+        values,
+        examples=len(data.train),
+        peak_rate=base_learning_rate(spec, choice.recipe) * values.learning_rate_multiplier,
+        weight_decay=_FULL_WEIGHT_DECAY if choice.recipe == "full" else 0.0,
+    )
+    with network.only_layers(choice.first_layer):
+        loop = Loop(
+            spec,
+            observer,
+            schedule=schedule,
+            objective=objective,
+            parameters=trained.parameters,
+            save_model=trained.save,
+        )
+        observer.planned(
+            TrainingPlan(
+                hyperparameters=values,
+                recipe=choice.recipe,
+                reason=choice.reason,
+                examples=len(data.train),
+                validation_examples=len(data.validation),
+                tokens_per_epoch=epoch_tokens,
+                total_steps=schedule.total_steps,
+                start_step=loop.position.step,
+            )
+        )
+        stopped = loop.run()
+    if stopped is None:
+        _publish(spec, choice, trained, loop.position)
+    return _outcome(spec, stopped, loop.position)
+
+
+def _load(spec: TrainingSpec) -> Network:
+    device = pick_device()
+    continued = spec.initial_adapter_path
+    whole = continued is not None and not (continued / "adapter_config.json").is_file()
+    folder = continued if whole and continued is not None else spec.base_path
+    network = load_network(folder, best_dtype(device), device)
+    # No dropout: it would make a resumed training differ from an undisturbed one.
+    network.model.eval()
+    return network
+
+
+def _read(spec: TrainingSpec, network: Network) -> _Data:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        spec.base_path, trust_remote_code=False, local_files_only=True
+    )
+    longest = getattr(network.model.config, "max_position_embeddings", spec.max_tokens)
+    train = read_examples(
+        spec.training_path,
+        tokenizer,
+        prompt_loss_weight=spec.prompt_loss_weight,
+        max_tokens=min(spec.max_tokens, longest),
+    )
+    validation: list[Example] = []
+    if spec.validation_path is not None:
+        validation = read_examples(
+            spec.validation_path,
+            tokenizer,
+            prompt_loss_weight=0.0,
+            max_tokens=min(spec.max_tokens, longest),
+            code="invalid_validation_file",
+        )
+    return _Data(tokenizer, train, validation, find_classes(spec, train, validation, tokenizer))
+
+
+def _prepare(spec: TrainingSpec, network: Network, choice: Choice, tokenizer: Any) -> _Trained:
+    """Make the model trainable as the recipe says."""
+    if choice.shape is None:
+        model = network.model.float().requires_grad_(requires_grad=True)
+        return _Trained(
+            dict(model.named_parameters()), lambda folder: _save_whole(model, tokenizer, folder)
+        )
+    adapter = add_adapter(
+        network.model, network.layers_name, choice.shape, spec.base_model, spec.seed
+    )
+    if spec.initial_adapter_path is not None:
+        adapter.load(spec.initial_adapter_path)
+    return _Trained(adapter.parameters(), adapter.save)
+
+
+def _save_whole(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write all weights in the precision that the base model has, with config and tokenizer."""
+    dtype = best_dtype(next(model.parameters()).device)
+    weights = {name: value.detach().to(dtype) for name, value in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def _sets(
+    spec: TrainingSpec, network: Network, choice: Choice, data: _Data, go_on: Callable[[], bool]
+) -> tuple[ExampleSet, ExampleSet | None] | None:
+    """Return training and validation set; None if asked to stop while the trunk is computed."""
+    named = {"train": data.train, "validation": data.validation}
+    trunks: dict[str, TrunkCache] = {}
+    if choice.recipe == "fast":
+        for name, examples in named.items():
+            path = spec.work_path / f"trunk-{name}.bin"
+            dtype = next(network.model.parameters()).dtype
+            lengths = [len(example) for example in examples]
+            if not path.exists():
+                size = sum(lengths) * network.hidden_size * dtype.itemsize
+                require_space(spec.work_path, size, "keep what the frozen layers give")
+                if not compute_trunk(network, choice.first_layer, examples, path, go_on):
+                    return None
+            if examples:
+                trunks[name] = TrunkCache(path, lengths, network.hidden_size, dtype)
+    train = ExampleSet(data.train, trunks.get("train"))
+    if not data.validation:
+        return train, None
+    return train, ExampleSet(data.validation, trunks.get("validation"))
+
+
+def _cut_agrees(network: Network, layer: int, example: Example) -> bool:
+    """Return whether lower and upper layers, run apart, give what they give together."""
+    tokens = torch.from_numpy(example.tokens)[None].to(network.device)
+    last = torch.tensor([tokens.shape[1] - 1], device=network.device)
+    with torch.no_grad():
+        whole = network.logits(tokens, None, last).float()
+        hidden = network.hidden_before(layer, tokens, None)
+        with network.only_layers(layer):
+            apart = network.logits(hidden, None, last).float()
+    return bool((whole - apart).abs().max() <= _TOLERANCE * whole.std())
+
+
+def _settled(spec: TrainingSpec) -> TrainingSpec:
+    """Return the job with what its first start settled: a resumed one must not choose anew."""
+    try:
+        text = (spec.work_path / "settled.json").read_text(encoding="utf-8")
+        return spec.model_copy(update=json.loads(text))
+    except FileNotFoundError:
+        return spec
+
+
+def _settle(spec: TrainingSpec, choice: Choice) -> None:
+    path = spec.work_path / "settled.json"
+    if not path.exists():
+        settled = {"recipe": choice.recipe, "threads": torch.get_num_threads()}
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(settled) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+
+def _publish(spec: TrainingSpec, choice: Choice, trained: _Trained, position: Position) -> None:
+    def save(folder: Path) -> None:
+        trained.save(folder)
+        told = {
+            "base_model": spec.base_model,
+            "recipe": choice.recipe,
+            "steps": position.step,
+            "trained_tokens": position.elapsed_tokens,
+        }
+        (folder / _TOLD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+    write_folder(spec.output_path, save)
+
+
+def _already_done(spec: TrainingSpec) -> TrainingOutcome | None:
+    """Return the outcome of a training that was killed after it had written its model."""
+    try:
+        told = json.loads((spec.output_path / _TOLD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    position = Position(step=told["steps"], elapsed_tokens=told["trained_tokens"])
+    return _outcome(spec, None, position)
+
+
+def _outcome(
+    spec: TrainingSpec, stopped: StopRequest | None, position: Position
+) -> TrainingOutcome:
+    return TrainingOutcome(
+        stopped=stopped,
+        trained_tokens=position.elapsed_tokens,
+        steps=position.step,
+        results_path=spec.work_path / "results.csv",
+        output_path=None if stopped else spec.output_path,
+    )
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Turn the machine's ways of saying that it is full into errors with a way out."""
+    try:
+        yield
+    except NotEnoughSpaceError as error:
+        raise TrainingError(str(error), "disk_full") from error
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise TrainingError(_DISK_FULL, "disk_full") from error
+        raise
+    except SafetensorError as error:
+        if "No space left" in str(error) or "os error 28" in str(error):
+            raise TrainingError(_DISK_FULL, "disk_full") from error
+        raise
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        out = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if out or "can't allocate memory" in text or "not enough memory" in text:
+            raise TrainingError(_OUT_OF_MEMORY, "out_of_memory") from error
+        raise
