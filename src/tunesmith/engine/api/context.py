@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.blobs import BlobStore
     from tunesmith.engine.store.database import Database
 
-__all__ = ["Asker", "Owner", "Parts", "identify", "parts_of"]
+__all__ = ["Asker", "Owner", "Parts", "identify", "parts_of", "require_owner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,14 @@ def parts_of(request: Request) -> Parts:
 
 
 def identify(request: Request) -> Identity:
-    """Return who is asking.
+    """Return who is asking: by key, or by the dashboard's session that has let the request in.
 
     Raises:
         ApiError: 401 without a key that is in use, once any key has been made.
     """
+    known: Identity | None = request.scope.get("identity")
+    if known is not None:
+        return known
     header = request.headers.get("authorization", "")
     scheme, _, secret = header.partition(" ")
     secret = secret.strip() if scheme.lower() == "bearer" else ""
@@ -69,7 +72,12 @@ def identify(request: Request) -> Identity:
     raise ApiError(401, message, code=code, headers={"www-authenticate": "Bearer"})
 
 
-def _identify_owner(asker: Asker) -> Identity:
+def require_owner(asker: Asker) -> Identity:
+    """Return who is asking.
+
+    Raises:
+        ApiError: 403 unless it is an owner.
+    """
     if asker.role != "owner":
         raise ApiError(
             403,
@@ -83,5 +91,5 @@ def _identify_owner(asker: Asker) -> Identity:
 Asker = Annotated[Identity, Depends(identify)]
 """Parameter of an endpoint: who is asking."""
 
-Owner = Annotated[Identity, Depends(_identify_owner)]
+Owner = Annotated[Identity, Depends(require_owner)]
 """Parameter of an endpoint that only an owner may use."""

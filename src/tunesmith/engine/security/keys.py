@@ -127,6 +127,11 @@ class KeyRing:
             return self._open
         return None if secret is None else self._known.get(_digest(secret))
 
+    def holder(self, key_id: str) -> Identity | None:
+        """Return whom the key of this id stands for; None if it is revoked."""
+        self._refresh()
+        return next((who for who in self._known.values() if who.key_id == key_id), None)
+
     def _refresh(self) -> None:
         with self._lock:
             if time.monotonic() - self._read_at < _REFRESH_SECONDS:
