@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.readers.batch import Batch, ListPlaces
-from tunesmith.datasets.rows import Row
+
+if TYPE_CHECKING:
+    from tunesmith.datasets.rows import Row
 
 __all__ = ["PlacedRows", "Rows", "rows_of"]
 

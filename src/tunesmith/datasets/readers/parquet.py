@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.errors import UnreadableError
@@ -40,20 +41,20 @@ class Parquet:
 
     def _parts(self) -> Iterator[list[dict[str, Any]]]:
         try:
-            import pyarrow.parquet  # noqa: PLC0415 - optional
+            arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
         except ImportError:
             yield from self._parts_by_polars()
             return
         try:
-            with pyarrow.parquet.ParquetFile(self.path) as file:
+            with parquet.ParquetFile(self.path) as file:
                 for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                     yield batch.to_pylist()
-        except pyarrow.ArrowException as error:
+        except arrow.ArrowException as error:
             raise self._unreadable(error) from None
 
     def _parts_by_polars(self) -> Iterator[list[dict[str, Any]]]:
         try:
-            import polars  # noqa: PLC0415 - optional
+            polars = import_module("polars")
         except ImportError:
             raise UnreadableError(
                 "Reading Parquet needs pyarrow or polars: pip install pyarrow"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import zipfile
+from itertools import chain, repeat
 from typing import IO, TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
@@ -72,8 +73,8 @@ def _batches(workbook: _Workbook) -> Iterator[Batch]:
             message = f"a cell beyond the last named column: {extra[-1][:40]!r}"
             batch.faults.append(Fault("table-columns", Location(number, message=message)))
             continue
-        cells += [""] * (len(header) - len(cells))
-        value = {name: cell for name, cell in zip(header, cells, strict=False) if name}
+        filled = chain(cells, repeat(""))
+        value = {name: cell for name, cell in zip(header, filled, strict=False) if name}
         batch.values.append(value)
         places = batch.places
         if isinstance(places, ListPlaces):

@@ -1,0 +1,23 @@
+"""Fixtures of the datasets tests."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tunesmith.datasets.checks import identity
+from tunesmith.datasets.readers import json_values
+
+
+@pytest.fixture
+def without_extras(monkeypatch):
+    """Let the optional accelerators be missing, as in a core install."""
+    for name in ("msgspec", "numpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    caches = (json_values._decoder, identity._encoder)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
