@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def connect(arguments: argparse.Namespace) -> Client:
         "base_url": getattr(arguments, "api_base", None),
         "api_key": getattr(arguments, "api_key", None),
         "organization": getattr(arguments, "organization", None),
-        "proxy": getattr(arguments, "proxy", None),
     }
+    if proxy := getattr(arguments, "proxy", None):
+        os.environ.update(http_proxy=proxy, https_proxy=proxy)  # where the client looks for one
     return Client(**{name: value for name, value in given.items() if value is not None})

@@ -69,8 +69,8 @@ def fields(values: Mapping[str, object]) -> str:
 
 
 def local_time(seconds: int | None) -> str:
-    """Return a Unix time as local date and time."""
-    if seconds is None:
+    """Return a Unix time as local date and time; nobody's time is 0."""
+    if not seconds:
         return "-"
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 

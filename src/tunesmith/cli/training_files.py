@@ -94,7 +94,7 @@ def _wants_existing(existing: FileObject, path: Path) -> bool:
 
 
 def _upload_from_url(client: Client, url: str, *, check_existing: bool) -> str:
-    from tunesmith.transport.download import fetch_url
+    from tunesmith.transport.fetch import fetch_url
 
     name = Path(urlsplit(url).path).name or "training.jsonl"
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:

@@ -137,5 +137,7 @@ def _known(logprobs: Mapping[str, float], classes: Sequence[str]) -> dict[str, f
 
 def _tail(logprobs: Any, offset: int) -> float:
     """Sum the log probabilities of the tokens that begin at or after a character of the text."""
-    pairs = zip(logprobs.text_offset, logprobs.token_logprobs, strict=True)
-    return sum(value for start, value in pairs if start >= offset and value is not None)
+    offsets: list[int] = logprobs.text_offset
+    values: list[float | None] = logprobs.token_logprobs
+    told = zip(offsets, values, strict=True)
+    return sum(value for start, value in told if start >= offset and value is not None)

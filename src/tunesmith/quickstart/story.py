@@ -137,8 +137,7 @@ def _client(options: Options) -> Iterator[Client]:
     if options.backend is not None:
         from tunesmith.client import Client
 
-        key = {"api_key": options.api_key} if options.api_key else {}
-        with Client(base_url=options.backend, **key) as client:
+        with Client(options.api_key, base_url=options.backend) as client:
             yield client
         return
     from tunesmith import engine

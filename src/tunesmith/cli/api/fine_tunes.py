@@ -128,7 +128,7 @@ def add_create_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def uploaded_files(client: Client, arguments: argparse.Namespace) -> dict[str, str]:
+def uploaded_files(client: Client, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the ids of the training and validation files that were named."""
     check = arguments.check_if_files_exist
     given = {
