@@ -119,7 +119,7 @@ class Dataset:
     @cached_property
     def rows(self) -> list[Row]:
         """All rows, in memory; raises what iterating does."""
-        return list(self)
+        return list(iter(self))
 
     def __len__(self) -> int:
         return len(self.rows)
