@@ -180,7 +180,9 @@ def _overview(source: Path, preparation: Preparation) -> str:
     if plan.inference is not None:
         found = plan.inference
         evidence = (found.separator, found.leading_whitespace, found.stop)
-        lines += [f"- {part}" for part in evidence if part.value or part.refused]
+        # What labels have in common is no news to anyone.
+        shown = [part for part in evidence if part.value or not preparation.classes]
+        lines += [f"- {part}" for part in shown if part.value or part.refused]
     if preparation.dataset.source.format != "jsonl":
         kind = preparation.dataset.source.format.upper()
         lines.append(f"- {kind} will be converted to JSONL.")
