@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from copy import copy as copy_object
 from dataclasses import replace
 from functools import cached_property
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 from urllib.parse import urlsplit
 
-from .core.options import DEFAULT_TIMEOUT, NotGiven, Omit, Timeout, TimeoutLike, not_given
+from .core.options import DEFAULT_TIMEOUT, NotGiven, Timeout, TimeoutLike, not_given
 from .core.redact import Secret
 from .core.retry import RetryPolicy
 from .core.settings import Credential, Settings
 from .errors import ConfigurationError
+from .resources.declare import ClientT_co
+from .resources.tree import ResourceTree
+from .resources.views import AsyncRawClient, AsyncStreamingClient, RawClient, StreamingClient
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+    from types import TracebackType
+
     from .core.flow import Emitting, Flow
     from .core.hooks import Hooks
     from .core.paging import PageFlow
-    from .resources.chat import Chat
-    from .resources.completions import Completions
-    from .resources.files import Files
-    from .resources.fine_tunes import FineTunes
-    from .resources.fine_tuning import FineTuning
-    from .resources.models import Models
     from .transport.drivers import AsyncDriver, SyncDriver
     from .transport.pages import AsyncPaginator, Page
 
@@ -46,7 +45,7 @@ DEFAULT_MAX_RETRIES = 2
 _LOCAL_KEY = "local"
 
 
-class BaseClient:
+class BaseClient(ResourceTree[ClientT_co]):
     """What both colours of the client share: reading the settings."""
 
     def __init__(
@@ -100,8 +99,8 @@ class BaseClient:
             hooks=hooks,
             require_stream_end=require_stream_end,
         )
-        self._http_client = http_client
-        self._max_connections = max_connections
+        self._connections = _Connections(http_client, max_connections)
+        super().__init__(self)
 
     @property
     def base_url(self) -> str:
@@ -134,13 +133,15 @@ class BaseClient:
         """Sendings after a first failure."""
         return self._settings.retry.max_retries
 
-    def _clone(self, **changes: Any) -> Self:
-        """Return a client with other settings on the same connections."""
-        clone = self.__class__.__new__(self.__class__)
-        clone.__dict__.update(
-            {name: value for name, value in self.__dict__.items() if name in _SHARED}
-        )
-        clone._settings = replace(self._settings, **changes)  # noqa: SLF001 - a copy of self
+    def _clone(self, http_client: Any, **changes: Any) -> Self:
+        """Return a client with other settings, on the same connections unless told otherwise."""
+        clone = copy_object(self)
+        for name in _CACHED & set(clone.__dict__):
+            del clone.__dict__[name]
+        clone._client = clone
+        clone._settings = replace(self._settings, **changes)
+        if http_client is not None:
+            clone._connections = _Connections(http_client, self._connections.limit)
         return clone
 
     def with_options(
@@ -159,6 +160,7 @@ class BaseClient:
         http_client: Any = None,
         retry: RetryPolicy | None = None,
         hooks: Hooks | None = None,
+        require_stream_end: bool | None = None,
     ) -> Self:
         """Return a client with some settings changed, on the same connections.
 
@@ -172,34 +174,22 @@ class BaseClient:
         if api_key is not None or base_url is not None:
             key = api_key if api_key is not None else now.credential
             changes["credential"] = _credential(key, changes.get("base_url", now.base_url))
-        if set_default_headers is not None:
-            changes["headers"] = _headers(
-                organization or self.organization, project or self.project, set_default_headers
-            )
-        elif organization or project or default_headers:
-            named = {"openai-organization": organization, "openai-project": project}
-            changes["headers"] = {
-                **now.headers,
-                **{name: value for name, value in named.items() if value},
-                **_lower(default_headers),
-            }
         if not isinstance(timeout, NotGiven):
             changes["timeout"] = Timeout.of(timeout)
         if not isinstance(max_retries, NotGiven):
             changes["retry"] = replace(now.retry, max_retries=max_retries)
-        if retry is not None:
-            changes["retry"] = retry
-        if hooks is not None:
-            changes["hooks"] = hooks
-        if set_default_query is not None:
-            changes["default_query"] = dict(set_default_query)
-        elif default_query is not None:
-            changes["default_query"] = {**now.default_query, **default_query}
-        clone = self._clone(**changes)
-        if http_client is not None:
-            clone._http_client = http_client  # noqa: SLF001 - a copy of self
-            clone.__dict__.pop("_driver", None)
-        return clone
+        given = {"retry": retry, "hooks": hooks, "require_stream_end": require_stream_end}
+        changes |= {name: value for name, value in given.items() if value is not None}
+        kept = now.headers if set_default_headers is None else _own_headers(now.headers)
+        changes["headers"] = {
+            **kept,
+            **_named_headers(organization, project),
+            **_lower(set_default_headers),
+            **_lower(default_headers),
+        }
+        query = now.default_query if set_default_query is None else set_default_query
+        changes["default_query"] = {**query, **(default_query or {})}
+        return self._clone(http_client, **changes)
 
     copy = with_options
 
@@ -213,63 +203,43 @@ class BaseClient:
         )
 
 
-_SHARED = frozenset({"_settings", "_http_client", "_max_connections", "_driver"})
+_CACHED = frozenset(
+    name for name, value in vars(ResourceTree).items() if isinstance(value, cached_property)
+)
 
 
-class Client(BaseClient):
+class _Connections:
+    """The driver that a client and its clones share, made when it is first needed."""
+
+    def __init__(self, http_client: Any, limit: int | None) -> None:
+        self.http_client = http_client
+        self.limit = limit
+        self.driver: Any = None
+
+
+class Client(BaseClient["Client"]):
     """Talks to an OpenAI-style server, blocking until each answer has come.
 
     `from tunesmith import Client as OpenAI` takes the place of openai's class for files,
     fine-tuning, completions, chat completions, models and uploads.
     """
 
-    @cached_property
-    def files(self) -> Files[Client]:
-        """Upload, list, read and delete files."""
-        from .resources.files import Files
+    _is_async: ClassVar[bool] = False
 
-        return Files(self)
+    @property
+    def with_raw_response(self) -> RawClient:
+        """The same operations, giving whole responses: status, header fields, body and value."""
+        return RawClient(self)
 
-    @cached_property
-    def fine_tunes(self) -> FineTunes[Client]:
-        """The first fine-tuning API."""
-        from .resources.fine_tunes import FineTunes
-
-        return FineTunes(self)
-
-    @cached_property
-    def fine_tuning(self) -> FineTuning[Client]:
-        """The second fine-tuning API."""
-        from .resources.fine_tuning import FineTuning
-
-        return FineTuning(self)
-
-    @cached_property
-    def completions(self) -> Completions[Client]:
-        """Completions of prompts."""
-        from .resources.completions import Completions
-
-        return Completions(self)
-
-    @cached_property
-    def chat(self) -> Chat[Client]:
-        """Chat completions."""
-        from .resources.chat import Chat
-
-        return Chat(self)
-
-    @cached_property
-    def models(self) -> Models[Client]:
-        """The models of the server."""
-        from .resources.models import Models
-
-        return Models(self)
+    @property
+    def with_streaming_response(self) -> StreamingClient:
+        """The same operations, giving responses whose body is read on demand."""
+        return StreamingClient(self)
 
     def close(self) -> None:
         """Close the connections. Clones made by `with_options` share them."""
-        driver = self.__dict__.get("_driver")
-        if driver is not None:
-            driver.transport.close()
+        if self._connections.driver is not None:
+            self._connections.driver.transport.close()
 
     def is_closed(self) -> bool:
         """Return False: a closed client opens new connections when it is used again."""
@@ -286,12 +256,16 @@ class Client(BaseClient):
     ) -> None:
         self.close()
 
-    @cached_property
+    @property
     def _driver(self) -> SyncDriver:
-        from .transport.choose import sync_transport
-        from .transport.drivers import SyncDriver
+        shared = self._connections
+        if shared.driver is None:
+            from .transport.choose import sync_transport
+            from .transport.drivers import SyncDriver
 
-        return SyncDriver(sync_transport(self._http_client, self._max_connections))
+            shared.driver = SyncDriver(sync_transport(shared.http_client, shared.limit))
+        driver: SyncDriver = shared.driver
+        return driver
 
     def _run(self, flow: Flow[T]) -> T:
         return self._driver.run(flow)
@@ -305,60 +279,29 @@ class Client(BaseClient):
         return self._driver.iterate(flow)
 
 
-class AsyncClient(BaseClient):
+class AsyncClient(BaseClient["AsyncClient"]):
     """Talks to an OpenAI-style server on asyncio's event loop.
 
     The same operations as `Client`, to be awaited. Lists can be iterated with `async for`
     without awaiting them first.
     """
 
-    @cached_property
-    def files(self) -> Files[AsyncClient]:
-        """Upload, list, read and delete files."""
-        from .resources.files import Files
+    _is_async: ClassVar[bool] = True
 
-        return Files(self)
+    @property
+    def with_raw_response(self) -> AsyncRawClient:
+        """The same operations, giving whole responses: status, header fields, body and value."""
+        return AsyncRawClient(self)
 
-    @cached_property
-    def fine_tunes(self) -> FineTunes[AsyncClient]:
-        """The first fine-tuning API."""
-        from .resources.fine_tunes import FineTunes
-
-        return FineTunes(self)
-
-    @cached_property
-    def fine_tuning(self) -> FineTuning[AsyncClient]:
-        """The second fine-tuning API."""
-        from .resources.fine_tuning import FineTuning
-
-        return FineTuning(self)
-
-    @cached_property
-    def completions(self) -> Completions[AsyncClient]:
-        """Completions of prompts."""
-        from .resources.completions import Completions
-
-        return Completions(self)
-
-    @cached_property
-    def chat(self) -> Chat[AsyncClient]:
-        """Chat completions."""
-        from .resources.chat import Chat
-
-        return Chat(self)
-
-    @cached_property
-    def models(self) -> Models[AsyncClient]:
-        """The models of the server."""
-        from .resources.models import Models
-
-        return Models(self)
+    @property
+    def with_streaming_response(self) -> AsyncStreamingClient:
+        """The same operations, giving responses whose body is read on demand."""
+        return AsyncStreamingClient(self)
 
     async def close(self) -> None:
         """Close the connections of the running event loop. Clones share them."""
-        driver = self.__dict__.get("_driver")
-        if driver is not None:
-            await driver.transport.aclose()
+        if self._connections.driver is not None:
+            await self._connections.driver.transport.aclose()
 
     def is_closed(self) -> bool:
         """Return False: a closed client opens new connections when it is used again."""
@@ -375,12 +318,16 @@ class AsyncClient(BaseClient):
     ) -> None:
         await self.close()
 
-    @cached_property
+    @property
     def _driver(self) -> AsyncDriver:
-        from .transport.choose import async_transport
-        from .transport.drivers import AsyncDriver
+        shared = self._connections
+        if shared.driver is None:
+            from .transport.choose import async_transport
+            from .transport.drivers import AsyncDriver
 
-        return AsyncDriver(async_transport(self._http_client, self._max_connections))
+            shared.driver = AsyncDriver(async_transport(shared.http_client, shared.limit))
+        driver: AsyncDriver = shared.driver
+        return driver
 
     def _run(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
         return self._driver.run(flow)
@@ -442,27 +389,30 @@ def _is_local(url: str) -> bool:
 def _headers(
     organization: str | None, project: str | None, extra: Mapping[str, str] | None
 ) -> dict[str, str]:
-    headers = {
+    return {
         "accept": "application/json",
         "accept-encoding": "gzip, deflate",
         "user-agent": _user_agent(),
+        **_named_headers(
+            organization or environment("ORG_ID"), project or environment("PROJECT_ID")
+        ),
+        **_lower(extra),
     }
-    organization = organization or environment("ORG_ID")
-    project = project or environment("PROJECT_ID")
-    if organization:
-        headers["openai-organization"] = organization
-    if project:
-        headers["openai-project"] = project
-    headers.update(_lower(extra))
-    return headers
+
+
+def _named_headers(organization: str | None, project: str | None) -> dict[str, str]:
+    named = {"openai-organization": organization, "openai-project": project}
+    return {name: value for name, value in named.items() if value}
+
+
+def _own_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields that are not the user's default ones."""
+    own = {"accept", "accept-encoding", "user-agent", "openai-organization", "openai-project"}
+    return {name: value for name, value in headers.items() if name in own}
 
 
 def _lower(headers: Mapping[str, str] | None) -> dict[str, str]:
-    return {
-        name.lower(): value
-        for name, value in (headers or {}).items()
-        if not isinstance(value, Omit | NotGiven)
-    }
+    return {name.lower(): value for name, value in (headers or {}).items()}
 
 
 def _user_agent() -> str:

@@ -34,11 +34,13 @@ nor a credential. Other rooms add branches of their own under TunesmithError.
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import builtins
 
 __all__ = [
     "APIConnectionError",

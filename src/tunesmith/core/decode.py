@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import APIResponseValidationError
-from .response import Response
+from tunesmith.errors import APIResponseValidationError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
+
+    from .response import Response
 
     ModelT = TypeVar("ModelT", bound=BaseModel)
 

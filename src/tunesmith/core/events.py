@@ -11,18 +11,20 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import (
+from tunesmith.errors import (
     APIConnectionError,
     APIError,
     APIResponseValidationError,
     StreamTruncatedError,
 )
+
 from .decode import describe_mismatch
-from .response import Response
 from .sse import ServerSentEvent, ServerSentEventDecoder
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from .response import Response
 
 __all__ = ["END", "EventReader"]
 

@@ -10,9 +10,9 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import (
+from tunesmith.errors import (
     APIConnectionError,
     APIStatusError,
     ConfigurationError,
@@ -20,6 +20,7 @@ from ..errors import (
     TooManyRedirectsError,
     status_error_class,
 )
+
 from . import hooks as run
 from .flow import Call, Flow, Send, Sleep
 from .redact import Secret
@@ -27,7 +28,9 @@ from .redirects import MAX_REDIRECTS, is_redirect, redirected
 from .request import Plan, Request, build_request
 from .response import Response
 from .retry import Outcome, next_delay, retrying
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 __all__ = ["exchange", "status_error"]
 
@@ -85,9 +88,10 @@ def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
         yield from run.call_before(settings.hooks, request, attempt)
     outcome: Outcome
     try:
-        outcome = yield Send(_within_deadline(request))
-        if not outcome.is_success and is_redirect(outcome):
-            outcome = yield from _follow(request, outcome)
+        response: Response = yield Send(_within_deadline(request))
+        if not response.is_success and is_redirect(response):
+            response = yield from _follow(request, response)
+        outcome = response
     except DeadlineExceededError:
         raise
     except APIConnectionError as error:
@@ -104,7 +108,7 @@ def _follow(request: Request, response: Response) -> Flow[Response]:
         if not is_redirect(response):
             return response
     raise TooManyRedirectsError(
-        f"The server redirected {MAX_REDIRECTS} times and more; the last address was {request.url}.",
+        f"The server redirected {MAX_REDIRECTS} times and more, at last to {request.url}.",
         request=request.info,
         retryable=False,
     )

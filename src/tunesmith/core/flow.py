@@ -8,12 +8,13 @@ Tests feed a flow by hand and need no transport at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .request import Request
-from .response import Response
+if TYPE_CHECKING:
+    from .request import Request
+    from .response import Response
 
 __all__ = [
     "Call",
@@ -22,6 +23,7 @@ __all__ = [
     "Emit",
     "Emitting",
     "Flow",
+    "Gather",
     "OpenStream",
     "Read",
     "Send",
@@ -89,6 +91,17 @@ class OpenStream:
 
 
 @dataclass(slots=True)
+class Gather:
+    """Run flows side by side, at most `limit` at a time; the outcome is their values in order.
+
+    The first failure stops those not yet begun and is raised when the others have ended.
+    """
+
+    flows: Sequence[Flow[Any]]
+    limit: int
+
+
+@dataclass(slots=True)
 class Share:
     """Run a flow once for all who ask for `key` within `seconds`; the outcome is its value."""
 
@@ -97,7 +110,7 @@ class Share:
     seconds: float
 
 
-Effect = Send | Sleep | Call | Read | Close | OpenStream | Share
+Effect = Send | Sleep | Call | Read | Close | OpenStream | Gather | Share
 Flow = Generator[Effect, Any, T]
 Emitting = Generator[Effect | Emit[T], Any, None]
 """A flow that is iterated: it emits items of type T between its effects."""

@@ -6,14 +6,19 @@ credentials; what it returns is ignored, and what it raises ends the call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..errors import APIError, RequestInfo
 from .flow import Call, Flow
 from .redact import redacted_headers
-from .request import Request
 from .response import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tunesmith.errors import APIError, RequestInfo
+
+    from .request import Request
 
 __all__ = ["Hooks", "RequestRecord", "ResponseRecord", "RetryRecord"]
 

@@ -5,16 +5,17 @@ Values only; nothing here does anything with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, TypedDict, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict, final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "DEFAULT_TIMEOUT",
     "NOT_GIVEN",
     "NotGiven",
     "Omit",
-    "Omittable",
     "RequestOptions",
     "Timeout",
     "TimeoutLike",
@@ -22,8 +23,6 @@ __all__ = [
     "omit",
     "without_omitted",
 ]
-
-T = TypeVar("T")
 
 
 @final
@@ -57,8 +56,6 @@ class Omit:
 not_given: Final = NotGiven()
 NOT_GIVEN: Final = not_given
 omit: Final = Omit()
-
-Omittable = T | Omit | NotGiven
 
 
 def without_omitted(values: Mapping[str, Any]) -> dict[str, Any]:

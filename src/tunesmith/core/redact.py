@@ -6,10 +6,12 @@ Nothing here hides a secret from code that asks for it; it keeps secrets out of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import TunesmithError
+from tunesmith.errors import TunesmithError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = ["SECRET_HEADERS", "Secret", "redacted_headers"]
 
@@ -23,6 +25,8 @@ class Secret:
     """A string that shows itself only when asked through `reveal`."""
 
     __slots__ = ("_read",)
+
+    _read: Callable[[], str]
 
     def __init__(self, value: str) -> None:
         # A closure, because a slot's value would show in tools that walk attributes.

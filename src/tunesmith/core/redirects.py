@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from ..errors import TooManyRedirectsError
+from tunesmith.errors import TooManyRedirectsError
+
 from .redact import SECRET_HEADERS
-from .request import Request
-from .response import Response
+
+if TYPE_CHECKING:
+    from .request import Request
+    from .response import Response
 
 __all__ = ["MAX_REDIRECTS", "is_redirect", "redirected", "same_origin"]
 
@@ -49,13 +53,13 @@ def redirected(request: Request, response: Response) -> Request:
         kept = {name: value for name, value in headers.items() if name not in _BODY_FIELDS}
         method = "HEAD" if request.method == "HEAD" else "GET"
         return replace(request, method=method, url=target, headers=kept, body=None)
-    if request.body is not None and not isinstance(request.body, bytes):
-        if not request.body.replayable:
-            raise TooManyRedirectsError(
-                f"The server redirects an upload to {target}, but its source can be read only once.",
-                request=request.info,
-                retryable=False,
-            )
+    body = request.body
+    if body is not None and not isinstance(body, bytes) and not body.replayable:
+        raise TooManyRedirectsError(
+            f"The server redirects an upload to {target}, but its source is read only once.",
+            request=request.info,
+            retryable=False,
+        )
     return replace(request, url=target, headers=headers)
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
-from ..errors import RequestInfo
+from tunesmith.errors import RequestInfo
+
 from .options import NotGiven, Omit, RequestOptions, Timeout, without_omitted
 from .redact import redacted_headers
 

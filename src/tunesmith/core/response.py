@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from ..errors import RequestInfo, ResponseInfo
+from tunesmith.errors import RequestInfo, ResponseInfo
+
 from .headers import Headers
 
 __all__ = ["Response"]

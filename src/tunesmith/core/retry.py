@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from ..errors import APIConnectionError, ConfigurationError
+from tunesmith.errors import APIConnectionError, ConfigurationError
+
 from .response import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import tenacity
 
 __all__ = ["Outcome", "RetryPolicy", "retrying", "server_delay"]

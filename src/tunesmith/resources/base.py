@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ..core.decode import decode
-from ..core.exchange import exchange
-from ..core.flow import Flow, OpenStream
-from ..core.options import RequestOptions, without_omitted
-from ..core.paging import PageCursor, PageData, PageFlow
-from ..core.request import Body, Plan
-from ..core.response import Response
-from ..types.base import WireModel
-from ..types.pages import ListPage
+from tunesmith.core.decode import decode
+from tunesmith.core.exchange import exchange
+from tunesmith.core.flow import Flow, OpenStream
+from tunesmith.core.options import RequestOptions, without_omitted
+from tunesmith.core.paging import PageCursor, PageData, PageFlow
+from tunesmith.core.request import Body, Plan
+from tunesmith.core.response import Response
+
 from .declare import ClientT_co, Opened, Resource
 
-__all__ = ["APIResource", "split_options"]
+if TYPE_CHECKING:
+    from tunesmith.types.base import WireModel
 
-ModelT = TypeVar("ModelT", bound=WireModel)
+    ModelT = TypeVar("ModelT", bound=WireModel)
+else:
+    ModelT = TypeVar("ModelT")
+
+__all__ = ["APIResource", "split_options"]
 
 _OPTION_NAMES = frozenset(RequestOptions.__annotations__)
 
@@ -34,7 +38,7 @@ class APIResource(Resource[ClientT_co]):
     """A group of operations over HTTP."""
 
     def _exchange(self, plan: Plan) -> Flow[Response]:
-        return exchange(self._client._settings, plan)  # noqa: SLF001 - one package
+        return exchange(self._client._settings, plan)
 
     def _ask(
         self,
@@ -72,7 +76,7 @@ class APIResource(Resource[ClientT_co]):
         else:
             plan.json = own
         response = yield from self._exchange(plan)
-        settings = self._client._settings  # noqa: SLF001 - one package
+        settings = self._client._settings
         stream: Opened[ModelT] = yield OpenStream(
             response, model, require_end=settings.require_stream_end
         )
@@ -88,6 +92,8 @@ class APIResource(Resource[ClientT_co]):
         method: str = "GET",
     ) -> PageFlow[ModelT]:
         """Return the flow of one page; it is run again for each further page."""
+        from tunesmith.types.pages import ListPage
+
         own, options = split_options(params)
 
         def page(cursor: PageCursor) -> Flow[PageData[ModelT]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
 
-from ..core.flow import Flow
-from ..core.options import NotGiven, Omit, RequestOptions
-from ..core.paging import PageFlow
-from ..core.request import fill_path
-from ..types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionDeleted
+from tunesmith.core.flow import Flow
+from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.core.paging import PageFlow
+from tunesmith.core.request import fill_path
+from tunesmith.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionDeleted
+
+from . import views
 from .base import APIResource
 from .declare import ClientT_co, expanded, listing, operation
 from .fine_tuning_jobs import PageOptions
@@ -17,8 +19,13 @@ from .fine_tuning_jobs import PageOptions
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ..client import AsyncClient, Client
-    from ..transport.streams import AsyncStream, Stream
+    from tunesmith.client import AsyncClient, Client
+    from tunesmith.transport.responses import (
+        APIResponse,
+        AsyncStreamedResponse,
+        StreamedResponse,
+    )
+    from tunesmith.transport.streams import AsyncStream, Stream
 
 __all__ = [
     "ChatCompletionListOptions",
@@ -86,6 +93,13 @@ class ChatCompletionListOptions(PageOptions, total=False):
 class ChatCompletions(APIResource[ClientT_co]):
     """`/chat/completions`: converse with a model."""
 
+    with_raw_response = views.RawView[
+        "ChatCompletions[views.RawClient]", "ChatCompletions[views.AsyncRawClient]"
+    ]()
+    with_streaming_response = views.StreamingView[
+        "ChatCompletions[views.StreamingClient]", "ChatCompletions[views.AsyncStreamingClient]"
+    ]()
+
     @overload
     def create(
         self: ChatCompletions[Client],
@@ -140,6 +154,42 @@ class ChatCompletions(APIResource[ClientT_co]):
         stream: bool,
         **params: Unpack[ChatCompletionOptions],
     ) -> Coroutine[Any, Any, ChatCompletion | AsyncStream[ChatCompletionChunk]]: ...
+    @overload
+    def create(
+        self: ChatCompletions[views.RawClient],
+        *,
+        messages: Messages,
+        model: str,
+        stream: bool | Omit | NotGiven | None = None,
+        **params: Unpack[ChatCompletionOptions],
+    ) -> APIResponse[Any]: ...
+    @overload
+    def create(
+        self: ChatCompletions[views.AsyncRawClient],
+        *,
+        messages: Messages,
+        model: str,
+        stream: bool | Omit | NotGiven | None = None,
+        **params: Unpack[ChatCompletionOptions],
+    ) -> Coroutine[Any, Any, APIResponse[Any]]: ...
+    @overload
+    def create(
+        self: ChatCompletions[views.StreamingClient],
+        *,
+        messages: Messages,
+        model: str,
+        stream: bool | Omit | NotGiven | None = None,
+        **params: Unpack[ChatCompletionOptions],
+    ) -> StreamedResponse[Any]: ...
+    @overload
+    def create(
+        self: ChatCompletions[views.AsyncStreamingClient],
+        *,
+        messages: Messages,
+        model: str,
+        stream: bool | Omit | NotGiven | None = None,
+        **params: Unpack[ChatCompletionOptions],
+    ) -> AsyncStreamedResponse[Any]: ...
     @expanded
     def create(
         self,
@@ -165,7 +215,7 @@ class ChatCompletions(APIResource[ClientT_co]):
             an AsyncClient.
         """
         fields = {"messages": messages, "model": model, **params}
-        return self._client._run(self._create(fields, stream=stream))  # noqa: SLF001
+        return self._client._run(self._create(fields, stream=stream))
 
     @operation
     def retrieve(

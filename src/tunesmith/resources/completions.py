@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from ..core.flow import Flow
-from ..core.options import NotGiven, Omit, RequestOptions
-from ..types.completions import Completion
+from tunesmith.core.flow import Flow
+from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.types.completions import Completion
+
+from . import views
 from .base import APIResource
 from .declare import ClientT_co, expanded
 
 if TYPE_CHECKING:
-    from ..client import AsyncClient, Client
-    from ..transport.streams import AsyncStream, Stream
+    from tunesmith.client import AsyncClient, Client
+    from tunesmith.transport.responses import (
+        APIResponse,
+        AsyncStreamedResponse,
+        StreamedResponse,
+    )
+    from tunesmith.transport.streams import AsyncStream, Stream
 
 __all__ = ["CompletionOptions", "Completions", "Prompt"]
 
@@ -42,6 +49,13 @@ class CompletionOptions(RequestOptions, total=False):
 
 class Completions(APIResource[ClientT_co]):
     """`/completions`: complete prompts with a model."""
+
+    with_raw_response = views.RawView[
+        "Completions[views.RawClient]", "Completions[views.AsyncRawClient]"
+    ]()
+    with_streaming_response = views.StreamingView[
+        "Completions[views.StreamingClient]", "Completions[views.AsyncStreamingClient]"
+    ]()
 
     @overload
     def create(
@@ -97,6 +111,42 @@ class Completions(APIResource[ClientT_co]):
         stream: bool,
         **params: Unpack[CompletionOptions],
     ) -> Coroutine[Any, Any, Completion | AsyncStream[Completion]]: ...
+    @overload
+    def create(
+        self: Completions[views.RawClient],
+        *,
+        model: str,
+        prompt: Prompt,
+        stream: bool | Omit | NotGiven | None = None,
+        **params: Unpack[CompletionOptions],
+    ) -> APIResponse[Any]: ...
+    @overload
+    def create(
+        self: Completions[views.AsyncRawClient],
+        *,
+        model: str,
+        prompt: Prompt,
+        stream: bool | Omit | NotGiven | None = None,
+        **params: Unpack[CompletionOptions],
+    ) -> Coroutine[Any, Any, APIResponse[Any]]: ...
+    @overload
+    def create(
+        self: Completions[views.StreamingClient],
+        *,
+        model: str,
+        prompt: Prompt,
+        stream: bool | Omit | NotGiven | None = None,
+        **params: Unpack[CompletionOptions],
+    ) -> StreamedResponse[Any]: ...
+    @overload
+    def create(
+        self: Completions[views.AsyncStreamingClient],
+        *,
+        model: str,
+        prompt: Prompt,
+        stream: bool | Omit | NotGiven | None = None,
+        **params: Unpack[CompletionOptions],
+    ) -> AsyncStreamedResponse[Any]: ...
     @expanded
     def create(
         self,
@@ -125,7 +175,7 @@ class Completions(APIResource[ClientT_co]):
             A Completion, or a stream of them with `stream=True`. Awaited on an AsyncClient.
         """
         fields = {"model": model, "prompt": prompt, **params}
-        return self._client._run(self._create(fields, stream=stream))  # noqa: SLF001
+        return self._client._run(self._create(fields, stream=stream))
 
     def _create(self, fields: Mapping[str, Any], *, stream: Any) -> Flow[Any]:
         if stream:

@@ -13,16 +13,17 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from ..core.flow import Emitting, Flow
-from ..core.options import omit
-from ..core.paging import PageFlow
+from tunesmith.core.flow import Emitting, Flow
+from tunesmith.core.options import omit
+from tunesmith.core.paging import PageFlow
 
 if TYPE_CHECKING:
-    from ..client import AsyncClient, Client
-    from ..transport.pages import AsyncPaginator, Page
-    from ..transport.responses import APIResponse, AsyncStreamedResponse, StreamedResponse
-    from ..transport.streams import AsyncStream, Stream
-    from ..views import AsyncRawClient, AsyncStreamingClient, RawClient, StreamingClient
+    from tunesmith.client import AsyncClient, Client
+    from tunesmith.transport.pages import AsyncPaginator, Page
+    from tunesmith.transport.responses import APIResponse, AsyncStreamedResponse, StreamedResponse
+    from tunesmith.transport.streams import AsyncStream, Stream
+
+    from .views import AsyncRawClient, AsyncStreamingClient, RawClient, StreamingClient
 
 __all__ = [
     "ClientT_co",
@@ -43,8 +44,8 @@ ClientT_co = TypeVar("ClientT_co", covariant=True)
 class Resource(Generic[ClientT_co]):
     """A group of operations of one client."""
 
-    def __init__(self, client: ClientT_co) -> None:
-        self._client: Any = client
+    def __init__(self, client: Any) -> None:
+        self._client = client
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._client!r}>"
@@ -61,7 +62,7 @@ class operation(Generic[P, T]):  # noqa: N801 - used as a decorator
         self.flow = flow
 
         def method(self: Resource[Any], *args: P.args, **kwargs: P.kwargs) -> Any:
-            return self._client._run(flow(self, *args, **kwargs))  # noqa: SLF001 - one package
+            return self._client._run(flow(self, *args, **kwargs))
 
         self._method = _presented(method, flow)
 
@@ -106,7 +107,7 @@ class listing(Generic[P, T]):  # noqa: N801 - used as a decorator
         self.pages = pages
 
         def method(self: Resource[Any], *args: P.args, **kwargs: P.kwargs) -> Any:
-            return self._client._paginate(pages(self, *args, **kwargs))  # noqa: SLF001
+            return self._client._paginate(pages(self, *args, **kwargs))
 
         self._method = _presented(method, pages)
 
@@ -151,7 +152,7 @@ class streaming(Generic[P, T]):  # noqa: N801 - used as a decorator
         self.flow = flow
 
         def method(self: Resource[Any], *args: P.args, **kwargs: P.kwargs) -> Any:
-            return self._client._run(flow(self, *args, **kwargs))  # noqa: SLF001
+            return self._client._run(flow(self, *args, **kwargs))
 
         self._method = _presented(method, flow)
 
@@ -180,7 +181,7 @@ class iteration(Generic[P, T]):  # noqa: N801 - used as a decorator
         self.flow = flow
 
         def method(self: Resource[Any], *args: P.args, **kwargs: P.kwargs) -> Any:
-            return self._client._iterate(flow(self, *args, **kwargs))  # noqa: SLF001
+            return self._client._iterate(flow(self, *args, **kwargs))
 
         self._method = _presented(method, flow)
 

@@ -7,14 +7,16 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal, Unpack
 
-from ..core.flow import Flow, Sleep
-from ..core.options import NotGiven, Omit, RequestOptions
-from ..core.paging import PageCursor, PageFlow
-from ..core.request import Plan, fill_path
-from ..errors import FileProcessingError
-from ..transport.content import FileBytes
-from ..transport.upload import FileTypes, Progress, multipart_upload, open_source
-from ..types.files import FileDeleted, FileObject, FilePurpose
+from tunesmith.core.flow import Flow, Sleep
+from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.core.paging import PageCursor, PageFlow
+from tunesmith.core.request import Plan, fill_path
+from tunesmith.errors import FileProcessingError
+from tunesmith.transport.content import FileBytes
+from tunesmith.transport.upload import FileTypes, Progress, multipart_upload, open_source
+from tunesmith.types.files import FileDeleted, FileObject, FilePurpose
+
+from . import views
 from .base import APIResource, split_options
 from .declare import ClientT_co, listing, operation
 from .matching import identical_file
@@ -43,6 +45,11 @@ class FileListOptions(RequestOptions, total=False):
 
 class Files(APIResource[ClientT_co]):
     """`/files`: upload, list, read and delete files."""
+
+    with_raw_response = views.RawView["Files[views.RawClient]", "Files[views.AsyncRawClient]"]()
+    with_streaming_response = views.StreamingView[
+        "Files[views.StreamingClient]", "Files[views.AsyncStreamingClient]"
+    ]()
 
     @operation
     def create(
@@ -175,7 +182,7 @@ def find_matching(
 ) -> Flow[FileObject | None]:
     """Walk the uploaded files and return one identical to `file`, or None."""
     source = open_source(file)
-    pages = resource._pages("/files", FileObject, {"purpose": purpose})  # noqa: SLF001
+    pages = resource._pages("/files", FileObject, {"purpose": purpose})
     cursor: PageCursor | None = PageCursor()
     while cursor is not None:
         page = yield from pages(cursor)

@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from ..core.events import END, EventReader
-from ..core.flow import Close, Emit, Emitting, Flow, Read, Sleep
-from ..core.options import NotGiven, Omit, RequestOptions, Timeout
-from ..core.paging import PageCursor, PageFlow
-from ..core.request import Plan, fill_path
-from ..core.response import Response
-from ..errors import TunesmithError
-from ..types.fine_tunes import FineTune, FineTuneEvent
+from tunesmith.core.events import END, EventReader
+from tunesmith.core.flow import Close, Emit, Emitting, Flow, Read, Sleep
+from tunesmith.core.options import NotGiven, Omit, RequestOptions, Timeout
+from tunesmith.core.paging import PageCursor, PageFlow
+from tunesmith.core.request import Plan, fill_path
+from tunesmith.core.response import Response
+from tunesmith.errors import TunesmithError
+from tunesmith.types.fine_tunes import FineTune, FineTuneEvent
+
+from . import views
 from .base import APIResource
 from .declare import ClientT_co, Opened, iteration, listing, operation, streaming
 from .files import Files, find_matching
@@ -47,6 +49,13 @@ class FineTuneCreateOptions(RequestOptions, total=False):
 
 class FineTunes(APIResource[ClientT_co]):
     """`/fine-tunes`: create, follow and end fine-tunes."""
+
+    with_raw_response = views.RawView[
+        "FineTunes[views.RawClient]", "FineTunes[views.AsyncRawClient]"
+    ]()
+    with_streaming_response = views.StreamingView[
+        "FineTunes[views.StreamingClient]", "FineTunes[views.AsyncStreamingClient]"
+    ]()
 
     @operation
     def create(
@@ -200,7 +209,7 @@ class FineTunes(APIResource[ClientT_co]):
 
     def _events_once(self, name: str, seen: EventCount) -> Emitting[FineTuneEvent]:
         """Read the stream of events once, emitting those that have not been seen."""
-        settings = self._client._settings  # noqa: SLF001 - one package
+        settings = self._client._settings
         limits = settings.timeout.clipped(_SILENCE_SECONDS).phases()
         plan = Plan("GET", _path(name, "/events"), query={"stream": True}, stream=True)
         plan.headers = {"accept": "text/event-stream"}
@@ -242,9 +251,7 @@ class NewEvents:
     """Reads a fine-tune's events that have not been read before, oldest first."""
 
     def __init__(self, resource: APIResource[Any], name: str, seen: EventCount) -> None:
-        self._page = resource._pages(  # noqa: SLF001 - one package
-            _path(name, "/events"), FineTuneEvent, {}, paged=False
-        )
+        self._page = resource._pages(_path(name, "/events"), FineTuneEvent, {}, paged=False)
         self._seen = seen
 
     def read(self) -> Flow[builtins.list[FineTuneEvent]]:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Unpack
 
-from ..core.flow import Emitting, Flow
-from ..core.options import NotGiven, Omit, RequestOptions
-from ..core.paging import PageCursor, PageFlow
-from ..core.request import fill_path
-from ..types.fine_tuning import FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent
+from tunesmith.core.flow import Emitting, Flow
+from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.core.paging import PageCursor, PageFlow
+from tunesmith.core.request import fill_path
+from tunesmith.types.fine_tuning import FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent
+
+from . import views
 from .base import APIResource
 from .declare import ClientT_co, iteration, listing, operation
 from .following import emitting_only, follow_events, job_id, wait_for_end
@@ -56,6 +58,13 @@ class FineTuningJobCreateOptions(RequestOptions, total=False):
 
 class FineTuningJobs(APIResource[ClientT_co]):
     """`/fine_tuning/jobs`: create, follow and end fine-tuning jobs."""
+
+    with_raw_response = views.RawView[
+        "FineTuningJobs[views.RawClient]", "FineTuningJobs[views.AsyncRawClient]"
+    ]()
+    with_streaming_response = views.StreamingView[
+        "FineTuningJobs[views.StreamingClient]", "FineTuningJobs[views.AsyncStreamingClient]"
+    ]()
 
     @operation
     def create(
@@ -189,6 +198,15 @@ class FineTuningJobs(APIResource[ClientT_co]):
 class FineTuningJobsCheckpoints(APIResource[ClientT_co]):
     """`/fine_tuning/jobs/{id}/checkpoints`: snapshots that can be used as models."""
 
+    with_raw_response = views.RawView[
+        "FineTuningJobsCheckpoints[views.RawClient]",
+        "FineTuningJobsCheckpoints[views.AsyncRawClient]",
+    ]()
+    with_streaming_response = views.StreamingView[
+        "FineTuningJobsCheckpoints[views.StreamingClient]",
+        "FineTuningJobsCheckpoints[views.AsyncStreamingClient]",
+    ]()
+
     @listing
     def list(
         self, fine_tuning_job_id: str, **params: Unpack[PageOptions]
@@ -207,7 +225,7 @@ class NewEvents:
     """Reads a job's events that have not been read before, oldest first."""
 
     def __init__(self, jobs: APIResource[Any], name: str) -> None:
-        self._pages = jobs._pages(  # noqa: SLF001 - one package
+        self._pages = jobs._pages(
             _path(name, "/events"), FineTuningJobEvent, {"limit": _EVENTS_PER_PAGE}
         )
         self._seen: set[str] = set()

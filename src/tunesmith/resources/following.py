@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeVar
 
-from ..core.flow import Call, Effect, Emit, Emitting, Flow, Sleep
-from ..errors import (
+from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, Sleep
+from tunesmith.errors import (
     APIConnectionError,
     APIResponseValidationError,
     InternalServerError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from ..transport.upload import FileSource
-from ..types.files import FileObject
+from tunesmith.transport.upload import FileSource
+from tunesmith.types.files import FileObject
 
 __all__ = ["identical_file"]
 

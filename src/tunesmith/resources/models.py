@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from ..core.flow import Flow
-from ..core.options import RequestOptions
-from ..core.paging import PageFlow
-from ..core.request import fill_path
-from ..types.models import Model, ModelDeleted
+from tunesmith.core.flow import Flow
+from tunesmith.core.options import RequestOptions
+from tunesmith.core.paging import PageFlow
+from tunesmith.core.request import fill_path
+from tunesmith.types.models import Model, ModelDeleted
+
+from . import views
 from .base import APIResource
 from .declare import ClientT_co, listing, operation
 
@@ -17,6 +19,11 @@ __all__ = ["Models"]
 
 class Models(APIResource[ClientT_co]):
     """`/models`: base models and fine-tuned ones."""
+
+    with_raw_response = views.RawView["Models[views.RawClient]", "Models[views.AsyncRawClient]"]()
+    with_streaming_response = views.StreamingView[
+        "Models[views.StreamingClient]", "Models[views.AsyncStreamingClient]"
+    ]()
 
     @operation
     def retrieve(self, model: str, **params: Unpack[RequestOptions]) -> Flow[Model]:

@@ -11,14 +11,13 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ..core.request import Body, Request
-from ..core.response import Response
-from ..errors import APIConnectionError
+from tunesmith.core.response import Response
+from tunesmith.errors import APIConnectionError
+
 from .http_common import (
     DRAIN_SECONDS,
     KEEP_ALIVE_SECONDS,
@@ -36,6 +35,11 @@ from .http_common import (
     wire_headers,
     wire_timeout,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from tunesmith.core.request import Body, Request
 
 __all__ = ["AsyncHttpxTransport", "AsyncUserClientTransport"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError
+from tunesmith.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from .drivers import AsyncTransport, Transport

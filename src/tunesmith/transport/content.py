@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..core.headers import Headers
-from ..core.response import Response
+from .whole_file import whole_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from tunesmith.core.headers import Headers
+    from tunesmith.core.response import Response
 
 __all__ = ["FileBytes"]
 
@@ -87,17 +89,8 @@ class FileBytes:
 
     def write_to_file(self, file: str | os.PathLike[str]) -> None:
         """Write the bytes to `file`, whole or not at all."""
-        target = Path(file)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as output:
-                output.write(self.content)
-                output.flush()
-                os.fsync(output.fileno())
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with whole_file(file) as output:
+            output.write(self.content)
 
     def stream_to_file(
         self, file: str | os.PathLike[str], *, chunk_size: int | None = None

@@ -9,25 +9,30 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..core.flow import (
+from tunesmith.core.flow import (
     Call,
     Close,
     Effect,
     Emit,
     Emitting,
     Flow,
+    Gather,
     OpenStream,
     Read,
     Send,
     Share,
     Sleep,
 )
-from ..core.request import Request
-from ..core.response import Response
+
 from .streams import AsyncStream, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterator
+
+    from tunesmith.core.request import Request
+    from tunesmith.core.response import Response
 
 __all__ = ["AsyncDriver", "AsyncTransport", "SyncDriver", "Transport"]
 
@@ -67,11 +72,15 @@ class SyncDriver:
 
     def run(self, flow: Flow[T]) -> T:
         """Perform `flow` to its end and return its value."""
+        return self.resume(flow, None)
+
+    def resume(self, flow: Generator[Any, Any, T], outcome: Any) -> T:
+        """Send a flow the outcome of its last effect and perform it to its end."""
         try:
-            effect = next(flow)
+            effect = flow.send(outcome)
             while True:
                 try:
-                    outcome = self._perform(effect)
+                    outcome = self.perform(effect)
                 except BaseException as error:  # noqa: BLE001 - the flow decides, and sees all
                     effect = flow.throw(error)
                 else:
@@ -90,7 +99,7 @@ class SyncDriver:
                     effect = next(flow)
                     continue
                 try:
-                    outcome = self._perform(effect)
+                    outcome = self.perform(effect)
                 except BaseException as error:  # noqa: BLE001
                     effect = flow.throw(error)
                 else:
@@ -105,11 +114,11 @@ class SyncDriver:
         try:
             effect = flow.throw(GeneratorExit())
             while True:
-                effect = flow.send(self._perform(effect))
+                effect = flow.send(self.perform(effect))
         except (StopIteration, GeneratorExit):
             return
 
-    def _perform(self, effect: Effect | Emit[Any]) -> Any:
+    def perform(self, effect: Effect | Emit[Any]) -> Any:
         match effect:
             case Send():
                 return self.transport.send(effect.request)
@@ -123,11 +132,31 @@ class SyncDriver:
                 effect.response.stream.close()
             case OpenStream():
                 return Stream(effect.response, effect.model, require_end=effect.require_end)
+            case Gather():
+                return self._gather(effect)
             case Share():
                 return self._shared.get(effect, self.run)
             case Emit():
                 raise TypeError("This flow emits items; iterate over it instead of running it.")
         return None
+
+    def _gather(self, gather: Gather) -> list[Any]:
+        """Run flows in threads of their own."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        failed = threading.Event()
+
+        def one(flow: Flow[Any]) -> Any:
+            if failed.is_set():
+                return None
+            try:
+                return self.run(flow)
+            except BaseException:
+                failed.set()
+                raise
+
+        with ThreadPoolExecutor(max(1, gather.limit), "tunesmith-gather") as pool:
+            return list(pool.map(one, gather.flows))
 
 
 class SharedValues:
@@ -159,14 +188,15 @@ class AsyncDriver:
 
     async def run(self, flow: Flow[T]) -> T:
         """Perform `flow` to its end and return its value."""
+        return await self.resume(flow, None)
+
+    async def resume(self, flow: Generator[Any, Any, T], outcome: Any) -> T:
+        """Send a flow the outcome of its last effect and perform it to its end."""
         try:
-            effect = next(flow)
+            effect = flow.send(outcome)
             while True:
                 try:
-                    if type(effect) is Send:
-                        outcome: Any = await self.transport.send(effect.request)
-                    else:
-                        outcome = await self._perform(effect)
+                    outcome = await self.perform(effect)
                 except BaseException as error:  # noqa: BLE001 - the flow decides, and sees all
                     effect = flow.throw(error)
                 else:
@@ -185,7 +215,7 @@ class AsyncDriver:
                     effect = next(flow)
                     continue
                 try:
-                    outcome = await self._perform(effect)
+                    outcome = await self.perform(effect)
                 except BaseException as error:  # noqa: BLE001
                     effect = flow.throw(error)
                 else:
@@ -200,11 +230,11 @@ class AsyncDriver:
         try:
             effect = flow.throw(GeneratorExit())
             while True:
-                effect = flow.send(await self._perform(effect))
+                effect = flow.send(await self.perform(effect))
         except (StopIteration, GeneratorExit):
             return
 
-    async def _perform(self, effect: Effect | Emit[Any]) -> Any:
+    async def perform(self, effect: Effect | Emit[Any]) -> Any:
         match effect:
             case Send():
                 return await self.transport.send(effect.request)
@@ -219,11 +249,30 @@ class AsyncDriver:
                 await effect.response.stream.aclose()
             case OpenStream():
                 return AsyncStream(effect.response, effect.model, require_end=effect.require_end)
+            case Gather():
+                return await self._gather(effect)
             case Share():
                 return await self._share(effect)
             case Emit():
                 raise TypeError("This flow emits items; iterate over it instead of running it.")
         return None
+
+    async def _gather(self, gather: Gather) -> list[Any]:
+        """Run flows in tasks of their own; a failure cancels the others."""
+        places = asyncio.Semaphore(max(1, gather.limit))
+
+        async def one(flow: Flow[Any]) -> Any:
+            async with places:
+                return await self.run(flow)
+
+        tasks = [asyncio.ensure_future(one(flow)) for flow in gather.flows]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
 
     async def _share(self, share: Share) -> Any:
         """Return the value of `share`, asked for once by all who want it at the same time."""

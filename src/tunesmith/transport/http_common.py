@@ -8,17 +8,14 @@ from __future__ import annotations
 import functools
 import ipaddress
 import socket
-import ssl
 import time
-from collections.abc import Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from ..core.request import Body, Request
-from ..errors import (
+from tunesmith.errors import (
     APIConnectionError,
     ConnectTimeoutError,
     DeadlineExceededError,
@@ -27,6 +24,12 @@ from ..errors import (
     RequestInfo,
     WriteTimeoutError,
 )
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+
+    from tunesmith.core.request import Body, Request
 
 __all__ = [
     "DRAIN_SECONDS",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..core.paging import PageCursor, PageData, PageFlow
-from ..errors import TunesmithError
+from tunesmith.core.paging import PageCursor, PageData, PageFlow
+from tunesmith.errors import TunesmithError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterator
+
     from .drivers import AsyncDriver, SyncDriver
 
 __all__ = ["AsyncPage", "AsyncPaginator", "Page"]

@@ -7,16 +7,18 @@ its end, on an error, and when it is closed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ..core.events import END, EventReader
-from ..core.response import Response
-from ..errors import APIConnectionError
+from tunesmith.core.events import END, EventReader
+from tunesmith.errors import APIConnectionError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from types import TracebackType
+
     from pydantic import BaseModel
+
+    from tunesmith.core.response import Response
 
 __all__ = ["AsyncStream", "Stream"]
 

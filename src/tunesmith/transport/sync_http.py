@@ -13,14 +13,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ..core.request import Request
-from ..core.response import Response
-from ..errors import APIConnectionError
+from tunesmith.core.response import Response
+from tunesmith.errors import APIConnectionError
+
 from .http_common import (
     DRAIN_SECONDS,
     KEEP_ALIVE_SECONDS,
@@ -38,6 +37,11 @@ from .http_common import (
     wire_timeout,
 )
 from .watchdog import Guard, watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tunesmith.core.request import Request
 
 __all__ = ["HttpxTransport", "UserClientTransport"]
 

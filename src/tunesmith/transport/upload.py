@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.multipart import FileHead, MultipartFrame, form_fields, multipart_frame
-from ..errors import TunesmithError
+from tunesmith.core.multipart import FileHead, MultipartFrame, form_fields, multipart_frame
+from tunesmith.errors import TunesmithError
 
 __all__ = [
     "FileContent",
@@ -18,8 +19,10 @@ __all__ = [
     "FileTypes",
     "MultipartBody",
     "Progress",
+    "SourcePart",
     "multipart_upload",
     "open_source",
+    "parts_of",
 ]
 
 FileContent = IO[bytes] | bytes | os.PathLike[str] | str
@@ -86,6 +89,75 @@ class FileSource:
             yield from _pieces(self.content)
 
 
+@dataclass(slots=True)
+class SourcePart:
+    """A stretch of a file that is sent by itself; several may be read at the same time.
+
+    Attributes:
+        offset: Where it starts, from the start of the source.
+        size: Its bytes.
+    """
+
+    source: FileSource
+    offset: int
+    size: int
+    lock: threading.Lock
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.source.name
+
+    @property
+    def content_type(self) -> str | None:
+        """The file's media type."""
+        return self.source.content_type
+
+    @property
+    def length(self) -> int:
+        """Size in bytes."""
+        return self.size
+
+    @property
+    def replayable(self) -> bool:
+        """Parts can be read again."""
+        return True
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes of the part."""
+        content = self.source.content
+        if isinstance(content, bytes):
+            yield content[self.offset : self.offset + self.size]
+        elif isinstance(content, Path):
+            with content.open("rb") as handle:
+                yield from self._read(handle)
+        else:
+            yield from self._read(content)
+
+    def _read(self, handle: IO[bytes]) -> Iterator[bytes]:
+        position = (self.source.start or 0) + self.offset
+        end = position + self.size
+        while position < end:
+            # Parts of one handle are read in turns, each from its own place.
+            with self.lock:
+                handle.seek(position)
+                chunk = handle.read(min(_CHUNK, end - position))
+            if not chunk:
+                return
+            position += len(chunk)
+            yield chunk
+
+
+def parts_of(source: FileSource, size: int) -> list[SourcePart]:
+    """Return the parts of `size` bytes that a source of known length is cut into."""
+    total = source.length or 0
+    lock = threading.Lock()
+    return [
+        SourcePart(source, offset, min(size, total - offset), lock)
+        for offset in range(0, total, size)
+    ]
+
+
 def open_source(file: FileTypes, *, default_name: str = "upload") -> FileSource:
     """Return the source that a file argument stands for.
 
@@ -115,7 +187,10 @@ class MultipartBody:
     """A form with one file, read while it is sent."""
 
     def __init__(
-        self, frame: MultipartFrame, source: FileSource, on_progress: Progress | None = None
+        self,
+        frame: MultipartFrame,
+        source: FileSource | SourcePart,
+        on_progress: Progress | None = None,
     ) -> None:
         self._frame = frame
         self._source = source
@@ -157,7 +232,7 @@ class MultipartBody:
 
 def multipart_upload(
     fields: Mapping[str, object],
-    source: FileSource,
+    source: FileSource | SourcePart,
     *,
     field: str = "file",
     on_progress: Progress | None = None,

@@ -11,7 +11,10 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Guard", "Watchdog", "watchdog"]
 

@@ -1,0 +1,146 @@
+"""The tree of resources that hangs on every client, declared once for all kinds of client."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Unpack
+
+from tunesmith.core.decode import decode_any
+from tunesmith.core.flow import Flow
+from tunesmith.core.options import RequestOptions
+from tunesmith.core.request import Plan
+
+from .base import APIResource
+from .declare import ClientT_co, operation
+
+if TYPE_CHECKING:
+    from .chat import Chat
+    from .completions import Completions
+    from .files import Files
+    from .fine_tunes import FineTunes
+    from .fine_tuning import FineTuning
+    from .models import Models
+    from .uploads import Uploads
+
+__all__ = ["ResourceTree"]
+
+
+class ResourceTree(APIResource[ClientT_co]):
+    """The resources of a client, each loaded when it is first used, and plain requests."""
+
+    @cached_property
+    def files(self) -> Files[ClientT_co]:
+        """Upload, list, read and delete files."""
+        from .files import Files
+
+        return Files(self._client)
+
+    @cached_property
+    def uploads(self) -> Uploads[ClientT_co]:
+        """Upload large files in parts."""
+        from .uploads import Uploads
+
+        return Uploads(self._client)
+
+    @cached_property
+    def fine_tunes(self) -> FineTunes[ClientT_co]:
+        """The first fine-tuning API."""
+        from .fine_tunes import FineTunes
+
+        return FineTunes(self._client)
+
+    @cached_property
+    def fine_tuning(self) -> FineTuning[ClientT_co]:
+        """The second fine-tuning API."""
+        from .fine_tuning import FineTuning
+
+        return FineTuning(self._client)
+
+    @cached_property
+    def completions(self) -> Completions[ClientT_co]:
+        """Completions of prompts."""
+        from .completions import Completions
+
+        return Completions(self._client)
+
+    @cached_property
+    def chat(self) -> Chat[ClientT_co]:
+        """Chat completions."""
+        from .chat import Chat
+
+        return Chat(self._client)
+
+    @cached_property
+    def models(self) -> Models[ClientT_co]:
+        """The models of the server."""
+        from .models import Models
+
+        return Models(self._client)
+
+    @operation
+    def get(self, path: str, *, cast_to: Any = dict, **params: Unpack[RequestOptions]) -> Flow[Any]:
+        """Ask for any path of the server.
+
+        Args:
+            path: Below the base URL, such as "/models".
+            cast_to: What the body becomes: a wire class, dict, list, str, bytes or None.
+            params: The request options.
+        """
+        return self._plain("GET", path, cast_to, None, params)
+
+    @operation
+    def post(
+        self,
+        path: str,
+        *,
+        cast_to: Any = dict,
+        body: object | None = None,
+        **params: Unpack[RequestOptions],
+    ) -> Flow[Any]:
+        """Post a JSON body to any path of the server; see `get`."""
+        return self._plain("POST", path, cast_to, body, params)
+
+    @operation
+    def put(
+        self,
+        path: str,
+        *,
+        cast_to: Any = dict,
+        body: object | None = None,
+        **params: Unpack[RequestOptions],
+    ) -> Flow[Any]:
+        """Put a JSON body to any path of the server; see `get`."""
+        return self._plain("PUT", path, cast_to, body, params)
+
+    @operation
+    def patch(
+        self,
+        path: str,
+        *,
+        cast_to: Any = dict,
+        body: object | None = None,
+        **params: Unpack[RequestOptions],
+    ) -> Flow[Any]:
+        """Patch any path of the server with a JSON body; see `get`."""
+        return self._plain("PATCH", path, cast_to, body, params)
+
+    @operation
+    def delete(
+        self,
+        path: str,
+        *,
+        cast_to: Any = dict,
+        body: object | None = None,
+        **params: Unpack[RequestOptions],
+    ) -> Flow[Any]:
+        """Delete any path of the server; see `get`."""
+        return self._plain("DELETE", path, cast_to, body, params)
+
+    def _plain(
+        self, method: str, path: str, cast_to: Any, body: object | None, options: RequestOptions
+    ) -> Flow[Any]:
+        plan = Plan(method, path if path.startswith(("/", "http")) else f"/{path}", options=options)
+        if body is not None:
+            plan.options = {"extra_body": body, **options}
+        response = yield from self._exchange(plan)
+        return decode_any(response, cast_to)

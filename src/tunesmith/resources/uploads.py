@@ -1,0 +1,250 @@
+"""Uploads: large files in parts, several at a time, cancelled when they cannot be finished."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Unpack
+
+from tunesmith.core.flow import Flow, Gather
+from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.core.request import fill_path
+from tunesmith.errors import APIError, TunesmithError
+from tunesmith.transport.upload import (
+    FileTypes,
+    Progress,
+    SourcePart,
+    multipart_upload,
+    open_source,
+    parts_of,
+)
+from tunesmith.types.uploads import Upload, UploadPart
+
+from . import views
+from .base import APIResource, split_options
+from .declare import ClientT_co, operation
+
+__all__ = [
+    "DEFAULT_PART_SIZE",
+    "UploadChunkedOptions",
+    "UploadCompleteOptions",
+    "UploadCreateOptions",
+    "Uploads",
+    "UploadsParts",
+]
+
+DEFAULT_PART_SIZE = 64 * 1024 * 1024
+"""Bytes in a part: the most that the wire contract allows."""
+
+
+class UploadCreateOptions(RequestOptions, total=False):
+    """What `uploads.create` takes besides the file's facts."""
+
+    expires_after: Mapping[str, object] | Omit | NotGiven
+
+
+class UploadCompleteOptions(RequestOptions, total=False):
+    """What `uploads.complete` takes besides the parts."""
+
+    md5: str | Omit | NotGiven
+
+
+class UploadChunkedOptions(RequestOptions, total=False):
+    """What `uploads.upload_file_chunked` takes besides the file, its type and its purpose."""
+
+    filename: str | None
+    bytes: int | None
+    part_size: int | None
+    md5: str | Omit | NotGiven
+    expires_after: Mapping[str, object] | Omit | NotGiven
+    concurrency: int
+    upload_id: str | None
+    part_ids: Sequence[str]
+    on_progress: Progress | None
+
+
+class Uploads(APIResource[ClientT_co]):
+    """`/uploads`: send a file in parts, then make a file object of it."""
+
+    with_raw_response = views.RawView["Uploads[views.RawClient]", "Uploads[views.AsyncRawClient]"]()
+    with_streaming_response = views.StreamingView[
+        "Uploads[views.StreamingClient]", "Uploads[views.AsyncStreamingClient]"
+    ]()
+
+    @operation
+    def create(
+        self,
+        *,
+        bytes: int,
+        filename: str,
+        mime_type: str,
+        purpose: str,
+        **params: Unpack[UploadCreateOptions],
+    ) -> Flow[Upload]:
+        """Announce a file of `bytes` bytes that will come in parts within an hour."""
+        fields = {
+            "bytes": bytes,
+            "filename": filename,
+            "mime_type": mime_type,
+            "purpose": purpose,
+        }
+        return self._ask("POST", "/uploads", Upload, params, fields=fields)
+
+    @operation
+    def complete(
+        self, upload_id: str, *, part_ids: Sequence[str], **params: Unpack[UploadCompleteOptions]
+    ) -> Flow[Upload]:
+        """Join the parts, in the order given, into a file object: the upload's `file`."""
+        fields = {"part_ids": builtins.list(part_ids)}
+        return self._ask("POST", _path(upload_id, "/complete"), Upload, params, fields=fields)
+
+    @operation
+    def cancel(self, upload_id: str, **params: Unpack[RequestOptions]) -> Flow[Upload]:
+        """Give an upload up; its parts are dropped."""
+        return self._ask("POST", _path(upload_id, "/cancel"), Upload, params)
+
+    @operation
+    def upload_file_chunked(
+        self,
+        *,
+        file: FileTypes,
+        mime_type: str,
+        purpose: str,
+        **params: Unpack[UploadChunkedOptions],
+    ) -> Flow[Upload]:
+        """Upload a file in parts, several at a time, and complete it.
+
+        An upload that cannot be finished is cancelled. The error then tells the id and the parts
+        that had arrived only when the upload was resumed, because a cancelled one is gone.
+
+        Args:
+            file: A path, bytes, an open binary handle that can seek, or a tuple of name and
+                content.
+            mime_type: The file's media type.
+            purpose: What the file is for.
+            params: `filename` (the file's own name); `bytes` (its size, checked); `part_size`
+                (64 MiB); `concurrency`, parts sent at a time (4); `md5` of the whole;
+                `expires_after`; `upload_id` and `part_ids` of an earlier upload of this file with
+                the same part size, to send only what is missing; `on_progress(sent, total)`,
+                called after each part; and the request options.
+        """
+        own, options = split_options(params)
+        source = open_source(file)
+        size = source.length
+        if size is None or not source.replayable:
+            raise TunesmithError(
+                "A file sent in parts must have a known size: give a path, bytes, or a handle "
+                "that can seek."
+            )
+        announced = own.get("bytes")
+        if announced is not None and announced != size:
+            raise TunesmithError(f"{source.name} has {size} bytes, not {announced}.")
+        resumed = own.get("upload_id")
+        upload_id = (
+            resumed
+            or (
+                yield from self._ask(
+                    "POST",
+                    "/uploads",
+                    Upload,
+                    {
+                        "bytes": size,
+                        "filename": own.get("filename") or source.name,
+                        "mime_type": mime_type,
+                        "purpose": purpose,
+                        "expires_after": own.get("expires_after", Omit()),
+                        **options,
+                    },
+                )
+            ).id
+        )
+        part_ids = builtins.list(own.get("part_ids") or ())
+        pieces = parts_of(source, own.get("part_size") or DEFAULT_PART_SIZE)
+        on_progress: Any = own.get("on_progress")
+        tracker = _Tracker(size, pieces[: len(part_ids)], on_progress)
+        try:
+            part_ids += yield Gather(
+                [
+                    _part_flow(self, upload_id, piece, options, tracker)
+                    for piece in pieces[len(part_ids) :]
+                ],
+                own.get("concurrency", 4),
+            )
+            fields = {"part_ids": part_ids, "md5": own.get("md5", Omit())}
+            return (
+                yield from self._ask(
+                    "POST", _path(upload_id, "/complete"), Upload, {**fields, **options}
+                )
+            )
+        except BaseException:
+            if resumed is None:
+                yield from self._cancel_quietly(upload_id)
+            raise
+
+    @cached_property
+    def parts(self) -> UploadsParts[ClientT_co]:
+        """The parts of uploads."""
+        return UploadsParts(self._client)
+
+    def _cancel_quietly(self, upload_id: str) -> Flow[None]:
+        """Cancel an upload whose failure is about to be reported."""
+        try:
+            yield from self._ask("POST", _path(upload_id, "/cancel"), Upload, {})
+        except APIError:
+            return
+
+
+class UploadsParts(APIResource[ClientT_co]):
+    """`/uploads/{id}/parts`."""
+
+    with_raw_response = views.RawView[
+        "UploadsParts[views.RawClient]", "UploadsParts[views.AsyncRawClient]"
+    ]()
+    with_streaming_response = views.StreamingView[
+        "UploadsParts[views.StreamingClient]", "UploadsParts[views.AsyncStreamingClient]"
+    ]()
+
+    @operation
+    def create(
+        self, upload_id: str, *, data: FileTypes, **params: Unpack[RequestOptions]
+    ) -> Flow[UploadPart]:
+        """Add a part of at most 64 MB; parts may be sent in any order and at the same time."""
+        body = multipart_upload({}, open_source(data), field="data")
+        return self._ask("POST", _path(upload_id, "/parts"), UploadPart, params, body=body)
+
+
+class _Tracker:
+    """Counts the bytes of the parts that have arrived."""
+
+    def __init__(
+        self, total: int, done: Sequence[SourcePart], on_progress: Progress | None
+    ) -> None:
+        self._sent = sum(part.size for part in done)
+        self._total = total
+        self._on_progress = on_progress
+
+    def arrived(self, part: SourcePart) -> None:
+        """Note a part and tell the caller."""
+        self._sent += part.size
+        if self._on_progress is not None:
+            self._on_progress(self._sent, self._total)
+
+
+def _part_flow(
+    resource: APIResource[Any],
+    upload_id: str,
+    part: SourcePart,
+    options: RequestOptions,
+    tracker: _Tracker,
+) -> Flow[str]:
+    body = multipart_upload({}, part, field="data")
+    sent = yield from resource._ask(
+        "POST", _path(upload_id, "/parts"), UploadPart, options, body=body
+    )
+    tracker.arrived(part)
+    return sent.id
+
+
+def _path(upload_id: str, rest: str) -> str:
+    return fill_path("/uploads/{upload_id}", upload_id=upload_id) + rest

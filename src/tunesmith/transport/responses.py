@@ -1,0 +1,347 @@
+"""Whole responses: what `with_raw_response` and `with_streaming_response` give.
+
+A raw response has been read, and holds the parsed value beside status and header
+fields. A streamed one is a context manager: the body is read as the caller asks for
+it, and the connection is freed at the end of the `with` block.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from tunesmith.core.flow import Send
+from tunesmith.errors import APIResponseValidationError, RequestInfo
+
+from .whole_file import whole_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from types import TracebackType
+
+    from tunesmith.core.headers import Headers
+    from tunesmith.core.response import Response
+
+    from .drivers import AsyncDriver, SyncDriver
+
+__all__ = ["APIResponse", "AsyncStreamedResponse", "StreamedResponse"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Facts:
+    """What is known of an answer before its body is read."""
+
+    _response: Response | None
+
+    @property
+    def http_response(self) -> Response:
+        """The answer as the transport gave it."""
+        if self._response is None:
+            raise RuntimeError("The request has not been sent; use this object with `with`.")
+        return self._response
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields."""
+        return self.http_response.headers
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+        return self.http_response.status
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's name for the exchange."""
+        return self.http_response.request_id
+
+    @property
+    def retries_taken(self) -> int:
+        """How many sendings failed before this one."""
+        return self.http_response.attempts - 1
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds between sending and the end of the header fields."""
+        return self.http_response.elapsed
+
+    @property
+    def http_request(self) -> RequestInfo:
+        """Method and URL."""
+        return self.http_response.request
+
+    @property
+    def url(self) -> str:
+        """The URL that was asked."""
+        return self.http_response.request.url
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.http_response.request.method
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._response!r}>"
+
+
+class APIResponse(_Facts, Generic[T_co]):
+    """An answer and the value it carries."""
+
+    def __init__(
+        self, response: Response, value: T_co | None, failure: APIResponseValidationError | None
+    ) -> None:
+        self._response = response
+        self._value = value
+        self._failure = failure
+
+    @overload
+    def parse(self, *, to: None = None) -> T_co: ...
+    @overload
+    def parse(self, *, to: Any) -> Any: ...
+    def parse(self, *, to: Any = None) -> Any:
+        """Return the value, as `to` (a model class, str, bytes, dict, …) where that is given.
+
+        Raises:
+            APIResponseValidationError: The body is not what the contract says.
+        """
+        if to is not None:
+            from tunesmith.core.decode import decode_any
+
+            return decode_any(self.http_response, to)
+        if self._failure is not None:
+            raise self._failure
+        return self._value
+
+    def wrap(self, make: Callable[[Any], Any]) -> None:
+        """Replace the value by what `make` makes of it."""
+        if self._failure is None:
+            self._value = make(self._value)
+
+    @property
+    def content(self) -> bytes:
+        """The body."""
+        return self.http_response.body or b""
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8 text."""
+        return self.http_response.text
+
+    def json(self) -> Any:
+        """Return the body parsed as JSON, whatever its shape."""
+        return json.loads(self.content)
+
+
+def _unread(effect: Any) -> Any:
+    """Return the effect with the answer's body left unread, where it is a request."""
+    if isinstance(effect, Send):
+        effect.request.stream = True
+    return effect
+
+
+class StreamedResponse(_Facts, Generic[T_co]):
+    """An answer whose body is read on demand. Use it with `with`."""
+
+    def __init__(self, driver: SyncDriver, flow: Generator[Any, Any, T_co]) -> None:
+        self._driver = driver
+        self._flow = flow
+        self._response: Response | None = None
+        self._body: bytes | None = None
+
+    def __enter__(self) -> Self:
+        driver, flow = self._driver, self._flow
+        effect = next(flow)
+        while True:
+            try:
+                outcome = driver.perform(_unread(effect))
+            except BaseException as error:  # noqa: BLE001 - the flow decides
+                effect = flow.throw(error)
+                continue
+            if isinstance(effect, Send) and outcome.is_success:
+                self._response = outcome
+                return self
+            effect = flow.send(outcome)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the connection."""
+        self._flow.close()
+        if self._response is not None and self._response.stream is not None:
+            self._response.stream.close()
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """Yield the body as it comes, or in pieces of `chunk_size`."""
+        stream = self.http_response.stream
+        pending = b""
+        while chunk := stream.read():
+            if chunk_size is None:
+                yield chunk
+                continue
+            pending += chunk
+            while len(pending) >= chunk_size:
+                yield pending[:chunk_size]
+                pending = pending[chunk_size:]
+        if pending:
+            yield pending
+
+    def iter_text(self) -> Iterator[str]:
+        """Yield the body as UTF-8 text; a character split between two pieces is joined."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for chunk in self.iter_bytes():
+            yield decoder.decode(chunk)
+        yield decoder.decode(b"", final=True)
+
+    def iter_lines(self) -> Iterator[str]:
+        """Yield the lines of the body without their ends."""
+        rest = ""
+        for text in self.iter_text():
+            *lines, rest = (rest + text).split("\n")
+            yield from (line.removesuffix("\r") for line in lines)
+        if rest:
+            yield rest
+
+    def read(self) -> bytes:
+        """Return the whole body."""
+        if self._body is None:
+            self._body = b"".join(self.iter_bytes())
+        return self._body
+
+    def text(self) -> str:
+        """Return the whole body as UTF-8 text."""
+        return self.read().decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """Return the whole body parsed as JSON."""
+        return json.loads(self.read())
+
+    def stream_to_file(
+        self, file: str | os.PathLike[str], *, chunk_size: int | None = None
+    ) -> None:
+        """Write the body to `file` as it comes; the file appears when it is whole."""
+        with whole_file(file) as output:
+            for chunk in self.iter_bytes(chunk_size):
+                output.write(chunk)
+
+    def parse(self) -> T_co:
+        """Read the body and return the value it carries.
+
+        Raises:
+            APIResponseValidationError: The body is not what the contract says.
+        """
+        response = self.http_response
+        if response.body is None:
+            response.body = self.read()
+        return self._driver.resume(self._flow, response)
+
+
+class AsyncStreamedResponse(_Facts, Generic[T_co]):
+    """The asyncio colour of `StreamedResponse`. Use it with `async with`."""
+
+    def __init__(self, driver: AsyncDriver, flow: Generator[Any, Any, T_co]) -> None:
+        self._driver = driver
+        self._flow = flow
+        self._response: Response | None = None
+        self._body: bytes | None = None
+
+    async def __aenter__(self) -> Self:
+        driver, flow = self._driver, self._flow
+        effect = next(flow)
+        while True:
+            try:
+                outcome = await driver.perform(_unread(effect))
+            except BaseException as error:  # noqa: BLE001 - the flow decides
+                effect = flow.throw(error)
+                continue
+            if isinstance(effect, Send) and outcome.is_success:
+                self._response = outcome
+                return self
+            effect = flow.send(outcome)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Free the connection."""
+        self._flow.close()
+        if self._response is not None and self._response.stream is not None:
+            await self._response.stream.aclose()
+
+    async def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the body as it comes, or in pieces of `chunk_size`."""
+        stream = self.http_response.stream
+        pending = b""
+        while chunk := await stream.read():
+            if chunk_size is None:
+                yield chunk
+                continue
+            pending += chunk
+            while len(pending) >= chunk_size:
+                yield pending[:chunk_size]
+                pending = pending[chunk_size:]
+        if pending:
+            yield pending
+
+    async def iter_text(self) -> AsyncIterator[str]:
+        """Yield the body as UTF-8 text; a character split between two pieces is joined."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        async for chunk in self.iter_bytes():
+            yield decoder.decode(chunk)
+        yield decoder.decode(b"", final=True)
+
+    async def iter_lines(self) -> AsyncIterator[str]:
+        """Yield the lines of the body without their ends."""
+        rest = ""
+        async for text in self.iter_text():
+            *lines, rest = (rest + text).split("\n")
+            for line in lines:
+                yield line.removesuffix("\r")
+        if rest:
+            yield rest
+
+    async def read(self) -> bytes:
+        """Return the whole body."""
+        if self._body is None:
+            self._body = b"".join([chunk async for chunk in self.iter_bytes()])
+        return self._body
+
+    async def text(self) -> str:
+        """Return the whole body as UTF-8 text."""
+        return (await self.read()).decode("utf-8", "replace")
+
+    async def json(self) -> Any:
+        """Return the whole body parsed as JSON."""
+        return json.loads(await self.read())
+
+    async def stream_to_file(
+        self, file: str | os.PathLike[str], *, chunk_size: int | None = None
+    ) -> None:
+        """Write the body to `file` as it comes; the file appears when it is whole."""
+        with whole_file(file) as output:
+            async for chunk in self.iter_bytes(chunk_size):
+                output.write(chunk)
+
+    async def parse(self) -> T_co:
+        """Read the body and return the value it carries.
+
+        Raises:
+            APIResponseValidationError: The body is not what the contract says.
+        """
+        response = self.http_response
+        if response.body is None:
+            response.body = await self.read()
+        return await self._driver.resume(self._flow, response)

@@ -1,0 +1,42 @@
+"""Uploads, `/v1/uploads`: a large file that arrives in parts and then becomes a file object."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .base import WireModel
+from .files import FileObject
+
+__all__ = ["Upload", "UploadPart", "UploadStatus"]
+
+UploadStatus = Literal["pending", "completed", "cancelled", "expired"] | str
+
+
+class Upload(WireModel):
+    """A file on its way.
+
+    Attributes:
+        id: "upload_…".
+        bytes: The size that was announced; all parts together must have it.
+        expires_at: Unix time in seconds, one hour after the start.
+        file: The file object, once the upload is completed.
+    """
+
+    id: str
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    object: Literal["upload"] | str = "upload"
+    purpose: str
+    status: UploadStatus
+    file: FileObject | None = None
+
+
+class UploadPart(WireModel):
+    """One part of an upload; at most 64 MB."""
+
+    id: str
+    created_at: int
+    object: Literal["upload.part"] | str = "upload.part"
+    upload_id: str
