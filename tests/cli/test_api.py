@@ -53,10 +53,11 @@ def finished(tiny_engine, tmp_path_factory):
     """A fine-tune that has succeeded."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "train.jsonl").write_text(ROWS)
+    (folder / "valid.jsonl").write_text(ROWS.replace("phone", "book"))
     with tiny_engine.client() as client:
         job = client.fine_tunes.create(
             training_file=folder / "train.jsonl",
-            validation_file=folder / "train.jsonl",
+            validation_file=folder / "valid.jsonl",
             model="ada",
             n_epochs=2,
             batch_size=2,

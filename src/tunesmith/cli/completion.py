@@ -5,12 +5,12 @@ The script is made from the grammar itself, so it never lags behind it.
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
 from .parser import add_command, build_parser
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from .parser import Commands
@@ -89,8 +89,8 @@ def _walk(
     children: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:  # noqa: SLF001 - argparse has no public way to look
         words += [name for name in action.option_strings if name.startswith("--")]
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above
-            children = dict(action.choices)
+        if isinstance(action.choices, dict):
+            children = action.choices
             words += list(children)
         elif action.choices and not action.option_strings:
             words += [str(choice) for choice in action.choices]

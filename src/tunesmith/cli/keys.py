@@ -12,7 +12,7 @@ from .parser import add_command, add_group
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from .parser import Commands
 
@@ -51,7 +51,7 @@ def register(commands: Commands) -> None:
 
 
 @contextmanager
-def _database(arguments: argparse.Namespace) -> Iterator[Any]:
+def _database(arguments: argparse.Namespace) -> Generator[Any]:
     require_engine()
     home = home_of(arguments)
     from tunesmith.engine.config import EngineConfig

@@ -16,7 +16,7 @@ from .output import printable
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     # Gives the newest step's message and its Unix time, or None.
     StepSource = Callable[[], tuple[str, int] | None]
@@ -67,7 +67,7 @@ class LiveView:
 
 
 @contextmanager
-def job_view(steps: StepSource | None = None) -> Iterator[JobView]:
+def job_view(steps: StepSource | None = None) -> Generator[JobView]:
     """Open the view that fits where stdout goes.
 
     Args:
@@ -90,7 +90,7 @@ def job_view(steps: StepSource | None = None) -> Iterator[JobView]:
 
 
 @contextmanager
-def _watching(steps: StepSource | None, view: JobView) -> Iterator[None]:
+def _watching(steps: StepSource | None, view: JobView) -> Generator[None]:
     """Feed the view with the newest step in the background."""
     if steps is None:
         yield

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Handler = Callable[[argparse.Namespace], int]
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name # pyright: ignore[reportPrivateUsage]
 
 __all__ = ["add_command", "add_group", "build_parser"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .output import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     # Called with what is being done, how much of it is done, and how much there is.
     Report = Callable[[str, int, int], None]
@@ -18,7 +18,7 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar() -> Iterator[Report]:
+def progress_bar() -> Generator[Report]:
     """Open a bar on stderr; call what it gives with (what, done, in all)."""
     bar = _rich_bar() if sys.stderr.isatty() else None
     if bar is None:

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from tunesmith.errors import TunesmithError
@@ -81,7 +81,7 @@ def _saved_format(path: Path) -> dict[str, object] | None:
         value = json.loads(saved.read_bytes())
     except (OSError, ValueError):
         return None
-    return value if isinstance(value, dict) else None
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
 def _wants_existing(existing: FileObject, path: Path) -> bool:

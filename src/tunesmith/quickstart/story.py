@@ -27,7 +27,7 @@ from .snippet import python_lines
 from .tweets import CLASSES, fetch_tweets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from tunesmith.client import Client
@@ -132,7 +132,7 @@ def _prepare(tweets: Sequence[Tweet], options: Options) -> Prepared:
 
 
 @contextmanager
-def _client(options: Options) -> Iterator[Client]:
+def _client(options: Options) -> Generator[Client]:
     """Yield a client of the named server, or of one that lives as long as the story."""
     if options.backend is not None:
         from tunesmith.client import Client

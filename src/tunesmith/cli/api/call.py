@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tunesmith.types.base import WireModel
 
     Call = Callable[[Client, argparse.Namespace], int]
+    # Column header to what an object shows under it.
+    Columns = dict[str, Callable[[Any], object]]
 
 __all__ = ["add_call", "add_id_option", "print_list", "print_object"]
 
@@ -56,7 +58,7 @@ def print_object(value: WireModel, arguments: argparse.Namespace) -> int:
 def print_list(
     values: Iterable[WireModel],
     arguments: argparse.Namespace,
-    columns: dict[str, Callable[[Any], object]],
+    columns: Columns,
 ) -> int:
     """Print objects as a table with these columns, or as a JSON array."""
     listed = list(values)

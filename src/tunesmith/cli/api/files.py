@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tunesmith.cli.parser import Commands
     from tunesmith.client import Client
 
+    from .call import Columns
+
 __all__ = ["register"]
 
 CHUNK = 1 << 16
@@ -62,7 +64,7 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
 
 def _list(client: Client, arguments: argparse.Namespace) -> int:
     options = {"purpose": arguments.purpose} if arguments.purpose else {}
-    columns = {
+    columns: Columns = {
         "id": lambda file: file.id,
         "file": lambda file: file.filename,
         "bytes": lambda file: f"{file.bytes:,}",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tunesmith.cli.parser import Commands
     from tunesmith.client import Client
 
+    from .call import Columns
+
 __all__ = ["register"]
 
 # Passed on as they are when given.
@@ -156,7 +158,7 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _list(client: Client, arguments: argparse.Namespace) -> int:
-    columns = {
+    columns: Columns = {
         "id": lambda job: job.id,
         "status": lambda job: job.status,
         "model": lambda job: job.model,
@@ -171,7 +173,7 @@ def _get(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _events(client: Client, arguments: argparse.Namespace) -> int:
-    columns = {
+    columns: Columns = {
         "time": lambda event: local_time(event.created_at),
         "level": lambda event: event.level,
         "message": lambda event: event.message,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tunesmith.cli.parser import Commands
     from tunesmith.client import Client
 
+    from .call import Columns
+
 __all__ = ["register"]
 
 HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
@@ -109,7 +111,7 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _list(client: Client, arguments: argparse.Namespace) -> int:
-    columns = {
+    columns: Columns = {
         "id": lambda job: job.id,
         "status": lambda job: job.status,
         "model": lambda job: job.model,
@@ -128,7 +130,7 @@ def _events(client: Client, arguments: argparse.Namespace) -> int:
     newest_first = itertools.islice(
         client.fine_tuning.jobs.list_events(arguments.id), arguments.limit
     )
-    columns = {
+    columns: Columns = {
         "time": lambda event: local_time(event.created_at),
         "level": lambda event: event.level,
         "message": lambda event: event.message,
@@ -137,7 +139,7 @@ def _events(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _checkpoints(client: Client, arguments: argparse.Namespace) -> int:
-    columns = {
+    columns: Columns = {
         "step": lambda checkpoint: checkpoint.step_number,
         "model": lambda checkpoint: checkpoint.fine_tuned_model_checkpoint,
         "training loss": lambda checkpoint: checkpoint.metrics.train_loss,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tunesmith.cli.parser import Commands
     from tunesmith.client import Client
 
+    from .call import Columns
+
 __all__ = ["register"]
 
 
@@ -35,7 +37,7 @@ def register(commands: Commands) -> None:
 
 
 def _list(client: Client, arguments: argparse.Namespace) -> int:
-    columns = {
+    columns: Columns = {
         "id": lambda model: model.id,
         "owner": lambda model: model.owned_by,
         "created": lambda model: local_time(model.created),
