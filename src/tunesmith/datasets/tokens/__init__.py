@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunesmith.datasets.tokens.backends import Backend, HuggingFaceEncoder, load_encoder
+from tunesmith.datasets.tokens.billing import Estimate, estimate, estimate_message_tokens
 from tunesmith.datasets.tokens.encoder import Encoder
 from tunesmith.datasets.tokens.errors import TokenizerUnavailableError, UnknownEncodingError
 from tunesmith.datasets.tokens.models import ENCODINGS, base_model, encoding_for_model
@@ -22,12 +23,15 @@ __all__ = [
     "ENCODINGS",
     "Backend",
     "Encoder",
+    "Estimate",
     "TokenizerUnavailableError",
     "UnknownEncodingError",
     "base_model",
     "count",
     "encoder",
     "encoding_for_model",
+    "estimate",
+    "estimate_message_tokens",
     "fits",
     "huggingface",
 ]

@@ -1,0 +1,294 @@
+"""From raw records to training examples, for the cases that the fine-tuning guide describes.
+
+Each function takes records (mappings), writes prompts and completions as the guide advises for
+its case, and says which prompt format, hyperparameters and number of rows go with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from tunesmith.datasets import tokens
+from tunesmith.datasets.dataset import Dataset
+from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.format_inference import choose_prompt_format
+from tunesmith.datasets.prompt_format import PromptFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tunesmith.datasets.task import Task
+    from tunesmith.datasets.tokens import Encoder
+
+__all__ = [
+    "Examples",
+    "chatbot",
+    "classification",
+    "conditional_generation",
+    "describe_properties",
+    "entity_extraction",
+    "number_classes",
+    "product_description",
+]
+
+ROWS_PER_CLASS: Final = 100
+ROWS_FOR_GENERATION: Final = 500
+ROWS_FOR_CHATBOT: Final = 2_000
+MOST_CLASSES: Final = 500
+
+# A generation model soon repeats its examples: fewer epochs, and smaller steps.
+_GENTLE: Final = {"n_epochs": 2, "learning_rate_multiplier": 0.05}
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Training examples and what goes with them.
+
+    Attributes:
+        rows: Prompts and completions, not yet in the format.
+        prompt_format: The format they are to have.
+        hyperparameters: What to start the fine-tune with, besides the files.
+        advised_rows: How many rows the guide advises.
+        classes: For classification each label and the completion that stands for it.
+    """
+
+    rows: list[dict[str, str]]
+    prompt_format: PromptFormat
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    advised_rows: int = ROWS_FOR_GENERATION
+    classes: Mapping[str, str] = field(default_factory=dict)
+
+    def dataset(self) -> Dataset:
+        """Return the rows in their format."""
+        rows = [self.prompt_format.row(**row) for row in self.rows]
+        return Dataset.from_rows(rows, prompt_format=self.prompt_format)
+
+    def label_of(self, completion: str) -> str | None:
+        """Return the class that a model's answer stands for, or None if it names none."""
+        said = self.prompt_format.parse_completion(completion).strip()
+        labels = {word: label for label, word in self.classes.items()}
+        return labels.get(said)
+
+
+def classification(
+    records: Iterable[Mapping[str, Any]],
+    text: str = "text",
+    label: str = "label",
+    *,
+    encoding: str | Encoder | None = None,
+) -> Examples:
+    """Write examples for classification: a text, and its label as the completion.
+
+    Args:
+        records: One for each text.
+        text: Field of the text.
+        label: Field of the label.
+        encoding: Whose tokens the labels should be single ones of; default "r50k_base".
+
+    Raises:
+        DatasetError: A record lacks a field.
+    """
+    rows = [
+        {"prompt": _text(record, text), "completion": _text(record, label)} for record in records
+    ]
+    labels = sorted({row["completion"] for row in rows})
+    return Examples(
+        rows,
+        choose_prompt_format(rows, "classification", encoding),
+        {"model": "ada"},
+        ROWS_PER_CLASS * len(labels),
+        {name: name for name in labels},
+    )
+
+
+def number_classes(
+    records: Iterable[Mapping[str, Any]],
+    text: str = "text",
+    label: str = "label",
+    *,
+    encoding: str | Encoder | None = None,
+) -> Examples:
+    """Write examples for classification into many classes, each of which becomes a number.
+
+    Only numbers that are single tokens with a space before them are used, the labels in
+    alphabetical order, so that the same labels always get the same numbers.
+
+    Args:
+        records: One for each text.
+        text: Field of the text.
+        label: Field of the label.
+        encoding: Whose tokens; default "r50k_base".
+
+    Raises:
+        DatasetError: A record lacks a field, or there are more than 500 classes.
+    """
+    named = classification(records, text, label, encoding=encoding)
+    labels = sorted(named.classes)
+    if len(labels) > MOST_CLASSES:
+        raise DatasetError(
+            f"There are {len(labels):,} classes; up to {MOST_CLASSES} can be told apart. Merge "
+            "rare ones."
+        )
+    encoder = tokens.encoder(encoding or "r50k_base")
+    single = (str(number) for number in count() if encoder.count(f" {number}") == 1)
+    numbers = dict(zip(labels, islice(single, len(labels)), strict=True))
+    rows = [{**row, "completion": numbers[row["completion"]]} for row in named.rows]
+    return Examples(
+        rows,
+        choose_prompt_format(rows, "classification", encoding),
+        named.hyperparameters,
+        named.advised_rows,
+        numbers,
+    )
+
+
+def conditional_generation(
+    records: Iterable[Mapping[str, Any]], source: str = "source", target: str = "target"
+) -> Examples:
+    """Write examples for text from text, such as headlines from articles.
+
+    Args:
+        records: One for each pair.
+        source: Field of the given text.
+        target: Field of the text to write.
+
+    Raises:
+        DatasetError: A record lacks a field.
+    """
+    rows = [
+        {"prompt": _text(record, source), "completion": _text(record, target)} for record in records
+    ]
+    return _generation(rows)
+
+
+def entity_extraction(
+    records: Iterable[Mapping[str, Any]],
+    text: str = "text",
+    entities: str = "entities",
+    *,
+    order: Literal["alphabetical", "appearance"] = "alphabetical",
+) -> Examples:
+    """Write examples for finding entities: one on each line, always in one order.
+
+    Args:
+        records: One for each text; its entities are a list of strings.
+        text: Field of the text.
+        entities: Field of the entities.
+        order: "alphabetical", or the order of "appearance" in the text; entities that do not
+            appear come last, in alphabetical order.
+
+    Raises:
+        DatasetError: A record lacks a field.
+    """
+    rows = []
+    for record in records:
+        given = _text(record, text)
+        names = sorted({str(name).strip() for name in _field(record, entities)})
+        if order == "appearance":
+            names.sort(key=lambda name: _position(given, name))
+        rows.append({"prompt": given, "completion": "\n".join(names)})
+    return _generation(rows)
+
+
+def _position(text: str, name: str) -> int:
+    position = text.find(name)
+    return len(text) if position < 0 else position
+
+
+def chatbot(
+    conversations: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+    *,
+    customer: str = "Customer",
+    agent: str = "Agent",
+) -> Examples:
+    r"""Write examples for a chatbot: one row for each reply of the agent.
+
+    The prompt holds the conversation so far, with a system message as its introduction; the
+    separator is the agent's name after an empty line, which no earlier turn has.
+
+    Args:
+        conversations: Lists of messages with "role" and "content", or rows with "messages".
+        customer: How the user is called in the text.
+        agent: How the assistant is called.
+
+    Raises:
+        DatasetError: A message has no text.
+    """
+    rows = []
+    for conversation in conversations:
+        messages = conversation.get("messages") if hasattr(conversation, "get") else conversation
+        lines: list[str] = []
+        for message in messages or ():
+            content = _line(_text(message, "content"))
+            if message.get("role") == "system":
+                lines.append(f"{content}\n\n###")
+            elif message.get("role") == "assistant":
+                rows.append({"prompt": "\n".join(lines), "completion": content})
+                lines.append(f"{agent}: {content}")
+            else:
+                lines.append(f"{customer}: {content}")
+    chosen = choose_prompt_format(rows, "conditional generation")
+    form = PromptFormat(f"\n\n{agent}:", " ", chosen.stop)
+    return Examples(rows, form, _GENTLE, ROWS_FOR_CHATBOT)
+
+
+def _line(text: str) -> str:
+    """Return a turn without empty lines, which separate the parts of a prompt."""
+    return "\n".join(line for line in text.strip().splitlines() if line.strip())
+
+
+def product_description(
+    records: Iterable[Mapping[str, Any]],
+    description: str = "description",
+    *,
+    name: str = "name",
+) -> Examples:
+    """Write examples for descriptions from properties, which are told in sentences first.
+
+    Args:
+        records: One for each product: its name, its description, and any other properties.
+        description: Field of the description to learn.
+        name: Field of the product's name.
+
+    Raises:
+        DatasetError: A record lacks a field.
+    """
+    rows = []
+    for record in records:
+        properties = {key: value for key, value in record.items() if key not in {description, name}}
+        prompt = describe_properties(_text(record, name), properties)
+        rows.append({"prompt": prompt, "completion": _text(record, description)})
+    return _generation(rows)
+
+
+def describe_properties(name: str, properties: Mapping[str, Any]) -> str:
+    """Tell a list of properties in sentences: models take in language better than lists.
+
+    Empty properties are left out; lists become enumerations.
+    """
+    sentences = [f"The product is called {name}."]
+    for key, value in properties.items():
+        listed = isinstance(value, list | tuple)
+        words = ", ".join(map(str, value)) if listed else str(value)
+        if value is not None and words.strip():
+            label = key.replace("_", " ").strip().lower()
+            sentences.append(f"Its {label} {'are' if listed else 'is'} {words.strip()}.")
+    return " ".join(sentences)
+
+
+def _generation(rows: list[dict[str, str]]) -> Examples:
+    task: Task = "conditional generation"
+    return Examples(rows, choose_prompt_format(rows, task), _GENTLE)
+
+
+def _field(record: Mapping[str, Any], name: str) -> Any:
+    if record.get(name) is None:
+        names = ", ".join(map(repr, record))
+        raise DatasetError(f"A record has no {name!r}; it has {names or 'no fields'}.")
+    return record[name]
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    return str(_field(record, name)).strip()
