@@ -138,10 +138,10 @@ class BaseClient(ResourceTree[ClientT_co]):
         clone = copy_object(self)
         for name in _CACHED & set(clone.__dict__):
             del clone.__dict__[name]
-        clone._client = clone
-        clone._settings = replace(self._settings, **changes)
+        vars(clone).update(_client=clone, _settings=replace(self._settings, **changes))
         if http_client is not None:
-            clone._connections = _Connections(http_client, self._connections.limit)
+            connections = _Connections(http_client, self._connections.limit)
+            vars(clone).update(_connections=connections)
         return clone
 
     def with_options(

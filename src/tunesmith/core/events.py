@@ -106,11 +106,12 @@ class EventReader:
             raise self._reported(event.data)
         if event.event != "message":
             return
+        text = event.data[:4096].decode("utf-8", "replace")
         raise APIResponseValidationError(
             f"Event {self._count + 1} of the stream is not a {self._model.__name__}: "
-            f"{describe_mismatch(error)}. It begins: {event.data[:200].decode('utf-8', 'replace')!r}",
+            f"{describe_mismatch(error)}. It begins: {text[:200]!r}",
             response=self._response.info(),
-            body=event.data[:4096].decode("utf-8", "replace"),
+            body=text,
         )
 
     def _reported(self, data: bytes) -> APIError:

@@ -25,7 +25,7 @@ from . import hooks as run
 from .flow import Call, Flow, Send, Sleep
 from .redact import Secret
 from .redirects import MAX_REDIRECTS, is_redirect, redirected
-from .request import Plan, Request, build_request
+from .request import Plan, Request, build_request, deadline_exceeded
 from .response import Response
 from .retry import Outcome, next_delay, retrying
 
@@ -120,7 +120,7 @@ def _within_deadline(request: Request) -> Request:
         return request
     remaining = request.deadline - time.monotonic()
     if remaining <= 0:
-        raise _deadline_error(request)
+        raise deadline_exceeded(request)
     return replace(request, timeout=request.timeout.clipped(remaining))
 
 
@@ -128,16 +128,7 @@ def _check_deadline(request: Request, delay: float, outcome: Outcome) -> None:
     if request.deadline is None or time.monotonic() + delay < request.deadline:
         return
     cause = outcome if isinstance(outcome, APIConnectionError) else status_error(outcome)
-    raise _deadline_error(request) from cause
-
-
-def _deadline_error(request: Request) -> DeadlineExceededError:
-    return DeadlineExceededError(
-        f"{request.method} {request.url} was not done within the {request.timeout.total:g} seconds "
-        "allowed in total. Allow more with timeout=Timeout(total=…).",
-        request=request.info,
-        retryable=False,
-    )
+    raise deadline_exceeded(request) from cause
 
 
 def _can_resend(request: Request) -> bool:

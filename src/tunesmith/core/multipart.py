@@ -44,6 +44,10 @@ class MultipartFrame:
 def multipart_frame(fields: Mapping[str, str], file: FileHead) -> MultipartFrame:
     """Return the frame of a form with text `fields` and one `file` after them."""
     boundary = f"tunesmith-{secrets.token_hex(16)}"
+    disposition = (
+        f'Content-Disposition: form-data; name="{_quoted(file.field)}"; '
+        f'filename="{_quoted(file.filename)}"'
+    )
     lines: list[str] = []
     for name, value in fields.items():
         lines += [
@@ -54,8 +58,7 @@ def multipart_frame(fields: Mapping[str, str], file: FileHead) -> MultipartFrame
         ]
     lines += [
         f"--{boundary}",
-        f'Content-Disposition: form-data; name="{_quoted(file.field)}"; '
-        f'filename="{_quoted(file.filename)}"',
+        disposition,
         f"Content-Type: {_quoted(file.content_type)}",
         "",
         "",

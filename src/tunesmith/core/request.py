@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
-from tunesmith.errors import RequestInfo
+from tunesmith.errors import DeadlineExceededError, RequestInfo
 
 from .options import NotGiven, Omit, RequestOptions, Timeout, without_omitted
 from .redact import redacted_headers
@@ -22,7 +22,15 @@ from .redact import redacted_headers
 if TYPE_CHECKING:
     from .settings import Settings
 
-__all__ = ["Body", "Plan", "Request", "build_request", "fill_path", "json_body"]
+__all__ = [
+    "Body",
+    "Plan",
+    "Request",
+    "build_request",
+    "deadline_exceeded",
+    "fill_path",
+    "json_body",
+]
 
 # Characters that RFC 3986 allows in a path segment; a slash is never left as it is,
 # so an id cannot reach another route.
@@ -97,6 +105,16 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url} {redacted_headers(self.headers.items())}>"
+
+
+def deadline_exceeded(request: Request) -> DeadlineExceededError:
+    """Return the error for a call whose total time has passed."""
+    return DeadlineExceededError(
+        f"{request.method} {request.url} was not done within the {request.timeout.total:g} seconds "
+        "allowed in total. Allow more with timeout=Timeout(total=…).",
+        request=request.info,
+        retryable=False,
+    )
 
 
 def fill_path(template: str, **values: str) -> str:

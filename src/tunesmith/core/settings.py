@@ -47,4 +47,5 @@ class Settings:
         return {self.key_header: key}
 
     def __repr__(self) -> str:
-        return f"Settings(base_url={self.base_url!r}, headers={redacted_headers(self.headers.items())})"
+        headers = redacted_headers(self.headers.items())
+        return f"Settings(base_url={self.base_url!r}, headers={headers})"

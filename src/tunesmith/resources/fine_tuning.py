@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from .checkpoints import Checkpoints
 from .declare import ClientT_co, Resource
 from .fine_tuning_jobs import FineTuningJobs
+from .graders import Alpha
 
 __all__ = ["FineTuning"]
 
@@ -17,3 +19,13 @@ class FineTuning(Resource[ClientT_co]):
     def jobs(self) -> FineTuningJobs[ClientT_co]:
         """Fine-tuning jobs."""
         return FineTuningJobs(self._client)
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints[ClientT_co]:
+        """Checkpoints and who may use them."""
+        return Checkpoints(self._client)
+
+    @cached_property
+    def alpha(self) -> Alpha[ClientT_co]:
+        """What is still being tried: graders."""
+        return Alpha(self._client)

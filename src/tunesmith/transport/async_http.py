@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tunesmith.core.request import deadline_exceeded
 from tunesmith.core.response import Response
 from tunesmith.errors import APIConnectionError
 
@@ -22,7 +23,6 @@ from .http_common import (
     DRAIN_SECONDS,
     KEEP_ALIVE_SECONDS,
     MAX_CONNECTIONS,
-    deadline_exceeded,
     environment_proxy,
     is_transport_error,
     origin_of,
@@ -62,15 +62,15 @@ class _Pool:
         self.places = limit
         self.waiting: deque[asyncio.Future[None]] = deque()
 
-    async def enter(self, timeout: float | None) -> bool:
-        """Take a place, waiting at most `timeout` seconds; False when none came free."""
+    async def enter(self, seconds: float | None) -> bool:
+        """Take a place, waiting at most `seconds`; False when none came free."""
         if self.places > 0:
             self.places -= 1
             return True
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append(turn)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await turn
         except TimeoutError:
             return self._withdrawn(turn)

@@ -29,7 +29,7 @@ from tunesmith.core.flow import (
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
     from tunesmith.core.request import Request
     from tunesmith.core.response import Response
@@ -69,6 +69,16 @@ class SyncDriver:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self._shared = SharedValues()
+        self._performers: dict[type[Any], Callable[[Any], Any]] = {
+            Send: self._send,
+            Sleep: self._sleep,
+            Call: self._call,
+            Read: self._read,
+            Close: self._close,
+            OpenStream: self._open,
+            Gather: self._gather,
+            Share: self._share,
+        }
 
     def run(self, flow: Flow[T]) -> T:
         """Perform `flow` to its end and return its value."""
@@ -119,26 +129,29 @@ class SyncDriver:
             return
 
     def perform(self, effect: Effect | Emit[Any]) -> Any:
-        match effect:
-            case Send():
-                return self.transport.send(effect.request)
-            case Sleep():
-                time.sleep(effect.seconds)
-            case Call():
-                return effect.function(*effect.arguments)
-            case Read():
-                return effect.response.stream.read()
-            case Close():
-                effect.response.stream.close()
-            case OpenStream():
-                return Stream(effect.response, effect.model, require_end=effect.require_end)
-            case Gather():
-                return self._gather(effect)
-            case Share():
-                return self._shared.get(effect, self.run)
-            case Emit():
-                raise TypeError("This flow emits items; iterate over it instead of running it.")
-        return None
+        """Perform one effect and return its outcome."""
+        return self._performers[type(effect)](effect)
+
+    def _send(self, effect: Send) -> Response:
+        return self.transport.send(effect.request)
+
+    def _sleep(self, effect: Sleep) -> None:
+        time.sleep(effect.seconds)
+
+    def _call(self, effect: Call) -> Any:
+        return effect.function(*effect.arguments)
+
+    def _read(self, effect: Read) -> Any:
+        return effect.response.stream.read()
+
+    def _close(self, effect: Close) -> None:
+        effect.response.stream.close()
+
+    def _open(self, effect: OpenStream) -> Stream[Any]:
+        return Stream(effect.response, effect.model, require_end=effect.require_end)
+
+    def _share(self, effect: Share) -> Any:
+        return self._shared.get(effect, self.run)
 
     def _gather(self, gather: Gather) -> list[Any]:
         """Run flows in threads of their own."""
@@ -185,6 +198,16 @@ class AsyncDriver:
     def __init__(self, transport: AsyncTransport) -> None:
         self.transport = transport
         self._shared: dict[tuple[Any, ...], tuple[float, asyncio.Future[Any]]] = {}
+        self._performers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
+            Send: self._send,
+            Sleep: self._sleep,
+            Call: self._call,
+            Read: self._read,
+            Close: self._close,
+            OpenStream: self._open,
+            Gather: self._gather,
+            Share: self._share,
+        }
 
     async def run(self, flow: Flow[T]) -> T:
         """Perform `flow` to its end and return its value."""
@@ -235,27 +258,27 @@ class AsyncDriver:
             return
 
     async def perform(self, effect: Effect | Emit[Any]) -> Any:
-        match effect:
-            case Send():
-                return await self.transport.send(effect.request)
-            case Sleep():
-                await asyncio.sleep(effect.seconds)
-            case Call():
-                value = effect.function(*effect.arguments)
-                return await value if inspect.isawaitable(value) else value
-            case Read():
-                return await effect.response.stream.read()
-            case Close():
-                await effect.response.stream.aclose()
-            case OpenStream():
-                return AsyncStream(effect.response, effect.model, require_end=effect.require_end)
-            case Gather():
-                return await self._gather(effect)
-            case Share():
-                return await self._share(effect)
-            case Emit():
-                raise TypeError("This flow emits items; iterate over it instead of running it.")
-        return None
+        """Perform one effect and return its outcome."""
+        return await self._performers[type(effect)](effect)
+
+    async def _send(self, effect: Send) -> Response:
+        return await self.transport.send(effect.request)
+
+    async def _sleep(self, effect: Sleep) -> None:
+        await asyncio.sleep(effect.seconds)
+
+    async def _call(self, effect: Call) -> Any:
+        value = effect.function(*effect.arguments)
+        return await value if inspect.isawaitable(value) else value
+
+    async def _read(self, effect: Read) -> Any:
+        return await effect.response.stream.read()
+
+    async def _close(self, effect: Close) -> None:
+        await effect.response.stream.aclose()
+
+    async def _open(self, effect: OpenStream) -> AsyncStream[Any]:
+        return AsyncStream(effect.response, effect.model, require_end=effect.require_end)
 
     async def _gather(self, gather: Gather) -> list[Any]:
         """Run flows in tasks of their own; a failure cancels the others."""

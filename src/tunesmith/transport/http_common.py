@@ -15,10 +15,10 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from tunesmith.core.request import deadline_exceeded
 from tunesmith.errors import (
     APIConnectionError,
     ConnectTimeoutError,
-    DeadlineExceededError,
     PoolTimeoutError,
     ReadTimeoutError,
     RequestInfo,
@@ -35,7 +35,6 @@ __all__ = [
     "DRAIN_SECONDS",
     "KEEP_ALIVE_SECONDS",
     "MAX_CONNECTIONS",
-    "deadline_exceeded",
     "environment_proxy",
     "is_loopback",
     "is_transport_error",
@@ -143,7 +142,8 @@ def _translated(error: BaseException, request: Request) -> APIConnectionError:
         )
     if isinstance(error, httpx.WriteTimeout):
         return WriteTimeoutError(
-            f"{_server(info)} took nothing for {_seconds(limits.write)} of {info.method} {info.url}.",
+            f"{_server(info)} took nothing for {_seconds(limits.write)}, during "
+            f"{info.method} {info.url}.",
             request=info,
         )
     if isinstance(error, httpx.PoolTimeout):
@@ -214,17 +214,8 @@ def raise_error(error: BaseException, request: Request) -> NoReturn:
     raise_connection_error(error, request)
 
 
-def deadline_exceeded(request: Request) -> DeadlineExceededError:
-    """Return the error for an exchange that the call's total time cut short."""
-    return DeadlineExceededError(
-        f"{request.method} {request.url} was not done within the {request.timeout.total:g} seconds "
-        "allowed in total. Allow more with timeout=Timeout(total=…).",
-        request=request.info,
-        retryable=False,
-    )
-
-
 def wire_headers(request: Request) -> dict[str, str]:
+    """Return the header fields with the length that the body needs."""
     body = request.body
     if body is None:
         # A POST without a body says so; some servers wait for one otherwise.
@@ -239,9 +230,11 @@ def wire_headers(request: Request) -> dict[str, str]:
 
 
 def wire_content(request: Request) -> bytes | Iterator[bytes] | None:
+    """Return the body as httpx takes it, read from its beginning."""
     body: bytes | Body | None = request.body
     return body.chunks() if body is not None and not isinstance(body, bytes) else body
 
 
 def wire_timeout(request: Request) -> httpx.Timeout:
+    """Return the time limits as httpx takes them."""
     return httpx.Timeout(**request.timeout.phases())

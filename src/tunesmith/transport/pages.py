@@ -119,7 +119,7 @@ class AsyncPage(_PageFacts[T]):
 
 
 class AsyncPaginator(Generic[T]):
-    """A list that has not been asked for yet: `await` it for its first page, `async for` its items."""
+    """A list not asked for yet: `await` it for its first page, or `async for` its items."""
 
     def __init__(self, flow: PageFlow[T], driver: AsyncDriver) -> None:
         self._flow = flow

@@ -12,7 +12,6 @@ import json
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from tunesmith.core.flow import Send
-from tunesmith.errors import APIResponseValidationError, RequestInfo
 
 from .whole_file import whole_file
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from tunesmith.core.headers import Headers
     from tunesmith.core.response import Response
+    from tunesmith.errors import APIResponseValidationError, RequestInfo
 
     from .drivers import AsyncDriver, SyncDriver
 

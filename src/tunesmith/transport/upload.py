@@ -1,4 +1,4 @@
-"""Files on their way to the server: read from disk piece by piece, with progress, rewound on retry."""
+"""Files on their way to the server: read piece by piece, with progress, rewound on retry."""
 
 from __future__ import annotations
 

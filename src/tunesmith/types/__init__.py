@@ -1,1 +1,219 @@
+"""The wire objects, each loaded when it is first used."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .base import (
+        WireModel,
+    )
+    from .chat import (
+        ChatCompletion,
+        ChatCompletionChoice,
+        ChatCompletionChunk,
+        ChatCompletionChunkChoice,
+        ChatCompletionDeleted,
+        ChatCompletionDelta,
+        ChatCompletionFunctionCall,
+        ChatCompletionFunctionCallDelta,
+        ChatCompletionLogprobs,
+        ChatCompletionMessage,
+        ChatCompletionMessageToolCall,
+        ChatCompletionTokenLogprob,
+        ChatCompletionToolCallDelta,
+        ChatCompletionTopLogprob,
+    )
+    from .completions import (
+        Completion,
+        CompletionChoice,
+        CompletionLogprobs,
+        CompletionTokensDetails,
+        CompletionUsage,
+        PromptTokensDetails,
+    )
+    from .files import (
+        FileDeleted,
+        FileObject,
+        FilePurpose,
+        FileStatus,
+    )
+    from .fine_tunes import (
+        FineTune,
+        FineTuneEvent,
+        FineTuneHyperparams,
+        FineTuneStatus,
+    )
+    from .fine_tuning import (
+        FineTuningJob,
+        FineTuningJobCheckpoint,
+        FineTuningJobCheckpointMetrics,
+        FineTuningJobError,
+        FineTuningJobEvent,
+        FineTuningJobHyperparameters,
+        FineTuningJobIntegration,
+        FineTuningJobIntegrationWandb,
+        FineTuningJobMethod,
+        FineTuningJobMethodConfig,
+        FineTuningJobStatus,
+    )
+    from .graders import (
+        CheckpointPermission,
+        CheckpointPermissionDeleted,
+        GraderRunErrors,
+        GraderRunMetadata,
+        GraderRunResponse,
+        GraderValidateResponse,
+    )
+    from .models import (
+        Model,
+        ModelDeleted,
+    )
+    from .pages import (
+        ListPage,
+    )
+    from .uploads import (
+        Upload,
+        UploadPart,
+        UploadStatus,
+    )
+
+_HOMES = {
+    "base": ("WireModel",),
+    "chat": (
+        "ChatCompletion",
+        "ChatCompletionChoice",
+        "ChatCompletionChunk",
+        "ChatCompletionChunkChoice",
+        "ChatCompletionDeleted",
+        "ChatCompletionDelta",
+        "ChatCompletionFunctionCall",
+        "ChatCompletionFunctionCallDelta",
+        "ChatCompletionLogprobs",
+        "ChatCompletionMessage",
+        "ChatCompletionMessageToolCall",
+        "ChatCompletionTokenLogprob",
+        "ChatCompletionToolCallDelta",
+        "ChatCompletionTopLogprob",
+    ),
+    "completions": (
+        "Completion",
+        "CompletionChoice",
+        "CompletionLogprobs",
+        "CompletionTokensDetails",
+        "CompletionUsage",
+        "PromptTokensDetails",
+    ),
+    "files": (
+        "FileDeleted",
+        "FileObject",
+        "FilePurpose",
+        "FileStatus",
+    ),
+    "fine_tunes": (
+        "FineTune",
+        "FineTuneEvent",
+        "FineTuneHyperparams",
+        "FineTuneStatus",
+    ),
+    "fine_tuning": (
+        "FineTuningJob",
+        "FineTuningJobCheckpoint",
+        "FineTuningJobCheckpointMetrics",
+        "FineTuningJobError",
+        "FineTuningJobEvent",
+        "FineTuningJobHyperparameters",
+        "FineTuningJobIntegration",
+        "FineTuningJobIntegrationWandb",
+        "FineTuningJobMethod",
+        "FineTuningJobMethodConfig",
+        "FineTuningJobStatus",
+    ),
+    "graders": (
+        "CheckpointPermission",
+        "CheckpointPermissionDeleted",
+        "GraderRunErrors",
+        "GraderRunMetadata",
+        "GraderRunResponse",
+        "GraderValidateResponse",
+    ),
+    "models": (
+        "Model",
+        "ModelDeleted",
+    ),
+    "pages": ("ListPage",),
+    "uploads": (
+        "Upload",
+        "UploadPart",
+        "UploadStatus",
+    ),
+}
+
+__all__ = [
+    "ChatCompletion",
+    "ChatCompletionChoice",
+    "ChatCompletionChunk",
+    "ChatCompletionChunkChoice",
+    "ChatCompletionDeleted",
+    "ChatCompletionDelta",
+    "ChatCompletionFunctionCall",
+    "ChatCompletionFunctionCallDelta",
+    "ChatCompletionLogprobs",
+    "ChatCompletionMessage",
+    "ChatCompletionMessageToolCall",
+    "ChatCompletionTokenLogprob",
+    "ChatCompletionToolCallDelta",
+    "ChatCompletionTopLogprob",
+    "CheckpointPermission",
+    "CheckpointPermissionDeleted",
+    "Completion",
+    "CompletionChoice",
+    "CompletionLogprobs",
+    "CompletionTokensDetails",
+    "CompletionUsage",
+    "FileDeleted",
+    "FileObject",
+    "FilePurpose",
+    "FileStatus",
+    "FineTune",
+    "FineTuneEvent",
+    "FineTuneHyperparams",
+    "FineTuneStatus",
+    "FineTuningJob",
+    "FineTuningJobCheckpoint",
+    "FineTuningJobCheckpointMetrics",
+    "FineTuningJobError",
+    "FineTuningJobEvent",
+    "FineTuningJobHyperparameters",
+    "FineTuningJobIntegration",
+    "FineTuningJobIntegrationWandb",
+    "FineTuningJobMethod",
+    "FineTuningJobMethodConfig",
+    "FineTuningJobStatus",
+    "GraderRunErrors",
+    "GraderRunMetadata",
+    "GraderRunResponse",
+    "GraderValidateResponse",
+    "ListPage",
+    "Model",
+    "ModelDeleted",
+    "PromptTokensDetails",
+    "Upload",
+    "UploadPart",
+    "UploadStatus",
+    "WireModel",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f".{home}", __name__), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

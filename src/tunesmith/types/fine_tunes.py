@@ -13,7 +13,7 @@ FineTuneStatus = Literal["pending", "created", "running", "succeeded", "failed",
 
 
 class FineTuneEvent(WireModel):
-    """One message of a fine-tune. The contract gives it no id: its place in the list is its identity."""
+    """One message of a fine-tune. It has no id: its place in the list is its identity."""
 
     object: Literal["fine-tune-event"] | str = "fine-tune-event"
     created_at: int

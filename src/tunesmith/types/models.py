@@ -10,7 +10,7 @@ __all__ = ["Model", "ModelDeleted"]
 
 
 class Model(WireModel):
-    """A model that completions can name. The engine adds fields of its own, kept in `model_extra`."""
+    """A model that completions can name. Fields that the engine adds are in `model_extra`."""
 
     id: str
     created: int

@@ -12,7 +12,7 @@ ItemT = TypeVar("ItemT")
 
 
 class ListPage(WireModel, Generic[ItemT]):
-    """`{"object": "list", "data": […], "has_more": …}`; the ids are null or absent on some lists."""
+    """One page of a list; the ids are null or absent on some lists."""
 
     object: str | None = "list"
     data: list[ItemT]

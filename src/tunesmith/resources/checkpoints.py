@@ -1,0 +1,108 @@
+"""Permissions on checkpoints: which projects may use a checkpoint as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal, Unpack
+
+from tunesmith.core.flow import Flow
+from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.core.paging import PageFlow
+from tunesmith.core.request import fill_path
+from tunesmith.types.graders import CheckpointPermission, CheckpointPermissionDeleted
+
+from . import views
+from .base import APIResource
+from .declare import ClientT_co, Resource, listing, operation
+
+__all__ = ["Checkpoints", "CheckpointsPermissions", "PermissionListOptions"]
+
+_PERMISSIONS = "/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions"
+
+
+class PermissionListOptions(RequestOptions, total=False):
+    """What `permissions.list` takes besides the checkpoint."""
+
+    after: str | Omit | NotGiven
+    limit: int | Omit | NotGiven
+    order: Literal["ascending", "descending"] | Omit | NotGiven
+    project_id: str | Omit | NotGiven
+
+
+class Checkpoints(Resource[ClientT_co]):
+    """`client.fine_tuning.checkpoints`."""
+
+    @cached_property
+    def permissions(self) -> CheckpointsPermissions[ClientT_co]:
+        """Which projects may use a checkpoint."""
+        return CheckpointsPermissions(self._client)
+
+
+class CheckpointsPermissions(APIResource[ClientT_co]):
+    """`/fine_tuning/checkpoints/{checkpoint}/permissions`; the key needs the role of an owner."""
+
+    with_raw_response = views.RawView[
+        "CheckpointsPermissions[views.RawClient]", "CheckpointsPermissions[views.AsyncRawClient]"
+    ]()
+    with_streaming_response = views.StreamingView[
+        "CheckpointsPermissions[views.StreamingClient]",
+        "CheckpointsPermissions[views.AsyncStreamingClient]",
+    ]()
+
+    @listing
+    def create(
+        self,
+        fine_tuned_model_checkpoint: str,
+        *,
+        project_ids: Sequence[str],
+        **params: Unpack[RequestOptions],
+    ) -> PageFlow[CheckpointPermission]:
+        """Let projects use a checkpoint, and return the permissions made."""
+        return self._pages(
+            _path(fine_tuned_model_checkpoint),
+            CheckpointPermission,
+            {"project_ids": list(project_ids), **params},
+            paged=False,
+            method="POST",
+        )
+
+    @listing
+    def list(
+        self, fine_tuned_model_checkpoint: str, **params: Unpack[PermissionListOptions]
+    ) -> PageFlow[CheckpointPermission]:
+        """Return the permissions of a checkpoint.
+
+        Args:
+            fine_tuned_model_checkpoint: The checkpoint's model name.
+            params: `after`, `limit` per page (10), `order` "ascending" or "descending",
+                `project_id`, and the request options.
+        """
+        return self._pages(_path(fine_tuned_model_checkpoint), CheckpointPermission, params)
+
+    @listing
+    def retrieve(
+        self, fine_tuned_model_checkpoint: str, **params: Unpack[PermissionListOptions]
+    ) -> PageFlow[CheckpointPermission]:
+        """Return one page of permissions; the older name of `list`."""
+        return self._pages(
+            _path(fine_tuned_model_checkpoint), CheckpointPermission, params, paged=False
+        )
+
+    @operation
+    def delete(
+        self,
+        permission_id: str,
+        *,
+        fine_tuned_model_checkpoint: str,
+        **params: Unpack[RequestOptions],
+    ) -> Flow[CheckpointPermissionDeleted]:
+        """Take a permission back."""
+        path = _path(fine_tuned_model_checkpoint) + fill_path(
+            "/{permission_id}", permission_id=permission_id
+        )
+        return self._ask("DELETE", path, CheckpointPermissionDeleted, params)
+
+
+def _path(checkpoint: str) -> str:
+    return fill_path(_PERMISSIONS, fine_tuned_model_checkpoint=checkpoint)

@@ -1,0 +1,73 @@
+"""Graders: try out how answers will be scored in reinforcement fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Unpack
+
+from tunesmith.core.flow import Flow
+from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.types.graders import GraderRunResponse, GraderValidateResponse
+
+from . import views
+from .base import APIResource
+from .declare import ClientT_co, Resource, operation
+
+__all__ = ["Alpha", "GraderRunOptions", "Graders"]
+
+_GRADERS = "/fine_tuning/alpha/graders"
+
+
+class GraderRunOptions(RequestOptions, total=False):
+    """What `graders.run` takes besides the grader and the sample."""
+
+    item: object | Omit | NotGiven
+
+
+class Alpha(Resource[ClientT_co]):
+    """`client.fine_tuning.alpha`."""
+
+    @cached_property
+    def graders(self) -> Graders[ClientT_co]:
+        """Graders."""
+        return Graders(self._client)
+
+
+class Graders(APIResource[ClientT_co]):
+    """`/fine_tuning/alpha/graders`."""
+
+    with_raw_response = views.RawView["Graders[views.RawClient]", "Graders[views.AsyncRawClient]"]()
+    with_streaming_response = views.StreamingView[
+        "Graders[views.StreamingClient]", "Graders[views.AsyncStreamingClient]"
+    ]()
+
+    @operation
+    def run(
+        self, *, grader: Mapping[str, Any], model_sample: str, **params: Unpack[GraderRunOptions]
+    ) -> Flow[GraderRunResponse]:
+        """Score one sample.
+
+        Args:
+            grader: The grader, such as `{"type": "string_check", "name": …, "input": …,
+                "reference": …, "operation": "eq"}`.
+            model_sample: The answer to score.
+            params: `item`, the row of data that the grader's templates name; and the request
+                options.
+        """
+        fields = {"grader": grader, "model_sample": model_sample}
+        return self._ask("POST", f"{_GRADERS}/run", GraderRunResponse, params, fields=fields)
+
+    @operation
+    def validate(
+        self, *, grader: Mapping[str, Any], **params: Unpack[RequestOptions]
+    ) -> Flow[GraderValidateResponse]:
+        """Check that a grader is well-formed.
+
+        Raises:
+            BadRequestError: It is not; the error names the fault.
+        """
+        fields = {"grader": grader}
+        return self._ask(
+            "POST", f"{_GRADERS}/validate", GraderValidateResponse, params, fields=fields
+        )

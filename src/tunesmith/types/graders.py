@@ -1,0 +1,79 @@
+"""Graders, `/v1/fine_tuning/alpha/graders`, and permissions on checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from .base import WireModel
+
+__all__ = [
+    "CheckpointPermission",
+    "CheckpointPermissionDeleted",
+    "GraderRunErrors",
+    "GraderRunMetadata",
+    "GraderRunResponse",
+    "GraderValidateResponse",
+]
+
+
+class GraderRunErrors(WireModel):
+    """What went wrong in a run; every flag is false in a good one."""
+
+    formula_parse_error: bool = False
+    invalid_variable_error: bool = False
+    model_grader_parse_error: bool = False
+    model_grader_refusal_error: bool = False
+    model_grader_server_error: bool = False
+    model_grader_server_error_details: str | None = None
+    other_error: bool = False
+    python_grader_runtime_error: bool = False
+    python_grader_runtime_error_details: str | None = None
+    python_grader_server_error: bool = False
+    python_grader_server_error_type: str | None = None
+    sample_parse_error: bool = False
+    truncated_observation_error: bool = False
+    unresponsive_reward_error: bool = False
+
+
+class GraderRunMetadata(WireModel):
+    """How a run went; `execution_time` in seconds."""
+
+    errors: GraderRunErrors
+    execution_time: float
+    name: str
+    sampled_model_name: str | None = None
+    scores: dict[str, Any]
+    token_usage: int | None = None
+    type: str
+
+
+class GraderRunResponse(WireModel):
+    """A sample's score."""
+
+    metadata: GraderRunMetadata
+    model_grader_token_usage_per_model: dict[str, Any]
+    reward: float
+    sub_rewards: dict[str, Any]
+
+
+class GraderValidateResponse(WireModel):
+    """The grader as the server understood it."""
+
+    grader: dict[str, Any] | None = None
+
+
+class CheckpointPermission(WireModel):
+    """A project's permission to use a checkpoint."""
+
+    id: str
+    created_at: int
+    object: Literal["checkpoint.permission"] | str = "checkpoint.permission"
+    project_id: str
+
+
+class CheckpointPermissionDeleted(WireModel):
+    """The answer to the deletion of a permission."""
+
+    id: str
+    deleted: bool
+    object: Literal["checkpoint.permission"] | str = "checkpoint.permission"
