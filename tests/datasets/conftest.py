@@ -7,15 +7,16 @@ import sys
 import pytest
 
 from tunesmith.datasets.checks import identity
+from tunesmith.datasets.optional import optional
 from tunesmith.datasets.readers import json_values
 
 
 @pytest.fixture
 def without_extras(monkeypatch):
     """Let the optional accelerators be missing, as in a core install."""
+    caches = (optional, json_values._decoder, identity._encoder)
     for name in ("msgspec", "numpy"):
         monkeypatch.setitem(sys.modules, name, None)
-    caches = (json_values._decoder, identity._encoder)
     for cache in caches:
         cache.cache_clear()
     yield

@@ -6,16 +6,16 @@ ten million rows the chance of a single false match is three in a million.)
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.catalogue import finding_of
 from tunesmith.datasets.checks.identity import identities
 from tunesmith.datasets.checks.places import PlaceIndex
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.optional import optional
 
 if TYPE_CHECKING:
     from tunesmith.datasets.checks.fold import Outcome, SoundRows
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Duplicates"]
 
-_SEED_PROBE = "tunesmith"
+_SEED_PROBE: Final = "tunesmith"
+_ODD: Final = 0x9E3779B97F4A7C15
 
 
 class Duplicates:
@@ -41,8 +42,9 @@ class Duplicates:
     def observe(self, rows: SoundRows) -> None:
         """See `Fold.observe`."""
         given, said = identities(rows)
-        self.inputs.extend(map(hash, given))
-        self.rows.extend(map(hash, zip(given, said, strict=True)))
+        inputs = array("q", map(hash, given))
+        self.inputs.extend(inputs)
+        self.rows.extend(_combined(inputs, array("q", map(hash, said))))
         self.places.add(rows)
 
     def merge(self, following: Duplicates, lines: int) -> None:
@@ -92,6 +94,17 @@ class Duplicates:
         return [finding_of("conflicting-completions", tally)]
 
 
+def _combined(inputs: Any, outputs: Any) -> Any:
+    """Return a hash of each pair of hashes."""
+    numpy = optional("numpy")
+    if numpy is None:
+        return array("q", map(hash, zip(inputs, outputs, strict=True)))
+    left = numpy.frombuffer(inputs, dtype=numpy.uint64)
+    right = numpy.frombuffer(outputs, dtype=numpy.uint64)
+    mixed = (left * _ODD) ^ (right + (left >> numpy.uint64(29)))
+    return array("q", mixed.astype(numpy.uint64).tobytes())
+
+
 def _repeats(hashes: Any) -> list[tuple[int, int]]:
     """Return (row, first row with the same hash) for each row that repeats one, in order."""
     wanted = _repeated_values(hashes)
@@ -124,11 +137,8 @@ def _conflicts(inputs: Any, rows: Any) -> list[tuple[int, tuple[int, int]]]:
 
 def _repeated_values(hashes: Any) -> set[int]:
     """Return the hashes that occur more than once."""
-    if sys.modules.get("numpy") is None and len(hashes) < 10_000:  # noqa: PLR2004 - not worth an import
+    numpy = optional("numpy")
+    if numpy is None:
         return {value for value, count in Counter(hashes).items() if count > 1}
-    try:
-        import numpy as np  # noqa: PLC0415 - optional
-    except ImportError:
-        return {value for value, count in Counter(hashes).items() if count > 1}
-    ordered = np.sort(np.frombuffer(hashes, dtype=np.int64))
+    ordered = numpy.sort(numpy.frombuffer(hashes, dtype=numpy.int64))
     return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())

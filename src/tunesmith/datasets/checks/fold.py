@@ -78,11 +78,15 @@ class SoundRows:
     @cached_property
     def prompts(self) -> list[str]:
         """The prompts of prompt/completion rows."""
+        if self._indices is None and self._batch.pairs is not None:
+            return self._batch.pairs[0]
         return list(map(itemgetter("prompt"), self.values))
 
     @cached_property
     def completions(self) -> list[str]:
         """The completions of prompt/completion rows."""
+        if self._indices is None and self._batch.pairs is not None:
+            return self._batch.pairs[1]
         return list(map(itemgetter("completion"), self.values))
 
 

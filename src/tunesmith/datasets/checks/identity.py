@@ -6,6 +6,8 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.datasets.optional import optional
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,8 +44,7 @@ def identity(value: dict[str, Any], shape: Shape) -> tuple[Any, Any]:
 
 @cache
 def _encoder() -> Callable[[Any], Any]:
-    try:
-        import msgspec  # noqa: PLC0415 - optional
-    except ImportError:
+    msgspec = optional("msgspec")
+    if msgspec is None:
         return json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
     return msgspec.json.Encoder(order="sorted").encode

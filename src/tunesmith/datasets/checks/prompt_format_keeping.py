@@ -7,6 +7,8 @@ first searched quickly for rows that could break it.
 
 from __future__ import annotations
 
+from itertools import repeat
+from operator import contains, sub
 from typing import TYPE_CHECKING, Final
 
 from tunesmith.datasets.catalogue import finding_of
@@ -14,6 +16,8 @@ from tunesmith.datasets.findings import Tally
 from tunesmith.datasets.prompt_format import PromptFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tunesmith.datasets.checks.fold import Outcome, SoundRows
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
@@ -28,6 +32,7 @@ _KINDS: Final = (
     "stop-missing",
     "stop-inside",
 )
+_SPACES: Final = "".join(filter(str.isspace, map(chr, range(0x3001))))
 _PATHS: Final = {"prompt": "$.prompt", "completion": "$.completion"}
 
 
@@ -59,38 +64,35 @@ class FormatKeeping:
                 else:
                     tally.count += 1
 
-    def _suspects(self, prompts: list[str], completions: list[str]) -> list[int]:
+    def _suspects(self, prompts: list[str], completions: list[str]) -> Sequence[int]:
         """Return the rows that may depart from the format: all that do, and perhaps others."""
-        separator, lead, stop = (
-            self.format.separator,
-            self.format.leading_whitespace,
-            self.format.stop,
+        form = self.format
+        # Where classes repeat, few distinct completions stand for many rows.
+        distinct = list(set(completions))
+        sound = (
+            _only_at_end(prompts, form.separator, 0)
+            and _only_at_end(distinct, form.stop, len(form.leading_whitespace))
+            and _all_start_with(distinct, form.leading_whitespace)
+            and not (form.separator and any(map(contains, distinct, repeat(form.separator))))
         )
-        suspects: set[int] = set()
-        if separator:
-            suspects.update(
-                index
-                for index, prompt in enumerate(prompts)
-                if prompt.find(separator) + len(separator) != len(prompt)
-            )
-            suspects.update(
-                index for index, completion in enumerate(completions) if separator in completion
-            )
-        if stop:
-            start = len(lead)
-            suspects.update(
-                index
-                for index, completion in enumerate(completions)
-                if completion.find(stop, start) + len(stop) != len(completion)
-            )
-        if lead:
-            width = len(lead)
-            suspects.update(
-                index
-                for index, completion in enumerate(completions)
-                if not completion.startswith(lead) or completion[width : width + 1].isspace()
-            )
-        return sorted(suspects)
+        if sound:
+            return ()
+        return [
+            index
+            for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
+            if self._may_depart(prompt, completion)
+        ]
+
+    def _may_depart(self, prompt: str, completion: str) -> bool:
+        form = self.format
+        separator, lead, stop = form.separator, form.leading_whitespace, form.stop
+        return (
+            (separator and prompt.find(separator) + len(separator) != len(prompt))
+            or (separator and separator in completion)
+            or (stop and completion.find(stop, len(lead)) + len(stop) != len(completion))
+            or (lead and not completion.startswith(lead))
+            or completion[len(lead) : len(lead) + 1].isspace()
+        )
 
     def merge(self, following: FormatKeeping, lines: int) -> None:
         """See `Fold.merge`."""
@@ -132,6 +134,22 @@ class FormatKeeping:
         if not self.format.stop and settings.task != "classification":
             findings.append(_absent("stop-missing", total, "no common stop sequence was found"))
         return findings
+
+
+def _only_at_end(texts: list[str], mark: str, start: int) -> bool:
+    """Tell whether every text ends with `mark` and has it nowhere else from `start` on."""
+    if not mark:
+        return True
+    found = list(map(str.find, texts, repeat(mark), repeat(start)))
+    return set(map(sub, map(len, texts), found)) <= {len(mark)} and -1 not in found
+
+
+def _all_start_with(texts: list[str], lead: str) -> bool:
+    """Tell whether every text starts with exactly this white space."""
+    if not all(map(str.startswith, texts, repeat(lead))):
+        return False
+    more = tuple(lead + space for space in _SPACES)
+    return not any(map(str.startswith, texts, repeat(more)))
 
 
 def _absent(kind: str, total: int, detail: str) -> Finding:

@@ -5,7 +5,6 @@ It hands on the rows that keep the rules, so that no later check meets a missing
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.datasets.catalogue import RULES, finding_of
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding, Location, Severity
     from tunesmith.datasets.readers.batch import Batch
-    from tunesmith.datasets.rows import Shape
 
 __all__ = ["RowRules"]
 
@@ -41,10 +39,11 @@ class RowRules:
         self.bytes += batch.size
         for fault in batch.faults:
             self._add(fault.id, fault.location)
-        if _all_sound(batch.values, self.shape):
-            self.rows += len(batch.values)
-            return SoundRows(batch, batch.values, None, self.shape)
-        return self._sift(batch)
+        rows = SoundRows(batch, batch.values, None, self.shape)
+        if not _all_sound(rows, batch):
+            rows = self._sift(batch)
+        self.rows += len(rows)
+        return rows
 
     def _sift(self, batch: Batch) -> SoundRows:
         sound: list[dict[str, Any]] = []
@@ -57,7 +56,6 @@ class RowRules:
             if usable and value:
                 sound.append(value)
                 indices.append(index)
-        self.rows += len(sound)
         return SoundRows(batch, sound, indices, self.shape)
 
     def _add(self, identifier: str, location: Location) -> None:
@@ -82,17 +80,11 @@ class RowRules:
         ]
 
 
-def _all_sound(values: list[dict[str, Any]], shape: Shape) -> bool:
+def _all_sound(rows: SoundRows, batch: Batch) -> bool:
     """Tell quickly whether no row has any problem; False leaves it to the rules."""
-    if shape == "chat":
-        return all(map(chat.is_plain, values))
-    if shape != "prompt_completion":
+    if rows.shape == "chat":
+        return all(map(chat.is_plain, rows.values))
+    if rows.shape != "prompt_completion" or batch.pairs is None:
         return False
-    keys = set(map(tuple, values))
-    if not keys <= {("prompt", "completion"), ("completion", "prompt")}:
-        return False
-    completions = list(map(itemgetter("completion"), values))
-    prompts = map(itemgetter("prompt"), values)
-    if not {*map(type, completions), *map(type, prompts)} <= {str}:
-        return False
+    completions = batch.pairs[1]
     return all(completions) and not any(map(str.isspace, completions))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["infer", "sample_of", "shape_of_sample", "sound_pairs"]
 
-_ROWS: Final = 4_000
+_ROWS: Final = 2_000
 _SPOTS: Final = 8
-_SPOT_ROWS: Final = 500
+_SPOT_ROWS: Final = 250
 
 
 def sample_of(source: Source) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def _spots(source: Source) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for spot in range(1, _SPOTS):
         offset = source.size * spot // _SPOTS
-        for batch in source.batches(offset, offset + (1 << 16)):
+        for batch in source.batches(offset, offset + (1 << 15)):
             rows += batch.values[:_SPOT_ROWS]
     return rows
 

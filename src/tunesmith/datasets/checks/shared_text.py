@@ -28,8 +28,9 @@ class SharedText:
 
     def observe(self, rows: SoundRows) -> None:
         """See `Fold.observe`."""
-        if len(rows):
+        if self.prompts is None or _common_prefix(*self.prompts):
             self.prompts = _extremes(rows.prompts, self.prompts)
+        if self.completions is None or _common_prefix(*self.completions):
             self.completions = _extremes(rows.completions, self.completions)
 
     def merge(self, following: SharedText, lines: int) -> None:

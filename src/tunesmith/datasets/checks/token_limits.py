@@ -43,12 +43,18 @@ class TokenLimits:
             return
         if self.limit is None:
             return
+        if rows.shape == "prompt_completion" and self._all_short(rows):
+            return
         sizes = rows.sizes()
         if sizes is None:
             self._count(rows, range(len(rows)), only_if_long=True)
         elif max(sizes, default=0) > self.limit:
             suspects = [i for i in range(len(rows)) if sizes[i] > self.limit]
             self._count(rows, suspects, only_if_long=True)
+
+    def _all_short(self, rows: SoundRows) -> bool:
+        longest = max(map(len, rows.prompts)) + max(map(len, rows.completions))
+        return _BYTES_PER_CHARACTER * longest <= (self.limit or 0)
 
     def _count(self, rows: SoundRows, indices: Any, *, only_if_long: bool = False) -> None:
         from tunesmith.datasets import tokens  # noqa: PLC0415 - loads a vocabulary

@@ -116,6 +116,8 @@ class Batch:
         lines: How many lines of the source the batch covers, rows or not.
         size: How many bytes of the source the batch covers.
         faults: What could not be read.
+        pairs: Prompts and completions, where it is known that each row is these two strings and
+            nothing else.
     """
 
     values: list[dict[str, Any]]
@@ -123,6 +125,7 @@ class Batch:
     lines: int
     size: int = 0
     faults: list[Fault] = field(default_factory=list)
+    pairs: tuple[list[str], list[str]] | None = None
 
     def location(self, index: int, path: str = "", message: str = "") -> Location:
         """Return the place of something in row `index` of the batch."""

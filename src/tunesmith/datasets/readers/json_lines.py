@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.readers.batch import Batch, ChunkPlaces, ListPlaces
+from tunesmith.datasets.readers.bytes_of_chunk import count_byte
 from tunesmith.datasets.readers.json_values import JsonFault, decode_chunk, decode_line
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["CHUNK_SIZE", "JsonLines", "chunks"]
 CHUNK_SIZE: Final = 1 << 20
 
 _BOM: Final = b"\xef\xbb\xbf"
+_LINE_FEED: Final = 10
 _UNUSABLE: Final = frozenset({"json-duplicate-key", "json-not-finite", "lone-surrogate"})
 
 
@@ -80,11 +82,12 @@ def chunks(
 
 
 def _read(chunk: bytes, first_line: int, first_offset: int) -> Batch:
-    lines = chunk.count(b"\n") + (not chunk.endswith(b"\n") and bool(chunk))
+    lines = count_byte(chunk, _LINE_FEED) + (not chunk.endswith(b"\n") and bool(chunk))
     if lines:
-        values = decode_chunk(chunk, lines)
-        if values is not None:
-            return Batch(values, ChunkPlaces(chunk, first_line, first_offset), lines)
+        decoded = decode_chunk(chunk, lines)
+        if decoded is not None:
+            places = ChunkPlaces(chunk, first_line, first_offset)
+            return Batch(decoded.values, places, lines, pairs=decoded.pairs)
     return _read_line_by_line(chunk, first_line, first_offset, lines)
 
 

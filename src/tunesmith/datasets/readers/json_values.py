@@ -15,10 +15,13 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tunesmith.datasets.optional import optional
+from tunesmith.datasets.readers.bytes_of_chunk import count_byte, only_plain_escapes
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["JsonFault", "decode_chunk", "decode_line"]
+__all__ = ["Decoded", "JsonFault", "decode_chunk", "decode_line"]
 
 
 class JsonFault(NamedTuple):
@@ -39,10 +42,10 @@ class JsonFault(NamedTuple):
     path: str = ""
 
 
-_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SPACED_KEY: Final = re.compile(rb'"[ \t\r]+:')
-_ESCAPE_WORTH_A_LOOK: Final = re.compile(rb"\\(?:u00[01]|u007|u[dD]|b|f)|\x7f")
+_QUOTE: Final = ord('"')
 _MAX_EXAMPLES_IN_ROW: Final = 5
 
 
@@ -65,7 +68,7 @@ def decode_line(line: bytes) -> tuple[Any, list[JsonFault]]:
         return None, [JsonFault("json-too-deep", "the value is nested too deeply")]
     except ValueError as error:  # an integer of thousands of digits
         return None, [JsonFault("json-syntax", f"not readable: {error}")]
-    if _ESCAPE_WORTH_A_LOOK.search(line):
+    if not only_plain_escapes(line):
         faults += _character_faults(value)
     return value, faults
 
@@ -143,7 +146,19 @@ def _walk_strings(value: Any, path: str, faults: list[JsonFault]) -> None:
             _walk_strings(item, f"{path}[{position}]", faults)
 
 
-def decode_chunk(chunk: bytes, lines: int) -> list[dict[str, Any]] | None:
+class Decoded(NamedTuple):
+    """The rows of a chunk, all of them without a fault.
+
+    Attributes:
+        values: One object a line.
+        pairs: Prompts and completions, where each row is these two strings and nothing else.
+    """
+
+    values: list[dict[str, Any]]
+    pairs: tuple[list[str], list[str]] | None = None
+
+
+def decode_chunk(chunk: bytes, lines: int) -> Decoded | None:
     """Decode a chunk of JSON lines at once, where all is well with every one of them.
 
     Args:
@@ -151,19 +166,51 @@ def decode_chunk(chunk: bytes, lines: int) -> list[dict[str, Any]] | None:
         lines: How many they are.
 
     Returns:
-        One object a line; None where any line is not an object, or has or may have a fault.
+        The rows; None where any line is not an object, or has or may have a fault.
     """
     values = _decoder()(chunk)
     if values is None or len(values) != lines or set(map(type, values)) != {dict}:
         return None
-    if _ESCAPE_WORTH_A_LOOK.search(chunk) and not _characters_proven(chunk, values):
+    plain = only_plain_escapes(chunk)
+    if not plain and not _characters_proven(chunk, values):
         return None
-    return values if _keys_proven(chunk, values) else None
+    pairs = _pairs(values)
+    quotes = 8 * len(values) if pairs else _fewest_chat_quotes(values)
+    # Every key and every string has two quotes: a chunk with no more than that repeats no key.
+    if plain and count_byte(chunk, _QUOTE) == quotes:
+        return Decoded(values, pairs)
+    return Decoded(values, pairs) if _keys_proven(chunk, values) else None
+
+
+def _pairs(values: list[dict[str, Any]]) -> tuple[list[str], list[str]] | None:
+    if set(map(len, values)) != {2}:
+        return None
+    try:
+        prompts = list(map(itemgetter("prompt"), values))
+        completions = list(map(itemgetter("completion"), values))
+    except KeyError:
+        return None
+    strings = {*map(type, prompts), *map(type, completions)} == {str}
+    return (prompts, completions) if strings else None
+
+
+def _fewest_chat_quotes(values: list[dict[str, Any]]) -> int:
+    """Return how many quotes plain chat rows have at least; -1 if they are not all plain."""
+    if set(map(len, values)) != {1}:
+        return -1
+    try:
+        messages = list(chain.from_iterable(map(itemgetter("messages"), values)))
+        strings = chain.from_iterable(map(dict.values, messages))
+        if not set(map(type, strings)) <= {str}:
+            return -1
+    except (KeyError, TypeError):
+        return -1
+    return 2 * len(values) + 4 * sum(map(len, messages))
 
 
 def _characters_proven(chunk: bytes, values: list[Any]) -> bool:
     for line, value in zip(chunk.split(b"\n"), values, strict=False):
-        if _ESCAPE_WORTH_A_LOOK.search(line) and _character_faults(value):
+        if not only_plain_escapes(line) and _character_faults(value):
             return False
     return True
 
@@ -171,23 +218,14 @@ def _characters_proven(chunk: bytes, values: list[Any]) -> bool:
 def _keys_proven(chunk: bytes, values: list[dict[str, Any]]) -> bool:
     """Tell whether no object names a key twice.
 
-    Every key of the text is followed by a colon, so the text has at least as many `":` as its
-    objects have keys, and more of them where a key is repeated. (A string that contains `":` has
-    it more often too: then its line is looked at by itself.)
+    Every key of the text is followed by a colon, so a line has at least as many `":` as its
+    objects have keys, and more where a key is repeated. (A string that contains `":` has it more
+    often too, and white space may stand before the colon: then the line is read strictly.)
     """
-    if _SPACED_KEY.search(chunk):
-        return False
-    keys = sum(map(len, values))
-    if "messages" in values[0]:
-        try:
-            messages = chain.from_iterable(map(itemgetter("messages"), values))
-            keys += sum(map(len, messages))
-        except (KeyError, TypeError):
-            keys = -1
-    if chunk.count(b'":') == keys:
-        return True
+    spaced = _SPACED_KEY.search(chunk) is not None
     for line, value in zip(chunk.split(b"\n"), values, strict=False):
-        if line.count(b'":') != _count_keys(value) and decode_line(line)[1]:
+        suspect = spaced or line.count(b'":') != _count_keys(value)
+        if suspect and decode_line(line)[1]:
             return False
     return True
 
@@ -203,9 +241,8 @@ def _count_keys(value: Any) -> int:
 @cache
 def _decoder() -> Callable[[bytes], list[Any] | None]:
     """Return the fastest decoder of JSON lines that is installed."""
-    try:
-        import msgspec  # noqa: PLC0415 - optional
-    except ImportError:
+    msgspec = optional("msgspec")
+    if msgspec is None:
         return _decode_with_json
     decode_lines = msgspec.json.Decoder().decode_lines
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.optional import optional
 from tunesmith.datasets.readers.batch import Batch, ListPlaces
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ class Parquet:
             first += len(values)
 
     def _parts(self) -> Iterator[list[dict[str, Any]]]:
-        try:
-            arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-        except ImportError:
+        arrow, parquet = optional("pyarrow"), optional("pyarrow.parquet")
+        if arrow is None or parquet is None:
             yield from self._parts_by_polars()
             return
         try:
@@ -53,12 +52,9 @@ class Parquet:
             raise self._unreadable(error) from None
 
     def _parts_by_polars(self) -> Iterator[list[dict[str, Any]]]:
-        try:
-            polars = import_module("polars")
-        except ImportError:
-            raise UnreadableError(
-                "Reading Parquet needs pyarrow or polars: pip install pyarrow"
-            ) from None
+        polars = optional("polars")
+        if polars is None:
+            raise UnreadableError("Reading Parquet needs pyarrow or polars: pip install pyarrow")
         try:
             frame = polars.read_parquet(self.path)
         except polars.exceptions.PolarsError as error:
