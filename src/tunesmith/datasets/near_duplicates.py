@@ -37,6 +37,7 @@ _COMPARED_BY: Final = 8
 _BUCKET_SIZE: Final = 16
 _FEWEST_FOR_A_TEMPLATE: Final = 20
 
+_ASCII_WORDS: Final = re.compile(rb"\w+")
 _WORDS: Final = re.compile(
     r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]"
     r"|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+"
@@ -48,24 +49,21 @@ def sketch(text: str) -> Sketch:
 
     Texts of fewer than three words are compared whole.
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    words = [word.encode("utf-8", "replace") for word in _WORDS.findall(text.casefold())]
+    words = _words(text)
     if not words:
         # Only marks: nothing but the text itself tells them apart.
-        return (_mix(crc32(text.strip().encode("utf-8", "replace"))),)
+        return (crc32(text.strip().encode("utf-8", "replace")),)
     if len(words) <= _SHINGLE:
-        return (_mix(crc32(b" ".join(words))),)
+        return (crc32(b" ".join(words)),)
     shingles = zip(words, words[1:], words[2:], strict=False)
-    hashes = {crc32(b" ".join(shingle)) for shingle in shingles}
-    return tuple(sorted(map(_mix, hashes))[:SKETCH_SIZE])
+    return tuple(sorted({crc32(b" ".join(shingle)) for shingle in shingles})[:SKETCH_SIZE])
 
 
-def _mix(value: int) -> int:
-    """Scatter a checksum, which is too regular to draw the smallest from."""
-    value = (value ^ (value >> 16)) * 0x45D9F3B & 0xFFFFFFFF
-    value = (value ^ (value >> 16)) * 0x45D9F3B & 0xFFFFFFFF
-    return value ^ (value >> 16)
+def _words(text: str) -> list[bytes]:
+    if text.isascii():
+        return _ASCII_WORDS.findall(text.lower().encode())
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return [word.encode("utf-8", "replace") for word in _WORDS.findall(text)]
 
 
 def similarity(left: Sketch, right: Sketch, size: int = SKETCH_SIZE) -> float:

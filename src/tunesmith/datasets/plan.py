@@ -44,6 +44,9 @@ _SAMPLES: Final = 3
 _BATCH_ROWS: Final = 1024
 _LONGEST_PROMPT_PREFIX: Final = 12
 _LONGEST_COMPLETION_PREFIX: Final = 5
+_LETTERS_LOOKED_AT: Final = 100
+# More than one capital of so many letters is worth a word; scripts without case have none.
+_CAPITALS_OF: Final = 3
 _SHOWN: Final = 100
 
 
@@ -432,9 +435,9 @@ def _optional(draft: Plan, form: PromptFormat, task: Task) -> Iterator[Step]:
         }
         for name, text in bare.items():
             prefixes[name] = _common_prefix(prefixes[name], text.lstrip())
-            upper = sum(map(str.isupper, text[:_SHOWN]))
-            cases[name, True] += upper
-            cases[name, False] += sum(map(str.islower, text[:_SHOWN]))
+            start = text[:_LETTERS_LOOKED_AT]
+            cases[name, True] += sum(map(str.isupper, start))
+            cases[name, False] += sum(map(str.isalpha, start))
     longest = {"prompt": _LONGEST_PROMPT_PREFIX, "completion": _LONGEST_COMPLETION_PREFIX}
     for name in transforms.FIELDS:
         prefix = _whole_words(prefixes[name] or "")
@@ -448,7 +451,7 @@ def _optional(draft: Plan, form: PromptFormat, task: Task) -> Iterator[Step]:
                 f"All {name}s start with it; a fine-tuned model does not need to be told.",
                 enabled=False,
             )
-        if 2 * cases[name, True] > cases[name, False]:
+        if _CAPITALS_OF * cases[name, True] > cases[name, False]:
             yield Step(
                 f"lower-case-{name}",
                 f"Write every {name} in lower case",
