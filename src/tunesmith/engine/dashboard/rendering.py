@@ -1,0 +1,134 @@
+"""From templates to responses: what every page shares, and the words for times and sizes.
+
+Everything is escaped; no page carries a script or a style of its own, and the policy that
+goes with each response forbids any.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from .assets import asset_address
+from .visitor import visitor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastapi import Request
+
+__all__ = ["SECURITY_HEADERS", "render"]
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+STATUS_WORDS: Mapping[str, str] = {
+    "validating_files": "Checking files",
+    "queued": "Queued",
+    "running": "Running",
+    "paused": "Paused",
+    "succeeded": "Succeeded",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+}
+
+_MINUTE = 60
+_HOUR = 3600
+_KILO = 1000
+
+
+def render(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+    """Return a page, or a part of one."""
+    visitor = visitor_of(request)
+    shared = {
+        "visitor": visitor,
+        "asker": visitor.identity,
+        "path": request.url.path,
+        "origin": f"{request.url.scheme}://{request.url.netloc}",
+        "now": time.time(),
+    }
+    text = _environment().get_template(template).render({**shared, **values})
+    return HTMLResponse(text, status)
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tunesmith.engine.dashboard", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = asset_address
+    environment.globals["status_words"] = STATUS_WORDS
+    environment.filters |= {
+        "instant": _instant,
+        "iso": _iso,
+        "duration": duration,
+        "size": size,
+        "count": _count,
+        "figure": figure,
+        "shown": _shown,
+    }
+    return environment
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%-d %b %Y, %H:%M UTC")
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time in its two largest units: "1 h 02 min", "41 s"."""
+    whole = max(0, round(seconds))
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes to two or three digits."""
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < _KILO:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= _KILO
+    return f"{value:.1f} TB"
+
+
+def _count(number: float) -> str:
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def figure(value: object) -> str:
+    """Return a measured number to four digits; a dash where nothing was measured."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _shown(value: Any) -> str:
+    r"""Return a text with its line ends and quotes visible: `"\n\n###\n\n"`."""
+    text = str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{text}"'

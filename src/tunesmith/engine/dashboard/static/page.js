@@ -1,0 +1,124 @@
+// What every page needs: local times, copying, tabs, a question before what cannot be undone.
+
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+function localTimes(root) {
+  for (const element of root.querySelectorAll("time[datetime]:not([title])")) {
+    const moment = new Date(element.dateTime);
+    element.title = element.textContent;
+    element.textContent = ("clock" in element.dataset ? clock : day).format(moment);
+  }
+}
+
+export function toast(words) {
+  const element = document.getElementById("toast");
+  element.textContent = words;
+  element.classList.add("shown");
+  clearTimeout(toast.timer);
+  toast.timer = setTimeout(() => {
+    element.classList.remove("shown");
+    element.textContent = "";
+  }, 2500);
+}
+
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast("Copied");
+  } catch {
+    // Without a secure context the clipboard is closed: select the text by hand.
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    toast(done ? "Copied" : "This browser does not let the page copy.");
+  }
+}
+
+function chooseTab(tab) {
+  const list = tab.closest("[role=tablist]");
+  for (const other of list.querySelectorAll("[role=tab]")) {
+    const chosen = other === tab;
+    other.setAttribute("aria-selected", String(chosen));
+    other.tabIndex = chosen ? 0 : -1;
+    document.getElementById(other.getAttribute("aria-controls")).hidden = !chosen;
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.dataset.copy !== undefined) {
+    const code = button.parentElement.querySelector("code");
+    copy(button.dataset.copy || (code ? code.textContent : ""));
+  } else if (button.getAttribute("role") === "tab") {
+    chooseTab(button);
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  const tab = event.target.closest?.("[role=tab]");
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!tab || !step) return;
+  const tabs = [...tab.closest("[role=tablist]").querySelectorAll("[role=tab]")];
+  const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
+  chooseTab(next);
+  next.focus();
+});
+
+// Forms with data-confirm ask first. A form that has been agreed to is sent as it is.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.dataset.confirm || form.dataset.agreed) return;
+  event.preventDefault();
+  const dialog = document.getElementById("confirm");
+  document.getElementById("confirm-title").textContent = form.dataset.confirm;
+  document.getElementById("confirm-text").textContent = form.dataset.confirmText;
+  document.getElementById("confirm-yes").textContent = form.dataset.confirmYes;
+  const { action } = form;
+  const fields = [...new FormData(form)];
+  dialog.returnValue = "no";
+  dialog.onclose = () => {
+    if (dialog.returnValue === "yes") send(action, fields);
+  };
+  dialog.showModal();
+});
+
+// The form itself may have been replaced by a newer state of the page: send a copy of it.
+function send(action, fields) {
+  const form = document.createElement("form");
+  form.method = "post";
+  form.action = action;
+  form.dataset.agreed = "yes";
+  form.hidden = true;
+  for (const [name, value] of fields) {
+    const input = document.createElement("input");
+    input.type = "hidden";
+    input.name = name;
+    input.value = value;
+    form.append(input);
+  }
+  document.body.append(form);
+  form.submit();
+}
+
+// A filter applies as it is chosen; the button remains for those without scripts.
+const filters = document.querySelector("form.filters");
+if (filters) {
+  filters.classList.add("live");
+  filters.addEventListener("change", (event) => {
+    if (event.target.type === "radio") filters.requestSubmit();
+  });
+}
+
+// Nobody looks at a hidden page: let it rest.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const trigger = event.detail.elt.getAttribute("hx-trigger") ?? "";
+  if (document.visibilityState === "hidden" && trigger.startsWith("every")) event.preventDefault();
+});
+document.addEventListener("htmx:afterSwap", () => localTimes(document));
+document.addEventListener("htmx:oobAfterSwap", () => localTimes(document));
+localTimes(document);

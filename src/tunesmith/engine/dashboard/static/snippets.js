@@ -1,0 +1,62 @@
+// The same request in Python, for curl and for Node. The key comes from the environment.
+
+const base = `${location.origin}/v1`;
+
+/** A value as Python writes it. JSON's strings and numbers are Python's, its words are not. */
+function python(value, indent) {
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (value === null) return "None";
+  if (Array.isArray(value)) {
+    if (!value.some((it) => typeof it === "object")) return `[${value.map((it) => python(it, indent)).join(", ")}]`;
+    const inner = `${indent}    `;
+    return `[\n${value.map((it) => `${inner}${python(it, inner)},\n`).join("")}${indent}]`;
+  }
+  if (typeof value === "object") {
+    return `{${Object.entries(value).map(([key, it]) => `${JSON.stringify(key)}: ${python(it, indent)}`).join(", ")}}`;
+  }
+  return JSON.stringify(value);
+}
+
+function pythonCode(chat, body) {
+  const call = chat ? "chat.completions.create" : "completions.create";
+  const lines = Object.entries(body).map(([name, value]) => `        ${name}=${python(value, "        ")},\n`);
+  const said = chat ? "answer.choices[0].message.content" : "answer.choices[0].text";
+  return `from tunesmith import Client
+
+with Client(base_url=${JSON.stringify(base)}) as client:  # key: TUNESMITH_API_KEY
+    answer = client.${call}(
+${lines.join("")}    )
+    print(${said})
+`;
+}
+
+function curlCode(chat, body) {
+  const path = chat ? "chat/completions" : "completions";
+  const quoted = JSON.stringify(body, null, 2).replaceAll("'", "'\\''");
+  return `curl ${base}/${path} \\
+  -H "Authorization: Bearer $TUNESMITH_API_KEY" \\
+  -H "Content-Type: application/json" \\
+  -d '${quoted}'
+`;
+}
+
+function nodeCode(chat, body) {
+  const call = chat ? "chat.completions.create" : "completions.create";
+  const said = chat ? "answer.choices[0].message.content" : "answer.choices[0].text";
+  const text = JSON.stringify(body, null, 2).replace(/^( *)"([a-z_]+)":/gm, "$1$2:");
+  return `import OpenAI from "openai";
+
+const client = new OpenAI({
+  baseURL: ${JSON.stringify(base)},
+  apiKey: process.env.TUNESMITH_API_KEY,
+});
+const answer = await client.${call}(${text});
+console.log(${said});
+`;
+}
+
+/** Returns [Python, curl, Node]. */
+export function snippets(chat, body) {
+  return [pythonCode(chat, body), curlCode(chat, body), nodeCode(chat, body)];
+}
