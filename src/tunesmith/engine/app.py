@@ -18,6 +18,7 @@ from tunesmith.errors import TunesmithError
 from .api import errors, files, fine_tunes, fine_tuning, models
 from .api.context import Parts
 from .api.middleware import RequestContext
+from .dashboard import mount_dashboard
 from .jobs.dispatcher import Dispatcher
 from .jobs.launcher import SubprocessLauncher
 from .jobs.watcher import EventWatcher
@@ -122,12 +123,14 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
         app.include_router(room.router)
     _include_serving(app)
     app.add_api_route("/healthz", _health, methods=["GET"], include_in_schema=False)
+    mount_dashboard(app)
     return app
 
 
 def with_context(app: FastAPI, config: EngineConfig) -> ASGIApp:
     """Return the application as it is to be served: with request ids and body limits."""
-    return RequestContext(app, body_bytes=config.limits.body_bytes)
+    uploads = frozenset({"/v1/files", "/dashboard/v1/files"})
+    return RequestContext(app, body_bytes=config.limits.body_bytes, unlimited=uploads)
 
 
 def _include_serving(app: FastAPI) -> None:
