@@ -46,5 +46,7 @@ async def _lines(
             for event in batch
             if event.kind in shown
         ]
-        # A comment shows that the stream lives, and finds out about a client that has gone.
-        yield "".join(lines) or ": \n\n"
+        if lines:
+            yield "".join(lines)
+        elif not batch:  # a comment shows that the stream lives, and finds clients that have gone
+            yield ": \n\n"

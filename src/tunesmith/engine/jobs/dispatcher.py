@@ -38,6 +38,7 @@ __all__ = ["Dispatcher"]
 _log = logging.getLogger("tunesmith.engine.jobs")
 
 _PAUSE_SECONDS = 0.5
+_STOP_PAUSE_SECONDS = 0.05
 _VALIDATORS = 2
 
 
@@ -75,6 +76,7 @@ class Dispatcher:
         self._children: dict[str, _Child] = {}
         self._wake = threading.Event()
         self._stopping = False
+        self._asked: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     def start(self) -> None:
@@ -95,15 +97,21 @@ class Dispatcher:
         self._wake.set()
         self._thread.join()
         deadline = time.monotonic() + self._config.shutdown_seconds
-        asked: set[str] = set()
         while workers := self._local_workers():
             late = time.monotonic() > deadline
             for job in workers:
-                if late or job.worker_id not in asked:
-                    _signal(job, signal.SIGKILL if late else signal.SIGTERM)
-                    asked.add(str(job.worker_id))
-            time.sleep(0.05)
+                if job.worker_pid is not None and (late or job.worker_id not in self._asked):
+                    _signal(job.worker_pid, signal.SIGKILL if late else signal.SIGTERM)
+                    self._asked[str(job.worker_id)] = job.worker_pid
+            time.sleep(_STOP_PAUSE_SECONDS)
             self._notice_deaths()
+        # Their work is stored; what is left of them is the end of an interpreter.
+        while self._children or any(map(leases.process_exists, self._asked.values())):
+            if time.monotonic() > deadline:
+                for pid in self._asked.values():
+                    _signal(pid, signal.SIGKILL)
+            time.sleep(_STOP_PAUSE_SECONDS)
+            self._endings()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -187,6 +195,9 @@ class Dispatcher:
             current = job_rows.lock(connection, job.id)
             if current is None or current.worker_id != job.worker_id:
                 return
+            if job.worker_id in self._asked:
+                leases.release(connection, current)
+                return
             _log.warning("job %s: its process %s", job.id, how)
             leases.give_up(connection, current, how, self._config.max_attempts)
 
@@ -202,10 +213,9 @@ class Dispatcher:
         ]
 
 
-def _signal(job: JobRow, number: signal.Signals) -> None:
-    if job.worker_pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(job.worker_pid, number)
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _how(status: int) -> str:

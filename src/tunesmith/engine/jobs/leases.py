@@ -35,6 +35,7 @@ __all__ = [
     "is_waiting",
     "launched",
     "occupied",
+    "process_exists",
     "release",
 ]
 
@@ -140,7 +141,7 @@ def is_alive(job: JobRow, lease_seconds: float) -> bool:
         return False
     if job.worker_host != socket.gethostname() or job.worker_pid is None:
         return True
-    return _process_exists(job.worker_pid)
+    return process_exists(job.worker_pid)
 
 
 def give_up(connection: Connection, job: JobRow, how: str, max_attempts: int) -> None:
@@ -176,7 +177,8 @@ def give_up(connection: Connection, job: JobRow, how: str, max_attempts: int) ->
     )
 
 
-def _process_exists(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
+    """Return whether a process of this machine still runs."""
     if os.name == "nt":
         return True  # no harmless question there; the heartbeat decides
     try:

@@ -7,6 +7,7 @@ that was killed and starts again from a checkpoint neither loses nor doubles an 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.store import job_rows, model_rows
@@ -15,8 +16,10 @@ from tunesmith.engine.store.records import CheckpointRow, ModelRow, new_token
 from . import leases, naming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
@@ -58,6 +61,7 @@ class Reporter:
         self._home = home
         self._shutdown = shutdown
         self._status = "running"
+        self.has_plan = False
         self._every = 1
         self._first: tuple[int, float] | None = None
 
@@ -73,22 +77,19 @@ class Reporter:
             "batch_size": chosen.batch_size,
             "learning_rate_multiplier": chosen.learning_rate_multiplier,
         }
+        self.has_plan = True
         self._every = max(1, -(-plan.total_steps // _MOST_STEP_EVENTS))
         message = (
             f"Training on {plan.examples} examples in {plan.total_steps} steps with the recipe "
             f"{plan.recipe!r}: {plan.reason}"
         )
-        with self._database.write() as connection:
-            job = leases.held(connection, self._job.id, self._worker_id)
-            self._status = job.status
+        with self._writing() as (connection, job):
             job_rows.change(connection, job.id, settled=settled, total_steps=plan.total_steps)
             job_rows.add_event(connection, job.id, "plan", "note", {"message": message})
 
     def note(self, key: str, message: str) -> None:
         """Store a remark."""
-        with self._database.write() as connection:
-            job = leases.held(connection, self._job.id, self._worker_id)
-            self._status = job.status
+        with self._writing() as (connection, job):
             job_rows.add_event(connection, job.id, f"note:{key}", "note", {"message": message})
 
     def step(self, record: StepRecord) -> None:
@@ -99,9 +100,7 @@ class Reporter:
             "estimated_finish": self._estimate(record, now),
             "trained_tokens": record.elapsed_tokens,
         }
-        with self._database.write() as connection:
-            job = leases.held(connection, self._job.id, self._worker_id)
-            self._status = job.status
+        with self._writing() as (connection, job):
             if record.step > job.steps_done:
                 job_rows.change(connection, job.id, attempts=1, **progress)
             if self._is_told(record):
@@ -111,17 +110,13 @@ class Reporter:
     def epoch(self, record: EpochRecord) -> None:
         """Store the end of an epoch."""
         data = {"epoch": record.epoch, "n_epochs": record.n_epochs, "step": record.step}
-        with self._database.write() as connection:
-            job = leases.held(connection, self._job.id, self._worker_id)
-            self._status = job.status
+        with self._writing() as (connection, job):
             job_rows.add_event(connection, job.id, f"epoch:{record.epoch}", "epoch", data)
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         """Register a snapshot as a model that can be used."""
         now = time.time()
-        with self._database.write() as connection:
-            job = leases.held(connection, self._job.id, self._worker_id)
-            self._status = job.status
+        with self._writing() as (connection, job):
             name = naming.checkpoint_name(job, record.step)
             metrics = _checkpoint_metrics(record.record)
             row = CheckpointRow(f"ftckpt_{new_token()}", job.id, record.step, now, name, metrics)
@@ -143,6 +138,19 @@ class Reporter:
             )
             data = {"step": record.step, "model": name}
             job_rows.add_event(connection, job.id, f"checkpoint:{record.step}", "checkpoint", data)
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, JobRow]]:
+        """Yield a write transaction and the job as it is now.
+
+        Nothing is kept of what is written about a job that has ended: its last event is the last.
+        """
+        with self._database.write() as connection:
+            job = leases.held(connection, self._job.id, self._worker_id)
+            self._status = job.status
+            yield connection, job
+            if job.is_terminal:
+                connection.rollback()
 
     def stop_requested(self) -> StopRequest | None:
         """Return what the job's status, or a signal to this process, asks for."""

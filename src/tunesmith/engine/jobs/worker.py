@@ -42,6 +42,10 @@ _log = logging.getLogger("tunesmith.engine.worker")
 _LOST = 70
 
 
+class _Interruption(BaseException):
+    """SIGTERM before there was anything to save."""
+
+
 class _Worker:
     """One job, held."""
 
@@ -51,6 +55,7 @@ class _Worker:
         self.job_id = job_id
         self.worker_id = worker_id
         self.shutdown = threading.Event()
+        self.reporter: Reporter | None = None
         self.listener: Callable[[str], None] = lambda _status: None
 
     def beat(self) -> None:
@@ -70,6 +75,14 @@ class _Worker:
                 os._exit(_LOST)
             except OperationalError as error:
                 _log.warning("heartbeat: %s", error.orig)
+
+    def terminate(self) -> None:
+        """End as soon as nothing is lost by it: at once, or after the step that is under way."""
+        if self.shutdown.is_set():
+            return
+        self.shutdown.set()
+        if self.reporter is None or not self.reporter.has_plan:
+            raise _Interruption
 
     def job(self) -> JobRow:
         """Return the job as it is now."""
@@ -95,14 +108,18 @@ class _Worker:
 
         path = self.home.job(self.job_id) / "spec.json"
         spec = TrainingSpec.model_validate_json(path.read_bytes())
-        reporter = Reporter(
+        self.reporter = Reporter(
             self.database, self.job(), self.worker_id, self.home.root, self.shutdown.is_set
         )
-        self.listener = reporter.heard
-        outcome = train(spec, reporter)
+        self.listener = self.reporter.heard
+        outcome = train(spec, self.reporter)
         if outcome.stopped is None:
             finish(self.database, self.home, self.job_id, self.worker_id, outcome)
-            return
+        else:
+            self.release()
+
+    def release(self) -> None:
+        """Let the job go, back into the queue if it was interrupted."""
         with self.database.write() as connection:
             leases.release(connection, leases.held(connection, self.job_id, self.worker_id))
 
@@ -127,24 +144,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     database = Database(os.environ.pop(DATABASE_VARIABLE), durable=False)
     worker = _Worker(database, Home(options.home), options.job_id, options.worker)
-    signal.signal(signal.SIGTERM, lambda *_: worker.shutdown.set())
+    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     try:
-        worker.beat()
-        threading.Thread(target=worker.keep_beating, args=(options.heartbeat,), daemon=True).start()
-        _work(worker, options.stage)
+        try:
+            _work(worker, options.stage, options.heartbeat)
+        except _Interruption:
+            worker.release()
     except LostLeaseError as error:
         _log.error("%s", error)
         return _LOST
     return 0
 
 
-def _work(worker: _Worker, stage: leases.Stage) -> None:
+def _work(worker: _Worker, stage: leases.Stage, heartbeat: float) -> None:
     try:
+        worker.beat()
+        threading.Thread(target=worker.keep_beating, args=(heartbeat,), daemon=True).start()
         if stage == "validation":
             worker.validate()
         else:
             worker.train()
-    except LostLeaseError:
+    except (LostLeaseError, _Interruption):
         raise
     except ModuleNotFoundError as error:
         _log.exception("import")

@@ -1,0 +1,153 @@
+"""Engines that tests may kill, and ways to follow their jobs without trusting a client."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tunesmith.engine import Engine, start
+
+ROWS = "".join(
+    f'{{"prompt": "I {verb} the {thing} ->", "completion": " {mood}\\n"}}\n'
+    for thing in ("phone", "game", "day", "sea", "city", "soap")
+    for verb, mood in (("love", "positive"), ("hate", "negative"))
+)
+FINAL = ("succeeded", "failed", "cancelled")
+
+
+@dataclasses.dataclass
+class Platform:
+    """A state folder with an engine on it that can be killed and started again."""
+
+    home: Path
+    settings: dict[str, Any]
+    engine: Engine | None = None
+
+    def start(self) -> None:
+        self.engine = start(self.home, **self.settings)
+
+    def stop(self) -> None:
+        if self.engine is not None:
+            self.engine.stop()
+
+    def kill(self) -> None:
+        """End the server as a power cut would, its trainers excepted."""
+        assert self.engine is not None
+        os.kill(self.engine.pid, signal.SIGKILL)
+        self.engine.stop()
+
+    def kill_worker(self, job: dict[str, Any]) -> int:
+        pid = self.worker_pid(job)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def worker_pid(self, job: dict[str, Any]) -> int:
+        return self.wait_for(lambda: self.rows(job, "worker_pid"))
+
+    def rows(self, job: dict[str, Any], column: str) -> Any:
+        with contextlib.closing(sqlite3.connect(self.home / "engine.db")) as connection:
+            query = f"SELECT {column} FROM jobs WHERE id = ?"  # noqa: S608
+            return connection.execute(query, (job["id"].partition("-")[2],)).fetchone()[0]
+
+    def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        assert self.engine is not None
+        answer = httpx.request(method, f"{self.engine.base_url}/{path}", timeout=60, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def upload(self, text: str = ROWS) -> str:
+        files = {"file": ("train.jsonl", text.encode())}
+        return self.call("POST", "files", data={"purpose": "fine-tune"}, files=files)["id"]
+
+    def create(self, training_file: str, n_epochs: int, **fields: Any) -> dict[str, Any]:
+        body = {"training_file": training_file, "model": "gpt-4o-mini", "seed": 7} | fields
+        body["hyperparameters"] = {"n_epochs": n_epochs, "batch_size": 1}
+        return self.call("POST", "fine_tuning/jobs", json=body)
+
+    def job(self, job: dict[str, Any]) -> dict[str, Any]:
+        return self.call("GET", f"fine_tuning/jobs/{job['id']}")
+
+    def finished(self, job: dict[str, Any]) -> dict[str, Any]:
+        return self.wait_for(lambda: (now := self.job(job))["status"] in FINAL and now)
+
+    def reached(self, job: dict[str, Any], step: int) -> None:
+        """Wait until the training has come to a step."""
+        self.wait_for(lambda: self.rows(job, "steps_done") >= step)
+
+    def events(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the job's events, oldest first, by way of pages."""
+        events: list[dict[str, Any]] = []
+        while True:
+            after = {"after": events[-1]["id"]} if events else {}
+            query = {"limit": 500} | after
+            page = self.call("GET", f"fine_tuning/jobs/{job['id']}/events", params=query)
+            events += page["data"]
+            if not page["has_more"]:
+                return events[::-1]
+
+    def story(self, job: dict[str, Any]) -> list[Any]:
+        """Return what the events say, without what differs between two equal jobs."""
+        identity = job["id"].partition("-")[2]
+        said = [
+            (event["message"], event["data"])
+            for event in self.events(job)
+            if event["level"] != "warn"
+        ]
+        text = json.dumps(said).replace(identity, "ID").replace(identity[:8], "ID")
+        return [event for event in json.loads(text) if "recipe" not in event[0]]
+
+    def results(self, job: dict[str, Any]) -> str:
+        assert self.engine is not None
+        (file,) = self.job(job)["result_files"]
+        return httpx.get(f"{self.engine.base_url}/files/{file}/content", timeout=60).text
+
+    @staticmethod
+    def wait_for(seen: Callable[[], Any], seconds: float = 180) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (result := seen()):
+            assert time.monotonic() < deadline, "waited too long"
+            time.sleep(0.02)
+        return result
+
+
+@pytest.fixture(scope="session")
+def make_platform(
+    tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path
+) -> Iterator[Callable[..., Platform]]:
+    made: list[Platform] = []
+
+    def make(**settings: Any) -> Platform:
+        home = tmp_path_factory.mktemp("platform")
+        (home / "models.toml").write_text(
+            f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n',
+            encoding="utf-8",
+        )
+        platform = Platform(home, {"checkpoint_every_seconds": 0.5, "recipe": "lora"} | settings)
+        made.append(platform)
+        platform.start()
+        return platform
+
+    yield make
+    for platform in made:
+        platform.stop()
+
+
+@pytest.fixture(scope="session")
+def rows() -> str:
+    return ROWS
+
+
+@pytest.fixture(scope="session")
+def platform(make_platform: Callable[..., Platform]) -> Platform:
+    return make_platform(max_concurrent_jobs=2)
