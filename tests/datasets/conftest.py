@@ -8,13 +8,13 @@ import pytest
 
 from tunesmith.datasets.checks import identity
 from tunesmith.datasets.optional import optional
-from tunesmith.datasets.readers import json_values
+from tunesmith.datasets.readers import json_chunks
 
 
 @pytest.fixture
 def without_extras(monkeypatch):
     """Let the optional accelerators be missing, as in a core install."""
-    caches = (optional, json_values._decoder, identity._encoder)
+    caches = (optional, json_chunks._decoder, json_chunks._pair_decoder, identity._encoder)
     for name in ("msgspec", "numpy"):
         monkeypatch.setitem(sys.modules, name, None)
     for cache in caches:

@@ -30,20 +30,28 @@ class SoundRows:
     """The rows of a batch that keep the rules of their shape, with their places.
 
     Attributes:
-        values: The rows.
         shape: Their shape.
     """
 
     def __init__(
-        self, batch: Batch, values: list[dict[str, Any]], indices: list[int] | None, shape: Shape
+        self,
+        batch: Batch,
+        values: list[dict[str, Any]] | None,
+        indices: list[int] | None,
+        shape: Shape,
     ) -> None:
-        self.values = values
+        self._values = values
         self.shape = shape
         self._batch = batch
         self._indices = indices
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self._batch) if self._values is None else len(self._values)
+
+    @property
+    def values(self) -> list[dict[str, Any]]:
+        """The rows."""
+        return self._batch.values if self._values is None else self._values
 
     def _index(self, index: int) -> int:
         return index if self._indices is None else self._indices[index]
@@ -62,7 +70,7 @@ class SoundRows:
     def places(self) -> tuple[list[int], list[int] | None]:
         """Return line and offset of each row; None for offsets that are not known."""
         places = self._batch.places
-        indices = range(len(self.values)) if self._indices is None else self._indices
+        indices = range(len(self)) if self._indices is None else self._indices
         lines = [places.line(index) for index in indices]
         offsets = [places.offset(index) for index in indices]
         known = [offset for offset in offsets if offset is not None]

@@ -47,4 +47,5 @@ def _encoder() -> Callable[[Any], Any]:
     msgspec = optional("msgspec")
     if msgspec is None:
         return json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
-    return msgspec.json.Encoder(order="sorted").encode
+    encode: Callable[[Any], Any] = msgspec.json.Encoder(order="sorted").encode
+    return encode

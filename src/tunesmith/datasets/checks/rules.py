@@ -39,7 +39,7 @@ class RowRules:
         self.bytes += batch.size
         for fault in batch.faults:
             self._add(fault.id, fault.location)
-        rows = SoundRows(batch, batch.values, None, self.shape)
+        rows = SoundRows(batch, None, None, self.shape)
         if not _all_sound(rows, batch):
             rows = self._sift(batch)
         self.rows += len(rows)

@@ -106,13 +106,11 @@ class ListPlaces:
         return self.excerpts[index] if self.excerpts else ""
 
 
-@dataclass(slots=True)
 class Batch:
     """Some successive rows of a source.
 
     Attributes:
-        values: The rows that are JSON objects, in order.
-        places: Where each of `values` stands.
+        places: Where each row stands.
         lines: How many lines of the source the batch covers, rows or not.
         size: How many bytes of the source the batch covers.
         faults: What could not be read.
@@ -120,12 +118,35 @@ class Batch:
             nothing else.
     """
 
-    values: list[dict[str, Any]]
-    places: Places
-    lines: int
-    size: int = 0
-    faults: list[Fault] = field(default_factory=list)
-    pairs: tuple[list[str], list[str]] | None = None
+    def __init__(
+        self,
+        values: list[dict[str, Any]] | None,
+        places: Places,
+        lines: int,
+        *,
+        size: int = 0,
+        faults: list[Fault] | None = None,
+        pairs: tuple[list[str], list[str]] | None = None,
+    ) -> None:
+        self._values = values
+        self.places = places
+        self.lines = lines
+        self.size = size
+        self.faults = [] if faults is None else faults
+        self.pairs = pairs
+
+    @property
+    def values(self) -> list[dict[str, Any]]:
+        """The rows that are JSON objects, in order; made of `pairs` when first asked for."""
+        if self._values is None:
+            self._values = [
+                {"prompt": prompt, "completion": completion}
+                for prompt, completion in zip(*(self.pairs or ([], [])), strict=True)
+            ]
+        return self._values
+
+    def __len__(self) -> int:
+        return len(self.pairs[0]) if self.pairs is not None else len(self.values)
 
     def location(self, index: int, path: str = "", message: str = "") -> Location:
         """Return the place of something in row `index` of the batch."""

@@ -33,7 +33,7 @@ class Columns:
 
     def _chosen(self, batch: Batch) -> Batch:
         places = ListPlaces(offsets=[])
-        chosen = Batch([], places, batch.lines, batch.size, list(batch.faults))
+        chosen = Batch([], places, batch.lines, size=batch.size, faults=list(batch.faults))
         for index, value in enumerate(batch.values):
             missing = [name for name in (self.prompt, self.completion) if name not in value]
             if missing:

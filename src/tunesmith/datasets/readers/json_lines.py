@@ -8,7 +8,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.readers.batch import Batch, ChunkPlaces, ListPlaces
 from tunesmith.datasets.readers.bytes_of_chunk import count_byte
-from tunesmith.datasets.readers.json_values import JsonFault, decode_chunk, decode_line
+from tunesmith.datasets.readers.json_chunks import ChunkDecoder
+from tunesmith.datasets.readers.json_values import JsonFault, decode_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,10 +50,11 @@ class JsonLines:
 def batches(stream: IO[bytes], start: int = 0, end: int | None = None) -> Iterator[Batch]:
     """Yield the rows of a binary stream; see `JsonLines.batches`."""
     line = 1
+    decoder = ChunkDecoder()
     for offset, chunk in chunks(stream, start, end):
         first = len(_BOM) if offset == 0 and chunk.startswith(_BOM) else 0
         text = chunk[first:] if first else chunk
-        batch = _read(text, line, offset + first)
+        batch = _read(decoder, text, line, offset + first)
         batch.size = len(chunk)
         line += batch.lines
         yield batch
@@ -81,10 +83,10 @@ def chunks(
         offset += len(chunk)
 
 
-def _read(chunk: bytes, first_line: int, first_offset: int) -> Batch:
+def _read(decoder: ChunkDecoder, chunk: bytes, first_line: int, first_offset: int) -> Batch:
     lines = count_byte(chunk, _LINE_FEED) + (not chunk.endswith(b"\n") and bool(chunk))
     if lines:
-        decoded = decode_chunk(chunk, lines)
+        decoded = decoder.decode(chunk, lines)
         if decoded is not None:
             places = ChunkPlaces(chunk, first_line, first_offset)
             return Batch(decoded.values, places, lines, pairs=decoded.pairs)
