@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import shutil
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from tunesmith.engine.config import EngineConfig
+from tunesmith.engine.home import Home
 from tunesmith.engine.models.servable import ServableModel
 from tunesmith.engine.serving.messages import GenerationDelta, GenerationRequest
 
@@ -121,3 +130,82 @@ def plain(models: dict[str, ServableModel]) -> Iterator[Callable[[str, list[int]
         return torch.log_softmax(logits.float(), dim=-1)
 
     return logprobs
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A served engine: its HTTP client, and its application for looking inside."""
+
+    http: httpx.Client
+    app: Any
+    loop: asyncio.AbstractEventLoop
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.http.post(path, json=body)
+
+    def stream(self, path: str, **body: Any) -> list[dict[str, Any]]:
+        """Return the chunks of a stream, having checked its frames."""
+        with self.http.stream("POST", path, json=dict(body, stream=True)) as response:
+            response.read()
+        assert response.status_code == 200, response.text
+        assert response.headers["content-type"].startswith("text/event-stream")
+        frames = response.text.split("\n\n")
+        assert frames.pop() == ""
+        assert frames.pop() == "data: [DONE]"
+        assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
+        return [json.loads(frame.removeprefix("data: ")) for frame in frames]
+
+
+@pytest.fixture(scope="session")
+def engine(
+    tiny_base_model: Path, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """The whole application on a real socket, with a base and two fine-tuned models."""
+    import uvicorn
+
+    from tunesmith.engine.app import create_app, with_context
+    from tunesmith.engine.store import model_rows
+    from tunesmith.engine.store.database import Database
+    from tunesmith.engine.store.records import ModelRow
+
+    home = Home(tmp_path_factory.mktemp("serving") / "home")
+    home.root.mkdir()
+    home.base_model_table.write_text(
+        f'default = "tiny"\n\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', "utf-8"
+    )
+    config = EngineConfig(home=home, port=0, serving_threads=1)
+    database = Database(config.database)
+    database.migrate()
+    with database.write() as connection:
+        for name in ("red", "blue"):
+            shutil.copytree(adapters[name], home.models / name)
+            row = ModelRow(
+                name=f"ada:ft-local:{name}-2026-11-21-10-00-00",
+                organization="local",
+                created_at=0.0,
+                job_id=f"ft-{name}",
+                base_model="tiny",
+                family="ada",
+                path=f"models/{name}",
+            )
+            model_rows.insert_model(connection, row)
+    app = create_app(config, database)
+    server = uvicorn.Server(
+        uvicorn.Config(with_context(app, config), port=0, log_level="warning", lifespan="on")
+    )
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        await server.serve()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1", timeout=60) as http:
+        yield Engine(http, app, loops[0])
+    server.should_exit = True
+    thread.join()

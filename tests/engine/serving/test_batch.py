@@ -166,7 +166,8 @@ def test_a_stream_and_a_whole_answer_agree(ask):
 
 
 def test_stop_sequences_across_tokens(ask):
-    [[full]] = ask(("tiny", {"prompts": ["I love"], "max_tokens": 24, "seed": 11}))
+    fields = {"prompts": ["I love"], "max_tokens": 24, "seed": 11}
+    [[full]] = ask(("tiny", fields))
     stop = full.text[7:10]  # begins and ends where it may, with regard to tokens
     cut = full.text.index(stop)
     [[stopped]] = ask(

@@ -103,6 +103,11 @@ class Generator:
         return self._worker is not None and self._worker.process.returncode is None
 
     @property
+    def in_flight(self) -> frozenset[int]:
+        """Numbers of the requests that wait for an answer."""
+        return frozenset() if self._worker is None else frozenset(self._worker.owed)
+
+    @property
     def pid(self) -> int | None:
         """The child's process id, or None."""
         return self._worker.process.pid if self._worker is not None and self.running else None

@@ -141,6 +141,7 @@ class AnswerText:
     text: str = ""
     starts: list[int] = field(default_factory=list)
     _ends: list[int] = field(default_factory=list)
+    _whole: int = 0
     _given_characters: int = 0
     _given_tokens: int = 0
     _decoder: Any = field(
@@ -153,6 +154,11 @@ class AnswerText:
         self.text += self._decoder.decode(data)
         self.starts.append(start)
         self._ends.append(len(self.text))
+        # A token that ends within a character ends with that character.
+        for token in range(self._whole, len(self._ends)):
+            self._ends[token] = len(self.text)
+        if not self._decoder.getstate()[0]:
+            self._whole = len(self._ends)
         cuts = [
             found
             for stop in self.stops
@@ -177,7 +183,7 @@ class AnswerText:
         else:
             characters = len(self.text) - self._held_back()
             tokens = self._given_tokens
-            while tokens < len(self._ends) and self._ends[tokens] <= characters:
+            while tokens < self._whole and self._ends[tokens] <= characters:
                 tokens += 1
         piece = TextPiece(
             self.text[self._given_characters : characters], range(self._given_tokens, tokens)

@@ -15,7 +15,7 @@ import os
 import queue
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from .messages import GenerationRequest, delta_to_json, encode_line, model_from_json
 from .settings import WorkerSettings
@@ -29,11 +29,13 @@ __all__ = ["main"]
 
 logger = logging.getLogger("tunesmith.serving")
 
+Commands: TypeAlias = "queue.SimpleQueue[dict[str, Any]]"
+
 
 class _Worker:
     """The loop: take commands, step each busy base, report."""
 
-    def __init__(self, settings: WorkerSettings, output: BinaryIO) -> None:
+    def __init__(self, settings: WorkerSettings, commands: Commands, output: BinaryIO) -> None:
         import torch  # noqa: PLC0415 - slow to import, and only here
 
         from .batch import BatchLimits  # noqa: PLC0415
@@ -43,6 +45,7 @@ class _Worker:
             torch.set_num_threads(settings.threads)
         device = best_device() if settings.device == "auto" else torch.device(settings.device)
         dtype = best_dtype(device) if settings.dtype == "auto" else getattr(torch, settings.dtype)
+        self._commands = commands
         self._output = output
         self._limits = BatchLimits(
             rows=settings.rows,
@@ -57,27 +60,24 @@ class _Worker:
             is_busy=lambda base: base in self._batches and self._batches[base].busy,
             on_unload=lambda base: self._batches.pop(base, None),
         )
-        self.commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     def run(self) -> None:
-        """Work until the input ends."""
+        """Work for as long as the process lives."""
         self._report({"kind": "ready"})
         while True:
             busy = any(batch.busy for batch in self._batches.values())
             for command in self._take(block=not busy):
-                if command is None:
-                    return
                 self._obey(command)
             for base, batch in list(self._batches.items()):
                 if batch.busy:
                     self._step(base, batch)
 
-    def _take(self, *, block: bool) -> Iterator[dict[str, Any] | None]:
+    def _take(self, *, block: bool) -> Iterator[dict[str, Any]]:
         if block:
-            yield self.commands.get()
+            yield self._commands.get()
         with contextlib.suppress(queue.Empty):
             while True:
-                yield self.commands.get_nowait()
+                yield self._commands.get_nowait()
 
     def _obey(self, command: dict[str, Any]) -> None:
         kind, number = command["kind"], command["id"]
@@ -163,7 +163,7 @@ def _half_of_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def _read_commands(commands: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+def _read_commands(commands: Commands) -> None:
     for line in sys.stdin.buffer:
         commands.put(json.loads(line))
     # The server is gone: there is nobody left to answer, whatever the loop is busy with.
@@ -179,10 +179,10 @@ def main() -> None:
     # Only reports may reach the server's pipe, whatever a library prints.
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    worker = _Worker(settings, output)
-    threading.Thread(target=_read_commands, args=(worker.commands,), daemon=True).start()
+    commands: Commands = queue.SimpleQueue()
+    threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        worker.run()
+        _Worker(settings, commands, output).run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""The life of the generating process: started when asked, replaced when it dies, idle no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tunesmith.engine.models.servable import ServableModel
+from tunesmith.engine.serving import (
+    GenerationError,
+    GenerationRequest,
+    GeneratorStopped,
+    create_generator,
+)
+
+SHORT = GenerationRequest(prompts=["I love"], max_tokens=4, temperature=0)
+ENDLESS = GenerationRequest(
+    prompts=["I love"], max_tokens=2000, logit_bias={0: -100, 2: -100}, stream=True
+)
+
+
+async def text_of(generator, model, request=SHORT):
+    return "".join([delta.text async for delta in generator.generate(model, request)])
+
+
+def alive(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def test_a_generator_through_its_life(models, tmp_path):
+    """One process start costs seconds, so one test follows it through everything."""
+    missing = ServableModel("gone", "gone", tmp_path / "nothing")
+
+    async def live():
+        generator = create_generator(threads=1, idle_seconds=None)
+        assert not generator.running
+
+        # The first request starts the process; requests that come meanwhile wait.
+        answers = await asyncio.gather(
+            *(text_of(generator, models[name]) for name in ("tiny", "red", "blue", "dora"))
+        )
+        assert len(set(answers)) == 4
+        first = generator.pid
+
+        # A model that cannot be loaded is an error of its requests only.
+        with pytest.raises(GenerationError, match="cannot be loaded") as caught:
+            await generator.prewarm(missing)
+        assert caught.value.status == 500
+        await generator.prewarm(models["tiny"])
+        assert generator.pid == first
+
+        # A consumer that leaves ends its generation.
+        async with contextlib.aclosing(generator.generate(models["tiny"], ENDLESS)) as stream:
+            await anext(stream)
+        assert not generator.in_flight
+
+        # Killed: what is in flight fails, the next request starts another process.
+        stream = generator.generate(models["tiny"], ENDLESS)
+        await anext(stream)
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(GeneratorStopped) as stopped:
+            async for _delta in stream:
+                pass
+        assert stopped.value.status == 503
+        assert await text_of(generator, models["tiny"]) == answers[0]
+        second = generator.pid
+        assert second != first
+
+        # Idle for long enough, it ends by itself, and starts again when needed.
+        generator._idle_seconds = 0.05
+        await text_of(generator, models["tiny"])
+        while alive(second):  # noqa: ASYNC110 - a process, which sets no event
+            await asyncio.sleep(0.02)
+        assert not generator.running
+
+        await generator.stop()
+        with pytest.raises(GeneratorStopped, match="shutting down"):
+            await text_of(generator, models["tiny"])
+
+    asyncio.run(asyncio.wait_for(live(), 60))
+
+
+def test_the_process_does_not_outlive_its_server():
+    script = """
+import asyncio, os, sys
+from tunesmith.engine.serving import create_generator
+
+async def main():
+    generator = create_generator(threads=1)
+    start = asyncio.create_task(generator.start())
+    while not generator.running:
+        await asyncio.sleep(0.01)
+    print(generator.pid, flush=True)
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, stdout=subprocess.PIPE, timeout=60
+    )
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 20
+    while alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_server_s_side_loads_no_torch():
+    script = (
+        "import sys; from tunesmith.engine.serving import create_generator; create_generator(); "
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
