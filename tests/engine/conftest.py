@@ -77,6 +77,8 @@ def write_tiny_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=2048,
+            # Wide enough for adapters under a frozen output layer to move its predictions.
+            initializer_range=0.4,
             tie_word_embeddings=True,
             bos_token_id=fast.bos_token_id,
             eos_token_id=fast.eos_token_id,

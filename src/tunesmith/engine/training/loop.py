@@ -44,7 +44,7 @@ __all__ = ["Loop", "Objective", "write_folder"]
 _GRADIENT_NORM = 1.0
 _VALIDATIONS = 25
 _SNAPSHOT_EPOCHS = 3
-# Saving may take this share of the time at most.
+# Saving may take this share of the time at most, unless every step is to be saved.
 _SAVING_SHARE = 0.05
 
 
@@ -181,8 +181,7 @@ class Loop:
         self._observer.step(record)
         if ends_epoch:
             self._end_epoch(record)
-        wait = max(self._spec.checkpoint_every_seconds, self._save_seconds / _SAVING_SHARE)
-        if time.monotonic() - self._saved_at >= wait:
+        if self._save_is_due():
             self._save()
 
     def _learn(self, epoch: int, numbers: Sequence[int]) -> StepRecord:
@@ -243,6 +242,11 @@ class Loop:
             folder = self._spec.work_path / "snapshots" / f"step-{record.step}"
             write_folder(folder, self._save_model)
             self._observer.checkpoint(CheckpointRecord(record.step, folder, record))
+
+    def _save_is_due(self) -> bool:
+        wanted = self._spec.checkpoint_every_seconds
+        wait = max(wanted, self._save_seconds / _SAVING_SHARE) if wanted else 0.0
+        return time.monotonic() - self._saved_at >= wait
 
     def _save(self) -> None:
         started = time.monotonic()

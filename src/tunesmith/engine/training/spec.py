@@ -9,7 +9,7 @@ imports the other: the training knows no database, the job no tensors.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,7 +52,8 @@ class TrainingSpec(BaseModel):
         api: The API that the job came through. It decides the rules for values left
             open, and the scale of `learning_rate_multiplier` (see hyperparameters.py).
         max_tokens: Longer examples are refused or truncated, as the job API says.
-        checkpoint_every_seconds: Least time between two checkpoints for resuming.
+        checkpoint_every_seconds: Least time between two checkpoints for resuming; 0 makes
+            one after every step.
         threads: Threads to compute with; None leaves that to the process's environment.
     """
 

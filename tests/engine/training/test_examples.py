@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+from transformers import AutoTokenizer
+
+from tunesmith.engine.training.errors import TrainingError
+from tunesmith.engine.training.examples import read_examples
+
+
+@pytest.fixture
+def tokenizer(tiny_base_model):
+    return AutoTokenizer.from_pretrained(tiny_base_model)
+
+
+def read(path, tokenizer, *, max_tokens=100, prompt_loss_weight=0.0):
+    return read_examples(
+        path, tokenizer, max_tokens=max_tokens, prompt_loss_weight=prompt_loss_weight
+    )
+
+
+def test_only_the_completion_is_learned(tokenizer, make_file):
+    path = make_file("a.jsonl", [{"prompt": "I love this ->", "completion": " positive"}])
+    (example,) = read(path, tokenizer)
+    assert tokenizer.decode(example.tokens) == "I love this -> positive"
+    assert tokenizer.decode(example.tokens[example.scored]) == " positive"
+    assert example.weights.tolist() == example.scored.astype(float).tolist()
+    (weighted,) = read(path, tokenizer, prompt_loss_weight=0.01)
+    assert weighted.weights[0] == 0.0
+    assert weighted.weights[1:-1] == pytest.approx(0.01)
+    assert weighted.weights[-1] == 1.0
+
+
+def test_prompt_and_completion_are_tokenised_apart(tokenizer, make_file):
+    path = make_file("a.jsonl", [{"prompt": "I lo", "completion": "ve"}])
+    (example,) = read(path, tokenizer)
+    assert example.tokens.tolist() == tokenizer("I lo").input_ids + tokenizer("ve").input_ids
+
+
+def test_an_empty_prompt_begins_with_a_token(tokenizer, make_file):
+    path = make_file("a.jsonl", [{"prompt": "", "completion": " positive"}])
+    (example,) = read(path, tokenizer)
+    assert example.tokens.tolist() == [
+        tokenizer.bos_token_id,
+        *tokenizer(" positive").input_ids,
+    ]
+    assert not example.scored[0]
+
+
+def test_a_chat_is_learned_where_the_assistant_speaks_with_weight(tokenizer, make_file):
+    messages = [
+        {"role": "system", "content": "You are a poet."},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "love", "weight": 0},
+        {"role": "user", "content": "again"},
+        {"role": "assistant", "content": "great", "weight": 1},
+        {"role": "user", "content": "and?"},
+        {"role": "assistant", "content": "soap"},
+    ]
+    (example,) = read(make_file("a.jsonl", [{"messages": messages}]), tokenizer)
+    plain = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert plain.startswith(tokenizer.decode(example.tokens))
+    assert tokenizer.decode(example.tokens[example.scored]) == "great<|im_end|>soap<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "no examples"),
+        ("\n  \n", "no examples"),
+        ('{"prompt": "a", "completion": " b"}\n{"prompt": \n', "Line 2 of the file is not valid"),
+        ("[1]\n", "Line 1 of the file is not a JSON object"),
+        ('{"prompt": "a"}\n', 'Line 1 of the file needs either "prompt"'),
+        ('{"prompt": "a", "completion": ""}\n', "Line 1: there is nothing to learn"),
+        ('\n{"prompt": "a", "completion": "%s"}\n' % ("b " * 200), "Line 2 has .* may have 100"),
+        ('{"messages": [{"role": "user", "content": "a"}]}\n', "nothing to learn"),
+        ('{"messages": [{"rolle": "assistant"}]}\n', "nothing to learn"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named(tokenizer, tmp_path, text, complaint):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TrainingError, match=complaint) as caught:
+        read(path, tokenizer)
+    assert caught.value.code == "invalid_training_file"
+
+
+def test_chats_need_a_template(tokenizer, make_file):
+    tokenizer.chat_template = None
+    path = make_file("a.jsonl", [{"messages": [{"role": "assistant", "content": "a"}]}])
+    with pytest.raises(TrainingError, match="no chat template"):
+        read(path, tokenizer)
