@@ -52,12 +52,10 @@ def stream_events(http: httpx.Client) -> Callable[[str], list[dict[str, Any]]]:
     import json
 
     def follow(job_id: str) -> list[dict[str, Any]]:
-        events = []
         with http.stream("GET", f"fine-tunes/{job_id}/events", params={"stream": "true"}) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             lines = [line for line in answer.iter_lines() if line.startswith("data:")]
         assert lines[-1] == "data: [DONE]"
-        events = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
-        return events
+        return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
 
     return follow

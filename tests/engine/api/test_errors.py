@@ -55,7 +55,7 @@ import pytest
         ("DELETE", "models/ada", None, 400, None),
     ],
 )
-def test_an_error_is_told_in_the_envelope(
+def test_an_error_is_told_in_the_envelope(  # noqa: PLR0917
     http: httpx.Client, method: str, path: str, body: bytes | None, status: int, param: str | None
 ):
     headers = {"content-type": "application/json"}

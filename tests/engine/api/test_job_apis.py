@@ -1,0 +1,230 @@
+"""Both job APIs over the same real trainings: fields, messages, lists, models, deletion."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tunesmith.types.fine_tunes import FineTune, FineTuneEvent
+from tunesmith.types.fine_tuning import (
+    FineTuningJob,
+    FineTuningJobCheckpoint,
+    FineTuningJobEvent,
+)
+
+PROMPT_FORMAT = '{"separator": " ->"}'
+
+
+@pytest.fixture(scope="session")
+def training_file(upload: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return upload(prompt_format=PROMPT_FORMAT)
+
+
+@pytest.fixture(scope="session")
+def fine_tune(
+    http: httpx.Client,
+    training_file: dict[str, Any],
+    stream_events: Callable[[str], list[dict[str, Any]]],
+) -> dict[str, Any]:
+    """A finished job of the first API; its streamed events under "streamed"."""
+    body = {
+        "training_file": training_file["id"],
+        "model": "ada",
+        "n_epochs": 2,
+        "suffix": "My Suffix",
+    }
+    created = http.post("fine-tunes", json=body).json()
+    assert created["status"] == "pending"
+    streamed = stream_events(created["id"])
+    job = http.get(f"fine-tunes/{created['id']}").json()
+    assert job["status"] == "succeeded", job
+    return job | {"streamed": streamed}
+
+
+@pytest.fixture(scope="session")
+def job(http: httpx.Client, training_file: dict[str, Any], fine_tune: dict[str, Any]):
+    """A finished job of the second API, which goes on from the first one's model."""
+    body = {
+        "training_file": training_file["id"],
+        "model": fine_tune["fine_tuned_model"],
+        "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}},
+        "seed": 5,
+        "metadata": {"team": "a"},
+    }
+    headers = {"idempotency-key": "job-1"}
+    created = http.post("fine_tuning/jobs", json=body, headers=headers).json()
+    assert created["status"] == "validating_files"
+    assert http.post("fine_tuning/jobs", json=body, headers=headers).json()["id"] == created["id"]
+    while (now := http.get(f"fine_tuning/jobs/{created['id']}").json())["finished_at"] is None:
+        time.sleep(0.1)
+    assert now["status"] == "succeeded", now
+    return now
+
+
+def test_the_first_api_tells_a_job_as_it_always_did(
+    fine_tune: dict[str, Any], training_file: dict[str, Any]
+):
+    shown = FineTune.model_validate(fine_tune)
+
+    assert shown.id.startswith("ft-")
+    assert re.fullmatch(r"ada:ft-local:my-suffix-\d{4}(-\d{2}){5}", shown.fine_tuned_model or "")
+    assert [file.id for file in shown.training_files] == [training_file["id"]]
+    assert shown.result_files[0].purpose == "fine-tune-results"
+    assert shown.hyperparams.n_epochs == 2
+    assert shown.hyperparams.prompt_loss_weight == 0.01
+    assert shown.hyperparams.batch_size == 1
+    assert fine_tune["base_model"] == "tiny"
+    messages = [FineTuneEvent.model_validate(event).message for event in fine_tune["streamed"]]
+    assert messages[0] == f"Created fine-tune: {shown.id}"
+    assert re.fullmatch(r"Fine-tune enqueued. Queue number: \d+", messages[1])
+    assert messages[2] == "Fine-tune started"
+    assert messages[-5:] == [
+        "Completed epoch 1/2",
+        "Completed epoch 2/2",
+        f"Uploaded model: {shown.fine_tuned_model}",
+        f"Uploaded result file: {shown.result_files[0].id}",
+        "Fine-tune succeeded",
+    ]
+    assert fine_tune["events"] == fine_tune["streamed"]
+
+
+def test_the_result_file_has_a_row_for_each_step(http: httpx.Client, fine_tune: dict[str, Any]):
+    answer = http.get(f"files/{fine_tune['result_files'][0]['id']}/content")
+
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [int(row["step"]) for row in rows] == list(range(1, 25))
+    assert rows[-1]["elapsed_examples"] == "24"
+
+
+def test_the_second_api_tells_its_job(http: httpx.Client, job: dict[str, Any], fine_tune: Any):
+    shown = FineTuningJob.model_validate(job)
+
+    assert shown.model == fine_tune["fine_tuned_model"]
+    assert re.fullmatch(r"ft:ada:local::\w{8}", shown.fine_tuned_model or "")
+    assert (shown.seed, shown.metadata, shown.error) == (5, {"team": "a"}, None)
+    assert shown.hyperparameters.n_epochs == 1
+    assert shown.hyperparameters.batch_size == 1
+    assert shown.trained_tokens
+    assert len(shown.result_files) == 1
+    page = http.get(f"fine_tuning/jobs/{shown.id}/events", params={"limit": 500}).json()
+    events = [FineTuningJobEvent.model_validate(event) for event in reversed(page["data"])]
+    messages = [event.message for event in events]
+    assert messages[0] == f"Created fine-tuning job: {shown.id}"
+    assert messages[1] == f"Validating training file: {shown.training_file}"
+    steps = [event for event in events if event.type == "metrics"]
+    assert [event.message.split(":")[0] for event in steps] == [
+        f"Step {step}/12" for step in range(1, 13)
+    ]
+    assert steps[0].data is not None
+    assert steps[0].message == f"Step 1/12: training loss={steps[0].data['train_loss']:.2f}"
+    assert messages[-2:] == [
+        f"New fine-tuned model created: {shown.fine_tuned_model}",
+        "The job has successfully completed",
+    ]
+
+
+def test_events_come_in_pages_newest_first(http: httpx.Client, job: dict[str, Any]):
+    path = f"fine_tuning/jobs/{job['id']}/events"
+    everything = http.get(path, params={"limit": 500}).json()
+    collected: list[dict[str, Any]] = []
+    while True:
+        after = {"after": collected[-1]["id"]} if collected else {}
+        page = http.get(path, params={"limit": 4} | after).json()
+        collected += page["data"]
+        if not page["has_more"]:
+            break
+
+    assert collected == everything["data"]
+    assert collected[0]["message"] == "The job has successfully completed"
+
+
+def test_a_checkpoint_is_a_model(http: httpx.Client, job: dict[str, Any]):
+    page = http.get(f"fine_tuning/jobs/{job['id']}/checkpoints").json()
+    checkpoint = FineTuningJobCheckpoint.model_validate(page["data"][0])
+    name = checkpoint.fine_tuned_model_checkpoint
+
+    assert checkpoint.step_number == 12
+    assert name == f"{job['fine_tuned_model']}:ckpt-step-12"
+    assert checkpoint.metrics.train_loss is not None
+    body = {"model": name, "prompt": "I love", "max_tokens": 2}
+    answer = http.post("completions", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == name
+
+
+def test_both_apis_list_the_same_jobs_in_their_own_order(
+    http: httpx.Client, fine_tune: dict[str, Any], job: dict[str, Any]
+):
+    first = [entry["id"].partition("-")[2] for entry in http.get("fine-tunes").json()["data"]]
+    page = http.get("fine_tuning/jobs", params={"limit": 100}).json()
+    second = [entry["id"].partition("-")[2] for entry in page["data"]]
+
+    assert first == second[::-1]
+    assert "events" not in http.get("fine-tunes").json()["data"][0]
+    only = http.get("fine_tuning/jobs", params={"metadata[team]": "a"}).json()["data"]
+    assert [entry["id"] for entry in only] == [job["id"]]
+    behind = http.get("fine_tuning/jobs", params={"after": job["id"], "limit": 1}).json()
+    assert behind["data"][0]["id"].partition("-")[2] == fine_tune["id"].partition("-")[2]
+
+
+def test_an_ended_job_cannot_be_cancelled(http: httpx.Client, fine_tune: dict[str, Any]):
+    answer = http.post(f"fine-tunes/{fine_tune['id']}/cancel")
+
+    assert answer.status_code == 400
+    assert "already succeeded" in answer.json()["error"]["message"]
+
+
+def test_a_fine_tuned_model_tells_where_it_comes_from(
+    http: httpx.Client, fine_tune: dict[str, Any]
+):
+    name = fine_tune["fine_tuned_model"]
+    raw = http.get(f"models/{name}").json()
+
+    assert raw == http.get(f"models/{name.replace(':', '%3A')}").json()
+    assert raw["base_model"] == "tiny"
+    assert raw["prompt_format"] == {"separator": " ->"}
+    names = [model["id"] for model in http.get("models").json()["data"]]
+    assert {"tiny", "ada", "gpt-3.5-turbo", name} <= set(names)
+
+
+def test_a_deleted_model_is_gone_from_disk_and_wire(
+    http: httpx.Client, engine: Any, upload: Callable[..., dict[str, Any]]
+):
+    body = {"training_file": upload()["id"], "model": "babbage", "n_epochs": 1}
+    made = http.post("fine-tunes", json=body).json()
+    while (now := http.get(f"fine-tunes/{made['id']}").json())["status"] != "succeeded":
+        assert now["status"] not in {"failed", "cancelled"}, now
+        time.sleep(0.1)
+    name = now["fine_tuned_model"]
+    folder = engine.home.models / made["id"].removeprefix("ft-")
+    assert folder.is_dir()
+
+    answer = http.delete(f"models/{name.replace(':', '%3A')}")
+
+    assert answer.json() == {"id": name, "object": "model", "deleted": True}
+    assert not folder.exists()
+    assert http.delete(f"models/{name}").status_code == 404
+    completion = http.post("completions", json={"model": name, "prompt": "I"})
+    assert completion.json()["error"]["code"] == "model_not_found"
+
+
+def test_a_file_is_kept_while_a_job_needs_it(
+    http: httpx.Client, upload: Callable[..., dict[str, Any]]
+):
+    file = upload()
+    body = {"training_file": file["id"], "model": "ada", "hyperparameters": {"n_epochs": 50}}
+    made = http.post("fine_tuning/jobs", json=body).json()
+
+    refused = http.delete(f"files/{file['id']}")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "file_in_use"
+    http.post(f"fine_tuning/jobs/{made['id']}/cancel")
+    assert http.delete(f"files/{file['id']}").status_code == 200
