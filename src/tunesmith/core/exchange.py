@@ -44,19 +44,20 @@ def exchange(settings: Settings, plan: Plan) -> Flow[Response]:
         DeadlineExceededError: The call's total time passed.
     """
     credential = settings.credential
-    if isinstance(credential, Secret):
-        key: str | None = credential.reveal()
-    elif credential is None:
-        key = None
-    else:
-        key = yield Call(credential)
-        if not isinstance(key, str) or not key:
-            raise ConfigurationError("The function given as api_key returned no key.")
-    request = build_request(settings, plan, key)
+    if credential is not None and not isinstance(credential, Secret):
+        credential = _checked((yield Call(credential)))
+    request = build_request(settings, plan, credential)
     outcome = yield from _send(settings, request, 1)
     if isinstance(outcome, Response) and outcome.is_success:
         return outcome
     return (yield from _after_failure(settings, request, outcome))
+
+
+def _checked(key: object) -> Secret:
+    """Return the key that the user's function gave, out of sight at once."""
+    if not isinstance(key, str) or not key:
+        raise ConfigurationError("The function given as api_key returned no key.")
+    return Secret(key)
 
 
 def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Flow[Response]:

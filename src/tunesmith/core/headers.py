@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from .redact import redacted_headers
 
-__all__ = ["Headers"]
+__all__ = ["HeaderFields", "Headers"]
 
 
 class Headers(Mapping[str, str]):
@@ -40,3 +40,10 @@ class Headers(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({redacted_headers(self._fields.items())!r})"
+
+
+class HeaderFields(dict[str, str]):
+    """The fields of a request by lower-case name; a plain dict that does not show its secrets."""
+
+    def __repr__(self) -> str:
+        return repr(redacted_headers(self.items()))

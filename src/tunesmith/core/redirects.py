@@ -8,6 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 from tunesmith.errors import TooManyRedirectsError
 
+from .headers import HeaderFields
 from .redact import SECRET_HEADERS
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ def redirected(request: Request, response: Response) -> Request:
             request=request.info,
             retryable=False,
         )
-    headers = dict(request.headers)
+    headers = request.headers
     if not same_origin(request.url, target):
-        headers = {name: value for name, value in headers.items() if name not in SECRET_HEADERS}
+        headers = _without(headers, SECRET_HEADERS)
     if response.status == 303 or (response.status in {301, 302} and request.method == "POST"):  # noqa: PLR2004
-        kept = {name: value for name, value in headers.items() if name not in _BODY_FIELDS}
+        kept = _without(headers, _BODY_FIELDS)
         method = "HEAD" if request.method == "HEAD" else "GET"
         return replace(request, method=method, url=target, headers=kept, body=None)
     body = request.body
@@ -71,3 +72,7 @@ def same_origin(first: str, second: str) -> bool:
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+def _without(headers: HeaderFields, names: frozenset[str]) -> HeaderFields:
+    return HeaderFields({name: value for name, value in headers.items() if name not in names})

@@ -16,10 +16,11 @@ from urllib.parse import quote, urlencode
 
 from tunesmith.errors import DeadlineExceededError, RequestInfo
 
+from .headers import HeaderFields
 from .options import NotGiven, Omit, RequestOptions, Timeout, without_omitted
-from .redact import redacted_headers
 
 if TYPE_CHECKING:
+    from .redact import Secret
     from .settings import Settings
 
 __all__ = [
@@ -92,7 +93,7 @@ class Request:
 
     method: str
     url: str
-    headers: dict[str, str]
+    headers: HeaderFields
     body: bytes | Body | None
     timeout: Timeout
     stream: bool = False
@@ -104,7 +105,7 @@ class Request:
         return RequestInfo(self.method, self.url)
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url} {redacted_headers(self.headers.items())}>"
+        return f"<Request {self.method} {self.url} {self.headers!r}>"
 
 
 def deadline_exceeded(request: Request) -> DeadlineExceededError:
@@ -133,12 +134,12 @@ def fill_path(template: str, **values: str) -> str:
     )
 
 
-def build_request(settings: Settings, plan: Plan, key: str | None) -> Request:
+def build_request(settings: Settings, plan: Plan, key: Secret | None) -> Request:
     """Return the request for `plan`, with the client's settings and the credential added."""
     options = plan.options
-    headers = dict(settings.headers)
+    headers = HeaderFields(settings.headers)
     if key is not None:
-        headers.update(settings.credential_headers(key))
+        headers.update(settings.credential_headers(key.reveal()))
     if plan.headers:
         headers.update(plan.headers)
     body = plan.body or json_body(plan.json, options.get("extra_body"))
@@ -201,7 +202,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"A value of type {type(value).__name__} cannot be sent as JSON: {value!r:.80}")
 
 
-def _add_extra_headers(headers: dict[str, str], extra: Mapping[str, str | Omit] | None) -> None:
+def _add_extra_headers(headers: HeaderFields, extra: Mapping[str, str | Omit] | None) -> None:
     for name, value in (extra or {}).items():
         if isinstance(value, Omit):
             headers.pop(name.lower(), None)

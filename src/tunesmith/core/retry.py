@@ -135,6 +135,7 @@ def retrying(policy: RetryPolicy) -> tuple[tenacity.Retrying, tenacity.RetryCall
         retry=lambda state: policy.wants(_outcome_of(state)),
         retry_error_callback=lambda _: None,
     )
+    machine.begin()
     return machine, tenacity.RetryCallState(machine, None, (), {})
 
 

@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from tunesmith.core.headers import HeaderFields
 from tunesmith.core.request import deadline_exceeded
 from tunesmith.errors import (
     APIConnectionError,
@@ -201,8 +202,8 @@ def _reason(error: BaseException) -> str:
 
 def is_transport_error(error: BaseException) -> bool:
     """Return whether an HTTP library raised this: httpx, or its continuation httpx2."""
-    return isinstance(error, httpx.TransportError | httpx.StreamError | httpx.InvalidURL) or any(
-        base.__name__ == "TransportError" and base.__module__.partition(".")[0] == "httpx2"
+    return isinstance(error, httpx.RequestError | httpx.StreamError | httpx.InvalidURL) or any(
+        base.__name__ == "RequestError" and base.__module__.partition(".")[0] == "httpx2"
         for base in type(error).__mro__
     )
 
@@ -214,19 +215,19 @@ def raise_error(error: BaseException, request: Request) -> NoReturn:
     raise_connection_error(error, request)
 
 
-def wire_headers(request: Request) -> dict[str, str]:
+def wire_headers(request: Request) -> HeaderFields:
     """Return the header fields with the length that the body needs."""
     body = request.body
     if body is None:
         # A POST without a body says so; some servers wait for one otherwise.
         return (
-            {**request.headers, "content-length": "0"}
+            HeaderFields({**request.headers, "content-length": "0"})
             if request.method == "POST"
             else request.headers
         )
     if isinstance(body, bytes) or body.length is None:
         return request.headers
-    return {**request.headers, "content-length": str(body.length)}
+    return HeaderFields({**request.headers, "content-length": str(body.length)})
 
 
 def wire_content(request: Request) -> bytes | Iterator[bytes] | None:

@@ -1,0 +1,173 @@
+"""Fixtures of the client tests: a stub server, and one way to run both colours of the client."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith import AsyncClient, Client, RetryPolicy
+
+_spec = importlib.util.spec_from_file_location("client_stub", Path(__file__).with_name("stub.py"))
+stub_module = importlib.util.module_from_spec(_spec)
+sys.modules["client_stub"] = stub_module
+_spec.loader.exec_module(stub_module)
+
+FAST = RetryPolicy(max_retries=2, initial_delay=0.01, max_delay=0.02)
+KEY = "sk-sentinel-do-not-show-4711"
+
+
+class Colour:
+    """One colour of the client; every test that takes it runs in both."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.runner = asyncio.Runner() if name == "async" else None
+        self.clients: list[Any] = []
+
+    def client(self, url: str, **settings: Any) -> Any:
+        kind = AsyncClient if self.runner else Client
+        settings.setdefault("retry", FAST)
+        client = kind(KEY, base_url=url, **settings)
+        self.clients.append(client)
+        return client
+
+    def run(self, value: Any) -> Any:
+        """Return the value of an operation, awaiting it where that is the colour's way."""
+        if self.runner is None:
+            return value
+        return self.runner.run(_awaited(value))
+
+    def items(self, value: Any) -> list[Any]:
+        """Return all items of a list, a stream or an iteration."""
+        if self.runner is None:
+            return list(value)
+        return self.runner.run(_collected(value))
+
+    def close(self) -> None:
+        for client in self.clients:
+            self.run(client.close())
+        if self.runner is not None:
+            self.runner.close()
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+async def _collected(value: Any) -> list[Any]:
+    if not hasattr(value, "__aiter__"):
+        value = await value
+    return [item async for item in value]
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> Any:
+    colour = Colour(request.param)
+    yield colour
+    colour.close()
+
+
+@pytest.fixture
+def stub() -> Any:
+    server = stub_module.Stub()
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for prefix in ("OPENAI", "TUNESMITH"):
+        for name in ("API_KEY", "BASE_URL", "ORG_ID", "PROJECT_ID"):
+            monkeypatch.delenv(f"{prefix}_{name}", raising=False)
+
+
+@pytest.fixture
+def job() -> dict[str, Any]:
+    return {
+        "id": "ftjob-1",
+        "object": "fine_tuning.job",
+        "created_at": 1,
+        "error": None,
+        "fine_tuned_model": None,
+        "finished_at": None,
+        "hyperparameters": {"n_epochs": "auto"},
+        "model": "gpt-4o-mini",
+        "organization_id": "org-1",
+        "result_files": [],
+        "seed": 1,
+        "status": "succeeded",
+        "trained_tokens": None,
+        "training_file": "file-1",
+        "validation_file": None,
+    }
+
+
+@pytest.fixture
+def completion() -> dict[str, Any]:
+    return {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "text": "hi", "finish_reason": "stop", "logprobs": None}],
+    }
+
+
+@pytest.fixture
+def file_object() -> dict[str, Any]:
+    return {
+        "id": "file-1",
+        "object": "file",
+        "bytes": 5,
+        "created_at": 1,
+        "filename": "train.jsonl",
+        "purpose": "fine-tune",
+        "status": "processed",
+    }
+
+
+@pytest.fixture
+def tls_stub(tmp_path: Path) -> Any:
+    """A TLS server whose certificate nobody has vouched for."""
+    import ssl
+    import subprocess
+    import threading
+
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout {key} -out {certificate}"
+    try:
+        subprocess.run(command.split(), check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    import socket
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    stopped = False
+
+    def serve() -> None:
+        while not stopped:
+            try:
+                connection, _ = listener.accept()
+                with context.wrap_socket(connection, server_side=True):
+                    pass
+            except OSError:
+                continue
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+
+    class Server:
+        url = f"https://localhost:{listener.getsockname()[1]}/v1"
+
+    yield Server()
+    stopped = True
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(2)
