@@ -123,8 +123,12 @@ def figure(value: object) -> str:
     """Return a measured number to four digits; a dash where nothing was measured."""
     if value is None or value == "":
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(figure(part) for part in value)
     return str(value)
 
 

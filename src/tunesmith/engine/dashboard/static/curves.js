@@ -58,6 +58,12 @@ function smoothed(values) {
   });
 }
 
+// Without a cursor the legend shows each series' last figure.
+function restLegend(made) {
+  if (made.cursor.idx !== null && made.cursor.idx !== undefined) return;
+  made.setLegend({ idxs: made.data.map((values) => values.findLastIndex((value) => value !== null)) }, false);
+}
+
 function dataOf(series) {
   return [steps, ...series.map(({ name, smooth }) => (smooth ? smoothed(figures[name]) : figures[name]))];
 }
@@ -70,12 +76,13 @@ function brief(value) {
   return value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString();
 }
 
-function drawn({ label, colour: place, faint, sparse }) {
+function drawn({ name, label, colour: place, faint, sparse }) {
   const ink = colour(`--curve-${place}`);
   return {
     label,
     stroke: faint ? `${ink}55` : ink,
-    width: faint ? 1 : 2,
+    width: faint ? 1 : name.startsWith("valid_") ? 1.5 : 2,
+    dash: name.startsWith("valid_") ? [5, 4] : undefined,
     spanGaps: true,
     points: { show: Boolean(sparse) || steps.length < 2, size: 6, fill: ink },
     value: (_, value) => brief(value),
@@ -115,6 +122,7 @@ function plot(chart, series) {
     series: [{ label: "step", value: (_, value) => brief(value) }, ...series.map(drawn)],
     cursor: { y: false, points: { size: 7 } },
     legend: { live: true },
+    hooks: { setCursor: [restLegend], setData: [restLegend], ready: [restLegend] },
   };
   const made = new uPlot(options, dataOf(series), figure);
   const names = series.map(({ label }) => label).join();

@@ -1,13 +1,21 @@
 // What every page needs: local times, copying, tabs, a question before what cannot be undone.
 
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const parts = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const day = new Intl.DateTimeFormat(undefined, parts);
+const yearAndDay = new Intl.DateTimeFormat(undefined, { ...parts, year: "numeric" });
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
+
+function spelled(element, moment) {
+  if ("clock" in element.dataset) return clock.format(moment);
+  const recent = moment.getFullYear() === new Date().getFullYear();
+  return (recent ? day : yearAndDay).format(moment);
+}
 
 function localTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([title])")) {
     const moment = new Date(element.dateTime);
     element.title = element.textContent;
-    element.textContent = ("clock" in element.dataset ? clock : day).format(moment);
+    element.textContent = spelled(element, moment);
   }
 }
 

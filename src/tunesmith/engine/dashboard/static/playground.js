@@ -127,7 +127,7 @@ function showBars(side, tops) {
   for (const { token, probability } of tops) {
     const row = document.createElement("li");
     const name = document.createElement("code");
-    name.textContent = JSON.stringify(token).slice(1, -1).replace(/^ | $/g, "␣");
+    name.textContent = token.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replace(/^ | $/g, "␣") || "nothing";
     const meter = document.createElement("progress");
     meter.max = 1;
     meter.value = probability;
