@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunesmith.datasets.check import check_file
+    from tunesmith.datasets.check import check_file, profile
     from tunesmith.datasets.dataset import Dataset, read
     from tunesmith.datasets.errors import BrokenRowError, DatasetError, UnreadableError
     from tunesmith.datasets.findings import Finding, Location
@@ -44,6 +44,7 @@ __all__ = [
     "UnreadableError",
     "check_file",
     "infer_prompt_format",
+    "profile",
     "read",
 ]
 
@@ -61,6 +62,7 @@ _HOMES = {
     "Shape": "rows",
     "UnreadableError": "errors",
     "check_file": "check",
+    "profile": "check",
     "infer_prompt_format": "format_inference",
     "read": "dataset",
 }

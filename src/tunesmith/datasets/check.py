@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,21 +13,20 @@ from tunesmith.datasets.checks import sample as samples
 from tunesmith.datasets.checks.counts import count_findings, file_findings
 from tunesmith.datasets.checks.examination import Examination
 from tunesmith.datasets.checks.settings import Settings
-from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.errors import DatasetError, UnreadableError
 from tunesmith.datasets.findings import Tally
 from tunesmith.datasets.profiles import profile_named
+from tunesmith.datasets.readers.delimited import Delimited, PlainText
 from tunesmith.datasets.readers.json_lines import JsonLines
 from tunesmith.datasets.report import Report
 
 if TYPE_CHECKING:
-    import os
-
     from tunesmith.datasets.profiles import Profile, TokenLimit
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.readers import Source
     from tunesmith.datasets.rows import Shape
 
-__all__ = ["CheckOptions", "check_file", "check_source"]
+__all__ = ["CheckOptions", "check_file", "check_source", "profile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class CheckOptions:
         count_tokens: Whether to count the tokens of every row.
         workers: Processes to read a JSONL file with.
         engine: "local", or "ray" for Ray Data.
+        parts: Ranges into which Ray divides the file; chosen without it.
     """
 
     profile: str | Profile = "engine"
@@ -52,6 +53,7 @@ class CheckOptions:
     count_tokens: bool = False
     workers: int = 1
     engine: str = "local"
+    parts: int | None = None
 
 
 def check_file(
@@ -95,15 +97,60 @@ def check_file(
         count_tokens=count_tokens,
         workers=workers,
     )
-    facts = profile_named(profile)
+    return _check_path(Path(path), options)
+
+
+def profile(
+    path: str | os.PathLike[str],
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+    destination: str | Profile = "engine",
+    shape: Shape | None = None,
+    model: str | None = None,
+    max_examples: int = 5,
+    count_tokens: bool = True,
+) -> Report:
+    """Check a large file and count its tokens, on as many processors as there are.
+
+    The findings are those of `check_file`, whatever the engine.
+
+    Args:
+        path: The file; JSONL is divided, other formats are read by one process.
+        engine: "local" for processes on this machine, "ray" for Ray Data: the cluster that is
+            connected, or a local one.
+        workers: Processes, or parts for Ray; without it, as many as suit the machine.
+        destination: Where the data goes: a name from `PROFILES`, or a profile.
+        shape: Shape that the rows should have; found out without it.
+        model: Model to be trained; decides token limit and encoding where the profile knows it.
+        max_examples: Places to keep for each finding; 0 for all.
+        count_tokens: Whether to count the tokens of every row.
+
+    Raises:
+        DatasetError: The engine or the profile is not known, or Ray is not installed.
+    """
+    options = CheckOptions(
+        profile=destination,
+        shape=shape,
+        model=model,
+        max_examples=max_examples,
+        count_tokens=count_tokens,
+        workers=workers or os.cpu_count() or 1,
+        engine=engine,
+        parts=workers,
+    )
+    return _check_path(Path(path), options)
+
+
+def _check_path(path: Path, options: CheckOptions) -> Report:
+    facts = profile_named(options.profile)
     try:
-        source = readers.source_of_path(Path(path))
+        source = readers.source_of_path(path)
         report = check_source(source, options)
-        report.findings += file_findings(Path(path), source.format, facts)
+        report.findings += file_findings(path, source.format, facts)
     except (UnreadableError, OSError) as error:
-        tally = Tally(1, 1)
-        report = Report(str(path), facts.name, shape or "prompt_completion")
-        report.findings = [finding_of("file-unreadable", tally, detail=str(error))]
+        report = Report(str(path), facts.name, options.shape or "prompt_completion")
+        report.findings = [finding_of("file-unreadable", Tally(1, 1), detail=str(error))]
     report.sort()
     return report
 
@@ -118,7 +165,7 @@ def check_source(source: Source, options: CheckOptions) -> Report:
     profile = profile_named(options.profile)
     settings = _settle(source, options, profile)
     examination = _examine(source, settings, options)
-    path = source.path if isinstance(source, JsonLines) else None
+    path = _path_of_lines(source)
     report = Report(
         name=source.name,
         profile=profile.name,
@@ -138,6 +185,11 @@ def check_source(source: Source, options: CheckOptions) -> Report:
     report.findings += count_findings(report, profile)
     report.sort()
     return report
+
+
+def _path_of_lines(source: Source) -> Path | None:
+    """Return the file whose lines the rows are, if there is one."""
+    return source.path if isinstance(source, JsonLines | Delimited | PlainText) else None
 
 
 def _settle(source: Source, options: CheckOptions, profile: Profile) -> Settings:
@@ -177,5 +229,12 @@ def _encoding(limit: TokenLimit | None, model: str | None) -> str:
 
 
 def _examine(source: Source, settings: Settings, options: CheckOptions) -> Examination:
-    del options
+    from tunesmith.datasets import parallel  # noqa: PLC0415 - it loads what processes need
+
+    if options.engine not in {"local", "ray"}:
+        raise DatasetError(f"Unknown engine {options.engine!r}: choose 'local' or 'ray'.")
+    if isinstance(source, JsonLines) and options.engine == "ray":
+        return parallel.examine_on_ray(source.path, settings, options.parts)
+    if isinstance(source, JsonLines) and options.workers > 1:
+        return parallel.examine_in_processes(source.path, settings, options.workers)
     return Examination.start(settings).observe(source.batches())

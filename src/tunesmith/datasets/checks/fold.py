@@ -67,14 +67,13 @@ class SoundRows:
             return places.first_line, places.first_offset
         return None
 
-    def places(self) -> tuple[list[int], list[int] | None]:
-        """Return line and offset of each row; None for offsets that are not known."""
-        places = self._batch.places
-        indices = range(len(self)) if self._indices is None else self._indices
-        lines = [places.line(index) for index in indices]
-        offsets = [places.offset(index) for index in indices]
-        known = [offset for offset in offsets if offset is not None]
-        return lines, known if len(known) == len(lines) else None
+    def lines(self) -> list[int]:
+        """Return the line of each row."""
+        return [self._batch.places.line(self._index(index)) for index in range(len(self))]
+
+    def offset(self, index: int) -> int | None:
+        """Return where a row starts in the file, or None where that is not known."""
+        return self._batch.places.offset(self._index(index))
 
     def sizes(self) -> list[int] | None:
         """Return for each row a number of bytes that its tokens cannot exceed, where known."""

@@ -80,14 +80,14 @@ class ListPlaces:
 
     lines: list[int] = field(default_factory=list)
     offsets: list[int] | None = None
-    excerpts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
-    def append(self, line: int, offset: int, excerpt: str) -> None:
-        """Write down the place of the next row."""
+    def append(self, line: int, offset: int, text: str) -> None:
+        """Write down the place of the next row, and how its text begins."""
         self.lines.append(line)
         if self.offsets is not None:
             self.offsets.append(offset)
-        self.excerpts.append(excerpt)
+        self.texts.append(text)
 
     def line(self, index: int) -> int:
         """See `Places.line`."""
@@ -103,7 +103,7 @@ class ListPlaces:
 
     def excerpt(self, index: int) -> str:
         """See `Places.excerpt`."""
-        return self.excerpts[index] if self.excerpts else ""
+        return excerpt_of(self.texts[index]) if self.texts else ""
 
 
 class Batch:

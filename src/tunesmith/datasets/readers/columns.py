@@ -44,7 +44,7 @@ class Columns:
             row = {"prompt": _text(value[self.prompt]), "completion": _text(value[self.completion])}
             chosen.values.append(row)
             places.lines.append(batch.places.line(index))
-            places.excerpts.append(batch.places.excerpt(index))
+            places.texts.append(batch.places.excerpt(index))
             offset = batch.places.offset(index)
             if offset is None:
                 places.offsets = None

@@ -20,6 +20,7 @@ __all__ = ["Delimited", "PlainText"]
 _BATCH_ROWS: Final = 4096
 _SAMPLE_LINES: Final = 200
 _CANDIDATES: Final = (",", ";", "\t", "|")
+_EXCERPT_LENGTH: Final = 200
 _FIELD_LIMIT: Final = 1 << 30
 
 
@@ -121,14 +122,14 @@ class _Lines:
 
 
 def _new_batch() -> Batch:
-    return Batch([], ListPlaces(offsets=[], excerpts=[]), 0)
+    return Batch([], ListPlaces(offsets=[]), 0)
 
 
 def _append(batch: Batch, value: dict[str, str], line: int, offset: int, text: str) -> None:
     places = batch.places
     assert isinstance(places, ListPlaces)  # noqa: S101 - made by _new_batch
     batch.values.append(value)
-    places.append(line, offset, excerpt_of(text))
+    places.append(line, offset, text[:_EXCERPT_LENGTH])
 
 
 def _header(records: Iterator[list[str]], lines: _Lines, batch: Batch) -> list[str]:

@@ -60,11 +60,11 @@ class ChunkDecoder:
             pairs = _pair_decoder()(chunk)
             if pairs is not None and len(pairs[0]) == lines:
                 return _proven(chunk, Decoded(None, pairs))
-            self._expects_pairs = False
         values = _decoder()(chunk)
         if values is None or len(values) != lines or set(map(type, values)) != {dict}:
             return None
-        return _proven(chunk, Decoded(values, _pairs(values)))
+        self._expects_pairs = (pairs := _pairs(values)) is not None
+        return _proven(chunk, Decoded(values, pairs))
 
 
 def _proven(chunk: bytes, decoded: Decoded) -> Decoded | None:

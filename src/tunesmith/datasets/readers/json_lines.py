@@ -21,6 +21,8 @@ CHUNK_SIZE: Final = 1 << 20
 
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_FEED: Final = 10
+_FEW_LINES: Final = 32
+_EXCERPT_BYTES: Final = 400
 _UNUSABLE: Final = frozenset({"json-duplicate-key", "json-not-finite", "lone-surrogate"})
 
 
@@ -54,10 +56,9 @@ def batches(stream: IO[bytes], start: int = 0, end: int | None = None) -> Iterat
     for offset, chunk in chunks(stream, start, end):
         first = len(_BOM) if offset == 0 and chunk.startswith(_BOM) else 0
         text = chunk[first:] if first else chunk
-        batch = _read(decoder, text, line, offset + first)
-        batch.size = len(chunk)
-        line += batch.lines
-        yield batch
+        lines = count_byte(text, _LINE_FEED) + (bool(text) and not text.endswith(b"\n"))
+        yield from _read(decoder, text, lines, line, offset + first)
+        line += lines
 
 
 def chunks(
@@ -83,19 +84,32 @@ def chunks(
         offset += len(chunk)
 
 
-def _read(decoder: ChunkDecoder, chunk: bytes, first_line: int, first_offset: int) -> Batch:
-    lines = count_byte(chunk, _LINE_FEED) + (not chunk.endswith(b"\n") and bool(chunk))
-    if lines:
-        decoded = decoder.decode(chunk, lines)
-        if decoded is not None:
-            places = ChunkPlaces(chunk, first_line, first_offset)
-            return Batch(decoded.values, places, lines, pairs=decoded.pairs)
-    return _read_line_by_line(chunk, first_line, first_offset, lines)
+def _read(
+    decoder: ChunkDecoder, chunk: bytes, lines: int, first_line: int, first_offset: int
+) -> Iterator[Batch]:
+    """Yield the rows of a chunk: all at once if nothing is wrong, else of each half by itself.
+
+    So a few broken lines make only their neighbours be read line by line.
+    """
+    decoded = decoder.decode(chunk, lines) if lines else None
+    if decoded is not None:
+        places = ChunkPlaces(chunk, first_line, first_offset)
+        yield Batch(decoded.values, places, lines, size=len(chunk), pairs=decoded.pairs)
+        return
+    middle = chunk.find(b"\n", len(chunk) // 2) + 1
+    if lines < _FEW_LINES or not 0 < middle < len(chunk):
+        yield _read_line_by_line(chunk, first_line, first_offset, lines)
+        return
+    half = count_byte(chunk[:middle], _LINE_FEED)
+    yield from _read(decoder, chunk[:middle], half, first_line, first_offset)
+    yield from _read(
+        decoder, chunk[middle:], lines - half, first_line + half, first_offset + middle
+    )
 
 
 def _read_line_by_line(chunk: bytes, first_line: int, first_offset: int, lines: int) -> Batch:
     places = ListPlaces(offsets=[])
-    batch = Batch([], places, lines)
+    batch = Batch([], places, lines, size=len(chunk))
     offset = first_offset
     for number, line in enumerate(io.BytesIO(chunk), first_line):
         text = line.rstrip(b"\r\n")
@@ -103,7 +117,7 @@ def _read_line_by_line(chunk: bytes, first_line: int, first_offset: int, lines: 
         batch.faults += [_located(fault, text, number, offset) for fault in faults]
         if value is not None:
             batch.values.append(value)
-            places.append(number, offset, excerpt_of(text[:400].decode("utf-8", "replace")))
+            places.append(number, offset, text[:_EXCERPT_BYTES].decode("utf-8", "replace"))
         offset += len(line)
     return batch
 

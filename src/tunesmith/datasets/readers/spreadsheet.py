@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
 from tunesmith.datasets.errors import UnreadableError
-from tunesmith.datasets.findings import Fault, Location, excerpt_of
+from tunesmith.datasets.findings import Fault, Location
 from tunesmith.datasets.readers.batch import Batch, ListPlaces
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _batches(workbook: _Workbook) -> Iterator[Batch]:
         places = batch.places
         if isinstance(places, ListPlaces):
             places.lines.append(number)
-            places.excerpts.append(excerpt_of(" | ".join(cells)[:200]))
+            places.texts.append(" | ".join(cells)[:200])
         batch.lines = number - done
         if len(batch.values) >= _BATCH_ROWS:
             done = number

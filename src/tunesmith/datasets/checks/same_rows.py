@@ -1,0 +1,159 @@
+"""Finds, in a store of hashes, rows that repeat and inputs that have several outputs.
+
+With numpy the hashes are looked at in passes, each over the share of them that ends in the same
+bits, so that memory stays within bounds; without it, all at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from tunesmith.datasets.optional import optional
+
+if TYPE_CHECKING:
+    from tunesmith.datasets.checks.hash_store import HashStore
+
+__all__ = ["SameRows", "find_conflicts", "find_repeats"]
+
+_ROWS_PER_PASS: Final = 1 << 18
+
+
+@dataclass(slots=True)
+class SameRows:
+    """How many there are, and the first of them.
+
+    Attributes:
+        count: All of them.
+        examples: (row, earlier row) by their numbers from 0, in order; as many as were wanted.
+    """
+
+    count: int = 0
+    examples: list[tuple[int, int]] = field(default_factory=list)
+
+    def keep_first(self, wanted: int) -> None:
+        """Put the examples in order and keep the first ones; 0 keeps all."""
+        self.examples.sort()
+        if wanted:
+            del self.examples[wanted:]
+
+
+def find_repeats(store: HashStore, wanted: int) -> SameRows:
+    """Return the rows that repeat an earlier one."""
+    found = SameRows()
+    numpy = optional("numpy")
+    if numpy is None:
+        return _repeats_in_python(store, wanted)
+    for hashes, _, positions in _passes(numpy, store, by_input=False):
+        grouped = _grouped(numpy, hashes, positions)
+        if grouped is None:
+            continue
+        _, rows, first = grouped
+        repeats = rows != first
+        found.count += int(numpy.count_nonzero(repeats))
+        _add_examples(numpy, found, rows[repeats], first[repeats], wanted)
+    found.keep_first(wanted)
+    return found
+
+
+def find_conflicts(store: HashStore, wanted: int, ignored_input: int) -> SameRows:
+    """Return, for each input with several outputs, the first row whose output is another one.
+
+    Args:
+        store: The hashes.
+        wanted: How many examples.
+        ignored_input: Hash of an input that may have many outputs: no prompt at all.
+    """
+    found = SameRows()
+    numpy = optional("numpy")
+    if numpy is None:
+        return _conflicts_in_python(store, wanted, ignored_input)
+    for inputs, rows, positions in _passes(numpy, store, by_input=True):
+        grouped = _grouped(numpy, inputs, positions)
+        if grouped is None:
+            continue
+        order, places, first = grouped
+        # `positions` ascends within a pass, so the first row of a group is found by its place.
+        first_outputs = rows[numpy.searchsorted(positions, first)]
+        differs = (rows[order] != first_outputs) & (inputs[order] != ignored_input)
+        groups, index = numpy.unique(first[differs], return_index=True)
+        found.count += len(groups)
+        _add_examples(numpy, found, places[differs][index], groups, wanted)
+    found.keep_first(wanted)
+    return found
+
+
+def _add_examples(numpy: Any, found: SameRows, rows: Any, first: Any, wanted: int) -> None:
+    if wanted:
+        chosen = numpy.argsort(rows, kind="stable")[:wanted]
+        rows, first = rows[chosen], first[chosen]
+    found.examples += zip(rows.tolist(), first.tolist(), strict=True)
+
+
+def _passes(numpy: Any, store: HashStore, *, by_input: bool) -> Any:
+    """Yield (hashes to compare, the other hashes, row numbers), a share of the rows at a time."""
+    passes = 1
+    while passes * _ROWS_PER_PASS < store.count:
+        passes *= 2
+    for number in range(passes):
+        chosen: list[Any] = []
+        others: list[Any] = []
+        positions: list[Any] = []
+        start = 0
+        for inputs, rows in store.parts():
+            left, right = (inputs, rows) if by_input else (rows, inputs)
+            hashes = numpy.frombuffer(left, dtype=numpy.int64)
+            index = numpy.flatnonzero((hashes & (passes - 1)) == number)
+            chosen.append(hashes[index])
+            if by_input:
+                others.append(numpy.frombuffer(right, dtype=numpy.int64)[index])
+            positions.append(index + start)
+            start += len(hashes)
+        if chosen:
+            other = numpy.concatenate(others) if by_input else None
+            yield numpy.concatenate(chosen), other, numpy.concatenate(positions)
+
+
+def _grouped(numpy: Any, hashes: Any, positions: Any) -> tuple[Any, Any, Any] | None:
+    """Return the rows whose hash is not alone: their index, number, and that of the first such."""
+    ordered = numpy.sort(hashes)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(repeated):
+        return None
+    order = numpy.flatnonzero(numpy.isin(hashes, repeated))
+    order = order[numpy.argsort(hashes[order], kind="stable")]
+    values, rows = hashes[order], positions[order]
+    starts = numpy.concatenate(([True], values[1:] != values[:-1]))
+    first = rows[starts][numpy.cumsum(starts) - 1]
+    return order, rows, first
+
+
+def _repeats_in_python(store: HashStore, wanted: int) -> SameRows:
+    hashes = [value for _, rows in store.parts() for value in rows]
+    repeated = {value for value, count in Counter(hashes).items() if count > 1}
+    found = SameRows()
+    first: dict[int, int] = {}
+    for row, value in enumerate(hashes):
+        if value in repeated:
+            earlier = first.setdefault(value, row)
+            if earlier != row:
+                found.count += 1
+                found.examples.append((row, earlier))
+    found.keep_first(wanted)
+    return found
+
+
+def _conflicts_in_python(store: HashStore, wanted: int, ignored_input: int) -> SameRows:
+    pairs = [pair for inputs, rows in store.parts() for pair in zip(inputs, rows, strict=True)]
+    found = SameRows()
+    first: dict[int, int] = {}
+    conflicting = {ignored_input}
+    for row, (given, whole) in enumerate(pairs):
+        earlier = first.setdefault(given, row)
+        if given not in conflicting and pairs[earlier][1] != whole:
+            conflicting.add(given)
+            found.count += 1
+            found.examples.append((row, earlier))
+    found.keep_first(wanted)
+    return found

@@ -1,0 +1,136 @@
+"""The same checks over ranges of a JSONL file: in processes, or on Ray.
+
+A range is some bytes of the file; the lines that start in it belong to it. Each range is examined
+by itself and the partial results are merged in the order of the file, so the answer is that of
+one process. Workers hash with one fixed seed, which is why they are processes of their own.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+from tunesmith.datasets.checks.examination import Examination
+from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.optional import optional
+from tunesmith.datasets.readers.json_lines import JsonLines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunesmith.datasets.checks.settings import Settings
+
+__all__ = ["byte_ranges", "examine_in_processes", "examine_on_ray", "examine_range", "main"]
+
+_SMALLEST_RANGE: Final = 1 << 22
+_HASH_SEED: Final = {"PYTHONHASHSEED": "0"}
+
+
+def byte_ranges(size: int, parts: int, smallest: int = _SMALLEST_RANGE) -> list[tuple[int, int]]:
+    """Divide `size` bytes into at most `parts` ranges of about the same length.
+
+    Args:
+        size: Bytes to divide.
+        parts: Most ranges.
+        smallest: Shorter ranges are not worth a process.
+    """
+    parts = max(1, min(parts, size // smallest))
+    bounds = [size * part // parts for part in range(parts + 1)]
+    return list(pairwise(bounds))
+
+
+def examine_range(path: Path, settings: Settings, start: int, end: int) -> Examination:
+    """Examine the lines that start in a range of bytes."""
+    return Examination.start(settings).observe(JsonLines(path).batches(start, end))
+
+
+def examine_in_processes(
+    path: Path, settings: Settings, workers: int, smallest: int = _SMALLEST_RANGE
+) -> Examination:
+    """Examine a JSONL file with several processes side by side.
+
+    Raises:
+        DatasetError: A process ended without an answer.
+    """
+    ranges = byte_ranges(path.stat().st_size, workers, smallest)
+    if len(ranges) == 1:
+        return examine_range(path, settings, *ranges[0])
+    with ThreadPoolExecutor(len(ranges)) as threads:
+        tasks = [(path, settings, start, end) for start, end in ranges]
+        parts = list(threads.map(_ask_worker, tasks))
+    return reduce(Examination.merge, parts)
+
+
+def _ask_worker(task: tuple[Path, Settings, int, int]) -> Examination:
+    done = subprocess.run(
+        [sys.executable, "-m", __name__],
+        input=pickle.dumps(task),
+        capture_output=True,
+        check=False,
+        env=os.environ | _HASH_SEED,
+    )
+    if done.returncode != 0:
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise DatasetError(f"A process that checked a part of the file ended: {' '.join(reason)}")
+    # The answer comes from the process that was just started, over a pipe that only it holds.
+    answer: Examination = pickle.loads(done.stdout)  # noqa: S301
+    return answer
+
+
+def main() -> None:
+    """Answer one task: read it from the standard input, write the result to the standard output."""
+    with io.FileIO(os.dup(sys.stdout.fileno()), "wb") as answer:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        path, settings, start, end = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent
+        result = pickle.dumps(examine_range(path, settings, start, end))
+        view = memoryview(result)
+        while view:
+            view = view[answer.write(view) :]
+
+
+def examine_on_ray(
+    path: Path, settings: Settings, parts: int | None = None, smallest: int = _SMALLEST_RANGE
+) -> Examination:
+    """Examine a JSONL file on Ray Data, on the cluster that is connected or a local one.
+
+    Args:
+        path: The file, at the same place on every node.
+        settings: What to go by.
+        parts: Ranges; without it, four for each processor of the cluster.
+        smallest: Shorter ranges are not made.
+
+    Raises:
+        DatasetError: Ray is not installed.
+    """
+    ray = optional("ray")
+    if ray is None or optional("ray.data") is None:
+        raise DatasetError("The engine 'ray' needs Ray: pip install 'ray[data]'")
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False)
+    parts = parts or 4 * int(ray.cluster_resources().get("CPU", 1))
+    ranges = byte_ranges(path.stat().st_size, parts, smallest)
+    items = [
+        {"number": number, "start": start, "end": end} for number, (start, end) in enumerate(ranges)
+    ]
+
+    def examine(item: dict[str, Any]) -> dict[str, Any]:
+        part = examine_range(path, settings, int(item["start"]), int(item["end"]))
+        return {"number": item["number"], "part": pickle.dumps(part)}
+
+    data = ray.data.from_items(items, override_num_blocks=len(items))
+    found = data.map(examine, runtime_env={"env_vars": _HASH_SEED}).take_all()
+    found.sort(key=lambda item: item["number"])
+    # Made by the function above, on a cluster that runs any code of ours anyway.
+    answers: list[Examination] = [pickle.loads(item["part"]) for item in found]  # noqa: S301
+    return reduce(Examination.merge, answers)
+
+
+if __name__ == "__main__":
+    main()
