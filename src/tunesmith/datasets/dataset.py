@@ -187,7 +187,7 @@ class Dataset:
         """Split into training and validation data; see `tunesmith.datasets.split`."""
         from tunesmith.datasets.split import split  # noqa: PLC0415 - as needed
 
-        training, held_out = split(list(self), validation, **options)
+        training, held_out = split(self.rows, validation, **options)
         return (
             Dataset.from_rows(training, prompt_format=self.prompt_format, name=self.name),
             Dataset.from_rows(held_out, prompt_format=self.prompt_format, name=self.name),
