@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import importlib.metadata
 import logging
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
 
 from tunesmith.errors import TunesmithError
 
-from .api import errors, files, fine_tunes, fine_tuning, models
+from .api import chat, completions, errors, files, fine_tunes, fine_tuning, models, operations
 from .api.context import Parts
 from .api.middleware import RequestContext
 from .dashboard import mount_dashboard
 from .jobs.dispatcher import Dispatcher
 from .jobs.launcher import SubprocessLauncher
 from .jobs.watcher import EventWatcher
+from .metrics import RequestFigures
 from .models_registry import ModelRegistry
 from .security.keys import KeyRing
+from .security.limits import RateLimiter
 from .serving import create_generator
 from .store.blobs import BlobStore
 
@@ -84,6 +84,8 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
             config, database, registry, SubprocessLauncher(config), on_success=on_success
         ),
         watcher=EventWatcher(database),
+        limiter=RateLimiter(config.limits.requests_per_minute),
+        figures=RequestFigures(),
     )
 
     @contextlib.asynccontextmanager
@@ -119,10 +121,8 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
     app.state.models = registry
     app.state.generator = generator
     errors.install(app)
-    for room in (files, fine_tunes, fine_tuning, models):
+    for room in (files, fine_tunes, fine_tuning, models, completions, chat, operations):
         app.include_router(room.router)
-    _include_serving(app)
-    app.add_api_route("/healthz", _health, methods=["GET"], include_in_schema=False)
     mount_dashboard(app)
     return app
 
@@ -130,15 +130,9 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
 def with_context(app: FastAPI, config: EngineConfig) -> ASGIApp:
     """Return the application as it is to be served: with request ids and body limits."""
     uploads = frozenset({"/v1/files", "/dashboard/v1/files"})
-    return RequestContext(app, body_bytes=config.limits.body_bytes, unlimited=uploads)
-
-
-def _include_serving(app: FastAPI) -> None:
-    for name in ("completions", "chat"):
-        with contextlib.suppress(ModuleNotFoundError):
-            room = importlib.import_module(f"tunesmith.engine.api.{name}")
-            app.include_router(room.router)
-
-
-async def _health() -> JSONResponse:
-    return JSONResponse({"status": "ok"})
+    return RequestContext(
+        app,
+        body_bytes=config.limits.body_bytes,
+        figures=app.state.parts.figures,
+        unlimited=uploads,
+    )

@@ -6,7 +6,10 @@ import json
 import logging
 import sys
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["configure"]
 
@@ -28,8 +31,14 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure(form: Literal["text", "json"]) -> None:
-    """Send the engine's and uvicorn's log to the standard error stream."""
+def configure(form: Literal["text", "json"], audit: Path) -> None:
+    """Send the engine's and uvicorn's log to the standard error stream.
+
+    Args:
+        form: For people or for machines.
+        audit: File that gets one JSON line for each request that may change something: who, what,
+            when, never the content.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         _JsonFormatter()
@@ -41,4 +50,10 @@ def configure(form: Literal["text", "json"]) -> None:
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(logging.INFO)
+    audit.touch(mode=0o600)
+    audit_handler = logging.FileHandler(audit, encoding="utf-8")
+    audit_handler.setFormatter(_JsonFormatter())
+    audit_log = logging.getLogger("tunesmith.engine.audit")
+    audit_log.handlers = [audit_handler]
+    audit_log.propagate = False
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -52,8 +52,8 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
         EngineError: It cannot start: the message says why and what to do.
         CatalogError: The user's table of base models cannot be read.
     """
-    configure_logs(config.log_format)
     with _locked(config.home), contextlib.closing(Database(config.database)) as database:
+        configure_logs(config.log_format, config.home.root / "audit.log")
         database.migrate()
         load_catalog(config.home)
         has_keys = KeyRing(database, config.organization).exist

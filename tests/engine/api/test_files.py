@@ -60,8 +60,10 @@ def test_a_chunked_body_without_a_length_is_taken(http: httpx.Client):
         (b"not multipart at all", None),
         (b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc', None),
         (
-            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-            b"x\r\n--b--\r\n",
+            (
+                b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+                b"x\r\n--b--\r\n"
+            ),
             "purpose",
         ),
     ],

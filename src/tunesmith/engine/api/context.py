@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.jobs.dispatcher import Dispatcher
     from tunesmith.engine.jobs.watcher import EventWatcher
+    from tunesmith.engine.metrics import RequestFigures
     from tunesmith.engine.models_registry import ModelRegistry
     from tunesmith.engine.security.keys import KeyRing
+    from tunesmith.engine.security.limits import RateLimiter
     from tunesmith.engine.store.blobs import BlobStore
     from tunesmith.engine.store.database import Database
 
@@ -34,6 +36,8 @@ class Parts:
     keys: KeyRing
     dispatcher: Dispatcher
     watcher: EventWatcher
+    limiter: RateLimiter
+    figures: RequestFigures
 
 
 def parts_of(request: Request) -> Parts:
@@ -46,7 +50,8 @@ def identify(request: Request) -> Identity:
     """Return who is asking: by key, or by the dashboard's session that has let the request in.
 
     Raises:
-        ApiError: 401 without a key that is in use, once any key has been made.
+        ApiError: 401 without a key that is in use, once any key has been made; 429 for too
+            many requests.
     """
     known: Identity | None = request.scope.get("identity")
     if known is not None:
@@ -54,8 +59,11 @@ def identify(request: Request) -> Identity:
     header = request.headers.get("authorization", "")
     scheme, _, secret = header.partition(" ")
     secret = secret.strip() if scheme.lower() == "bearer" else ""
-    identity = parts_of(request).keys.identify(secret or None)
+    parts = parts_of(request)
+    identity = parts.keys.identify(secret or None)
     if identity is not None:
+        request.scope["identity"] = identity
+        _spare(parts, request, identity)
         return identity
     if not secret:
         message = (
@@ -70,6 +78,20 @@ def identify(request: Request) -> Identity:
         )
         code = "invalid_api_key"
     raise ApiError(401, message, code=code, headers={"www-authenticate": "Bearer"})
+
+
+def _spare(parts: Parts, request: Request, identity: Identity) -> None:
+    """Refuse the request if there were too many of late."""
+    address = request.client.host if request.client is not None else ""
+    seconds = parts.limiter.take(identity.key_id or address)
+    if seconds:
+        raise ApiError(
+            429,
+            f"More than {parts.config.limits.requests_per_minute} requests a minute. Try again in "
+            f"{seconds} s.",
+            code="rate_limit_exceeded",
+            headers={"retry-after": str(seconds)},
+        )
 
 
 def require_owner(asker: Asker) -> Identity:

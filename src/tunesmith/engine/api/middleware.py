@@ -14,11 +14,17 @@ from tunesmith.engine.store.records import new_token
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from tunesmith.engine.metrics import RequestFigures
+    from tunesmith.engine.security.keys import Identity
+
 __all__ = ["RequestContext"]
 
 _log = logging.getLogger("tunesmith.engine.access")
 
+_audit = logging.getLogger("tunesmith.engine.audit")
+
 _SERVER = 500
+_CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class RequestContext:
@@ -31,14 +37,21 @@ class RequestContext:
     Args:
         app: The application.
         body_bytes: Largest body.
+        figures: Counts the requests.
         unlimited: Paths whose bodies are limited by their own handlers.
     """
 
     def __init__(
-        self, app: ASGIApp, *, body_bytes: int, unlimited: frozenset[str] = frozenset({"/v1/files"})
+        self,
+        app: ASGIApp,
+        *,
+        body_bytes: int,
+        figures: RequestFigures,
+        unlimited: frozenset[str] = frozenset({"/v1/files"}),
     ) -> None:
         self._app = app
         self._body_bytes = body_bytes
+        self._figures = figures
         self._unlimited = unlimited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,12 +62,13 @@ class RequestContext:
         request_id = f"req_{new_token(20)}"
         scope["request_id"] = request_id
         scope["path"] = _path(scope)
-        began = time.perf_counter()
+        began = first_byte = time.perf_counter()
         status = 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, first_byte
             if message["type"] == "http.response.start":
+                first_byte = time.perf_counter()
                 status = message["status"]
                 message.setdefault("headers", [])
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
@@ -67,9 +81,29 @@ class RequestContext:
             if status != _SERVER:  # otherwise it was logged and answered
                 raise
         finally:
-            milliseconds = (time.perf_counter() - began) * 1000
-            raw = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
-            _log.info("%s %s %s %.1f ms %s", scope["method"], raw, status, milliseconds, request_id)
+            self._note(scope, status, first_byte - began, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, status: int, waited: float, seconds: float) -> None:
+        """Count and log a request; those that change something go to the audit log, too."""
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._figures.add(scope["method"], route, status, waited)
+        raw = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
+        identity: Identity | None = scope.get("identity")
+        client = scope.get("client")
+        fields = {
+            "request_id": scope["request_id"],
+            "method": scope["method"],
+            "path": raw,
+            "status": status,
+            "milliseconds": round(seconds * 1000, 1),
+            "organization": identity.organization if identity else None,
+            "key": identity.key_id if identity else None,
+            "address": client[0] if client else None,
+        }
+        text = "%(method)s %(path)s %(status)s %(milliseconds)s ms %(request_id)s"
+        _log.info(text, fields, extra={"fields": fields})
+        if scope["method"] in _CHANGING:
+            _audit.info(text, fields, extra={"fields": fields})
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         if scope["path"] in self._unlimited:

@@ -52,6 +52,7 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
         output_path=config.home.models / job.id,
         method="dpo" if job.method == "dpo" else "supervised",
         seed=job.seed,
+        api="fine-tunes" if job.api == "fine-tunes" else "jobs",
         recipe=job.asked.get("recipe") or config.recipe,
         checkpoint_every_seconds=config.checkpoint_every_seconds,
         threads=config.threads,

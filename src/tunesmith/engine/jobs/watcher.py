@@ -54,6 +54,11 @@ class EventWatcher:
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def open_streams(self) -> int:
+        """How many streams follow a job now."""
+        return sum(topic.listeners for topic in self._topics.values())
+
     def start(self) -> None:
         """Begin; call it in the event loop that serves."""
         self._task = asyncio.create_task(self._watch(), name="event watcher")

@@ -1,0 +1,92 @@
+"""Settings from a TOML file: the fields of `EngineConfig`, and a table `[limits]`.
+
+    port = 9000
+    max_concurrent_jobs = 2
+
+    [limits]
+    file_bytes = 104857600
+
+Without a name, `engine.toml` in the state folder is read where there is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from .config import EngineConfig, Limits
+from .errors import EngineError
+from .home import Home
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["load_config"]
+
+
+def load_config(
+    home: Home | None = None, path: Path | None = None, **settings: Any
+) -> EngineConfig:
+    """Return the engine's settings.
+
+    Args:
+        home: The state folder; default as `Home.from_environment` finds it.
+        path: The file; default `engine.toml` in the state folder, if it exists.
+        settings: Fields that override the file's.
+
+    Raises:
+        EngineError: The file cannot be read, or says something that is no setting.
+    """
+    home = home or Home.from_environment()
+    if path is None:
+        path = home.root / "engine.toml"
+        said = _read(path) if path.is_file() else {}
+    else:
+        said = _read(path)
+    limits = said.pop("limits", {})
+    _check(path, said, EngineConfig, without={"home", "limits"})
+    if not isinstance(limits, dict):
+        raise EngineError(f"{path}: limits must be a table, [limits].")
+    _check(path, limits, Limits, prefix="limits.")
+    return _built(path, said | settings | {"home": home, "limits": Limits(**limits)})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EngineError(f"The settings {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EngineError(f"The settings {path} are not valid TOML: {error}.") from None
+
+
+def _check(
+    path: Path,
+    said: dict[str, Any],
+    kind: type[EngineConfig | Limits],
+    *,
+    without: frozenset[str] | set[str] = frozenset(),
+    prefix: str = "",
+) -> None:
+    known = sorted({field.name for field in dataclasses.fields(kind)} - without)
+    for name in said:
+        if name not in known:
+            raise EngineError(
+                f"{path}: {prefix}{name} is not a setting. The settings are {', '.join(known)}."
+            )
+
+
+def _built(path: Path, values: dict[str, Any]) -> EngineConfig:
+    """Return the settings, after comparing each value with its declared type."""
+    try:
+        checked: EngineConfig = pydantic.TypeAdapter(EngineConfig).validate_python(
+            values, strict=False
+        )
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise EngineError(f"{path}: {name}: {first['msg']}.") from None
+    return checked
