@@ -297,6 +297,13 @@ RULES: Final[Mapping[str, Rule]] = {
         "starts with the same token as another|start with the same token as another",
         "Classes must differ in their first token.",
     ),
+    "class-variants": Rule(
+        "warning",
+        "class",
+        "differs from another only in case or punctuation"
+        "|differ from another only in case or punctuation",
+        "Spell each class in one way.",
+    ),
     "class-too-few": Rule(
         "warning", "class", "has few examples|have few examples", "Aim for 100 examples a class."
     ),

@@ -12,6 +12,8 @@ from tunesmith.datasets.catalogue import finding_of
 from tunesmith.datasets.checks import sample as samples
 from tunesmith.datasets.checks.counts import count_findings, file_findings
 from tunesmith.datasets.checks.examination import Examination
+from tunesmith.datasets.checks.near import near_duplicate_findings
+from tunesmith.datasets.checks.sampled import sampled_findings
 from tunesmith.datasets.checks.settings import Settings
 from tunesmith.datasets.errors import DatasetError, UnreadableError
 from tunesmith.datasets.findings import Tally
@@ -40,6 +42,8 @@ class CheckOptions:
         model: Model to be trained; decides token limit and encoding where the profile knows it.
         max_examples: Places for each finding; 0 for all.
         count_tokens: Whether to count the tokens of every row.
+        near_duplicates: Whether to look for rows that are almost the same; takes longer, and
+            256 bytes of memory a row.
         workers: Processes to read a JSONL file with.
         engine: "local", or "ray" for Ray Data.
         parts: Ranges into which Ray divides the file; chosen without it.
@@ -51,6 +55,7 @@ class CheckOptions:
     model: str | None = None
     max_examples: int = 5
     count_tokens: bool = False
+    near_duplicates: bool = False
     workers: int = 1
     engine: str = "local"
     parts: int | None = None
@@ -65,6 +70,7 @@ def check_file(
     model: str | None = None,
     max_examples: int = 5,
     count_tokens: bool = False,
+    near_duplicates: bool = False,
     workers: int = 1,
 ) -> Report:
     """Check a file as it is, the way its destination will read it.
@@ -80,6 +86,8 @@ def check_file(
         model: Model to be trained; decides token limit and encoding where the profile knows it.
         max_examples: Places to keep for each finding; 0 for all.
         count_tokens: Whether to count the tokens of every row.
+        near_duplicates: Whether to look for rows that are almost the same; takes longer, and
+            256 bytes of memory a row.
         workers: Processes that read ranges of the file side by side.
 
     Returns:
@@ -95,6 +103,7 @@ def check_file(
         model=model,
         max_examples=max_examples,
         count_tokens=count_tokens,
+        near_duplicates=near_duplicates,
         workers=workers,
     )
     return _check_path(Path(path), options)
@@ -182,6 +191,11 @@ def check_source(source: Source, options: CheckOptions) -> Report:
         report.tokens = examination.token_counts.tokens
         report.longest_row = examination.token_counts.longest
     report.findings = examination.conclude(profile, path)
+    if not any(finding.id == "leading-whitespace" for finding in report.findings):
+        # Without a space before completions the boundary moves for that reason alone.
+        report.findings += sampled_findings(source, settings)
+    if options.near_duplicates:
+        report.findings += near_duplicate_findings(source, options.max_examples)
     report.findings += count_findings(report, profile)
     report.sort()
     return report

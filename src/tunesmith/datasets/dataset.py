@@ -143,6 +143,7 @@ class Dataset:
         model: str | None = None,
         max_examples: int = 5,
         count_tokens: bool = False,
+        near_duplicates: bool = False,
     ) -> Report:
         """Check the rows.
 
@@ -155,6 +156,7 @@ class Dataset:
             model: Model to be trained; decides token limit and encoding where known.
             max_examples: Places to keep for each finding; 0 for all.
             count_tokens: Whether to count the tokens of every row.
+            near_duplicates: Whether to look for rows that are almost the same.
 
         Raises:
             DatasetError: The profile is not known.
@@ -168,6 +170,7 @@ class Dataset:
             model=model,
             max_examples=max_examples,
             count_tokens=count_tokens,
+            near_duplicates=near_duplicates,
         )
         report = check_source(self.source, options)
         if validation is not None:

@@ -68,7 +68,7 @@ class Classes:
             label, (_, place) = next(iter(labels.items()))
             detail = f"every completion is {label!r}"
             return [finding_of("class-single", self._tally([place]), detail=detail)]
-        findings = self._too_few(labels)
+        findings = self._too_few(labels) + self._variants(labels)
         findings += self._tokens(labels)
         return findings
 
@@ -88,6 +88,19 @@ class Classes:
         rarest = sorted(few.items(), key=lambda item: (item[1][0], item[0]))[:3]
         detail = ", ".join(f"{label!r} has {count:,}" for label, (count, _) in rarest)
         return [finding_of("class-too-few", tally, detail=detail)]
+
+    def _variants(self, labels: dict[str, tuple[int, Location]]) -> list[Finding]:
+        spellings: dict[str, list[str]] = {}
+        for label in labels:
+            letters = "".join(filter(str.isalnum, label.casefold()))
+            if letters:
+                spellings.setdefault(letters, []).append(label)
+        places = [
+            _said(labels[other][1], f"{other!r} beside {group[0]!r}")
+            for group in spellings.values()
+            for other in group[1:]
+        ]
+        return [finding_of("class-variants", self._tally(places))] if places else []
 
     def _tokens(self, labels: dict[str, tuple[int, Location]]) -> list[Finding]:
         from tunesmith.datasets import tokens  # noqa: PLC0415 - loads a vocabulary

@@ -27,7 +27,6 @@ class Settings:
         token_limit: Tokens that a row may have, or None for no limit.
         encoding: The vocabulary in which tokens are counted.
         count_tokens: Whether to count the tokens of every row.
-        near_duplicates: Whether to look for rows that are almost the same.
         sampled: Rows in the sample.
     """
 
@@ -39,5 +38,4 @@ class Settings:
     token_limit: int | None = None
     encoding: str = "r50k_base"
     count_tokens: bool = False
-    near_duplicates: bool = False
     sampled: int = 0

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import codecs
 import json
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.readers.batch import Batch, ListPlaces
+from tunesmith.datasets.readers.json_values import JsonFault, character_faults, strict_decoder
 from tunesmith.datasets.readers.lines import byte_order_mark
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ __all__ = ["JsonDocument"]
 _BATCH_ROWS: Final = 4096
 _READ_SIZE: Final = 1 << 18
 _SPACE: Final = " \t\r\n"
-_DECODER: Final = json.JSONDecoder()
 
 
 class JsonDocument:
@@ -47,13 +48,12 @@ class JsonDocument:
             reader = _Values(_Text(stream, encoding, len(mark)))
             batch, done = _new_batch(), 0
             for value, place in reader.values():
-                _add(batch, value, place)
+                _add(batch, value, place, alone=reader.in_array)
                 if len(batch.values) >= _BATCH_ROWS:
                     batch.lines, done = place.line - done, place.line
                     yield batch
                     batch = _new_batch()
-            if reader.fault is not None:
-                batch.faults.append(reader.fault)
+            batch.faults += reader.faults
             batch.lines = reader.text.line - done
             yield batch
 
@@ -62,10 +62,10 @@ def _new_batch() -> Batch:
     return Batch([], ListPlaces(offsets=[]), 0)
 
 
-def _add(batch: Batch, value: Any, place: Location) -> None:
+def _add(batch: Batch, value: Any, place: Location, *, alone: bool) -> None:
     places = batch.places
     assert isinstance(places, ListPlaces)  # noqa: S101 - made by _new_batch
-    for row in _rows_of(value):
+    for row in [value] if alone else _rows_of(value):
         if isinstance(row, dict):
             batch.values.append(row)
             places.append(place.line, place.byte_offset or 0, place.excerpt)
@@ -132,17 +132,18 @@ class _Text:
 
 
 class _Values:
-    """The values of a JSON document, one by one; `fault` says what stopped the reading."""
+    """The values of a JSON document, one by one; `faults` says what is wrong with it."""
 
     def __init__(self, text: _Text) -> None:
         self.text = text
-        self.fault: Fault | None = None
+        self.in_array = False
+        self.faults: list[Fault] = []
 
     def values(self) -> Iterator[tuple[Any, Location]]:
         """Yield each value with its place."""
         text = self.text
         text.drop_space()
-        in_array = text.rest.startswith("[")
+        self.in_array = in_array = text.rest.startswith("[")
         if in_array:
             text.drop(1)
         while True:
@@ -165,8 +166,9 @@ class _Values:
     def _next(self) -> tuple[Any, Location] | None:
         text = self.text
         while True:
+            found: list[JsonFault] = []
             try:
-                value, end = _DECODER.raw_decode(text.rest)
+                value, end = strict_decoder(found).raw_decode(text.rest)
             except json.JSONDecodeError as error:
                 if text.ended:
                     self._stop(f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}", error.pos)
@@ -179,7 +181,13 @@ class _Values:
             if end == len(text.rest) and not text.ended:
                 text.more()
                 continue
-            place = Location(text.line, text.offset, excerpt=excerpt_of(text.rest[: min(end, 200)]))
+            shown = excerpt_of(text.rest[: min(end, 200)])
+            place = Location(text.line, text.offset, excerpt=shown)
+            found += character_faults(value)
+            self.faults += [
+                Fault(fault.id, replace(place, path=fault.path, message=fault.message))
+                for fault in found
+            ]
             text.drop(end)
             return value, place
 
@@ -193,4 +201,4 @@ class _Values:
             excerpt=excerpt_of(text.rest[:200]),
             column=text.column,
         )
-        self.fault = Fault("json-syntax", location)
+        self.faults.append(Fault("json-syntax", location))

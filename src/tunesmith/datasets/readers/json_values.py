@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tunesmith.datasets.readers.bytes_of_chunk import only_plain_escapes
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["JsonFault", "character_faults", "decode_line"]
+__all__ = ["JsonFault", "character_faults", "decode_line", "strict_decoder"]
 
 
 class JsonFault(NamedTuple):
@@ -52,7 +49,7 @@ def decode_line(line: bytes) -> tuple[Any, list[JsonFault]]:
         return None, [_encoding_fault(line, error)]
     faults: list[JsonFault] = []
     try:
-        value = _strict_decoder(faults)(text)
+        value = strict_decoder(faults).decode(text)
     except json.JSONDecodeError as error:
         return None, [_syntax_fault(text, error)]
     except RecursionError:
@@ -91,7 +88,7 @@ def _syntax_fault(text: str, error: json.JSONDecodeError) -> JsonFault:
     )
 
 
-def _strict_decoder(faults: list[JsonFault]) -> Callable[[str], Any]:
+def strict_decoder(faults: list[JsonFault]) -> json.JSONDecoder:
     """Return a decoder that appends what it finds to `faults`."""
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -108,7 +105,7 @@ def _strict_decoder(faults: list[JsonFault]) -> Callable[[str], Any]:
         faults.append(JsonFault("json-not-finite", f"{name} is not JSON"))
         return float(name.replace("Infinity", "inf"))
 
-    return json.JSONDecoder(object_pairs_hook=pairs, parse_constant=constant).decode
+    return json.JSONDecoder(object_pairs_hook=pairs, parse_constant=constant)
 
 
 def character_faults(value: Any) -> list[JsonFault]:

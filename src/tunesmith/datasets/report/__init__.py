@@ -68,6 +68,11 @@ class Report:
         """Findings that will probably hurt."""
         return [finding for finding in self.findings if finding.severity == "warning"]
 
+    @property
+    def exit_code(self) -> int:
+        """Exit code for a command: 0 if there is no error, else 1."""
+        return 0 if self.ok else 1
+
     def first_error(self) -> Finding | None:
         """Return the error that stands first in the file, or None."""
         errors = self.errors
