@@ -165,6 +165,6 @@ def test_overlap_names_lines_on_both_sides():
 def test_a_data_set_is_divided_into_data_sets_that_keep_its_format():
     form = PromptFormat(" ->", " ", "")
     data = Dataset.from_rows(labelled(a=20, b=20), prompt_format=form)
-    training, validation = split(data)
+    training, validation = data.split()
     assert (len(training), len(validation)) == (32, 8)
     assert training.prompt_format == validation.prompt_format == form

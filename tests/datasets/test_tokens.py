@@ -129,6 +129,14 @@ def test_the_verdict_is_the_exact_one_on_both_sides_of_the_limit():
             assert tokens.fits(text, limit) == (exact <= limit)
 
 
+@pytest.mark.parametrize("name", tokens.ENCODINGS)
+def test_a_long_text_is_counted_only_until_the_verdict_is_certain(name):
+    words = "some words, don't they\n\nhave 12 marks?  and spaces " * 60
+    exact = tokens.encoder(name, "tiktoken").count(words)
+    for limit in (exact - 1, exact, exact + 1, exact // 2, exact * 2):
+        assert tokens.fits(words, limit, name) == (exact <= limit)
+
+
 def test_bug_b03_a_limit_is_in_tokens_not_characters():
     chinese = "评论" * 1_100  # 2,200 characters pass the old limit of 10,000, at any length
     assert tokens.count(chinese) > 2_048

@@ -12,9 +12,8 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from tunesmith.datasets.dataset import Dataset
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.near_duplicates import DEFAULT_THRESHOLD, Sketch, cluster, sketch
 from tunesmith.datasets.pairs import Pair, as_rows, completion_text, prompt_text
@@ -33,17 +32,6 @@ _RowT = TypeVar("_RowT", bound="Row | Mapping[str, Any]")
 _FEWEST_ON_BOTH_SIDES: Final = 2
 
 
-@overload
-def split(  # type: ignore[overload-overlap] # a data set is an iterable of rows, too
-    rows: Dataset,
-    validation: float = 0.2,
-    *,
-    stratify: bool | None = None,
-    near_duplicates: bool = True,
-    threshold: float = DEFAULT_THRESHOLD,
-    seed: int = 0,
-) -> tuple[Dataset, Dataset]: ...
-@overload
 def split(
     rows: Iterable[_RowT],
     validation: float = 0.2,
@@ -52,20 +40,11 @@ def split(
     near_duplicates: bool = True,
     threshold: float = DEFAULT_THRESHOLD,
     seed: int = 0,
-) -> tuple[list[_RowT], list[_RowT]]: ...
-def split(
-    rows: Dataset | Iterable[Any],
-    validation: float = 0.2,
-    *,
-    stratify: bool | None = None,
-    near_duplicates: bool = True,
-    threshold: float = DEFAULT_THRESHOLD,
-    seed: int = 0,
-) -> tuple[Any, Any]:
+) -> tuple[list[_RowT], list[_RowT]]:
     """Divide rows into training and validation rows; each keeps the order it had.
 
     Args:
-        rows: A data set, or rows, or mappings of any shape.
+        rows: Rows or mappings of any shape.
         validation: Share of the rows to hold out, between 0 and 1, or their number, from 1.
         stratify: Whether classes keep their shares; default: where the rows look like
             classification.
@@ -75,12 +54,12 @@ def split(
         seed: Another number gives another division, as reproducible as the first.
 
     Returns:
-        Training rows and validation rows: data sets for a data set, lists for other rows.
+        Training rows and validation rows; `Dataset.split` returns data sets.
 
     Raises:
         DatasetError: `validation` is out of range.
     """
-    every = list(iter(rows))
+    every = [*rows]
     values = [row.value if isinstance(row, Row) else row for row in every]
     share = _share(validation, len(every))
     labels = [completion_text(value).strip() for value in values]
@@ -88,16 +67,8 @@ def split(
         stratify = _looks_like_classes(values, labels)
     groups = _groups(values, threshold if near_duplicates else None, seed)
     held_out = _hold_out(groups, labels if stratify else [""] * len(labels), share)
-    sides = (
-        [row for index, row in enumerate(every) if index not in held_out],
-        [row for index, row in enumerate(every) if index in held_out],
-    )
-    if not isinstance(rows, Dataset):
-        return sides
-    training, held = (
-        Dataset.from_rows(side, prompt_format=rows.prompt_format, name=rows.name) for side in sides
-    )
-    return training, held
+    training = [row for index, row in enumerate(every) if index not in held_out]
+    return training, [row for index, row in enumerate(every) if index in held_out]
 
 
 def _share(validation: float, count: int) -> float:

@@ -7,6 +7,7 @@ same. Open models bring their own tokenizer: `huggingface(folder)`.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from tunesmith.datasets.tokens.backends import Backend, HuggingFaceEncoder, load_encoder
@@ -36,6 +37,10 @@ __all__ = [
     "huggingface",
 ]
 
+_PIECE = 1_024
+# All four vocabularies start a new token at a space between two letters.
+_BOUNDARY = re.compile(r"(?<=[a-zA-Z]) (?=[a-zA-Z])")
+
 
 def encoder(encoding: str | Encoder = "r50k_base", backend: Backend = "auto") -> Encoder:
     """Return an encoder.
@@ -60,21 +65,38 @@ def count(text: str, encoding: str | Encoder = "r50k_base") -> int:
 
 
 def fits(text: str, limit: int, encoding: str | Encoder = "r50k_base") -> bool:
-    """Say whether a text has at most `limit` tokens, exactly, counting only where it must.
+    """Say whether a text has at most `limit` tokens, exactly, counting only what it must.
 
     A token of the published vocabularies is one to 128 bytes long, so a text of at most `limit`
-    bytes always fits and one of more than `128 * limit` bytes never does.
+    bytes always fits and one of more than `128 * limit` bytes never does. In between, the text is
+    counted from its start until the verdict is certain.
     """
-    if isinstance(encoding, str):
-        # A character is at most four bytes: most texts are settled without encoding them.
-        if 4 * len(text) <= limit:
-            return True
-        size = len(text.encode("utf-8", "surrogatepass"))
-        if size <= limit:
-            return True
-        if size > MAX_TOKEN_BYTES * limit:
+    if not isinstance(encoding, str):
+        return encoding.count(text) <= limit
+    # A character is at most four bytes: most texts are settled without encoding them.
+    if 4 * len(text) <= limit:
+        return True
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size <= limit:
+        return True
+    if size > MAX_TOKEN_BYTES * limit:
+        return False
+    return _fits_piecewise(text, size, limit, encoder(encoding))
+
+
+def _fits_piecewise(text: str, size: int, limit: int, counter: Encoder) -> bool:
+    """Count piece by piece, until more than the limit is found or what is left is bound to fit."""
+    found = start = 0
+    while size > limit - found:
+        boundary = _BOUNDARY.search(text, start + max(_PIECE, limit))
+        end = boundary.start() if boundary else len(text)
+        piece = text[start:end]
+        found += counter.count(piece)
+        if found > limit:
             return False
-    return encoder(encoding).count(text) <= limit
+        size -= len(piece.encode("utf-8", "surrogatepass"))
+        start = end
+    return True
 
 
 def huggingface(path: str | os.PathLike[str]) -> Encoder:
