@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .extras import require_engine
@@ -56,6 +57,12 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of a training")
     parser.add_argument("--serving-threads", type=int, metavar="N", help="threads of completions")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings in TOML (default: engine.toml in the state folder, if it exists)",
+    )
     parser.add_argument("--log-format", choices=("text", "json"), help="default: text")
     add_home_option(parser)
     add_database_option(parser)
@@ -72,10 +79,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     require_engine()
     home = home_of(arguments)
     from tunesmith.engine import serve
-    from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.config_file import load_config
 
     settings: dict[str, Any] = {
         name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None
     }
-    serve(EngineConfig(home=home, **settings))
+    serve(load_config(home, arguments.config, **settings))
     return 0
