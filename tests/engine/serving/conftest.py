@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import threading
@@ -138,7 +137,6 @@ class Engine:
 
     http: httpx.Client
     app: Any
-    loop: asyncio.AbstractEventLoop
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         return self.http.post(path, json=body)
@@ -156,11 +154,34 @@ class Engine:
         return [json.loads(frame.removeprefix("data: ")) for frame in frames]
 
 
+TOOL_TEMPLATE = (
+    "{% if tools %}{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
+    "Answer with <tool_call>name and arguments</tool_call>\n{% endif %}"
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "{{ call['function']['name'] }}({{ call['function']['arguments']['place'] }})"
+    "{% endfor %}\n{% endfor %}"
+)
+
+
+def write_tool_base(base: Path, folder: Path) -> Path:
+    """Write a copy of the base whose chat template has a place for tools."""
+    shutil.copytree(base, folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    settings["chat_template"] = TOOL_TEMPLATE
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def engine(
     tiny_base_model: Path, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
-    """The whole application on a real socket, with a base and two fine-tuned models."""
+    """The whole application on a real socket: two bases, two fine-tuned models.
+
+    The chat template of the base "tools" knows tools, that of all other names does not.
+    """
     import uvicorn
 
     from tunesmith.engine.app import create_app, with_context
@@ -168,10 +189,15 @@ def engine(
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import ModelRow
 
-    home = Home(tmp_path_factory.mktemp("serving") / "home")
+    folder = tmp_path_factory.mktemp("serving")
+    home = Home(folder / "home")
     home.root.mkdir()
+    tool_base = write_tool_base(tiny_base_model, folder / "tools")
     home.base_model_table.write_text(
-        f'default = "tiny"\n\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', "utf-8"
+        'default = "tiny"\n'
+        f'[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n'
+        f'[base.tools]\npath = "{tool_base.as_posix()}"\n',
+        "utf-8",
     )
     config = EngineConfig(home=home, port=0, serving_threads=1)
     database = Database(config.database)
@@ -193,19 +219,13 @@ def engine(
     server = uvicorn.Server(
         uvicorn.Config(with_context(app, config), port=0, log_level="warning", lifespan="on")
     )
-    loops: list[asyncio.AbstractEventLoop] = []
-
-    async def serve() -> None:
-        loops.append(asyncio.get_running_loop())
-        await server.serve()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1", timeout=60) as http:
-        yield Engine(http, app, loops[0])
+        yield Engine(http, app)
     server.should_exit = True
     thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 PATH = "/chat/completions"
@@ -137,3 +139,113 @@ def test_an_unknown_model(engine):
     response = engine.post(PATH, model="nonesuch", messages=MESSAGES)
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_not_found"
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tell the weather.",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"enum": ["sea", "land"]}, "days": {"type": "boolean"}},
+            "required": ["place", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+SCHEMA = {
+    "type": "object",
+    "properties": {"team": {"enum": ["baseball", "hockey"]}, "sure": {"type": "boolean"}},
+    "required": ["team", "sure"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_follows_its_schema(engine):
+    fields = {
+        "model": RED,
+        "messages": MESSAGES,
+        "n": 3,
+        "temperature": 1.5,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "t", "schema": SCHEMA}},
+    }
+    for choice in engine.post(PATH, **fields).json()["choices"]:
+        answer = json.loads(choice["message"]["content"])
+        assert answer["team"] in {"baseball", "hockey"}
+        assert isinstance(answer["sure"], bool)
+        assert set(answer) == {"team", "sure"}
+        assert choice["finish_reason"] == "stop"
+    free = engine.post(PATH, **{**fields, "response_format": {"type": "text"}, "max_tokens": 3})
+    assert free.status_code == 200
+    held = engine.post(
+        PATH, **{**fields, "response_format": {"type": "json_object"}, "max_tokens": 3}
+    )
+    assert held.json()["choices"][0]["message"]["content"].startswith("{")
+
+
+def test_a_required_tool_is_called(engine):
+    fields = {"model": "tools", "messages": MESSAGES, "tools": [TOOL], "temperature": 1.5}
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        answer = engine.post(PATH, **fields, tool_choice=choice).json()["choices"][0]
+        assert answer["finish_reason"] == "tool_calls"
+        assert answer["message"]["content"] is None
+        [call] = answer["message"]["tool_calls"]
+        assert call["type"] == "function"
+        assert call["id"].startswith("call_")
+        assert call["function"]["name"] == "weather"
+        arguments = json.loads(call["function"]["arguments"])
+        assert arguments["place"] in {"sea", "land"}
+        assert isinstance(arguments["days"], bool)
+
+    chunks = engine.stream(PATH, **fields, tool_choice="required")
+    deltas = [chunk["choices"][0] for chunk in chunks]
+    assert deltas[0]["delta"] == {"role": "assistant", "content": ""}
+    [called] = [delta["delta"]["tool_calls"] for delta in deltas if "tool_calls" in delta["delta"]]
+    assert called[0]["index"] == 0
+    assert called[0]["function"]["name"] == "weather"
+    assert deltas[-1]["finish_reason"] == "tool_calls"
+
+
+def test_tools_are_written_into_the_prompt_and_calls_into_the_history(engine):
+    fields = {"model": "tools", "max_tokens": 4, "temperature": 0}
+    without = engine.post(PATH, messages=MESSAGES, **fields).json()
+    none = engine.post(PATH, messages=MESSAGES, tools=[TOOL], tool_choice="none", **fields)
+    auto = engine.post(PATH, messages=MESSAGES, tools=[TOOL], **fields).json()
+    assert none.json()["usage"] == without["usage"]
+    assert auto["usage"]["prompt_tokens"] > without["usage"]["prompt_tokens"]
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "weather", "arguments": '{"place": "sea", "days": true}'},
+    }
+    history = [
+        *MESSAGES,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "calm"},
+    ]
+    assert engine.post(PATH, messages=history, tools=[TOOL], **fields).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"tools": [TOOL]}, "tools"),  # this base's template has no place for them
+        ({"tools": [{"type": "custom"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "always"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"function": {"name": "x"}}}, "tool_choice"),
+        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "x"}}}},
+            "response_format",
+        ),
+    ],
+)
+def test_formats_and_tools_that_are_refused(engine, body, param):
+    response = engine.post(PATH, model="ada", messages=MESSAGES, **body)
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"] == param

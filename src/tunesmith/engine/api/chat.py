@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from tunesmith.engine.serving.tool_calls import ToolCall, ToolText
+from tunesmith.engine.store.records import new_token
+
 from .chat_requests import ChatBody
+from .chat_tools import ToolUse
 from .context import Asker
 from .generating import (
     answer_head,
@@ -31,58 +35,98 @@ router = APIRouter(prefix="/v1/chat", tags=["chat"])
 async def create_chat_completion(request: Request, body: ChatBody, asker: Asker) -> Response:
     """Write the assistant's next message; with `stream`, as server-sent events."""
     generation = body.to_generation()
+    use = body.tool_use()
     model = await resolve_model(request, body.model, asker.organization)
     if body.stream:
         head = answer_head("chatcmpl", "chat.completion.chunk", model)
-        stream = _Stream(head, with_logprobs=bool(body.logprobs), with_usage=body.wants_usage)
+        stream = _Stream(head, body, use)
         return await respond_streaming(request, model, generation, stream.chunks)
     head = answer_head("chatcmpl", "chat.completion", model)
 
     def whole(deltas: list[GenerationDelta]) -> dict[str, Any]:
-        choices: list[dict[str, Any]] = [
-            {
-                "index": delta.index,
-                "message": {
-                    "role": "assistant",
-                    "content": delta.text,
-                    "refusal": None,
-                    "annotations": [],
-                },
-                "logprobs": _logprobs(delta) if body.logprobs else None,
-                "finish_reason": delta.finish_reason,
-            }
-            for delta in sorted(deltas, key=lambda delta: delta.index)
-        ]
-        return {**head, "choices": choices, "usage": usage_object(deltas[-1])}
+        deltas.sort(key=lambda delta: delta.index)
+        usage = next(delta for delta in deltas if delta.usage is not None)
+        choices = [_choice(delta, use, with_logprobs=bool(body.logprobs)) for delta in deltas]
+        return {**head, "choices": choices, "usage": usage_object(usage)}
 
     return await respond_whole(request, model, generation, whole)
+
+
+def _choice(delta: GenerationDelta, use: ToolUse, *, with_logprobs: bool) -> dict[str, Any]:
+    content, calls = delta.text, list[dict[str, Any]]()
+    if use.tools:
+        text = ToolText(use.names)
+        plain = text.push(delta.text)
+        rest, found = text.finish()
+        content, calls = plain + rest, _call_objects(found, use)
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": content if content or not calls else None,
+        "refusal": None,
+        "annotations": [],
+    }
+    if calls:
+        message["tool_calls"] = calls
+    return {
+        "index": delta.index,
+        "message": message,
+        "logprobs": _logprobs(delta) if with_logprobs else None,
+        "finish_reason": "tool_calls" if calls else delta.finish_reason,
+    }
+
+
+def _call_objects(calls: list[ToolCall], use: ToolUse) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"call_{new_token()}",
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in (calls if use.parallel else calls[:1])
+    ]
 
 
 class _Stream:
     """Turns deltas into chunks: the role first, then content, then an empty last delta.
 
+    A call of a tool comes in one chunk, when it is complete.
+
     Args:
         head: What every chunk begins with.
-        with_logprobs: Whether chunks carry log probabilities.
-        with_usage: Whether a last chunk carries the usage.
+        body: The request.
+        use: Its tools.
     """
 
-    def __init__(self, head: dict[str, Any], *, with_logprobs: bool, with_usage: bool) -> None:
+    def __init__(self, head: dict[str, Any], body: ChatBody, use: ToolUse) -> None:
         self._head = head
-        self._with_logprobs = with_logprobs
-        self._with_usage = with_usage
-        self._begun: set[int] = set()
+        self._with_logprobs = bool(body.logprobs)
+        self._with_usage = body.wants_usage
+        self._use = use
+        self._texts: dict[int, ToolText] = {}
 
     def chunks(self, delta: GenerationDelta) -> Iterator[dict[str, Any]]:
         """Yield the chunks that tell of a delta."""
-        if delta.index not in self._begun:
-            self._begun.add(delta.index)
-            yield self._chunk(delta.index, {"role": "assistant", "content": ""})
-        if delta.text or delta.tokens:
+        index = delta.index
+        if index not in self._texts:
+            self._texts[index] = ToolText(self._use.names)
+            yield self._chunk(index, {"role": "assistant", "content": ""})
+        content, finish_reason = delta.text, delta.finish_reason
+        calls: list[dict[str, Any]] = []
+        if self._use.tools:
+            content = self._texts[index].push(delta.text)
+            if finish_reason is not None:
+                rest, found = self._texts[index].finish()
+                content += rest
+                calls = _call_objects(found, self._use)
+        if content or delta.tokens:
             logprobs = _logprobs(delta) if self._with_logprobs else None
-            yield self._chunk(delta.index, {"content": delta.text}, logprobs=logprobs)
-        if delta.finish_reason is not None:
-            yield self._chunk(delta.index, {}, finish_reason=delta.finish_reason)
+            yield self._chunk(index, {"content": content}, logprobs=logprobs)
+        if calls:
+            numbered = [{"index": place, **call} for place, call in enumerate(calls)]
+            yield self._chunk(index, {"tool_calls": numbered})
+        if finish_reason is not None:
+            reason = "tool_calls" if calls else finish_reason
+            yield self._chunk(index, {}, finish_reason=reason)
         if delta.usage is not None and self._with_usage:
             yield {**self._head, "choices": [], "usage": usage_object(delta)}
 

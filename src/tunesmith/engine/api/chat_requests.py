@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tunesmith.engine.serving.messages import ChatPrompt, GenerationRequest
 
+from .chat_tools import ToolUse, response_schema, tool_use
 from .errors import ApiError, invalid
 from .generation_requests import LONGEST_NAME, GenerationBody, Harmless, Refused, refuse
 
@@ -68,14 +69,35 @@ class ChatBody(GenerationBody):
             raise invalid(
                 "top_logprobs needs logprobs: set logprobs to true.", param="top_logprobs"
             )
+        schema = response_schema(self.response_format)
+        use = self.tool_use()
+        if schema is not None and use.tools:
+            raise invalid(
+                "response_format cannot be combined with tools here: set tool_choice to 'none', "
+                "or leave one of them out.",
+                param="response_format",
+            )
         limits = [n for n in (self.max_completion_tokens, self.max_tokens) if n is not None]
         return GenerationRequest(
-            chat=ChatPrompt(messages=_for_template(self.messages)),
+            chat=ChatPrompt(
+                messages=_for_template(self.messages),
+                tools=use.tools or None,
+                forced_calls=use.forced,
+            ),
+            response_schema=schema,
             max_tokens=min(limits, default=None),
             best_of=self.n or 1,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             **self.shared(),
         )
+
+    def tool_use(self) -> ToolUse:
+        """Return how the request uses tools.
+
+        Raises:
+            ApiError: 400 for a tool or a choice that makes no sense.
+        """
+        return tool_use(self.tools, self.tool_choice, parallel=self.parallel_tool_calls)
 
     def _refuse_unsupported(self) -> None:
         for name, reason in REFUSED.items():

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .constraints import answer_grammar
 from .errors import GenerationError
 from .messages import GenerationDelta, GenerationUsage, ScoredToken, TokenCandidate
 from .prompts import check_context, prompt_tokens
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .adapters import Adapter
+    from .constraints import AnswerGrammar
     from .loading import LoadedBase
     from .messages import GenerationRequest
 
@@ -54,6 +56,7 @@ class Row:
     followers: list[Row] = field(default_factory=list)
     finish_reason: str | None = None
     echoed: bool = False
+    grammar: AnswerGrammar | None = None
 
     @property
     def length(self) -> int:
@@ -98,11 +101,13 @@ class Row:
         self.sampler.saw(token)
         if score is not None:
             self.scores.append(score)
+        if self.grammar is not None:
+            self.grammar.advance(token)
         if token in base.end_tokens:
             self.finish_reason = "stop"
             return
         self.text.push(b"" if base.token_bytes.is_special(token) else base.token_bytes[token])
-        if self.text.stopped:
+        if self.text.stopped or (self.grammar is not None and self.grammar.complete):
             self.finish_reason = "stop"
         elif len(self.tokens) >= self.limit:
             self.finish_reason = "length"
@@ -131,6 +136,7 @@ class Answers:
         self.base = base
         self.prompts = prompt_tokens(base, request)
         self._check_bias()
+        self._grammar = answer_grammar(base, request)
         self.rows = [
             self._row(place, prompt, choice, adapter)
             for place, prompt in enumerate(self.prompts)
@@ -269,6 +275,7 @@ class Answers:
             ),
             text=AnswerText(stops=request.stop),
             adapter=adapter,
+            grammar=None if self._grammar is None else self._grammar.copy(),
         )
 
     def _check_bias(self) -> None:

@@ -231,15 +231,10 @@ class Batch:
 
     def _choose(self, rows: list[Row], logits: Tensor) -> Iterator[tuple[int, GenerationDelta]]:
         """Choose each row's next token; yield what is new and take ended rows out."""
-        logits = logits.float()
-        rows_to_go = [row for row in rows if row.limit > 0]
-        if len(rows_to_go) < len(rows):
-            logits = logits[[place for place, row in enumerate(rows) if row.limit > 0]]
-        if rows_to_go:
-            chosen = choose_tokens(logits, [row.sampler for row in rows_to_go])
-            scores = self._scores(rows_to_go, logits, chosen)
-            for row, token, score in zip(rows_to_go, chosen, scores, strict=True):
-                row.accept(token, score)
+        places = [place for place, row in enumerate(rows) if row.limit > 0]
+        if places:
+            chosen = logits if len(places) == len(rows) else logits[places]
+            self._extend([rows[place] for place in places], chosen.float())
         for row in rows:
             if row.limit == 0:  # only its prompt was to be scored
                 row.finish_reason = "length"
@@ -248,6 +243,16 @@ class Batch:
         for slot in reversed(range(len(self.running))):
             if self.running[slot].finish_reason is not None:
                 self._remove(slot)
+
+    def _extend(self, rows: list[Row], logits: Tensor) -> None:
+        """Give each row its next token."""
+        for row in rows:
+            if row.grammar is not None:
+                row.sampler.allowed = row.grammar.allowed()
+        chosen = choose_tokens(logits, [row.sampler for row in rows])
+        scores = self._scores(rows, logits, chosen)
+        for row, token, score in zip(rows, chosen, scores, strict=True):
+            row.accept(token, score)
 
     def _scores(
         self, rows: list[Row], logits: Tensor, chosen: list[int]

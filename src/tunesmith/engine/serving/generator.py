@@ -13,10 +13,11 @@ import contextlib
 import itertools
 import json
 import logging
-import os
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from tunesmith.engine.training.environment import worker_environment
 
 from .errors import GenerationError, GeneratorStopped
 from .messages import delta_from_json, encode_line, model_to_json
@@ -48,7 +49,8 @@ def create_generator(
     """Return a generator, not started yet.
 
     Args:
-        threads: Threads that compute; None for the processors that this process may use.
+        threads: Threads that compute; None for as many as the machine has to spare when
+            the process starts.
         memory_bytes: Bytes of weights held in memory; None for half of the memory.
         idle_seconds: The process is stopped after so long without a request; None
             lets it stay.
@@ -59,7 +61,7 @@ def create_generator(
     chosen = WorkerSettings(
         **{
             **asdict(base),
-            "threads": threads or base.threads or len(os.sched_getaffinity(0)),
+            "threads": threads or base.threads,
             "memory_bytes": memory_bytes or base.memory_bytes,
         }
     )
@@ -234,7 +236,7 @@ class Generator:
             json.dumps(asdict(self._settings)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=_environment(self._settings.threads),
+            env=worker_environment(threads=self._settings.threads),
             limit=LINE_LIMIT,
             # A Ctrl-C on the server's terminal is the server's to handle.
             start_new_session=True,
@@ -304,25 +306,3 @@ def _stopped() -> GeneratorStopped:
         status=503,
         code="generator_stopped",
     )
-
-
-def _environment(threads: int | None) -> dict[str, str]:
-    """Return the child's environment: what must be set before torch loads.
-
-    Threads that spin while they wait starve each other on shared processors, and
-    glibc's default of giving large blocks back at once costs a page fault for each
-    page of each step.
-    """
-    count = str(threads or 1)
-    defaults = {
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": "0",
-        "MALLOC_MMAP_MAX_": "0",
-        "MALLOC_TRIM_THRESHOLD_": "100000000000",
-        "MALLOC_TOP_PAD_": "268435456",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }
-    return {**defaults, **os.environ}

@@ -105,6 +105,7 @@ class LoadedBase:
         context: Most tokens of a prompt and its answer together.
         end_tokens: Tokens that end an answer.
         start_token: What an empty prompt begins with.
+        grammar_tokenizer: The vocabulary as grammars see it, made when first needed.
     """
 
     path: Path
@@ -118,6 +119,15 @@ class LoadedBase:
     end_tokens: frozenset[int]
     start_token: int
     adapters: OrderedDict[Path, Adapter] = field(default_factory=OrderedDict)
+    grammar_tokenizer: Any = None
+
+    @property
+    def chat_template(self) -> str:
+        """The template that writes conversations out; empty if there is none."""
+        template = self.tokenizer.chat_template or ""
+        if isinstance(template, dict):  # several, by name
+            template = template.get("tool_use") or template.get("default") or ""
+        return str(template)
 
     @property
     def config(self) -> Any:

@@ -39,12 +39,14 @@ class ChatPrompt(BaseModel):
         messages: Messages in the form that chat templates read: `content` is text,
             `tool_calls` carry their arguments as objects.
         tools: Tool definitions for the template, or None.
+        forced_calls: Functions (`name`, `parameters`), one of which the answer must call.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
+    forced_calls: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class GenerationRequest(BaseModel):
@@ -63,7 +65,6 @@ class GenerationRequest(BaseModel):
         logprobs: None for none, else the number of rivals to report at each position.
         logit_bias: Token id → what is added to its logit.
         response_schema: JSON schema that the answer must follow.
-        grammar: Lark grammar that the answer must follow.
         stream: Whether to report each piece as it comes, else each choice at once.
     """
 
@@ -84,7 +85,6 @@ class GenerationRequest(BaseModel):
     frequency_penalty: float = 0.0
     seed: int | None = None
     response_schema: dict[str, Any] | None = None
-    grammar: str | None = None
     stream: bool = False
 
 

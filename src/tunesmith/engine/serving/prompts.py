@@ -35,16 +35,13 @@ def template_text(base: LoadedBase, chat: ChatPrompt) -> str:
     """
     import jinja2  # noqa: PLC0415 - comes with transformers
 
-    template = base.tokenizer.chat_template
-    if template is None:
+    template = base.chat_template
+    if not template:
         raise GenerationError(
             f"The base model {base.path.name} has no chat template: ask /v1/completions instead.",
             param="model",
             code="no_chat_template",
         )
-    if isinstance(template, dict):
-        named = template.get("tool_use") if chat.tools else None
-        template = named or template.get("default") or next(iter(template.values()))
     if chat.tools and "tools" not in template:
         raise GenerationError(
             f"The chat template of the base model {base.path.name} has no place for tools: "

@@ -12,7 +12,7 @@ class WorkerSettings:
     """How the generating process behaves.
 
     Attributes:
-        threads: Threads for torch; None leaves torch's own choice.
+        threads: Threads for torch; None for what OMP_NUM_THREADS says.
         memory_bytes: Bytes of weights to hold; None for half of the memory.
         cache_bytes: Bytes of keys and values for each base.
         rows: Most choices generated at a time on one base.

@@ -172,8 +172,6 @@ def _read_commands(commands: Commands) -> None:
 
 def main() -> None:
     """Run the generating process; its one argument is a JSON object of `WorkerSettings`."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     settings = WorkerSettings(**json.loads(sys.argv[1])) if len(sys.argv) > 1 else WorkerSettings()
     # Only reports may reach the server's pipe, whatever a library prints.
