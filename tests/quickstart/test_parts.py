@@ -39,6 +39,9 @@ def test_the_csv_quotes_what_needs_it(tmp_path):
 def test_scores_are_shares_of_right_answers():
     found = score(["positive", "I"], ["positive", "negative"], ["positive", "negative"])
     assert (found.answer, found.choice) == (0.5, 1.0)
+    assert (found.asked, found.chosen) == (2, 2)
+    some = score(["positive", "I"], ["negative"], ["positive", "negative"])
+    assert (some.choice, some.chosen) == (0.0, 1)
 
 
 @pytest.mark.parametrize("backend", [None, "http://h/v1"])

@@ -34,6 +34,8 @@ def _lines() -> Report:
 
     def report(what: str, done: int, total: int) -> None:
         tenth = done * 10 // total if total else 0
+        if what not in told and done == total:
+            told[what] = tenth  # it was there already: nothing to wait for
         if told.get(what, -1) < tenth:
             told[what] = tenth
             say(f"{what}: {tenth * 10} %")

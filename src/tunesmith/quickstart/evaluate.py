@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Score", "ask", "choose", "score"]
 
+# As many alternatives as the API gives.
+MAX_LOGPROBS = 5
 # Prompts in one request. The API takes more; this keeps each answer's wait short.
 BATCH = 32
 
@@ -32,11 +34,13 @@ class Answer:
     """What a model said to one prompt.
 
     Attributes:
-        text: Its answer, without leading whitespace.
+        text: Its answer, as it is.
+        label: Its answer without leading whitespace, to be compared with a class.
         probabilities: Class to probability, for the classes among the likeliest tokens.
     """
 
     text: str
+    label: str
     probabilities: Mapping[str, float]
 
 
@@ -46,6 +50,8 @@ class Score:
 
     answer: float
     choice: float
+    asked: int
+    chosen: int
 
 
 def ask(
@@ -67,7 +73,7 @@ def ask(
         classes: The classes, without whitespace.
         progress: Called with the number of prompts answered so far.
     """
-    parameters = prompt_format.inference_parameters(classes=classes)
+    parameters = prompt_format.inference_parameters(classes=classes) | {"logprobs": MAX_LOGPROBS}
     answers: list[Answer] = []
     for batch in _batches(prompts):
         completion = client.completions.create(
@@ -76,9 +82,8 @@ def ask(
         for choice in sorted(completion.choices, key=lambda choice: choice.index):
             likeliest = choice.logprobs.top_logprobs if choice.logprobs else None
             first = (likeliest or [None])[0] or {}
-            answers.append(
-                Answer(prompt_format.parse_completion(choice.text), _known(first, classes))
-            )
+            label = prompt_format.parse_completion(choice.text)
+            answers.append(Answer(choice.text, label, _known(first, classes)))
         if progress:
             progress(len(answers))
     return answers
@@ -94,7 +99,7 @@ def choose(
     """Return the class that the model finds the likeliest continuation of each prompt.
 
     Each class is written after the prompt and the model is asked, by `echo`, how likely
-    it finds the whole.
+    it finds the whole; so it costs several times as much as asking.
     """
     likelihoods: list[dict[str, float]] = [{} for _ in prompts]
     for name in classes:
@@ -111,8 +116,13 @@ def choose(
 
 
 def score(answers: Sequence[str], choices: Sequence[str], labels: Sequence[str]) -> Score:
-    """Count the right ones."""
-    return Score(_share(answers, labels), _share(choices, labels))
+    """Count the right ones; `choices` may cover only the first of the labels."""
+    return Score(
+        _share(answers, labels),
+        _share(choices, labels[: len(choices)]),
+        asked=len(answers),
+        chosen=len(choices),
+    )
 
 
 def _share(given: Sequence[str], labels: Sequence[str]) -> float:

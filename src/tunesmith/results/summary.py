@@ -15,8 +15,9 @@ __all__ = ["Summary", "summarise"]
 
 # Single batches are noisy, so figures are means over this share of the points (at least one).
 SMOOTHING_SHARE = 0.1
-# Validation loss that ends this much above its best is called over-fitting.
+# Validation loss is called over-fitting when its last third is this much above an earlier third.
 OVERFITTING_RATIO = 1.1
+FEWEST_FOR_OVERFITTING = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Summary:
         best_step: Step of the lowest (smoothed) validation loss.
         classification: The metrics after the last epoch, on the whole validation set.
         best_epoch_metric: The best value of the main classification metric, and its step.
-        overfitting: True where validation loss ended more than 10 % above its best.
+        overfitting: True where the last third of the validation losses is on average more
+            than 10 % above the first third or the second.
     """
 
     steps: int
@@ -99,7 +101,7 @@ def summarise(results: Results) -> Summary:
         final_validation_token_accuracy=_final(results.series("validation_token_accuracy")),
         best_validation_loss=best_loss,
         best_step=best_step,
-        overfitting=bool(final_loss and best_loss and final_loss > OVERFITTING_RATIO * best_loss),
+        overfitting=_rises([value for _, value in validation_loss]),
         classification=dict(epochs[-1].classification) if epochs else {},
         best_epoch_metric=_best_metric(results),
     )
@@ -130,6 +132,16 @@ def _lowest(series: list[tuple[int, float]]) -> tuple[int | None, float | None]:
         return None, None
     value, step = min(averages)
     return step, value
+
+
+def _rises(losses: list[float]) -> bool:
+    """Compare means over thirds: single validation batches are too noisy to be compared."""
+    if len(losses) < FEWEST_FOR_OVERFITTING:
+        return False
+    size = len(losses) // 3
+    first, last = fmean(losses[:size]), fmean(losses[-size:])
+    middle = fmean(losses[size:-size])
+    return last > OVERFITTING_RATIO * min(first, middle)
 
 
 def _best_metric(results: Results) -> tuple[str, float, int] | None:
