@@ -13,7 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-__all__ = ["WireModel"]
+__all__ = ["TERMINAL_STATUSES", "WireModel"]
+
+TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
+"""The statuses in which a job of either API can no longer change; unknown ones are not."""
 
 
 class WireModel(BaseModel):
@@ -26,6 +29,10 @@ class WireModel(BaseModel):
     model_config = ConfigDict(extra="allow", defer_build=True, protected_namespaces=())
 
     _request_id: str | None = PrivateAttr(default=None)
+
+    def __str__(self) -> str:
+        """Return the class's name and the fields, as people know it from `print(job)`."""
+        return repr(self)
 
     def to_dict(self, *, exclude_unset: bool = True) -> dict[str, Any]:
         """Return the object as JSON-ready Python data, without the fields the server left out."""
