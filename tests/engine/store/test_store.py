@@ -1,0 +1,243 @@
+"""The store and the queue, the same on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from tunesmith.engine.errors import CorruptFileError, LostLeaseError, StoreError
+from tunesmith.engine.jobs import leases, lifecycle
+from tunesmith.engine.store import file_rows, idempotency_rows, job_rows, model_rows
+from tunesmith.engine.store.blobs import BlobStore
+from tunesmith.engine.store.database import HEAD, Database
+from tunesmith.engine.store.idempotency_rows import Remembered
+from tunesmith.engine.store.records import FileRow, JobRow, ModelRow
+from tunesmith.engine.store.schema import metadata
+
+
+def job_row(identity: str = "a", organization: str = "local", **values: Any) -> JobRow:
+    fields: dict[str, Any] = {
+        "id": identity,
+        "api": "fine-tuning",
+        "organization": organization,
+        "created_at": time.time(),
+        "updated_at": time.time(),
+        "status": "validating_files",
+        "model": "ada",
+        "base_model": "tiny",
+        "family": "ada",
+        "training_file": "file-1",
+        "seed": 1,
+        "method": "supervised",
+        "asked": {},
+    }
+    return JobRow(**fields | values)
+
+
+def queued(database: Database, *jobs: JobRow) -> None:
+    with database.write() as connection:
+        for job in jobs:
+            lifecycle.create(connection, job)
+            lifecycle.validated(connection, job)
+
+
+def claimed(database: Database) -> JobRow | None:
+    with database.write() as connection:
+        return leases.claim(connection, "training")
+
+
+def test_migrations_lead_to_the_schema(database: Database):
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+    assert database.revision() == HEAD
+    database.migrate()
+
+
+def test_the_newest_migration_is_the_head():
+    scripts = ScriptDirectory(
+        str(Path(__file__).parents[3] / "src/tunesmith/engine/store/migrations")
+    )
+    assert scripts.get_heads() == [HEAD]
+
+
+def test_rows_come_back_as_they_went_in(database: Database):
+    file = FileRow("file-1", "local", 1.25, "a.jsonl", "fine-tune", 2, "0" * 64, None, {"a": [1]})
+    model = ModelRow("m", "local", 2.5, "a", "tiny", "ada", "models/a", None, {"separator": "->"})
+    job = job_row(metadata={"team": "a"}, asked={"n_epochs": 3})
+    with database.write() as connection:
+        file_rows.insert_file(connection, file)
+        model_rows.insert_model(connection, model)
+        job_rows.insert_job(connection, job)
+
+    with database.read() as connection:
+        assert file_rows.get(connection, "local", "file-1") == file
+        assert file_rows.get(connection, "other", "file-1") is None
+        assert model_rows.get(connection, "local", "m") == model
+        assert job_rows.get(connection, "local", "a") == job
+        assert job_rows.prompt_format_of(connection, job) == {"a": [1]}
+        found = job_rows.list_jobs(connection, "local", metadata={"team": "a"})
+        assert [row.id for row in found] == ["a"]
+        assert not job_rows.list_jobs(connection, "local", metadata={"team": "b"})
+
+
+def test_a_failed_transaction_leaves_nothing(database: Database):
+    def fail_after_writing() -> None:
+        with database.write() as connection:
+            job_rows.insert_job(connection, job_row())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after_writing()
+
+    with database.read() as connection:
+        assert job_rows.find(connection, "a") is None
+
+
+def test_an_event_said_twice_is_stored_once_and_numbers_have_no_gaps(database: Database):
+    queued(database, job_row())
+
+    def say(worker: int) -> None:
+        for step in range(20):
+            with database.write() as connection:
+                job_rows.lock(connection, "a")
+                job_rows.add_event(connection, "a", f"step:{step}", "step", {"by": worker})
+
+    threads = [threading.Thread(target=say, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with database.read() as connection:
+        events = job_rows.events_of(connection, "a")
+        counts = job_rows.event_counts(connection, ["a"])
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert len({event.key for event in events}) == len(events) == 23
+    assert counts == {"a": (23, False)}
+
+
+def test_each_job_is_claimed_once_however_many_ask(database: Database):
+    queued(database, *(job_row(f"job{number}") for number in range(8)))
+    won: list[str] = []
+
+    def take() -> None:
+        while (job := claimed(database)) is not None:
+            won.append(job.id)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(won) == [f"job{number}" for number in range(8)]
+
+
+def test_organisations_take_turns(database: Database):
+    many = [job_row(f"many{number}", "many", created_at=float(number)) for number in range(3)]
+    queued(database, *many, job_row("late", "few", created_at=100.0))
+
+    order = [job.id for _ in range(4) if (job := claimed(database))]
+
+    assert order == ["many0", "late", "many1", "many2"]
+
+
+def test_a_worker_that_lost_its_job_can_write_no_more(database: Database):
+    queued(database, job_row())
+    first = claimed(database)
+    assert first is not None
+    with database.write() as connection:
+        leases.give_up(connection, leases.held(connection, "a", str(first.worker_id)), "died", 3)
+    second = claimed(database)
+    assert second is not None
+    assert second.attempts == 2
+
+    with pytest.raises(LostLeaseError), database.write() as connection:
+        leases.held(connection, "a", str(first.worker_id))
+    with pytest.raises(LostLeaseError), database.write() as connection:
+        leases.beat(connection, "a", str(first.worker_id))
+
+
+def test_a_silent_worker_is_taken_for_dead_after_its_lease(database: Database):
+    queued(database, job_row())
+    job = claimed(database)
+    assert job is not None
+
+    assert leases.is_alive(job, lease_seconds=30)
+    with database.write() as connection:
+        job_rows.change(connection, "a", heartbeat_at=time.time() - 31)
+        silent = job_rows.lock(connection, "a")
+    assert silent is not None
+    assert not leases.is_alive(silent, lease_seconds=30)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
+def test_an_ended_job_stays_ended(database: Database, status: str):
+    job = job_row(status=status)
+    with database.write() as connection:
+        job_rows.insert_job(connection, job)
+        for act in (lifecycle.cancel, lifecycle.pause, lifecycle.resume):
+            with pytest.raises(lifecycle.JobStateError):
+                act(connection, job)
+
+
+def test_an_idempotency_key_is_remembered_within_its_organisation_and_operation(
+    database: Database,
+):
+    with database.write() as connection:
+        idempotency_rows.remember(connection, "a", "files", "k", Remembered("file-1", "f"))
+        assert idempotency_rows.find(connection, "a", "files", "k") == ("file-1", "f")
+        assert idempotency_rows.find(connection, "b", "files", "k") is None
+        assert idempotency_rows.find(connection, "a", "fine-tunes", "k") is None
+
+
+def test_expired_files_are_gone(database: Database):
+    past = FileRow("file-1", "local", 1.0, "a", "fine-tune", 2, "0" * 64, time.time() - 1)
+    with database.write() as connection:
+        file_rows.insert_file(connection, past)
+        assert file_rows.get(connection, "local", "file-1") is None
+        assert not file_rows.list_files(connection, "local")
+        assert [row.id for row in file_rows.expired(connection, time.time())] == ["file-1"]
+
+
+def test_a_database_url_that_is_none_says_what_one_looks_like():
+    with pytest.raises(StoreError, match="sqlite:////absolute"):
+        Database("nonsense")
+
+
+def test_a_database_out_of_reach_is_told_without_its_password():
+    database = Database("postgresql://someone:sesame@127.0.0.1:1/none")
+    with pytest.raises(StoreError) as caught:
+        database.migrate()
+    assert "127.0.0.1" in str(caught.value)
+    assert "sesame" not in str(caught.value)
+
+
+def test_contents_are_whole_shared_and_verified(tmp_path: Path):
+    blobs = BlobStore(tmp_path / "files")
+    with blobs.incoming() as blob:
+        blob.write(b"abc")
+        blob.seal()
+        blobs.keep(blob)
+    path = blobs.verified(blob.sha256)
+    assert path.read_bytes() == b"abc"
+    with blobs.incoming() as abandoned:
+        abandoned.write(b"half")
+    assert not list((tmp_path / "files" / "incoming").iterdir())
+
+    path.write_bytes(b"abd")
+    with pytest.raises(CorruptFileError, match="has changed"):
+        blobs.verified(blob.sha256)
+    blobs.discard(blob.sha256)
+    with pytest.raises(CorruptFileError, match="missing"):
+        blobs.verified(blob.sha256)
+    with pytest.raises(ValueError, match="SHA-256"):
+        blobs.path("../../etc/passwd")
