@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import datasets, engine, results, types
+    from .azure import AsyncAzureClient, AzureClient
     from .client import DEFAULT_BASE_URL, AsyncClient, Client
     from .core.hooks import Hooks, RequestRecord, ResponseRecord, RetryRecord
     from .core.options import NOT_GIVEN, NotGiven, Omit, Timeout, not_given, omit
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         WriteTimeoutError,
     )
     from .errors import TunesmithError as OpenAIError
+    from .resources.bulk import MapResult
     from .transport.pages import AsyncPage, AsyncPaginator, Page
     from .transport.streams import AsyncStream, Stream
 
@@ -85,11 +87,13 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, ".errors"),
+    **dict.fromkeys(("AsyncAzureClient", "AzureClient"), ".azure"),
     **dict.fromkeys(("AsyncClient", "Client", "DEFAULT_BASE_URL"), ".client"),
     **dict.fromkeys(("Hooks", "RequestRecord", "ResponseRecord", "RetryRecord"), ".core.hooks"),
     **dict.fromkeys(
         ("NOT_GIVEN", "NotGiven", "Omit", "Timeout", "not_given", "omit"), ".core.options"
     ),
+    "MapResult": ".resources.bulk",
     "RetryPolicy": ".core.retry",
     **dict.fromkeys(("AsyncPage", "AsyncPaginator", "Page"), ".transport.pages"),
     **dict.fromkeys(("AsyncStream", "Stream"), ".transport.streams"),
@@ -105,11 +109,13 @@ __all__ = [
     "APIResponseValidationError",
     "APIStatusError",
     "APITimeoutError",
+    "AsyncAzureClient",
     "AsyncClient",
     "AsyncPage",
     "AsyncPaginator",
     "AsyncStream",
     "AuthenticationError",
+    "AzureClient",
     "BadRequestError",
     "Client",
     "ConfigurationError",
@@ -121,6 +127,7 @@ __all__ = [
     "Hooks",
     "InternalServerError",
     "LengthFinishReasonError",
+    "MapResult",
     "NotFoundError",
     "NotGiven",
     "Omit",

@@ -8,7 +8,8 @@ Tests feed a flow by hand and need no transport at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,16 +20,21 @@ if TYPE_CHECKING:
 __all__ = [
     "Call",
     "Close",
+    "CloseGroup",
     "Effect",
     "Emit",
     "Emitting",
+    "Ended",
+    "Finished",
     "Flow",
-    "Gather",
+    "OpenGroup",
     "OpenStream",
     "Read",
     "Send",
-    "Share",
     "Sleep",
+    "Start",
+    "Watch",
+    "gather",
 ]
 
 T = TypeVar("T")
@@ -91,26 +97,105 @@ class OpenStream:
 
 
 @dataclass(slots=True)
-class Gather:
-    """Run flows side by side, at most `limit` at a time; the outcome is their values in order.
+class OpenGroup:
+    """Make a group in which up to `limit` flows run side by side; the outcome is the group."""
 
-    The first failure stops those not yet begun and is raised when the others have ended.
-    """
-
-    flows: Sequence[Flow[Any]]
     limit: int
 
 
 @dataclass(slots=True)
-class Share:
-    """Run a flow once for all who ask for `key` within `seconds`; the outcome is its value."""
+class Start:
+    """Begin a flow in a group, under a tag to know it again by."""
 
-    key: tuple[Any, ...]
-    flow: Callable[[], Flow[Any]]
-    seconds: float
+    group: Any
+    tag: Any
+    flow: Flow[Any]
 
 
-Effect = Send | Sleep | Call | Read | Close | OpenStream | Gather | Share
+@dataclass(slots=True)
+class Finished:
+    """Wait until a flow of the group has ended; the outcome is a `Ended`."""
+
+    group: Any
+
+
+@dataclass(slots=True)
+class CloseGroup:
+    """Give up what still runs in a group, and wait until it has stopped."""
+
+    group: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a flow of a group ended.
+
+    Attributes:
+        value: What it returned, None when it failed.
+        error: What it raised, None when it did not.
+        elapsed: Seconds it took.
+    """
+
+    tag: Any
+    value: Any
+    error: BaseException | None
+    elapsed: float
+
+
+@dataclass(slots=True)
+class Watch:
+    """Wait until something has ended, sharing the looks with all who wait on the same list.
+
+    `look` takes the names that are waited for and returns those that have ended. It is run every
+    `poll` seconds by one of the waiters for all of them. The outcome is the value for `name`, or
+    None when `seconds` have passed first.
+    """
+
+    key: str
+    name: str
+    look: Callable[[frozenset[str]], Flow[dict[str, Any]]]
+    poll: float
+    seconds: float | None
+
+
+Effect = (
+    Send
+    | Sleep
+    | Call
+    | Read
+    | Close
+    | OpenStream
+    | OpenGroup
+    | Start
+    | Finished
+    | CloseGroup
+    | Watch
+)
 Flow = Generator[Effect, Any, T]
 Emitting = Generator[Effect | Emit[T], Any, None]
 """A flow that is iterated: it emits items of type T between its effects."""
+
+
+def gather(flows: Iterable[Flow[T]], limit: int) -> Flow[list[T]]:
+    """Run flows side by side, at most `limit` at a time, and return their values in order.
+
+    The first failure stops the others and is raised.
+    """
+    group = yield OpenGroup(limit)
+    values: dict[int, T] = {}
+    waiting = enumerate(flows)
+    running = 0
+    try:
+        while True:
+            for index, flow in itertools.islice(waiting, limit - running):
+                yield Start(group, index, flow)
+                running += 1
+            if running == 0:
+                return [values[index] for index in range(len(values))]
+            ended: Ended = yield Finished(group)
+            running -= 1
+            if ended.error is not None:
+                raise ended.error
+            values[ended.tag] = ended.value
+    finally:
+        yield CloseGroup(group)

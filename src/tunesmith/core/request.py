@@ -211,7 +211,12 @@ def _add_extra_headers(headers: HeaderFields, extra: Mapping[str, str | Omit] | 
 
 
 def _join_url(settings: Settings, plan: Plan) -> str:
-    url = plan.path if "://" in plan.path else settings.base_url + plan.path
+    if "://" in plan.path:
+        url = plan.path
+    elif settings.azure is not None:
+        url = settings.azure.url(plan)
+    else:
+        url = settings.base_url + plan.path
     extra = plan.options.get("extra_query")
     if not (settings.default_query or plan.query or extra):
         return url

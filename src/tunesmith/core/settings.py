@@ -10,6 +10,7 @@ from .options import DEFAULT_TIMEOUT, Timeout
 from .redact import Secret, redacted_headers
 
 if TYPE_CHECKING:
+    from .azure import AzurePlace
     from .hooks import Hooks
     from .retry import RetryPolicy
 
@@ -28,6 +29,7 @@ class Settings:
         headers: Header fields by lower-case name, the key not among them.
         key_header: The field that carries the key: "authorization" or "api-key".
         require_stream_end: Whether a stream without `[DONE]` is an error.
+        azure: Where an Azure endpoint keeps its operations.
     """
 
     base_url: str
@@ -39,6 +41,7 @@ class Settings:
     key_header: str = "authorization"
     hooks: Hooks | None = None
     require_stream_end: bool = True
+    azure: AzurePlace | None = None
 
     def credential_headers(self, key: str) -> dict[str, str]:
         """Return the header field that carries the key."""

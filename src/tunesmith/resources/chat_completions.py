@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
+import os
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
-from tunesmith.core.flow import Flow
-from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.core.flow import Emitting, Flow
+from tunesmith.core.options import NotGiven, Omit, RequestOptions, omit
 from tunesmith.core.paging import PageFlow
 from tunesmith.core.request import fill_path
-from tunesmith.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionDeleted
+from tunesmith.types.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionDeleted,
+    ChatCompletionStoreMessage,
+)
+from tunesmith.types.chat_events import ParsedChatCompletion
 
 from . import views
 from .base import APIResource
-from .declare import ClientT_co, expanded, listing, operation
+from .bulk import MapResult, map_requests
+from .chat_accumulator import ChatCompletionAccumulator
+from .declare import ClientT_co, expanded, iteration, listing, operation
 from .fine_tuning_jobs import PageOptions
+from .formats import parse_completion, response_format_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from tunesmith.client import AsyncClient, Client
+    from tunesmith.transport.chat_streams import (
+        AsyncChatCompletionStreamManager,
+        ChatCompletionStreamManager,
+    )
     from tunesmith.transport.responses import (
         APIResponse,
         AsyncStreamedResponse,
@@ -28,12 +43,16 @@ if TYPE_CHECKING:
     from tunesmith.transport.streams import AsyncStream, Stream
 
 __all__ = [
+    "ChatCompletionHelperOptions",
     "ChatCompletionListOptions",
+    "ChatCompletionMessageListOptions",
     "ChatCompletionOptions",
     "ChatCompletions",
+    "ChatCompletionsMessages",
     "Messages",
 ]
 
+FormatT = TypeVar("FormatT")
 _STORED = "/chat/completions/{completion_id}"
 
 
@@ -43,8 +62,8 @@ else:
     Messages = Iterable
 
 
-class ChatCompletionOptions(RequestOptions, total=False):
-    """What `chat.completions.create` takes besides model, messages and stream."""
+class ChatCompletionHelperOptions(RequestOptions, total=False):
+    """What every way to ask for a chat completion takes besides model and messages."""
 
     audio: Mapping[str, Any] | Omit | NotGiven | None
     frequency_penalty: float | Omit | NotGiven | None
@@ -65,7 +84,6 @@ class ChatCompletionOptions(RequestOptions, total=False):
     prompt_cache_options: Mapping[str, Any] | Omit | NotGiven
     prompt_cache_retention: str | Omit | NotGiven | None
     reasoning_effort: str | Omit | NotGiven | None
-    response_format: Mapping[str, Any] | Omit | NotGiven
     safety_identifier: str | Omit | NotGiven
     seed: int | Omit | NotGiven | None
     service_tier: str | Omit | NotGiven | None
@@ -82,12 +100,32 @@ class ChatCompletionOptions(RequestOptions, total=False):
     web_search_options: Mapping[str, Any] | Omit | NotGiven
 
 
+class ChatCompletionOptions(ChatCompletionHelperOptions, total=False):
+    """What `chat.completions.create` takes besides model, messages and stream."""
+
+    response_format: Mapping[str, Any] | Omit | NotGiven
+
+
 class ChatCompletionListOptions(PageOptions, total=False):
     """What `chat.completions.list` takes."""
 
     metadata: Mapping[str, str] | Omit | NotGiven | None
     model: str | Omit | NotGiven
     order: Literal["asc", "desc"] | Omit | NotGiven
+
+
+class ChatCompletionMapOptions(ChatCompletionOptions, total=False):
+    """What `map` takes for all of its requests."""
+
+    model: str
+
+
+def _request(
+    one: Sequence[Mapping[str, Any]] | Mapping[str, Any], common: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the parameters of one request: the common ones, outweighed by its own."""
+    own = one if isinstance(one, Mapping) else {"messages": one}
+    return {**common, **own}
 
 
 class ChatCompletions(APIResource[ClientT_co]):
@@ -217,6 +255,123 @@ class ChatCompletions(APIResource[ClientT_co]):
         fields = {"messages": messages, "model": model, **params}
         return self._client._run(self._create(fields, stream=stream))
 
+    @overload
+    def parse(
+        self: ChatCompletions[Client],
+        *,
+        messages: Messages,
+        model: str,
+        response_format: type[FormatT],
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> ParsedChatCompletion[FormatT]: ...
+    @overload
+    def parse(
+        self: ChatCompletions[AsyncClient],
+        *,
+        messages: Messages,
+        model: str,
+        response_format: type[FormatT],
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> Coroutine[Any, Any, ParsedChatCompletion[FormatT]]: ...
+    @overload
+    def parse(
+        self: ChatCompletions[views.RawClient],
+        *,
+        messages: Messages,
+        model: str,
+        response_format: type[FormatT],
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> APIResponse[ParsedChatCompletion[FormatT]]: ...
+    @overload
+    def parse(
+        self: ChatCompletions[views.AsyncRawClient],
+        *,
+        messages: Messages,
+        model: str,
+        response_format: type[FormatT],
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> Coroutine[Any, Any, APIResponse[ParsedChatCompletion[FormatT]]]: ...
+    @expanded
+    def parse(
+        self,
+        *,
+        messages: Messages,
+        model: str,
+        response_format: Any = omit,
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> Any:
+        """Answer a conversation with a value of a given type.
+
+        Args:
+            messages: As for `create`.
+            model: The model's name.
+            response_format: A pydantic model or another type with a JSON schema; each message's
+                `parsed` is one of them.
+            params: As for `create`.
+
+        Raises:
+            LengthFinishReasonError: The answer was cut off at the token limit.
+            ContentFilterFinishReasonError: The answer was stopped by a filter.
+            APIResponseValidationError: The answer is not of the type.
+        """
+        fields = {"messages": messages, "model": model, **params}
+        return self._client._run(self._parse(fields, response_format))
+
+    @overload
+    def stream(
+        self: ChatCompletions[Client],
+        *,
+        messages: Messages,
+        model: str,
+        response_format: type[FormatT] | Mapping[str, Any] | Omit | NotGiven = omit,
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> ChatCompletionStreamManager[FormatT]: ...
+    @overload
+    def stream(
+        self: ChatCompletions[AsyncClient],
+        *,
+        messages: Messages,
+        model: str,
+        response_format: type[FormatT] | Mapping[str, Any] | Omit | NotGiven = omit,
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> AsyncChatCompletionStreamManager[FormatT]: ...
+    @expanded
+    def stream(
+        self,
+        *,
+        messages: Messages,
+        model: str,
+        response_format: Any = omit,
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> Any:
+        """Answer a conversation in events; use it with `with` or `async with`.
+
+        Events have a `type`: "chunk", "content.delta", "content.done", "refusal.delta", … . The
+        whole answer is `stream.get_final_completion()`.
+
+        Args:
+            messages: As for `create`.
+            model: The model's name.
+            response_format: A type to parse the answer into, or a mapping as for `create`.
+            params: As for `create`.
+        """
+        from tunesmith.transport.chat_streams import (
+            AsyncChatCompletionStreamManager,
+            ChatCompletionStreamManager,
+        )
+
+        fields = {"messages": messages, "model": model, **params}
+        fields["response_format"] = response_format_of(response_format)
+        manager: Any = (
+            AsyncChatCompletionStreamManager
+            if self._client._is_async
+            else ChatCompletionStreamManager
+        )
+        return manager(
+            lambda: self._client._run(self._create(fields, stream=True)),
+            ChatCompletionAccumulator[Any](response_format),
+        )
+
     @operation
     def retrieve(
         self, completion_id: str, **params: Unpack[RequestOptions]
@@ -256,6 +411,52 @@ class ChatCompletions(APIResource[ClientT_co]):
         """Delete a stored completion."""
         return self._ask("DELETE", _path(completion_id), ChatCompletionDeleted, params)
 
+    @iteration
+    def map(
+        self,
+        requests: Iterable[Sequence[Mapping[str, Any]] | Mapping[str, Any]],
+        *,
+        concurrency: int = 16,
+        ordered: bool = True,
+        journal: str | os.PathLike[str] | None = None,
+        on_progress: Callable[[int, int], object] | None = None,
+        **params: Unpack[ChatCompletionMapOptions],
+    ) -> Emitting[MapResult[ChatCompletion]]:
+        """Carry out many requests at once and yield a result for each.
+
+        Requests are taken as they are needed and results handed out as they come, so the number
+        of requests does not matter to memory. A server that is too busy is asked with fewer
+        requests at a time, and again later.
+
+        Args:
+            requests: A list of messages, or a mapping of parameters that outweigh the common ones.
+            concurrency: Requests at one time at most.
+            ordered: Results in the order of the requests; False gives them as they come.
+            journal: A file of finished answers. A run that was broken off goes on from there.
+            on_progress: Called with the results so far and the failures among them.
+            params: Parameters common to all requests, `model` among them.
+        """
+        return map_requests(
+            lambda request: self._create(request, stream=None),
+            ChatCompletion,
+            (_request(one, params) for one in requests),
+            concurrency=concurrency,
+            ordered=ordered,
+            journal=journal,
+            on_progress=on_progress,
+        )
+
+    @cached_property
+    def messages(self) -> ChatCompletionsMessages[ClientT_co]:
+        """The messages of stored completions."""
+        return ChatCompletionsMessages(self._client)
+
+    def _parse(self, fields: Mapping[str, Any], kind: Any) -> Flow[ParsedChatCompletion[Any]]:
+        completion = yield from self._create(
+            {**fields, "response_format": response_format_of(kind)}, stream=None
+        )
+        return parse_completion(completion, kind)
+
     def _create(self, fields: Mapping[str, Any], *, stream: Any) -> Flow[Any]:
         if stream:
             return self._open(
@@ -264,6 +465,36 @@ class ChatCompletions(APIResource[ClientT_co]):
         if stream is False:
             fields = {**fields, "stream": False}
         return self._ask("POST", "/chat/completions", ChatCompletion, fields)
+
+
+class ChatCompletionMessageListOptions(PageOptions, total=False):
+    """What `chat.completions.messages.list` takes besides the completion."""
+
+    order: Literal["asc", "desc"] | Omit | NotGiven
+
+
+class ChatCompletionsMessages(APIResource[ClientT_co]):
+    """`/chat/completions/{id}/messages`: the messages of a stored completion."""
+
+    with_raw_response = views.RawView[
+        "ChatCompletionsMessages[views.RawClient]", "ChatCompletionsMessages[views.AsyncRawClient]"
+    ]()
+    with_streaming_response = views.StreamingView[
+        "ChatCompletionsMessages[views.StreamingClient]",
+        "ChatCompletionsMessages[views.AsyncStreamingClient]",
+    ]()
+
+    @listing
+    def list(
+        self, completion_id: str, **params: Unpack[ChatCompletionMessageListOptions]
+    ) -> PageFlow[ChatCompletionStoreMessage]:
+        """Return the messages that a stored completion answered.
+
+        Args:
+            completion_id: "chatcmpl-…".
+            params: `after`, `limit`, `order`, and the request options.
+        """
+        return self._pages(_path(completion_id) + "/messages", ChatCompletionStoreMessage, params)
 
 
 def _path(completion_id: str) -> str:

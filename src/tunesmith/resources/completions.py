@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from tunesmith.core.flow import Flow
+from tunesmith.core.flow import Emitting, Flow
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.types.completions import Completion
 
 from . import views
 from .base import APIResource
-from .declare import ClientT_co, expanded
+from .bulk import MapResult, map_requests
+from .declare import ClientT_co, expanded, iteration
 
 if TYPE_CHECKING:
     from tunesmith.client import AsyncClient, Client
@@ -45,6 +47,18 @@ class CompletionOptions(RequestOptions, total=False):
     temperature: float | Omit | NotGiven | None
     top_p: float | Omit | NotGiven | None
     user: str | Omit | NotGiven
+
+
+class CompletionMapOptions(CompletionOptions, total=False):
+    """What `map` takes for all of its requests."""
+
+    model: str
+
+
+def _request(one: str | Mapping[str, Any], common: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the parameters of one request: the common ones, outweighed by its own."""
+    own = one if isinstance(one, Mapping) else {"prompt": one}
+    return {**common, **own}
 
 
 class Completions(APIResource[ClientT_co]):
@@ -176,6 +190,41 @@ class Completions(APIResource[ClientT_co]):
         """
         fields = {"model": model, "prompt": prompt, **params}
         return self._client._run(self._create(fields, stream=stream))
+
+    @iteration
+    def map(
+        self,
+        requests: Iterable[str | Mapping[str, Any]],
+        *,
+        concurrency: int = 16,
+        ordered: bool = True,
+        journal: str | os.PathLike[str] | None = None,
+        on_progress: Callable[[int, int], object] | None = None,
+        **params: Unpack[CompletionMapOptions],
+    ) -> Emitting[MapResult[Completion]]:
+        """Carry out many requests at once and yield a result for each.
+
+        Requests are taken as they are needed and results handed out as they come, so the number
+        of requests does not matter to memory. A server that is too busy is asked with fewer
+        requests at a time, and again later.
+
+        Args:
+            requests: A prompt, or a mapping of parameters that outweigh the common ones.
+            concurrency: Requests at one time at most.
+            ordered: Results in the order of the requests; False gives them as they come.
+            journal: A file of finished answers. A run that was broken off goes on from there.
+            on_progress: Called with the results so far and the failures among them.
+            params: Parameters common to all requests, `model` among them.
+        """
+        return map_requests(
+            lambda request: self._create(request, stream=None),
+            Completion,
+            (_request(one, params) for one in requests),
+            concurrency=concurrency,
+            ordered=ordered,
+            journal=journal,
+            on_progress=on_progress,
+        )
 
     def _create(self, fields: Mapping[str, Any], *, stream: Any) -> Flow[Any]:
         if stream:

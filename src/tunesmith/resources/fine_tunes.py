@@ -16,12 +16,13 @@ from tunesmith.core.request import Plan, fill_path
 from tunesmith.core.response import Response
 from tunesmith.errors import TunesmithError
 from tunesmith.types.fine_tunes import FineTune, FineTuneEvent
+from tunesmith.types.fine_tuning import FineTuningJobGlance
 
 from . import views
 from .base import APIResource
 from .declare import ClientT_co, Opened, iteration, listing, operation, streaming
 from .files import Files, find_matching
-from .following import Patience, job_id, patiently, wait_for_end
+from .following import Patience, job_id, patiently, wait_for_end, wait_shared
 
 __all__ = ["FineTuneCreateOptions", "FineTunes"]
 
@@ -198,10 +199,18 @@ class FineTunes(APIResource[ClientT_co]):
             WaitTimeoutError: The fine-tune did not end in time.
         """
         name = job_id(id)
-        new_events = NewEvents(self, name, EventCount()).read if on_event is not None else None
+        if on_event is None:
+            return wait_shared(
+                "fine-tunes",
+                name,
+                lambda one: FineTunes.retrieve.flow(self, one),
+                self._pages("/fine-tunes", FineTuningJobGlance, {}, paged=False),
+                timeout=timeout,
+                poll=poll,
+            )
         return wait_for_end(
             lambda: FineTunes.retrieve.flow(self, name),
-            new_events,
+            NewEvents(self, name, EventCount()).read,
             on_event,
             timeout=timeout,
             poll=poll,

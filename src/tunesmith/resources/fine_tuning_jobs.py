@@ -11,12 +11,17 @@ from tunesmith.core.flow import Emitting, Flow
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.request import fill_path
-from tunesmith.types.fine_tuning import FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent
+from tunesmith.types.fine_tuning import (
+    FineTuningJob,
+    FineTuningJobCheckpoint,
+    FineTuningJobEvent,
+    FineTuningJobGlance,
+)
 
 from . import views
 from .base import APIResource
 from .declare import ClientT_co, iteration, listing, operation
-from .following import emitting_only, follow_events, job_id, wait_for_end
+from .following import emitting_only, follow_events, job_id, wait_for_end, wait_shared
 
 __all__ = [
     "FineTuningJobCreateOptions",
@@ -29,6 +34,7 @@ __all__ = [
 _JOB = "/fine_tuning/jobs/{fine_tuning_job_id}"
 # A page of events holds what a job says in a while; a long absence is read in several pages.
 _EVENTS_PER_PAGE = 100
+_JOBS_PER_PAGE = 100
 
 
 class PageOptions(RequestOptions, total=False):
@@ -183,8 +189,17 @@ class FineTuningJobs(APIResource[ClientT_co]):
             WaitTimeoutError: The job did not end in time.
         """
         name = job_id(fine_tuning_job_id)
-        new_events = NewEvents(self, name).read if on_event is not None else None
-        return wait_for_end(self._looker(name), new_events, on_event, timeout=timeout, poll=poll)
+        if on_event is None:
+            return wait_shared(
+                "fine_tuning.jobs",
+                name,
+                lambda one: FineTuningJobs.retrieve.flow(self, one),
+                self._pages("/fine_tuning/jobs", FineTuningJobGlance, {"limit": _JOBS_PER_PAGE}),
+                timeout=timeout,
+                poll=poll,
+            )
+        events = NewEvents(self, name).read
+        return wait_for_end(self._looker(name), events, on_event, timeout=timeout, poll=poll)
 
     @cached_property
     def checkpoints(self) -> FineTuningJobsCheckpoints[ClientT_co]:

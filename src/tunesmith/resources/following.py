@@ -13,19 +13,23 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeVar
 
-from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, Sleep
+from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, Sleep, Watch
+from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.errors import (
     APIConnectionError,
+    APIError,
     APIResponseValidationError,
     InternalServerError,
     RateLimitError,
     WaitTimeoutError,
 )
 
-__all__ = ["PATIENCE", "Patience", "follow_events", "job_id", "wait_for_end"]
+__all__ = ["PATIENCE", "Patience", "follow_events", "job_id", "wait_for_end", "wait_shared"]
 
 PATIENCE = 600.0
 _LONGEST_PAUSE = 5.0
+# Up to so many waiters, asking for each job is cheaper than reading the list of all.
+_FEW = 4
 _PASSING = (APIConnectionError, InternalServerError, RateLimitError, APIResponseValidationError)
 
 
@@ -107,8 +111,8 @@ def follow_events(
 
 def wait_for_end(
     retrieve: Callable[[], Flow[JobT]],
-    new_events: Callable[[], Flow[list[EventT]]] | None,
-    on_event: Callable[[EventT], object] | None,
+    new_events: Callable[[], Flow[list[EventT]]],
+    on_event: Callable[[EventT], object],
     *,
     timeout: float | None,
     poll: float,
@@ -119,12 +123,11 @@ def wait_for_end(
         WaitTimeoutError: The job did not end within `timeout` seconds.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    patience = Patience()
+    patience = Patience(PATIENCE if timeout is None else min(timeout, PATIENCE))
     while True:
         job = yield from patiently(patience, retrieve)
-        if new_events is not None and on_event is not None:
-            for event in (yield from patiently(patience, new_events)):
-                yield Call(on_event, (event,))
+        for event in (yield from patiently(patience, new_events)):
+            yield Call(on_event, (event,))
         if job.is_terminal:
             return job
         pause = poll if deadline is None else min(poll, deadline - time.monotonic())
@@ -135,6 +138,77 @@ def wait_for_end(
                 job=job,
             )
         yield Sleep(pause)
+
+
+def wait_shared(
+    key: str,
+    name: str,
+    retrieve: Callable[[str], Flow[JobT]],
+    pages: PageFlow[Any],
+    *,
+    timeout: float | None,
+    poll: float,
+) -> Flow[JobT]:
+    """Return the job when it has ended, sharing the looks with all who wait on the same API.
+
+    Few waiters ask for their own jobs; many are served by the list of jobs.
+
+    Raises:
+        WaitTimeoutError: The job did not end within `timeout` seconds.
+    """
+    patience = Patience()
+
+    def look(names: frozenset[str]) -> Flow[dict[str, JobT | Exception]]:
+        ended: dict[str, JobT | Exception] = {}
+        try:
+            candidates = names
+            if len(names) > _FEW:
+                glances = yield from _glance(pages, names)
+                candidates = frozenset(
+                    one for one in names if one not in glances or glances[one].is_terminal
+                )
+            for one in candidates:
+                job = yield from _retrieved(retrieve, one)
+                if isinstance(job, Exception) or job.is_terminal:
+                    ended[one] = job
+        except _PASSING as error:
+            # The next look comes after the poll's pause; until then nothing more is known.
+            patience.pause(error)
+        else:
+            patience.met()
+        return ended
+
+    found: JobT | Exception | None = yield Watch(key, name, look, poll, timeout)
+    job = (yield from retrieve(name)) if found is None else found
+    if isinstance(job, Exception):
+        raise job
+    if job.is_terminal:
+        return job
+    raise WaitTimeoutError(
+        f"Job {name} did not end within {timeout:g} seconds. It goes on; wait again to follow it.",
+        job=job,
+    )
+
+
+def _retrieved(retrieve: Callable[[str], Flow[JobT]], name: str) -> Flow[JobT | Exception]:
+    """Return a job, or the error that is for the waiter of this job alone."""
+    try:
+        return (yield from retrieve(name))
+    except _PASSING:
+        raise
+    except APIError as error:
+        return error
+
+
+def _glance(pages: PageFlow[Any], names: frozenset[str]) -> Flow[dict[str, Any]]:
+    """Walk the list until all of `names` have been met."""
+    met: dict[str, Any] = {}
+    cursor: PageCursor | None = PageCursor()
+    while cursor is not None and len(met) < len(names):
+        page = yield from pages(cursor)
+        met.update({item.id: item for item in page.data if item.id in names})
+        cursor = page.next
+    return met
 
 
 def emitting_only(flow: Generator[Effect | Emit[EventT], Any, Any]) -> Emitting[EventT]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Unpack
 
-from tunesmith.core.flow import Flow, Gather
+from tunesmith.core.flow import Flow, gather
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.core.request import fill_path
 from tunesmith.errors import APIError, TunesmithError
@@ -164,7 +164,7 @@ class Uploads(APIResource[ClientT_co]):
         on_progress: Any = own.get("on_progress")
         tracker = _Tracker(size, pieces[: len(part_ids)], on_progress)
         try:
-            part_ids += yield Gather(
+            part_ids += yield from gather(
                 [
                     _part_flow(self, upload_id, piece, options, tracker)
                     for piece in pieces[len(part_ids) :]

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tunesmith.core.flow import (
     Call,
     Close,
+    CloseGroup,
     Effect,
     Emit,
     Emitting,
+    Finished,
     Flow,
-    Gather,
+    OpenGroup,
     OpenStream,
     Read,
     Send,
-    Share,
     Sleep,
+    Start,
+    Watch,
 )
 
+from .groups import TaskGroup, ThreadGroup
 from .streams import AsyncStream, Stream
+from .watches import TaskWatches, ThreadWatches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -68,7 +72,7 @@ class SyncDriver:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self._shared = SharedValues()
+        self._watches = ThreadWatches(self.run)
         self._performers: dict[type[Any], Callable[[Any], Any]] = {
             Send: self._send,
             Sleep: self._sleep,
@@ -76,8 +80,11 @@ class SyncDriver:
             Read: self._read,
             Close: self._close,
             OpenStream: self._open,
-            Gather: self._gather,
-            Share: self._share,
+            OpenGroup: self._open_group,
+            Start: self._start,
+            Finished: self._finished,
+            CloseGroup: self._close_group,
+            Watch: self._watch,
         }
 
     def run(self, flow: Flow[T]) -> T:
@@ -150,46 +157,20 @@ class SyncDriver:
     def _open(self, effect: OpenStream) -> Stream[Any]:
         return Stream(effect.response, effect.model, require_end=effect.require_end)
 
-    def _share(self, effect: Share) -> Any:
-        return self._shared.get(effect, self.run)
+    def _open_group(self, effect: OpenGroup) -> ThreadGroup:
+        return ThreadGroup(self.run, effect.limit)
 
-    def _gather(self, gather: Gather) -> list[Any]:
-        """Run flows in threads of their own."""
-        from concurrent.futures import ThreadPoolExecutor
+    def _start(self, effect: Start) -> None:
+        effect.group.start(effect.tag, effect.flow)
 
-        failed = threading.Event()
+    def _finished(self, effect: Finished) -> Any:
+        return effect.group.finished()
 
-        def one(flow: Flow[Any]) -> Any:
-            if failed.is_set():
-                return None
-            try:
-                return self.run(flow)
-            except BaseException:
-                failed.set()
-                raise
+    def _close_group(self, effect: CloseGroup) -> None:
+        effect.group.close()
 
-        with ThreadPoolExecutor(max(1, gather.limit), "tunesmith-gather") as pool:
-            return list(pool.map(one, gather.flows))
-
-
-class SharedValues:
-    """Values that one thread fetches for all that ask for the same key."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._entries: dict[tuple[Any, ...], tuple[threading.Lock, list[Any]]] = {}
-
-    def get(self, share: Share, run: Any) -> Any:
-        """Return the value of `share`, running its flow unless it is fresh enough."""
-        with self._lock:
-            lock, entry = self._entries.setdefault(share.key, (threading.Lock(), []))
-        asked = time.monotonic()
-        with lock:
-            if entry and entry[0] > asked - share.seconds:
-                return entry[1]
-            value = run(share.flow())
-            entry[:] = [time.monotonic(), value]
-            return value
+    def _watch(self, effect: Watch) -> Any:
+        return self._watches.wait(effect)
 
 
 class AsyncDriver:
@@ -197,7 +178,7 @@ class AsyncDriver:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self.transport = transport
-        self._shared: dict[tuple[Any, ...], tuple[float, asyncio.Future[Any]]] = {}
+        self._watches = TaskWatches(self.run)
         self._performers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             Send: self._send,
             Sleep: self._sleep,
@@ -205,8 +186,11 @@ class AsyncDriver:
             Read: self._read,
             Close: self._close,
             OpenStream: self._open,
-            Gather: self._gather,
-            Share: self._share,
+            OpenGroup: self._open_group,
+            Start: self._start,
+            Finished: self._finished,
+            CloseGroup: self._close_group,
+            Watch: self._watch,
         }
 
     async def run(self, flow: Flow[T]) -> T:
@@ -280,33 +264,18 @@ class AsyncDriver:
     async def _open(self, effect: OpenStream) -> AsyncStream[Any]:
         return AsyncStream(effect.response, effect.model, require_end=effect.require_end)
 
-    async def _gather(self, gather: Gather) -> list[Any]:
-        """Run flows in tasks of their own; a failure cancels the others."""
-        places = asyncio.Semaphore(max(1, gather.limit))
+    async def _open_group(self, effect: OpenGroup) -> TaskGroup:
+        del effect  # tasks are not limited in number; the flow that starts them is
+        return TaskGroup(self.run)
 
-        async def one(flow: Flow[Any]) -> Any:
-            async with places:
-                return await self.run(flow)
+    async def _start(self, effect: Start) -> None:
+        effect.group.start(effect.tag, effect.flow)
 
-        tasks = [asyncio.ensure_future(one(flow)) for flow in gather.flows]
-        try:
-            return await asyncio.gather(*tasks)
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            raise
+    async def _finished(self, effect: Finished) -> Any:
+        return await effect.group.finished()
 
-    async def _share(self, share: Share) -> Any:
-        """Return the value of `share`, asked for once by all who want it at the same time."""
-        loop = asyncio.get_running_loop()
-        key = (id(loop), *share.key)
-        entry = self._shared.get(key)
-        if entry is not None and (
-            not entry[1].done() or entry[0] > time.monotonic() - share.seconds
-        ):
-            return await asyncio.shield(entry[1])
-        # A task of its own: whoever asked first may be cancelled, the others still wait for it.
-        task = asyncio.ensure_future(self.run(share.flow()))
-        self._shared[key] = (time.monotonic(), task)
-        return await asyncio.shield(task)
+    async def _close_group(self, effect: CloseGroup) -> None:
+        await effect.group.close()
+
+    async def _watch(self, effect: Watch) -> Any:
+        return await self._watches.wait(effect)

@@ -19,6 +19,7 @@ __all__ = [
     "ChatCompletionLogprobs",
     "ChatCompletionMessage",
     "ChatCompletionMessageToolCall",
+    "ChatCompletionStoreMessage",
     "ChatCompletionTokenLogprob",
     "ChatCompletionToolCallDelta",
     "ChatCompletionTopLogprob",
@@ -73,6 +74,13 @@ class ChatCompletionMessage(WireModel):
     audio: dict[str, Any] | None = None
     function_call: ChatCompletionFunctionCall | None = None
     tool_calls: list[ChatCompletionMessageToolCall] | None = None
+
+
+class ChatCompletionStoreMessage(ChatCompletionMessage):
+    """A message of a stored completion, whoever wrote it."""
+
+    id: str
+    content_parts: list[dict[str, Any]] | None = None
 
 
 class ChatCompletionChoice(WireModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .base import WireModel
+from .base import TERMINAL_STATUSES, WireModel
 from .files import FileObject
 
 __all__ = ["FineTune", "FineTuneEvent", "FineTuneHyperparams", "FineTuneStatus"]
@@ -63,4 +63,4 @@ class FineTune(WireModel):
     @property
     def is_terminal(self) -> bool:
         """True once the job can no longer change: succeeded, failed or cancelled."""
-        return self.status in ("succeeded", "failed", "cancelled")
+        return self.status in TERMINAL_STATUSES

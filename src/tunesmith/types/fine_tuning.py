@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from .base import WireModel
+from pydantic import ConfigDict
+
+from .base import TERMINAL_STATUSES, WireModel
 
 __all__ = [
     "FineTuningJob",
@@ -12,6 +14,7 @@ __all__ = [
     "FineTuningJobCheckpointMetrics",
     "FineTuningJobError",
     "FineTuningJobEvent",
+    "FineTuningJobGlance",
     "FineTuningJobHyperparameters",
     "FineTuningJobIntegration",
     "FineTuningJobIntegrationWandb",
@@ -110,7 +113,21 @@ class FineTuningJob(WireModel):
     @property
     def is_terminal(self) -> bool:
         """True once the job can no longer change: succeeded, failed or cancelled."""
-        return self.status in ("succeeded", "failed", "cancelled")
+        return self.status in TERMINAL_STATUSES
+
+
+class FineTuningJobGlance(WireModel):
+    """As much of a job as tells whether it has ended."""
+
+    model_config = ConfigDict(extra="ignore", defer_build=True)
+
+    id: str
+    status: str
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once the job can no longer change."""
+        return self.status in TERMINAL_STATUSES
 
 
 class FineTuningJobEvent(WireModel):

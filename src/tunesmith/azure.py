@@ -1,0 +1,132 @@
+"""Clients for Azure OpenAI: deployments in the address, `api-version`, keys or AD tokens."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .client import AsyncClient, Client
+from .core.azure import AzurePlace
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+__all__ = ["AsyncAzureClient", "AzureClient"]
+
+_PATH = "/openai"
+
+
+class _AzureSettings:
+    """What an Azure client is told, with the environment's answers filled in."""
+
+    def __init__(
+        self,
+        azure_endpoint: str | None,
+        azure_deployment: str | None,
+        api_version: str | None,
+        api_key: str | None,
+        azure_ad_token: str | Callable[[], str | Awaitable[str]] | None,
+    ) -> None:
+        endpoint = azure_endpoint or os.environ.get("AZURE_OPENAI_ENDPOINT")
+        version = api_version or os.environ.get("OPENAI_API_VERSION")
+        if not endpoint:
+            raise ConfigurationError(
+                "There is no Azure endpoint. Give azure_endpoint, or set AZURE_OPENAI_ENDPOINT."
+            )
+        if not version:
+            raise ConfigurationError(
+                "There is no Azure API version. Give api_version, or set OPENAI_API_VERSION."
+            )
+        token = azure_ad_token or os.environ.get("AZURE_OPENAI_AD_TOKEN")
+        key = api_key or (None if token else os.environ.get("AZURE_OPENAI_API_KEY"))
+        if not (key or token):
+            raise ConfigurationError(
+                "There is no credential for Azure. Give api_key or azure_ad_token, or set "
+                "AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN."
+            )
+        self.version = version
+        self.credential = key or token
+        self.key_header = "api-key" if key else "authorization"
+        root = endpoint.rstrip("/")
+        self.root = root if root.endswith(_PATH) else root + _PATH
+        self.place = AzurePlace(self.root, azure_deployment)
+
+    def apply(self, client: Any) -> None:
+        """Put the Azure settings on a client that has read the others."""
+        settings = client._settings  # noqa: SLF001 - the client under construction
+        client._settings = replace(  # noqa: SLF001
+            settings, key_header=self.key_header, azure=self.place
+        )
+
+
+class AzureClient(Client):
+    """A `Client` of an Azure OpenAI endpoint."""
+
+    def __init__(
+        self,
+        *,
+        azure_endpoint: str | None = None,
+        azure_deployment: str | None = None,
+        api_version: str | None = None,
+        api_key: str | None = None,
+        azure_ad_token: str | None = None,
+        azure_ad_token_provider: Callable[[], str | Awaitable[str]] | None = None,
+        default_query: Mapping[str, object] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Read the settings; what is left out comes from the environment.
+
+        Args:
+            azure_endpoint: "https://….openai.azure.com", from AZURE_OPENAI_ENDPOINT.
+            azure_deployment: The deployment that serves completions; by default each request's
+                model names it.
+            api_version: From OPENAI_API_VERSION.
+            api_key: From AZURE_OPENAI_API_KEY.
+            azure_ad_token: A Microsoft Entra token, from AZURE_OPENAI_AD_TOKEN.
+            azure_ad_token_provider: Returns a token; asked for each call.
+            default_query: Query parameters for each request.
+            settings: As for `Client`.
+
+        Raises:
+            ConfigurationError: There is no endpoint, version or credential.
+        """
+        azure = _AzureSettings(
+            azure_endpoint,
+            azure_deployment,
+            api_version,
+            api_key,
+            azure_ad_token_provider or azure_ad_token,
+        )
+        query = {"api-version": azure.version, **(default_query or {})}
+        super().__init__(azure.credential, base_url=azure.root, default_query=query, **settings)
+        azure.apply(self)
+
+
+class AsyncAzureClient(AsyncClient):
+    """An `AsyncClient` of an Azure OpenAI endpoint."""
+
+    def __init__(
+        self,
+        *,
+        azure_endpoint: str | None = None,
+        azure_deployment: str | None = None,
+        api_version: str | None = None,
+        api_key: str | None = None,
+        azure_ad_token: str | None = None,
+        azure_ad_token_provider: Callable[[], str | Awaitable[str]] | None = None,
+        default_query: Mapping[str, object] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Read the settings as `AzureClient` does."""
+        azure = _AzureSettings(
+            azure_endpoint,
+            azure_deployment,
+            api_version,
+            api_key,
+            azure_ad_token_provider or azure_ad_token,
+        )
+        query = {"api-version": azure.version, **(default_query or {})}
+        super().__init__(azure.credential, base_url=azure.root, default_query=query, **settings)
+        azure.apply(self)

@@ -1,0 +1,50 @@
+"""How many requests to have in flight: more while the server keeps up, fewer when it does not.
+
+Additive increase, multiplicative decrease, the rule that TCP shares links by (Chiu and
+Jain, 1989): each full round of successes allows one more; a refusal for load halves the
+number; answers that take more than `SLOW` times the best round's mean take one off.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Pace"]
+
+SLOW = 3.0
+_START = 4
+
+
+class Pace:
+    """The number of requests allowed at one time, between 1 and `limit`.
+
+    Attributes:
+        allowed: How many may run now.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = max(1, limit)
+        self.allowed = min(_START, self.limit)
+        self._successes = 0
+        self._elapsed = 0.0
+        self._best: float | None = None
+
+    def succeeded(self, seconds: float) -> None:
+        """Note an answer and the seconds it took."""
+        self._successes += 1
+        self._elapsed += seconds
+        if self._successes < self.allowed:
+            return
+        # The time per answer, with the load divided out: a server that works on one
+        # request at a time is not slow because four are waiting.
+        mean = self._elapsed / self._successes / self.allowed
+        self._successes, self._elapsed = 0, 0.0
+        if self._best is None or mean < self._best:
+            self._best = mean
+        if mean > self._best * SLOW:
+            self.allowed = max(1, self.allowed - 1)
+        else:
+            self.allowed = min(self.limit, self.allowed + 1)
+
+    def refused(self) -> None:
+        """Note that the server is too busy."""
+        self.allowed = max(1, self.allowed // 2)
+        self._successes, self._elapsed = 0, 0.0

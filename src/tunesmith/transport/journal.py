@@ -1,0 +1,69 @@
+"""A journal of finished requests: one JSON line each, so that a long run can be taken up again.
+
+A line that a crash cut off is ignored. A line counts only for the same request: each one
+carries a digest of what was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import TunesmithError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Answers by place and digest of their request."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._done = dict(_entries(self._path))
+        try:
+            self._file = self._path.open("ab")
+        except OSError as error:
+            raise TunesmithError(f"The journal {path} cannot be written: {error}.") from error
+        if self._file.tell() and not self._path.read_bytes().endswith(b"\n"):
+            self._file.write(b"\n")
+
+    def get(self, index: int, request: Mapping[str, Any]) -> str | None:
+        """Return the JSON of an answer from an earlier run, or None."""
+        return self._done.get((index, digest(request)))
+
+    def put(self, index: int, request: Mapping[str, Any], answer: str) -> None:
+        """Add an answer, given as JSON."""
+        entry = {"index": index, "request": digest(request), "answer": json.loads(answer)}
+        self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write everything to the disk."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def digest(request: Mapping[str, Any]) -> str:
+    """Return what tells this request from others."""
+    text = json.dumps(request, sort_keys=True, default=str).encode()
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _entries(path: Path) -> list[tuple[tuple[int, str], str]]:
+    if not path.exists():
+        return []
+    entries: list[tuple[tuple[int, str], str]] = []
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                entries.append(((entry["index"], entry["request"]), json.dumps(entry["answer"])))
+            except (ValueError, KeyError, TypeError):
+                continue
+    return entries

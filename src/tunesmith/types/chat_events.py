@@ -1,0 +1,169 @@
+"""What `chat.completions.parse` and `chat.completions.stream` give: parsed answers and events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from .chat import (
+    ChatCompletion,
+    ChatCompletionChoice,
+    ChatCompletionChunk,
+    ChatCompletionMessage,
+    ChatCompletionTokenLogprob,
+)
+
+__all__ = [
+    "ChatCompletionStreamEvent",
+    "ChunkEvent",
+    "ContentDeltaEvent",
+    "ContentDoneEvent",
+    "FunctionToolCallArgumentsDeltaEvent",
+    "FunctionToolCallArgumentsDoneEvent",
+    "LogprobsContentDeltaEvent",
+    "LogprobsContentDoneEvent",
+    "LogprobsRefusalDeltaEvent",
+    "LogprobsRefusalDoneEvent",
+    "ParsedChatCompletion",
+    "ParsedChatCompletionMessage",
+    "ParsedChoice",
+    "RefusalDeltaEvent",
+    "RefusalDoneEvent",
+]
+
+FormatT = TypeVar("FormatT")
+
+
+class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[FormatT]):
+    """An answer whose content has been read as the type asked for; None after a refusal."""
+
+    parsed: FormatT | None = None
+
+
+class ParsedChoice(ChatCompletionChoice, Generic[FormatT]):
+    """A choice with a parsed message."""
+
+    message: ParsedChatCompletionMessage[FormatT]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class ParsedChatCompletion(ChatCompletion, Generic[FormatT]):
+    """A chat completion whose answers have been read as the type asked for."""
+
+    choices: list[ParsedChoice[FormatT]]  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEvent:
+    """A chunk as it came, and the answer so far."""
+
+    chunk: ChatCompletionChunk
+    snapshot: ParsedChatCompletion[Any]
+    type: Literal["chunk"] = "chunk"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDeltaEvent:
+    """New text; `parsed` is what the incomplete JSON so far holds, where a type was asked for."""
+
+    delta: str
+    snapshot: str
+    parsed: object | None = None
+    type: Literal["content.delta"] = "content.delta"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDoneEvent(Generic[FormatT]):
+    """The whole text, and the value it holds where a type was asked for."""
+
+    content: str
+    parsed: FormatT | None = None
+    type: Literal["content.done"] = "content.done"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDeltaEvent:
+    """New text of a refusal."""
+
+    delta: str
+    snapshot: str
+    type: Literal["refusal.delta"] = "refusal.delta"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDoneEvent:
+    """The whole refusal."""
+
+    refusal: str
+    type: Literal["refusal.done"] = "refusal.done"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionToolCallArgumentsDeltaEvent:
+    """A piece of a tool call's arguments; `arguments` is the JSON text so far."""
+
+    name: str
+    index: int
+    arguments: str
+    arguments_delta: str
+    parsed_arguments: object | None = None
+    type: Literal["tool_calls.function.arguments.delta"] = "tool_calls.function.arguments.delta"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionToolCallArgumentsDoneEvent:
+    """A tool call whose arguments are complete; parsed where they are JSON."""
+
+    name: str
+    index: int
+    arguments: str
+    parsed_arguments: object | None = None
+    type: Literal["tool_calls.function.arguments.done"] = "tool_calls.function.arguments.done"
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobsContentDeltaEvent:
+    """Log probabilities of new tokens."""
+
+    content: list[ChatCompletionTokenLogprob]
+    snapshot: list[ChatCompletionTokenLogprob]
+    type: Literal["logprobs.content.delta"] = "logprobs.content.delta"
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobsContentDoneEvent:
+    """Log probabilities of the whole text."""
+
+    content: list[ChatCompletionTokenLogprob]
+    type: Literal["logprobs.content.done"] = "logprobs.content.done"
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobsRefusalDeltaEvent:
+    """Log probabilities of new tokens of a refusal."""
+
+    refusal: list[ChatCompletionTokenLogprob]
+    snapshot: list[ChatCompletionTokenLogprob]
+    type: Literal["logprobs.refusal.delta"] = "logprobs.refusal.delta"
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobsRefusalDoneEvent:
+    """Log probabilities of the whole refusal."""
+
+    refusal: list[ChatCompletionTokenLogprob]
+    type: Literal["logprobs.refusal.done"] = "logprobs.refusal.done"
+
+
+ChatCompletionStreamEvent = (
+    ChunkEvent
+    | ContentDeltaEvent
+    | ContentDoneEvent[FormatT]
+    | RefusalDeltaEvent
+    | RefusalDoneEvent
+    | FunctionToolCallArgumentsDeltaEvent
+    | FunctionToolCallArgumentsDoneEvent
+    | LogprobsContentDeltaEvent
+    | LogprobsContentDoneEvent
+    | LogprobsRefusalDeltaEvent
+    | LogprobsRefusalDoneEvent
+)
