@@ -50,7 +50,7 @@ def create(
         job = create_job(parts_of(request), asker, request, body)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][-1]) if first["loc"] else ""
+        name = next((str(part) for part in first["loc"] if part in values), "")
         return _form(request, asker, values, (name, f"{first['msg']}."))
     except ApiError as error:
         return _form(request, asker, values, (error.param or "", error.message))

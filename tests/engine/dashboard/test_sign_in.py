@@ -1,0 +1,78 @@
+"""Signing in, staying in, getting out."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_pages_lead_to_the_sign_in_and_back(visit, keys):
+    visitor = visit("")
+    answer = visitor.get("/files")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/files")
+    answer = visitor.sign_in(keys["owner"], next_page="/files")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/files")
+    assert visitor.get("/files").status_code == 200
+
+
+def test_parts_of_pages_lead_there_too(visit):
+    answer = visit("").get("/", headers={"hx-request": "true"})
+    assert answer.headers["hx-redirect"].startswith("/sign-in")
+
+
+def test_a_wrong_key_is_refused_and_not_repeated(visit):
+    answer = visit("").sign_in("sk-tunesmith-wrong")
+    assert answer.status_code == 401
+    assert "wrong or has been revoked" in answer.text
+    assert "sk-tunesmith-wrong" not in answer.text
+
+
+def test_the_cookie_is_closed_to_scripts_and_other_sites_and_holds_no_key(visit, keys):
+    visitor = visit("")
+    before = visitor.get("/sign-in").headers["set-cookie"]
+    after = visitor.sign_in(keys["owner"]).headers["set-cookie"]
+    for cookie in (before, after):
+        assert "HttpOnly" in cookie
+        assert "samesite=strict" in cookie.lower()
+        assert "Path=/" in cookie
+        assert keys["owner"] not in cookie
+    assert before.split(";")[0] != after.split(";")[0], "the session must change at the sign-in"
+
+
+def test_signing_out_ends_the_session(visit):
+    visitor = visit("owner")
+    cookies = dict(visitor.http.cookies)
+    assert visitor.post("/sign-out").headers["location"] == "/sign-in"
+    visitor.http.cookies.update(cookies)
+    assert visitor.get("/files").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "address", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"]
+)
+def test_the_sign_in_leads_to_no_other_site(visit, keys, address):
+    assert visit("").sign_in(keys["owner"], next_page=address).headers["location"] == "/"
+
+
+def test_a_revoked_key_ends_its_sessions(make_key, visit, engine):
+    import time
+
+    from tunesmith.engine.security.keys import revoke_key
+    from tunesmith.engine.store.database import Database
+
+    key_id, secret = make_key("member")
+    visitor = visit("")
+    visitor.sign_in(secret)
+    assert visitor.get("/files").status_code == 200
+    database = Database(f"sqlite:///{engine.home.database}")
+    revoke_key(database, key_id)
+    database.close()
+    time.sleep(1.1)
+    assert visitor.get("/files").status_code == 303
+    assert visitor.get("/dashboard/v1/files").status_code == 401
+
+
+def test_keys_are_in_no_log(engine, visit, keys):
+    visit("owner").get("/")
+    log = engine.log_path.read_text(encoding="utf-8")
+    assert "POST /sign-in" in log
+    assert not any(key in log for key in keys.values())
