@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from tunesmith.datasets.pairs import Pair, pairs
 from tunesmith.datasets.prompt_format import PromptFormat
-from tunesmith.datasets.task import Task, classes_of, infer_task
+from tunesmith.datasets.task import Task, infer_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -187,36 +187,44 @@ def choose_prompt_format(
     Classes that are all single tokens need no stop sequence: `max_tokens=1` ends them.
 
     Args:
-        rows: Rows or mappings with `prompt` and `completion`.
+        rows: Rows or mappings with `prompt` and `completion`. Read more than once, so an
+            iterator is first gathered in memory.
         task: The task; default: what the rows look like.
         encoding: Whose tokens count for classes; default "r50k_base".
     """
-    every = list(pairs(rows))
-    task = task or infer_task(every)
-    prompts = [pair.prompt for pair in every]
-    completions = [pair.completion.strip() for pair in every]
-    separator = (
-        "" if task == "open-ended generation" else _unused(SEPARATORS, [*prompts, *completions])
+    if isinstance(rows, Iterator):
+        rows = list(rows)
+    task = task or infer_task(pairs(rows))
+    separators, stops = list(SEPARATORS), list(STOPS)
+    labels: set[str] = set()
+    for prompt, completion, _ in pairs(rows):
+        said = completion.strip()
+        separators = [mark for mark in separators if _is_free(mark, prompt, said)]
+        stops = [mark for mark in stops if _is_free(mark, said)]
+        if task == "classification":
+            labels.add(said)
+    separator = "" if task == "open-ended generation" else next(iter(separators), "")
+    if not separator and task != "open-ended generation":
+        separator = _numbered(lambda mark: (_is_free(mark, *pair[:2]) for pair in pairs(rows)))
+    bare = PromptFormat(separator, " ", "")
+    labels.discard("")
+    if labels and set(bare.class_tokens(labels, encoding).values()) == {1}:
+        return bare
+    stop = next(iter(stops), "") or _numbered(
+        lambda mark: (_is_free(mark, pair.completion.strip()) for pair in pairs(rows))
     )
-    if task == "classification":
-        bare = PromptFormat(separator, " ", "")
-        lengths = bare.class_tokens(filter(None, classes_of(completions)), encoding)
-        if all(length == 1 for length in lengths.values()):
-            return bare
-    return PromptFormat(separator, " ", _unused(STOPS, completions))
+    return PromptFormat(separator, " ", stop)
 
 
-def _unused(choices: Sequence[str], texts: Sequence[str]) -> str:
-    """Return the first choice that no text contains, or would complete where they meet."""
+def _is_free(mark: str, *texts: str) -> bool:
+    """Say whether no text contains a mark, or completes one where they meet."""
+    return all((text + mark).find(mark) == len(text) for text in texts)
 
-    def free(choice: str) -> bool:
-        return all((text + choice).find(choice) == len(text) for text in texts)
 
-    for choice in choices:
-        if free(choice):
-            return choice
+def _numbered(free: Callable[[str], Iterable[bool]]) -> str:
+    """Return a mark that occurs nowhere, for data that holds all the usual ones."""
     number = 1
-    while not free(f"\n\n### {number} ###\n\n"):
+    while not all(free(f"\n\n### {number} ###\n\n")):
         number += 1
     return f"\n\n### {number} ###\n\n"
 

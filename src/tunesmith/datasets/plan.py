@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from tunesmith.datasets import fixes as transforms
@@ -41,6 +42,7 @@ __all__ = ["Fix", "Plan", "Sample", "make_plan"]
 
 TOKEN_LIMIT: Final = 2048
 _SAMPLES: Final = 3
+_ROWS_FOR_SHAPE: Final = 1_000
 _BATCH_ROWS: Final = 1024
 _LONGEST_PROMPT_PREFIX: Final = 12
 _LONGEST_COMPLETION_PREFIX: Final = 5
@@ -287,15 +289,17 @@ def make_plan(
         "token_limit": token_limit,
         "encoding": encoding,
     }
-    if detect_shape(row.value for row in _rows(dataset)) != "prompt_completion":
+    start = islice(_rows(dataset), _ROWS_FOR_SHAPE)
+    if detect_shape(row.value for row in start) != "prompt_completion":
         return Plan(dataset, [_duplicates()], options=options)
     first = _columns(dataset)
     blank = transforms.drop_empty_completions(PromptFormat("", "", ""))
     draft = Plan(dataset, [*first, Step("blank", "", always(blank))])
     inference = None if prompt_format else infer_prompt_format(_Again(draft))
-    task = task or infer_task(pairs(draft.rows()))
+    task = task or (inference.task if inference else infer_task(pairs(draft.rows())))
     if inference is not None:
-        prompt_format = _complete(inference, choose_prompt_format(draft.rows(), task, encoding))
+        chosen = choose_prompt_format(_Again(draft), task, encoding)
+        prompt_format = _complete(inference, chosen)
     form = prompt_format or PromptFormat()
     steps = [
         *first,

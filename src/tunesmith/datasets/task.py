@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from tunesmith.datasets.pairs import Pair
 
-__all__ = ["Task", "classes_of", "infer_task"]
+__all__ = ["Task", "infer_task"]
 
 Task: TypeAlias = Literal["classification", "conditional generation", "open-ended generation"]
 
@@ -39,8 +39,3 @@ def infer_task(pairs: Iterable[Pair]) -> Task:
     if shared and all(len(label) <= _LONGEST_LABEL for label in labels):
         return "classification"
     return "conditional generation"
-
-
-def classes_of(completions: Iterable[str]) -> list[str]:
-    """Return the distinct labels, without surrounding white space, sorted."""
-    return sorted({completion.strip() for completion in completions})
