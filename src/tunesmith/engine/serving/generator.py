@@ -15,6 +15,7 @@ import json
 import logging
 import sys
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.training.environment import worker_environment
@@ -134,6 +135,22 @@ class Generator:
         async with contextlib.aclosing(self._reports(command)) as reports:
             async for _report in reports:
                 pass
+
+    async def held(self) -> dict[Path, int]:
+        """Return the folders of the models and adapters in memory and the bytes of each.
+
+        Waits while a model is being loaded.
+
+        Raises:
+            GeneratorStopped: The process ended meanwhile.
+        """
+        if not self.running:
+            return {}
+        sizes: dict[str, int] = {}
+        async with contextlib.aclosing(self._reports({"kind": "held"})) as reports:
+            async for report in reports:
+                sizes |= report["sizes"]
+        return {Path(folder): size for folder, size in sizes.items()}
 
     async def generate(
         self, model: ServableModel, request: GenerationRequest

@@ -197,6 +197,14 @@ class LoadedModels:
         base.adapters.move_to_end(folder)
         return base, adapter
 
+    def held(self) -> dict[Path, int]:
+        """Return the folders of what is in memory, bases and adapters, and the bytes of each."""
+        sizes: dict[Path, int] = {}
+        for path, base in self.bases.items():
+            adapters = {folder: adapter.nbytes for folder, adapter in base.adapters.items()}
+            sizes |= {path: base.nbytes - sum(adapters.values())} | adapters
+        return sizes
+
     def _base(self, path: Path, tokenizer_path: Path | None = None) -> LoadedBase:
         base = self.bases.get(path)
         if base is None:

@@ -89,6 +89,10 @@ class _Worker:
             if kind == "prewarm":
                 self._prewarm(model_from_json(command["model"]))
                 self._report({"kind": "done", "id": number})
+            elif kind == "held":
+                sizes = {str(path): size for path, size in self._models.held().items()}
+                self._report({"kind": "held", "id": number, "sizes": sizes})
+                self._report({"kind": "done", "id": number})
             elif kind == "generate":
                 self._generate(number, command)
         except Exception as error:  # noqa: BLE001 - one request must not stop the others
