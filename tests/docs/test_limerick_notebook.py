@@ -70,18 +70,21 @@ def run_cell(tmp_path, monkeypatch, tiny_engine):
     monkeypatch.setenv("OPENAI_BASE_URL", tiny_engine.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     namespace = {}
+    clients = []
 
     def run(cell):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(cell, namespace)  # noqa: S102 - the cells above
+        clients.append(namespace["client"])
         return printed.getvalue()
 
     yield run
-    namespace["client"].close()
+    for client in clients:
+        client.close()
 
 
-# The notebook opens its file and its clients and leaves the closing to the interpreter.
+# The notebook opens its file and leaves the closing to the interpreter.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_notebook_s_cells_run_in_order(run_cell):

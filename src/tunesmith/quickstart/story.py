@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .prepare import Prepared
     from .tweets import Tweet
 
-__all__ = ["Options", "run"]
+__all__ = ["Options", "run", "tell"]
 
 # Tweets end with "->": none of them contains it. A class is one token, so nothing marks its end.
 FORMAT = PromptFormat(separator=" ->", stop="")
@@ -71,26 +71,32 @@ class Options:
 
 
 def run(options: Options) -> Score:
-    """Tell the story and return the fine-tuned model's score on held-out tweets.
+    """Fetch what is needed, tell the story, and return the fine-tuned model's score.
 
     Raises:
         TunesmithError: A step failed; the message says which and what to do.
     """
     started = time.monotonic()
-    options.output.mkdir(parents=True, exist_ok=True)
     tweets = _fetch(options)
     downloaded = time.monotonic()
+    result = tell(tweets, options)
+    done = time.monotonic()
+    print(
+        f"Done in {done - started:.0f} s, {downloaded - started:.0f} s of it for downloads. "
+        f"The files are in {options.output}."
+    )
+    return result
+
+
+def tell(tweets: Sequence[Tweet], options: Options) -> Score:
+    """Tell the story of these tweets and return the fine-tuned model's score on those held out."""
+    options.output.mkdir(parents=True, exist_ok=True)
     prepared = _prepare(tweets, options)
     with _client(options) as client:
         job = _train(client, prepared, options)
         _show_results(client, job, options.output)
         result = _compare(client, job, prepared, options.model)
     _show_snippet(prepared, options)
-    done = time.monotonic()
-    print(
-        f"Done in {done - started:.0f} s, {downloaded - started:.0f} s of it for downloads. "
-        f"The files are in {options.output}."
-    )
     return result
 
 
