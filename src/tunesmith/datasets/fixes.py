@@ -89,14 +89,15 @@ def rename_fields(names: Mapping[str, str]) -> Transform:
 
 def keep_fields(value: Value) -> Value:
     """Keep prompt and completion only; a missing or null one becomes empty text."""
-    if len(value) == len(FIELDS) and all(value.get(name) is not None for name in FIELDS):
+    whole = value.get("prompt") is not None and value.get("completion") is not None
+    if whole and len(value) == len(FIELDS):
         return value
     return {name: "" if value.get(name) is None else value[name] for name in FIELDS}
 
 
 def values_to_text(value: Value) -> Value:
     """Write numbers and other values as the JSON they stand for: 0 becomes "0"."""
-    if all(isinstance(value[name], str) for name in FIELDS):
+    if isinstance(value["prompt"], str) and isinstance(value["completion"], str):
         return value
     return {name: _text(value[name]) for name in FIELDS}
 
@@ -107,6 +108,8 @@ def _text(content: Any) -> str:
 
 def replace_surrogates(value: Value) -> Value:
     """Replace halves of surrogate pairs, which no UTF-8 file can hold, by U+FFFD."""
+    if value["prompt"].isascii() and value["completion"].isascii():
+        return value
     return _replaced(value, {name: _sound(value[name]) for name in FIELDS})
 
 
@@ -252,14 +255,21 @@ def drop_duplicates() -> Transform:
     seen: set[bytes] = set()
 
     def transform(value: Value) -> Value | None:
-        content = json.dumps(value, sort_keys=True)
-        digest = blake2b(content.encode(), digest_size=16).digest()
+        digest = blake2b(_content(value).encode(), digest_size=16).digest()
         if digest in seen:
             return None
         seen.add(digest)
         return value
 
     return transform
+
+
+def _content(value: Value) -> str:
+    """Return a text that is the same for the same row only."""
+    prompt, completion = value.get("prompt"), value.get("completion")
+    if len(value) == len(FIELDS) and isinstance(prompt, str) and isinstance(completion, str):
+        return f"{len(prompt)}:{prompt}{completion}"
+    return json.dumps(value, sort_keys=True)
 
 
 def drop_long_rows(limit: int, encoding: str | Encoder) -> Transform:
@@ -274,6 +284,7 @@ def drop_long_rows(limit: int, encoding: str | Encoder) -> Transform:
 
 def _replaced(value: Value, texts: dict[str, str]) -> Value:
     """Return the row with other texts; the same row where nothing differs."""
-    if all(value[name] == text for name, text in texts.items()):
-        return value
-    return {**value, **texts}
+    for name, text in texts.items():
+        if value[name] != text:
+            return {**value, **texts}
+    return value

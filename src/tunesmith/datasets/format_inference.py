@@ -218,7 +218,12 @@ def choose_prompt_format(
 
 def _is_free(mark: str, *texts: str) -> bool:
     """Say whether no text contains a mark, or completes one where they meet."""
-    return all((text + mark).find(mark) == len(text) for text in texts)
+    overlap = len(mark) - 1
+    for text in texts:
+        tail = text[-overlap:] if overlap else ""
+        if mark in text or (tail + mark).find(mark) < len(tail):
+            return False
+    return True
 
 
 def _numbered(free: Callable[[str], Iterable[bool]]) -> str:

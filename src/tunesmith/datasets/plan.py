@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
@@ -46,7 +46,7 @@ _ROWS_FOR_SHAPE: Final = 1_000
 _BATCH_ROWS: Final = 1024
 _LONGEST_PROMPT_PREFIX: Final = 12
 _LONGEST_COMPLETION_PREFIX: Final = 5
-_LETTERS_LOOKED_AT: Final = 100
+_ROWS_FOR_CASE: Final = 1_000
 # More than one capital of so many letters is worth a word; scripts without case have none.
 _CAPITALS_OF: Final = 3
 _SHOWN: Final = 100
@@ -298,8 +298,11 @@ def make_plan(
     inference = None if prompt_format else infer_prompt_format(_Again(draft))
     task = task or (inference.task if inference else infer_task(pairs(draft.rows())))
     if inference is not None:
-        chosen = choose_prompt_format(_Again(draft), task, encoding)
-        prompt_format = _complete(inference, chosen)
+        prompt_format = inference.format
+        if not (prompt_format.separator and prompt_format.stop):
+            chosen = choose_prompt_format(_Again(draft), task, encoding)
+            prompt_format = _complete(inference, chosen)
+        prompt_format = replace(prompt_format, leading_whitespace=" ")
     form = prompt_format or PromptFormat()
     steps = [
         *first,
@@ -375,7 +378,7 @@ def _complete(inference: Inference, chosen: PromptFormat) -> PromptFormat:
     """Take what the rows have and choose the rest."""
     found = inference.format
     return PromptFormat(
-        found.separator or chosen.separator, chosen.leading_whitespace, found.stop or chosen.stop
+        found.separator or chosen.separator, found.leading_whitespace, found.stop or chosen.stop
     )
 
 
@@ -432,16 +435,18 @@ def _optional(draft: Plan, form: PromptFormat, task: Task) -> Iterator[Step]:
     """Yield proposals that nobody should follow without a look: they start disabled."""
     prefixes: dict[str, str | None] = {"prompt": None, "completion": None}
     cases: Counter[tuple[str, bool]] = Counter()
-    for prompt, completion, _ in pairs(draft.rows()):
-        bare = {
+    for number, (prompt, completion, _) in enumerate(pairs(draft.rows())):
+        texts = {
             "prompt": form.parse_prompt(prompt),
             "completion": form.bare_completion(completion),
         }
-        for name, text in bare.items():
+        for name, text in texts.items():
             prefixes[name] = _common_prefix(prefixes[name], text.lstrip())
-            start = text[:_LETTERS_LOOKED_AT]
-            cases[name, True] += sum(map(str.isupper, start))
-            cases[name, False] += sum(map(str.isalpha, start))
+            if number < _ROWS_FOR_CASE:
+                cases[name, True] += sum(map(str.isupper, text))
+                cases[name, False] += sum(map(str.isalpha, text))
+        if number >= _ROWS_FOR_CASE and not any(prefixes.values()):
+            break
     longest = {"prompt": _LONGEST_PROMPT_PREFIX, "completion": _LONGEST_COMPLETION_PREFIX}
     for name in transforms.FIELDS:
         prefix = _whole_words(prefixes[name] or "")
