@@ -6,6 +6,7 @@ So the memory of a check does not grow with the data. Stores are joined in the o
 from __future__ import annotations
 
 import tempfile
+import weakref
 from array import array
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -38,7 +39,9 @@ class HashStore:
 
     def _spill(self) -> None:
         if self._files is None:
-            self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())  # noqa: SIM115 - kept
+            self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())  # noqa: SIM115
+            for file in self._files:
+                weakref.finalize(self, file.close)
         self._inputs.tofile(self._files[0])
         self._rows.tofile(self._files[1])
         self._inputs, self._rows = array("q"), array("q")

@@ -106,12 +106,15 @@ class FormatKeeping:
         findings = self._absent_parts(total)
         for kind, tally in self.tallies.items():
             if tally.count:
-                findings.append(finding_of(kind, tally, detail=self._detail(kind, tally, total)))
+                detail = self._detail(kind, tally, total)
+                findings.append(finding_of(kind, tally, detail=detail))
         if 0 < self.empty_prompts.count < total:
             findings.append(finding_of("prompt-empty", self.empty_prompts))
         return findings
 
     def _detail(self, kind: str, tally: Tally, total: int) -> str:
+        if kind == "leading-whitespace" and tally.count == total > 1:
+            return f"no completion starts with {self.format.leading_whitespace!r} and a letter"
         part = {"separator-missing": "separator", "stop-missing": "stop"}.get(kind)
         value = getattr(self.format, part) if part else None
         if value is None:

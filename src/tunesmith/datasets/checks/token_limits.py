@@ -89,7 +89,7 @@ class TokenLimits:
         if not self.over.count:
             return []
         places = self.over.examples
-        first = f"; line {places[0].line} has {places[0].message.partition(',')[0]}"
+        first = f"; line {places[0].line} has {places[0].message.partition(' tokens')[0]}"
         limit = f"{self.limit:,} tokens of {self.settings.encoding}"
         return [finding_of("token-limit", self.over, detail=f"the limit is {limit}{first}")]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
@@ -32,6 +31,7 @@ __all__ = [
 Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet"]
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
 
+_COPIED_AT_ONCE: Final = 1 << 20
 _EXTENSIONS: Final = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -126,15 +126,15 @@ def _source_of_stream(stream: Any, format: str | None) -> Source:  # noqa: A002 
     name = getattr(stream, "name", None)
     name = os.fspath(name) if isinstance(name, str | os.PathLike) else None
     suffix = Path(name).suffix if name else ""
-    held = tempfile.NamedTemporaryFile(suffix=suffix or ".jsonl")  # noqa: SIM115 - closed with the source
-    start = stream.read(0)
-    if isinstance(start, str):
-        with io.TextIOWrapper(io.FileIO(held.fileno(), "wb", closefd=False), "utf-8") as copy:
-            shutil.copyfileobj(stream, copy)
-    else:
-        shutil.copyfileobj(stream, held)
-        held.flush()
-    source = source_of_path(Path(held.name), format)
+    descriptor, copied = tempfile.mkstemp(suffix=suffix or ".jsonl")
+    with open(descriptor, "wb") as copy:  # noqa: PTH123 - a descriptor, not a path
+        while part := stream.read(_COPIED_AT_ONCE):
+            copy.write(part.encode("utf-8") if isinstance(part, str) else part)
+    try:
+        source = source_of_path(Path(copied), format)
+    except UnreadableError:
+        Path(copied).unlink()
+        raise
     source.name = name
-    source._held = held  # type: ignore[attr-defined]  # noqa: SLF001 - lives as long as the source
+    weakref.finalize(source, Path(copied).unlink, missing_ok=True)
     return source

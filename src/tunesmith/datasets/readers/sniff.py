@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tunesmith.datasets.readers.lines import byte_order_mark
 
@@ -26,10 +26,27 @@ def sniff_json(path: Path) -> Literal["jsonl", "json"]:
     if encoding != "utf-8":
         return "json"
     text = start[len(mark) :].decode("utf-8", "replace").lstrip()
-    first, more, _ = text.partition("\n")
-    if not first.strip() or _is_json(first):
-        # `[{…}, {…}]` on one line is an array of rows, not a line of JSONL.
-        return "json" if first.startswith("[") and "{" in first else "jsonl"
+    first, more, rest = text.partition("\n")
+    if not first.strip():
+        return "jsonl"
+    try:
+        value = json.loads(first)
+    except (ValueError, RecursionError):
+        return _sniff_lines(text, first, more)
+    return "json" if _holds_rows(value) and not rest.strip() else "jsonl"
+
+
+def _holds_rows(value: Any) -> bool:
+    """Tell whether the only line of a file is not a row but holds all of them."""
+    if isinstance(value, list):
+        return any(isinstance(row, dict) for row in value)
+    if not isinstance(value, dict) or not value or value.keys() & {"messages", "input"}:
+        return False
+    return all(isinstance(column, list | dict) for column in value.values())
+
+
+def _sniff_lines(text: str, first: str, more: str) -> Literal["jsonl", "json"]:
+    """Decide by a first line that is not JSON by itself."""
     if first.startswith("["):
         return "json"
     if not more or not first.startswith("{"):
@@ -40,11 +57,3 @@ def sniff_json(path: Path) -> Literal["jsonl", "json"]:
         # A value that is longer than the sample, or broken: only a bare brace tells them apart.
         return "json" if first.strip() == "{" else "jsonl"
     return "json" if "\n" in text[:end] else "jsonl"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from typing import TYPE_CHECKING, Final
+from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,9 +69,17 @@ def _place(place: Location, width: int, *, colour: bool) -> Iterator[str]:
     text = f"{place}{path}: {place.message}" if place.message else f"{place}{path}"
     yield from textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")
     if place.excerpt:
-        room = width - 6
-        cut = place.excerpt if len(place.excerpt) <= room else place.excerpt[: room - 1] + "…"
-        yield _paint(f"      {cut}", "dim", colour=colour)
+        yield _paint(f"      {_fitted(place.excerpt, width - 6)}", "dim", colour=colour)
+
+
+def _fitted(text: str, columns: int) -> str:
+    """Return the text, shortened to the given columns; East Asian characters take two."""
+    used = 0
+    for position, character in enumerate(text):
+        used += 2 if east_asian_width(character) in "WF" else 1
+        if used > columns:
+            return text[: max(0, position - 2)] + "…"
+    return text
 
 
 def _paint(text: str, kind: str, *, colour: bool) -> str:
