@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tunesmith.datasets.catalogue import finding_of
 from tunesmith.datasets.findings import Finding, Location, Tally
+from tunesmith.datasets.prompt_format import PromptFormat
 from tunesmith.datasets.shapes import problems
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def sampled_findings(source: Source, settings: Settings) -> list[Finding]:
     if settings.shape != "prompt_completion":
         return []
     rows = list(islice(_sound_rows(source), _ROWS))
-    return [*_boundary(rows, settings), *_upper_case(rows)]
+    return [*_boundary(rows, settings), *_upper_case(rows, settings)]
 
 
 def _sound_rows(source: Source) -> Iterator[Row]:
@@ -66,10 +67,11 @@ def _boundary(rows: list[Row], settings: Settings) -> list[Finding]:
     return [finding_of("boundary-unstable", tally, detail=detail)]
 
 
-def _upper_case(rows: list[Row]) -> list[Finding]:
+def _upper_case(rows: list[Row], settings: Settings) -> list[Finding]:
+    form = settings.prompt_format or PromptFormat("", "", "")
     columns = []
-    for name in ("prompt", "completion"):
-        text = "".join(row.value[name] for row in rows)
+    for name, mark in (("prompt", form.separator), ("completion", form.stop)):
+        text = "".join(row.value[name].removesuffix(mark) for row in rows)
         upper = sum(map(str.isupper, text))
         lower = sum(map(str.islower, text))
         if upper + lower >= _FEWEST_LETTERS and upper > lower:
