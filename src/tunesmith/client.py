@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-from copy import copy as copy_object
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
@@ -135,9 +134,9 @@ class BaseClient(ResourceTree[ClientT_co]):
 
     def _clone(self, http_client: Any, **changes: Any) -> Self:
         """Return a client with other settings, on the same connections unless told otherwise."""
-        clone = copy_object(self)
-        for name in _CACHED & set(clone.__dict__):
-            del clone.__dict__[name]
+        clone = self.__class__.__new__(self.__class__)
+        kept = {name: value for name, value in vars(self).items() if name not in _CACHED}
+        vars(clone).update(kept)
         vars(clone).update(_client=clone, _settings=replace(self._settings, **changes))
         if http_client is not None:
             connections = _Connections(http_client, self._connections.limit)

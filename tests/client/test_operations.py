@@ -157,7 +157,9 @@ def shapes(job, file_object, completion):
     return {"job": job, "file": file_object, "completion": completion}
 
 
-@pytest.mark.parametrize(("name", "call", "line", "body", "shape"), CALLS, ids=[c[0] for c in CALLS])
+@pytest.mark.parametrize(
+    ("name", "call", "line", "body", "shape"), CALLS, ids=[c[0] for c in CALLS]
+)
 def test_an_operation(colour, stub, shapes, name, call, line, body, shape):
     content = shapes[shape] if isinstance(shape, str) else shape
     stub.then(answer(content, x_request_id="req_1"))
@@ -302,13 +304,20 @@ def test_content(colour, stub, tmp_path):
 
 def raw_text(text: str) -> Any:
     body = text.encode()
-    return raw(b"HTTP/1.1 200 OK\r\ncontent-type: text/csv\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+    return raw(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/csv\r\ncontent-length: %d\r\n\r\n%b"
+        % (len(body), body)
+    )
 
 
 def test_a_path_is_uploaded_once(colour, stub, file_object, tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_bytes(b"hello")
-    files = {"object": "list", "data": [{**file_object, "id": "file-0", "bytes": 4}], "has_more": False}
+    files = {
+        "object": "list",
+        "data": [{**file_object, "id": "file-0", "bytes": 4}],
+        "has_more": False,
+    }
 
     def handle(request):
         if request.method == "GET":
@@ -321,7 +330,10 @@ def test_a_path_is_uploaded_once(colour, stub, file_object, tmp_path):
     files["data"].append(file_object)
     colour.run(client.fine_tunes.create(training_file=str(path)))
     digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-    files["data"][:] = [{**file_object, "id": "other", "sha256": "0"}, {**file_object, "sha256": digest}]
+    files["data"][:] = [
+        {**file_object, "id": "other", "sha256": "0"},
+        {**file_object, "sha256": digest},
+    ]
     colour.run(client.fine_tunes.create(training_file=path, validation_file="file-9"))
     posts = [request for request in stub.requests if request.method == "POST"]
     assert [request.path for request in posts] == ["/v1/files", *["/v1/fine-tunes"] * 3]
@@ -383,7 +395,11 @@ def test_a_file_in_parts(colour, stub, tmp_path, file_object):
 
 def test_an_upload_that_fails_is_cancelled(colour, stub):
     def handle(request):
-        return answer({"error": {"message": "No."}}, 400) if "parts" in request.path else answer(UPLOAD)
+        return (
+            answer({"error": {"message": "No."}}, 400)
+            if "parts" in request.path
+            else answer(UPLOAD)
+        )
 
     stub.handle = handle
     client = colour.client(stub.url)

@@ -162,18 +162,19 @@ class FineTunes(APIResource[ClientT_co]):
         seen = EventCount()
         patience = Patience()
         while True:
+            before = seen.value
             try:
                 yield from self._events_once(name, seen)
+                pause = poll
             except Exception as error:  # noqa: BLE001 - judged by `pause`, which raises all others
-                yield Sleep(patience.pause(error))
-                continue
-            patience.met()
+                pause = patience.pause(error)
             job = yield from patiently(patience, lambda: FineTunes.retrieve.flow(self, name))
             if job.is_terminal:
                 for event in (yield from patiently(patience, NewEvents(self, name, seen).read)):
                     yield Emit(event)
                 return
-            yield Sleep(poll)
+            # A stream that brought something before it broke is opened again without delay.
+            yield Sleep(min(pause, poll) if seen.value > before else pause)
 
     @operation
     def wait(

@@ -27,6 +27,7 @@ from tunesmith.errors import (
 __all__ = ["PATIENCE", "Patience", "follow_events", "job_id", "wait_for_end", "wait_shared"]
 
 PATIENCE = 600.0
+_FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 # Up to so many waiters, asking for each job is cheaper than reading the list of all.
 _FEW = 4
@@ -63,12 +64,12 @@ class Patience:
     def __init__(self, seconds: float = PATIENCE) -> None:
         self._seconds = seconds
         self._since: float | None = None
-        self._pause = 0.25
+        self._pause = _FIRST_PAUSE
 
     def met(self) -> None:
         """Note a success: patience is whole again."""
         self._since = None
-        self._pause = 0.25
+        self._pause = _FIRST_PAUSE
 
     def pause(self, error: Exception) -> float:
         """Return the seconds to pause after `error`, or raise it when patience has run out."""
