@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from tunesmith.engine.training.batches import by_length, epoch_batches, micro_batches
+from tunesmith.engine.training.batches import epoch_batches, micro_batches
 from tunesmith.engine.training.environment import available_threads, worker_environment
 from tunesmith.engine.training.errors import TrainingError
 from tunesmith.engine.training.hyperparameters import (
@@ -44,15 +44,13 @@ def test_examples_of_like_length_share_a_batch():
     assert sum(lengths) / padded > 0.85
 
 
-def test_micro_batches_keep_both_limits():
-    lengths, selected = [5, 50, 20, 20, 7, 300], [1, 9, 3, 3, 1, 2]
-    parts = list(micro_batches(range(6), lengths, selected, most_tokens=100, most_selected=9))
+def test_micro_batches_keep_the_limit():
+    lengths = [5, 50, 20, 20, 7, 300]
+    parts = list(micro_batches(range(6), lengths, 100))
     assert sorted(n for part in parts for n in part) == list(range(6))
+    assert [lengths[n] for part in parts for n in part] == sorted(lengths)
     for part in parts:
         assert len(part) == 1 or len(part) * max(lengths[n] for n in part) <= 100
-        assert len(part) == 1 or sum(selected[n] for n in part) <= 9
-    order = [n for part in by_length(lengths, 100) for n in part]
-    assert [lengths[n] for n in order] == sorted(lengths)
 
 
 def test_the_first_apis_rules(make_spec):

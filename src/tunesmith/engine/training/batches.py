@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["by_length", "epoch_batches", "micro_batches"]
+__all__ = ["epoch_batches", "micro_batches"]
 
 _WINDOW = 256
 
@@ -36,37 +36,17 @@ def epoch_batches(
 
 
 def micro_batches(
-    batch: Sequence[int],
-    lengths: Sequence[int],
-    selected: Sequence[int],
-    *,
-    most_tokens: int,
-    most_selected: int,
+    batch: Sequence[int], lengths: Sequence[int], most_tokens: int
 ) -> Iterator[list[int]]:
-    """Split a batch so that no part has too many tokens, padding included, or too many logits.
+    """Split a batch, shortest first, so that no part has more than `most_tokens` with padding.
 
-    Args:
-        batch: Example numbers.
-        lengths: Tokens of each example.
-        selected: Positions of each example that need logits.
-        most_tokens: Tokens of a part, at most; a longer example stands alone.
-        most_selected: Positions of a part that need logits, at most.
+    A longer example stands alone.
     """
     part: list[int] = []
-    picked = 0
     for number in sorted(batch, key=lengths.__getitem__):
-        too_wide = (len(part) + 1) * lengths[number] > most_tokens
-        if part and (too_wide or picked + selected[number] > most_selected):
+        if part and (len(part) + 1) * lengths[number] > most_tokens:
             yield part
-            part, picked = [], 0
+            part = []
         part.append(number)
-        picked += selected[number]
     if part:
         yield part
-
-
-def by_length(lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
-    """Yield all examples, shortest first, in batches of at most `most_tokens` tokens."""
-    everything = range(len(lengths))
-    none = [0] * len(lengths)
-    return micro_batches(everything, lengths, none, most_tokens=most_tokens, most_selected=1)

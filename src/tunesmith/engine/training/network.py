@@ -1,7 +1,7 @@
-"""The base model as a training sees it: its layers, and logits only where they are needed.
+"""The base model as a training sees it: its layers, and its output layer apart from them.
 
 Works with any causal language model of transformers that keeps its transformer
-layers in one list. The output layer is given only the positions asked for, as a
+layers in one list. The output layer is given only the positions that are needed, as a
 contiguous matrix: the strided slice of a batch costs a hundred times as much on a
 processor, and logits of every position cost memory that grows with the vocabulary.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Network", "best_dtype", "load_network", "pick_device"]
 
 _EAGER_UP_TO = 128
+_TOLERANCE = 0.05
 
 
 def pick_device() -> torch.device:
@@ -60,8 +61,6 @@ class Network:
         self.decoder: Any = model.get_submodule(self.layers_name.rpartition(".")[0])
         self.hidden_size: int = model.config.hidden_size
         self.device: torch.device = next(model.parameters()).device
-        self._selection: torch.Tensor | None = None
-        model.get_output_embeddings().register_forward_pre_hook(self._select)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -101,10 +100,10 @@ class Network:
         finally:
             setattr(self.decoder, self._attribute, whole)
 
-    def logits(
+    def hidden(
         self, inputs: torch.Tensor, mask: torch.Tensor | None, selection: torch.Tensor
     ) -> torch.Tensor:
-        """Return the logits at the selected positions.
+        """Return what enters the output layer at the selected positions.
 
         Args:
             inputs: Token numbers, shape (batch, length), or what enters the first layer
@@ -114,17 +113,40 @@ class Network:
             selection: Positions in the flattened batch, shape (selected,).
 
         Returns:
-            Shape (selected, vocabulary), in the model's precision.
+            Shape (selected, hidden).
         """
         name = "inputs_embeds" if inputs.dim() == 3 else "input_ids"  # noqa: PLR2004
         self._prefer_attention(inputs.shape[1])
-        self._selection = selection
-        try:
-            output = self.model(**{name: inputs}, attention_mask=mask, use_cache=False)
-        finally:
-            self._selection = None
-        logits: torch.Tensor = output.logits
-        return logits
+        output = self.decoder(**{name: inputs}, attention_mask=mask, use_cache=False)
+        last: torch.Tensor = output.last_hidden_state
+        return last.reshape(-1, last.shape[-1]).index_select(0, selection)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map what `hidden` gave, shape (n, hidden), to logits, shape (n, vocabulary)."""
+        config = self.model.config
+        logits: torch.Tensor = self.model.get_output_embeddings()(hidden)
+        # What Cohere, Granite and Gemma 2 do behind the output layer.
+        logits = logits * (getattr(config, "logit_scale", None) or 1)
+        logits = logits / (getattr(config, "logits_scaling", None) or 1)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def agrees_with_itself(self, tokens: torch.Tensor, cut: int) -> bool:
+        """Return whether the pieces give what the whole model gives, run in two parts at `cut`.
+
+        Args:
+            tokens: Token numbers of one example, shape (length,).
+            cut: The first layer of the second part; 0 for a model in one part.
+        """
+        inputs = tokens[None].to(self.device)
+        last = torch.tensor([tokens.shape[0] - 1], device=self.device)
+        with torch.no_grad():
+            whole = self.model(input_ids=inputs, use_cache=False).logits[0, -1].float()
+            if cut:
+                inputs = self.hidden_before(cut, inputs, None)
+            with self.only_layers(cut):
+                apart = self.logits(self.hidden(inputs, None, last))[0].float()
+        return bool((whole - apart).abs().max() <= _TOLERANCE * whole.std())
 
     def hidden_before(
         self, layer: int, tokens: torch.Tensor, mask: torch.Tensor | None
@@ -135,26 +157,19 @@ class Network:
         def catch(_module: nn.Module, _arguments: Any, output: Any) -> None:
             caught.append(output[0] if isinstance(output, tuple) else output)
 
-        self._prefer_attention(tokens.shape[1])
         handle = self.layers[layer - 1].register_forward_hook(catch)
         try:
             with torch.no_grad(), self.only_layers(0, layer):
+                self._prefer_attention(tokens.shape[1])
                 self.decoder(input_ids=tokens, attention_mask=mask, use_cache=False)
         finally:
             handle.remove()
         return caught[0]
 
-    def _select(self, _module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> Any:
-        if self._selection is None:
-            return None
-        hidden = arguments[0]
-        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._selection),)
-
     def _prefer_attention(self, length: int) -> None:
         """Choose the attention: the fused one is slow backward on processors for short texts."""
-        if self.device.type == "cuda":
-            return
-        wanted = "eager" if length <= _EAGER_UP_TO else "sdpa"
+        short = length <= _EAGER_UP_TO and torch.is_grad_enabled() and self.device.type == "cpu"
+        wanted = "eager" if short else "sdpa"
         if self.model.config._attn_implementation != wanted:  # noqa: SLF001 - the only reader
             self.model.set_attn_implementation(wanted)
 

@@ -21,7 +21,7 @@ from tunesmith.engine.training.lora import add_adapter
 from tunesmith.engine.training.network import Network, best_dtype, load_network, pick_device
 from tunesmith.engine.training.recipes import Choice, choose_recipe
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingPlan
-from tunesmith.engine.training.supervised import ExampleSet, Limits, Supervised
+from tunesmith.engine.training.supervised import ExampleSet, Supervised
 from tunesmith.engine.training.trunk import TrunkCache, compute_trunk
 from tunesmith.transport.download import NotEnoughSpaceError, require_space
 
@@ -35,10 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_LIMITS = {"cpu": Limits(tokens=1024, selected=512), "cuda": Limits(tokens=16384, selected=8192)}
+_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _FULL_WEIGHT_DECAY = 0.01
-_TOLERANCE = 0.05
 _TOLD = "training.json"
 _DISK_FULL = (
     "The disk is full, so the training cannot write its checkpoints. Free some space on the disk "
@@ -81,17 +80,25 @@ def _run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
     values = resolve_hyperparameters(spec, len(data.train))
     epoch_tokens = sum(map(len, data.train))
     choice = choose_recipe(spec, network, epoch_tokens, values.n_epochs, torch.get_num_threads())
-    if choice.recipe == "fast" and not _cut_agrees(network, choice.first_layer, data.train[0]):
-        msg = "The layers of this base model cannot be run in two parts; use the recipe `lora`."
-        raise TrainingError(msg, "invalid_hyperparameters")
+    if not network.agrees_with_itself(torch.from_numpy(data.train[0].tokens), choice.first_layer):
+        msg = (
+            f"A model of the kind {network.model.config.model_type!r} cannot be trained by "
+            f"`{choice.recipe}`: run in pieces, it gives something else than whole."
+        )
+        raise TrainingError(msg, "invalid_model")
     _settle(spec, choice)
     sets = _sets(spec, network, choice, data, lambda: observer.stop_requested() is None)
     if sets is None:
         return _outcome(spec, observer.stop_requested(), Position())
     trained = _prepare(spec, network, choice, data.tokenizer)
     autocast = choice.recipe == "full" and best_dtype(network.device) == torch.bfloat16
-    limits = _LIMITS[network.device.type]
-    objective = Supervised(network, *sets, data.classes, limits, autocast=autocast)
+    objective = Supervised(
+        network,
+        *sets,
+        data.classes,
+        tokens_at_once=_TOKENS_AT_ONCE[network.device.type],
+        autocast=autocast,
+    )
     schedule = Schedule(
         values,
         examples=len(data.train),
@@ -206,18 +213,6 @@ def _sets(
     if not data.validation:
         return train, None
     return train, ExampleSet(data.validation, trunks.get("validation"))
-
-
-def _cut_agrees(network: Network, layer: int, example: Example) -> bool:
-    """Return whether lower and upper layers, run apart, give what they give together."""
-    tokens = torch.from_numpy(example.tokens)[None].to(network.device)
-    last = torch.tensor([tokens.shape[1] - 1], device=network.device)
-    with torch.no_grad():
-        whole = network.logits(tokens, None, last).float()
-        hidden = network.hidden_before(layer, tokens, None)
-        with network.only_layers(layer):
-            apart = network.logits(hidden, None, last).float()
-    return bool((whole - apart).abs().max() <= _TOLERANCE * whole.std())
 
 
 def _settled(spec: TrainingSpec) -> TrainingSpec:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from tunesmith.engine.training.batches import by_length, micro_batches
+from tunesmith.engine.training.batches import micro_batches
 from tunesmith.engine.training.metrics import Tally
 from tunesmith.engine.training.spec import ValidationRecord
 from tunesmith.engine.training.trunk import pad
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ExampleSet", "StepFigures", "Supervised"]
 
+_ROWS_AT_ONCE = 256
+
+_Predicted: TypeAlias = "tuple[NDArray[np.float32], NDArray[np.bool_]]"
+"""Of each row: its loss, and whether its target was the likeliest token."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
@@ -38,27 +43,13 @@ class StepFigures:
     extra: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is computed at once: tokens with padding, and positions with logits."""
-
-    tokens: int
-    selected: int
-
-
 class ExampleSet:
-    """Examples, with what the frozen layers make of them where that is cached.
-
-    Attributes:
-        lengths: Tokens of each example.
-        selected: Positions of each example that need logits.
-    """
+    """Examples, with what the frozen layers make of them where that is cached."""
 
     def __init__(self, examples: Sequence[Example], trunk: TrunkCache | None = None) -> None:
         self.examples = examples
         self.trunk = trunk
         self.lengths = [len(example) for example in examples]
-        self.selected = [int(_wanted(example).sum()) for example in examples]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +71,7 @@ class Supervised:
         train: What to learn from.
         validation: What to be tested on, or None.
         classes: How to read classes from predictions, or None.
-        limits: How much to compute at once.
+        tokens_at_once: Tokens, padding included, that go through the layers together.
         autocast: Compute in bfloat16 although the weights are in 32 bits.
     """
 
@@ -92,16 +83,16 @@ class Supervised:
         train: ExampleSet,
         validation: ExampleSet | None,
         classes: Classes | None,
-        limits: Limits,
         *,
+        tokens_at_once: int,
         autocast: bool,
     ) -> None:
         self._network = network
         self._train = train
         self._validation = validation
         self._classes = classes
-        self._limits = limits
-        self._autocast = autocast
+        self._tokens_at_once = tokens_at_once
+        self._precision = torch.autocast(network.device.type, torch.bfloat16, autocast)
         self.lengths = train.lengths
 
     @property
@@ -120,17 +111,32 @@ class Supervised:
         tally = Tally()
         for part in self._parts(self._train, numbers):
             batch = self._collate(self._train, part)
-            with torch.autocast(self._network.device.type, torch.bfloat16, self._autocast):
-                logits = self._network.logits(batch.inputs, batch.mask, batch.selection)
-            losses = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
-            torch.dot(losses, batch.weights / total).backward()  # type: ignore[no-untyped-call]  # in torch
-            _count(tally, batch, losses, logits)
+            with self._precision:
+                hidden = self._network.hidden(batch.inputs, batch.mask, batch.selection)
+            done = [self._backward_rows(hidden, batch, rows, total) for rows in _slices(batch)]
+            torch.autograd.backward(hidden, torch.cat([gradient for gradient, _ in done]))
+            _count(tally, batch, [predicted for _, predicted in done])
         return StepFigures(
             loss=tally.mean_loss,
             sequence_accuracy=tally.sequence_accuracy,
             token_accuracy=tally.token_accuracy,
             tokens=sum(self.lengths[number] for number in numbers),
         )
+
+    def _backward_rows(
+        self, hidden: torch.Tensor, batch: _Batch, rows: slice, total: float
+    ) -> tuple[torch.Tensor, _Predicted]:
+        """Return the gradient of some rows that enter the output layer, and how they did.
+
+        A few rows at a time: their logits are the largest thing that there is.
+        """
+        leaf = hidden[rows].detach().requires_grad_()
+        with self._precision:
+            logits = self._network.logits(leaf)
+        losses = functional.cross_entropy(logits.float(), batch.targets[rows], reduction="none")
+        torch.dot(losses, batch.weights[rows] / total).backward()  # type: ignore[no-untyped-call]  # in torch
+        assert leaf.grad is not None  # noqa: S101 - backward() has just made it
+        return leaf.grad, _predicted(logits, losses, batch.targets[rows])
 
     def validate(self, numbers: Sequence[int]) -> ValidationRecord:
         """Return the figures of some validation examples."""
@@ -145,12 +151,8 @@ class Supervised:
         assert self._validation is not None  # noqa: S101 - asked for where there are examples
         tally = Tally()
         scores = np.zeros((self.validation_count, len(self._classes or ())), np.float32)
-        for part in by_length(self._validation.lengths, self._limits.tokens):
-            for piece in self._parts(self._validation, part):
-                batch, logits = self._evaluate(self._validation, piece, tally)
-                if self._classes is not None:
-                    first = _first_scored(batch)
-                    scores[piece] = logits[first][:, self._classes.tokens].float().cpu().numpy()
+        for part in self._parts(self._validation, range(self.validation_count)):
+            scores[part] = self._evaluate(self._validation, part, tally)
         record = ValidationRecord(
             tally.mean_loss, tally.sequence_accuracy, tally.token_accuracy, full=True
         )
@@ -158,23 +160,23 @@ class Supervised:
 
     def _evaluate(
         self, source: ExampleSet, part: Sequence[int], tally: Tally
-    ) -> tuple[_Batch, torch.Tensor]:
+    ) -> NDArray[np.float32]:
+        """Count some examples; return the logits of the classes at each one's first position."""
         batch = self._collate(source, part)
-        autocast = torch.autocast(self._network.device.type, torch.bfloat16, self._autocast)
-        with torch.no_grad(), autocast:
-            logits = self._network.logits(batch.inputs, batch.mask, batch.selection)
-            losses = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
-        _count(tally, batch, losses, logits)
-        return batch, logits
+        classes = self._classes.tokens if self._classes else []
+        scores, done = [], []
+        with torch.no_grad(), self._precision:
+            hidden = self._network.hidden(batch.inputs, batch.mask, batch.selection)
+            for rows in _slices(batch):
+                logits, targets = self._network.logits(hidden[rows]), batch.targets[rows]
+                losses = functional.cross_entropy(logits.float(), targets, reduction="none")
+                done.append(_predicted(logits, losses, targets))
+                scores.append(logits[:, classes].float().cpu().numpy())
+        _count(tally, batch, done)
+        return np.concatenate(scores)[_first_scored(batch)]
 
     def _parts(self, source: ExampleSet, numbers: Sequence[int]) -> Iterator[list[int]]:
-        return micro_batches(
-            numbers,
-            source.lengths,
-            source.selected,
-            most_tokens=self._limits.tokens,
-            most_selected=self._limits.selected,
-        )
+        return micro_batches(numbers, source.lengths, self._tokens_at_once)
 
     def _collate(self, source: ExampleSet, numbers: Sequence[int]) -> _Batch:
         examples = [source.examples[number] for number in numbers]
@@ -213,10 +215,20 @@ def _gather(
     )
 
 
-def _count(tally: Tally, batch: _Batch, losses: torch.Tensor, logits: torch.Tensor) -> None:
-    right = (logits.detach().argmax(dim=-1) == batch.targets).cpu().numpy()
-    values = losses.detach().cpu().numpy()
-    tally.add(values[batch.scored], right[batch.scored], batch.owner[batch.scored])
+def _slices(batch: _Batch) -> Iterator[slice]:
+    for start in range(0, len(batch.targets), _ROWS_AT_ONCE):
+        yield slice(start, start + _ROWS_AT_ONCE)
+
+
+def _predicted(logits: torch.Tensor, losses: torch.Tensor, targets: torch.Tensor) -> _Predicted:
+    right = logits.detach().argmax(dim=-1) == targets
+    return losses.detach().cpu().numpy(), right.cpu().numpy()
+
+
+def _count(tally: Tally, batch: _Batch, done: Sequence[_Predicted]) -> None:
+    losses = np.concatenate([losses for losses, _ in done])
+    right = np.concatenate([right for _, right in done])
+    tally.add(losses[batch.scored], right[batch.scored], batch.owner[batch.scored])
 
 
 def _first_scored(batch: _Batch) -> NDArray[np.int64]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tunesmith.engine.training.batches import by_length
+from tunesmith.engine.training.batches import micro_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tunesmith.engine.training.examples import Example
@@ -76,7 +76,7 @@ def compute_trunk(
         return True
     part = path.with_suffix(".part")
     with part.open("wb") as file:
-        for batch in by_length([len(example) for example in examples], _TOKENS_AT_ONCE):
+        for batch in _batches([len(example) for example in examples]):
             if not go_on():
                 return False
             tokens, mask = pad([torch.from_numpy(examples[n].tokens) for n in batch])
@@ -105,4 +105,8 @@ def pad(rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None
 
 
 def _order(lengths: Sequence[int]) -> list[int]:
-    return [number for batch in by_length(lengths, _TOKENS_AT_ONCE) for number in batch]
+    return [number for batch in _batches(lengths) for number in batch]
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    return micro_batches(range(len(lengths)), lengths, _TOKENS_AT_ONCE)
