@@ -147,7 +147,9 @@ def upload(api: httpx.Client) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def wait_for(api: httpx.Client) -> Callable[[str, Callable[[dict[str, Any]], bool]], dict[str, Any]]:
+def wait_for(
+    api: httpx.Client,
+) -> Callable[[str, Callable[[dict[str, Any]], bool]], dict[str, Any]]:
     """Wait until a job fulfils a condition."""
 
     def wait(job_id: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

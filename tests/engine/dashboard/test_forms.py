@@ -75,7 +75,7 @@ def test_static_files_are_kept_by_content_and_lead_nowhere_else(visit):
     import re
 
     visitor = visit("")
-    address = re.search(r'/static/style\.css\?v=\w+', visitor.get("/sign-in").text)[0]
+    address = re.search(r"/static/style\.css\?v=\w+", visitor.get("/sign-in").text)[0]
     answer = visitor.get(address)
     assert answer.headers["content-type"].startswith("text/css")
     assert "immutable" in answer.headers["cache-control"]

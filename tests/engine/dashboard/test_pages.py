@@ -36,7 +36,8 @@ def test_filters(owner, trained, query, shown):
     assert ("No job fits" in page) is not shown or "text=" not in query
 
 
-def test_an_unchanged_list_is_not_sent_again(owner, trained):
+@pytest.mark.usefixtures("trained")
+def test_an_unchanged_list_is_not_sent_again(owner):
     page = owner.get("/?text=moods").text
     address = html.unescape(re.search(r'hx-get="([^"]+)"', page)[1])
     headers = {"hx-request": "true"}
@@ -48,7 +49,12 @@ def test_an_unchanged_list_is_not_sent_again(owner, trained):
 
 def test_a_job_with_its_messages_values_and_files(owner, trained):
     page = owner.get(f"/jobs/{trained['id']}").text
-    for words in ("Fine-tune succeeded", "Completed epoch 2/2", "compiled_results.csv", "n_<wbr>epochs"):
+    for words in (
+        "Fine-tune succeeded",
+        "Completed epoch 2/2",
+        "compiled_results.csv",
+        "n_<wbr>epochs",
+    ):
         assert words in page
     assert "Step 1/" not in page
     assert "Step 1/" in owner.get(f"/jobs/{trained['id']}?steps=true").text
@@ -153,12 +159,11 @@ def test_pause_resume_and_cancel(owner, upload, wait_for):
     assert "Cancelled" in page
 
 
-def test_only_an_owner_deletes_a_model(member, owner, api, trained):
-    name = api.get("models").json()["data"][-1]["id"]
+@pytest.mark.usefixtures("trained")
+def test_only_an_owner_deletes_a_model(member, owner, api):
     checkpoint = next(
         model["id"] for model in api.get("models").json()["data"] if ":ckpt-step-" in model["id"]
     )
-    assert name
     assert "Only an owner" in member.get("/models").text
     refused = member.post("/models/delete", model=checkpoint)
     assert refused.status_code == 403

@@ -189,7 +189,8 @@ def test_compare_base_and_fine_tuned(open_page, trained):
     assert page.input_value("#right-model") == trained["fine_tuned_model"]
 
 
-def test_chat_is_streamed_and_can_be_stopped(open_page, trained):
+@pytest.mark.usefixtures("trained")
+def test_chat_is_streamed_and_can_be_stopped(open_page):
     page = open_page("member")
     page.goto("/playground")
     page.locator("input[value=chat]").check()
@@ -198,7 +199,9 @@ def test_chat_is_streamed_and_can_be_stopped(open_page, trained):
     page.locator(".turn textarea").nth(1).fill("Write a limerick.")
     page.get_by_label("Max tokens").fill("2000")
     page.get_by_role("button", name="Ask both").click()
-    page.wait_for_function("() => document.querySelector('#left-said .text')?.textContent.length > 20")
+    page.wait_for_function(
+        "() => document.querySelector('#left-said .text')?.textContent.length > 20"
+    )
     page.get_by_role("button", name="Stop", exact=True).click()
     page.locator("#left-stats [data-stat=reason]").get_by_text(re.compile("you|stop")).wait_for()
     assert page.get_by_role("button", name="Ask both").is_enabled()
@@ -248,7 +251,7 @@ def test_a_member_is_refused_and_an_owner_deletes(open_page, api, trained):
     assert page.get_by_text("This model has been deleted.").is_visible()
 
 
-def test_keyboard_alone(open_page, trained):
+def test_keyboard_alone(open_page):
     page = open_page("owner")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"

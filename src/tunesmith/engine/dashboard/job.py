@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from tunesmith.engine.api.context import parts_of
@@ -30,6 +30,8 @@ __all__ = ["router"]
 
 router = page_router()
 
+EventNumber = Annotated[int, Query(ge=0, lt=2**31)]
+
 _UNCHANGED = 204
 _MOST_FIGURES = 200
 _KINDS = tuple({**dict.fromkeys(KINDS["fine-tunes"]), **dict.fromkeys(KINDS["fine-tuning"])})
@@ -41,7 +43,7 @@ _CHANGES = {
 
 
 @router.get("/jobs/{job_id}")
-def show(request: Request, asker: SignedIn, job_id: str, steps: bool = False) -> Response:  # noqa: FBT001, FBT002 - in the address
+def show(request: Request, asker: SignedIn, job_id: str, *, steps: bool = False) -> Response:
     """Show a job whole; with `steps`, each step among its messages."""
     with parts_of(request).database.read() as connection:
         values = _state(connection, asker, job_id, behind=0, steps=steps)
@@ -53,9 +55,10 @@ def live(
     request: Request,
     asker: SignedIn,
     job_id: str,
-    after: int = 0,
+    *,
+    after: EventNumber = 0,
     state: str = "",
-    steps: bool = False,  # noqa: FBT001, FBT002 - in the address
+    steps: bool = False,
 ) -> Response:
     """Return what has changed on a job's page since its state was `state`."""
     with parts_of(request).database.read() as connection:
@@ -69,7 +72,7 @@ def live(
 
 
 @router.get("/jobs/{job_id}/series")
-def series(request: Request, asker: SignedIn, job_id: str, behind: int = 0) -> Response:
+def series(request: Request, asker: SignedIn, job_id: str, behind: EventNumber = 0) -> Response:
     """Return the curves' points that were reported behind an event, as columns."""
     with parts_of(request).database.read() as connection:
         job = find_job(connection, asker, job_id)

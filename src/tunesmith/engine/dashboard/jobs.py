@@ -32,13 +32,14 @@ _UNCHANGED = 204
 def list_jobs(
     request: Request,
     asker: SignedIn,
+    *,
     status: str = "",
     text: str = "",
     before: str = "",
     version: str = "",
 ) -> Response:
     """Show jobs, newest first; for htmx only the table, and nothing if it is as it was."""
-    filters = Filters(status, text[:200])
+    filters = Filters(status, text[:200].replace("\0", ""))
     with parts_of(request).database.read() as connection:
         place = job_rows.get(connection, asker.organization, before) if before else None
         found = find_jobs(connection, asker.organization, filters, place, _PAGE + 1)

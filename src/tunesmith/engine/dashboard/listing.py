@@ -63,7 +63,8 @@ def find_jobs(
 def job_counts(connection: Connection, organization: str) -> Mapping[str, int]:
     """Return the number of jobs by status, with "" for all and "unfinished" for those."""
     query = select(jobs.c.status, func.count()).where(jobs.c.organization == organization)
-    counts = {status: count for status, count in connection.execute(query.group_by(jobs.c.status))}
+    rows = connection.execute(query.group_by(jobs.c.status))
+    counts: dict[str, int] = {row[0]: row[1] for row in rows}
     unfinished = sum(count for status, count in counts.items() if status not in TERMINAL)
     return {**counts, "": sum(counts.values()), UNFINISHED: unfinished}
 
@@ -79,4 +80,4 @@ def last_figures(connection: Connection, job_ids: Collection[str]) -> dict[str, 
     query = select(events.c.job_id, events.c.data).join(
         last, and_(events.c.job_id == last.c.job_id, events.c.sequence == last.c.sequence)
     )
-    return {job_id: data for job_id, data in connection.execute(query)}
+    return {row.job_id: row.data for row in connection.execute(query)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated
 
+import anyio.to_thread
 from fastapi import Form, Request, Response
 
 from tunesmith.engine.api.context import parts_of, require_owner
 from tunesmith.engine.api.models import delete_model
+from tunesmith.engine.serving.errors import GenerationError
 from tunesmith.engine.store import model_rows
 
 from .rendering import render
@@ -16,12 +19,16 @@ from .visitor import SignedIn, Verified  # noqa: TC001 - FastAPI reads the annot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+    from tunesmith.engine.api.context import Parts
     from tunesmith.engine.models.catalog import Catalog
 
 __all__ = ["router"]
 
 router = page_router()
+
+_PATIENCE_SECONDS = 2
 
 
 @router.get("/models")
@@ -38,8 +45,28 @@ def list_models(request: Request, asker: SignedIn) -> Response:
         checkpoints=[row for row in rows if row.step is not None][::-1],
         bases=catalog.bases(),
         other_names=_other_names(catalog),
-        serving=request.app.state.generator.running,
     )
+
+
+@router.get("/models/held")
+async def held(request: Request, asker: SignedIn) -> Response:
+    """Show which of these models are in memory: those of the asker's organisation."""
+    generator = request.app.state.generator
+    try:
+        sizes = await asyncio.wait_for(generator.held(), _PATIENCE_SECONDS)
+    except (TimeoutError, GenerationError):
+        return render(request, "models_held.html", held=None, running=generator.running)
+    names = await anyio.to_thread.run_sync(_names, parts_of(request), asker.organization)
+    known = [(names[folder], size) for folder, size in sizes.items() if folder in names]
+    return render(request, "models_held.html", held=known, running=generator.running)
+
+
+def _names(parts: Parts, organization: str) -> dict[Path, str]:
+    """Return the names of the models that the organisation may see, by their folders."""
+    with parts.database.read() as connection:
+        rows = model_rows.list_models(connection, organization)
+    names = {base.path: base.id for base in parts.models.catalog.bases()}
+    return names | {parts.models.folder(row): row.name for row in rows}
 
 
 @router.post("/models/delete")

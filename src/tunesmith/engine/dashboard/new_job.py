@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 from fastapi import Depends, Request, Response
@@ -11,13 +11,15 @@ from tunesmith.engine.api.context import parts_of
 from tunesmith.engine.api.errors import ApiError
 from tunesmith.engine.api.job_access import create_job
 from tunesmith.engine.api.job_requests import CreateFineTune, CreateFineTuningJob
-from tunesmith.engine.security.keys import Identity
 from tunesmith.engine.store import file_rows, model_rows
 
 from .job import shown_id
 from .rendering import render
 from .route import page_router, see_other
-from .visitor import SignedIn, Verified
+from .visitor import SignedIn, Verified  # noqa: TC001 - FastAPI reads the annotations
+
+if TYPE_CHECKING:
+    from tunesmith.engine.security.keys import Identity
 
 __all__ = ["router"]
 

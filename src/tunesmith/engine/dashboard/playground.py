@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import Request, Response
+from fastapi import Request, Response  # noqa: TC002 - FastAPI reads the annotations
 
 from tunesmith.engine.api.context import parts_of
 from tunesmith.engine.store import model_rows

@@ -106,13 +106,13 @@ def duration(seconds: float) -> str:
 
 
 def size(number: int) -> str:
-    """Return a number of bytes to two or three digits."""
+    """Return a number of bytes to three digits."""
     value = float(number)
     for unit in ("B", "kB", "MB", "GB"):
         if value < _KILO:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+            return f"{value:.3g} {unit}"
         value /= _KILO
-    return f"{value:.1f} TB"
+    return f"{value:.3g} TB"
 
 
 def _count(number: float) -> str:
@@ -122,7 +122,7 @@ def _count(number: float) -> str:
 def figure(value: object) -> str:
     """Return a measured number to four digits; a dash where nothing was measured."""
     if value is None or value == "":
-        return "–"
+        return "\N{EN DASH}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

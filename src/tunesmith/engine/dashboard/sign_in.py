@@ -59,7 +59,7 @@ def sign_in(
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, asker: Verified) -> Response:
+def sign_out(request: Request, _asker: Verified) -> Response:
     """End the session."""
     request.app.state.sessions.sign_out(visitor_of(request).token)
     return see_other(request, "/sign-in")

@@ -20,8 +20,9 @@ from tunesmith.engine.security.keys import Identity
 from .sessions import Sessions, form_token, is_form_token, new_session_token
 
 if TYPE_CHECKING:
-    from tunesmith.engine.api.context import Parts
     from starlette.requests import HTTPConnection
+
+    from tunesmith.engine.api.context import Parts
 
 __all__ = [
     "SignInNeededError",

@@ -1,0 +1,61 @@
+"""Words for sizes, times and figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunesmith.engine.dashboard.rendering import duration, figure, size
+from tunesmith.engine.dashboard.sessions import LIFE_SECONDS, Sessions, form_token, is_form_token
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 B"), (999, "999 B"), (7703, "7.7 kB"), (269_060_552, "269 MB"), (1 << 30, "1.07 GB")],
+)
+def test_sizes(number, words):
+    assert size(number) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-3, "0 s"), (0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3725, "1 h 02 min")],
+)
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "\N{EN DASH}"),
+        (0.0, "0"),
+        (1.23456, "1.235"),
+        (True, "yes"),
+        (3, "3"),
+        ([1, 2.0], "1, 2"),
+    ],
+)
+def test_figures(value, words):
+    assert figure(value) == words
+
+
+def test_sessions_end_by_time_and_by_hand(monkeypatch):
+    sessions = Sessions()
+    token = sessions.sign_in("key-1")
+    other = sessions.sign_in("key-1")
+    assert sessions.key_id(token) == "key-1"
+    assert sessions.key_id("made-up") is None
+    sessions.sign_out(other)
+    assert sessions.key_id(other) is None
+    assert token not in repr(vars(sessions))
+    import time
+
+    later = time.monotonic() + LIFE_SECONDS + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert sessions.key_id(token) is None
+
+
+def test_form_tokens_belong_to_one_session():
+    assert is_form_token("one", form_token("one"))
+    assert not is_form_token("one", form_token("other"))
+    assert not is_form_token("one", "ü")
