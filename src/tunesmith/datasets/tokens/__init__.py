@@ -71,7 +71,7 @@ def fits(text: str, limit: int, encoding: str | Encoder = "r50k_base") -> bool:
     bytes always fits and one of more than `128 * limit` bytes never does. In between, the text is
     counted from its start until the verdict is certain.
     """
-    if not isinstance(encoding, str):
+    if not isinstance(encoding, str) and encoding.name not in ENCODINGS:
         return encoding.count(text) <= limit
     # A character is at most four bytes: most texts are settled without encoding them.
     if 4 * len(text) <= limit:

@@ -68,7 +68,9 @@ class ToktokEncoder:
         self.name = encoding
         self._count: Any = toktok.batch_count
         self._threads = threads
-        self._unknown = re.compile(f"[{character_class('unassigned')}]").search
+        self._is_unknown = re.compile(f"[{character_class('unassigned')}]").match
+        self._seen: set[str] = set()
+        self._unknown: set[str] = set()
 
     def count(self, text: str) -> int:
         """See `Encoder.count`."""
@@ -82,9 +84,17 @@ class ToktokEncoder:
             texts = [replace_surrogates(text) for text in texts]
             counts = self._count(texts, self.name, threads=self._threads)
         for index, text in enumerate(texts):
-            if not text.isascii() and self._unknown(text):
+            if not text.isascii() and self._has_unknown(text):
                 counts[index] = self._reference.count(text)
         return counts
+
+    def _has_unknown(self, text: str) -> bool:
+        """Say whether a text has a character unknown to the reference; each is looked up once."""
+        characters = set(text)
+        fresh = characters - self._seen
+        self._seen |= fresh
+        self._unknown.update(filter(self._is_unknown, fresh))
+        return not self._unknown.isdisjoint(characters)
 
     def encode(self, text: str) -> list[int]:
         """See `Encoder.encode`; toktok only counts, so the reference answers."""
