@@ -13,7 +13,17 @@ from fastapi import FastAPI
 
 from tunesmith.errors import TunesmithError
 
-from .api import chat, completions, errors, files, fine_tunes, fine_tuning, models, operations
+from .api import (
+    chat,
+    completions,
+    errors,
+    files,
+    fine_tunes,
+    fine_tuning,
+    models,
+    openapi,
+    operations,
+)
 from .api.context import Parts
 from .api.middleware import RequestContext
 from .dashboard import mount_dashboard
@@ -121,6 +131,7 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
     app.state.models = registry
     app.state.generator = generator
     errors.install(app)
+    openapi.install(app)
     for room in (files, fine_tunes, fine_tuning, models, completions, chat, operations):
         app.include_router(room.router)
     mount_dashboard(app)

@@ -1,0 +1,188 @@
+"""The OpenAPI document: FastAPI's, with the answers and errors that are really sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from tunesmith.types.chat import ChatCompletion
+from tunesmith.types.completions import Completion
+from tunesmith.types.files import FileDeleted, FileObject
+from tunesmith.types.fine_tunes import FineTune, FineTuneEvent
+from tunesmith.types.fine_tuning import (
+    FineTuningJob,
+    FineTuningJobCheckpoint,
+    FineTuningJobEvent,
+)
+from tunesmith.types.models import Model, ModelDeleted
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["install"]
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(BaseModel):
+    """Every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+_JOB = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
+_FINE_TUNE = "/v1/fine-tunes/{fine_tune_id}"
+
+_ANSWERS: dict[tuple[str, str], type[BaseModel]] = {
+    ("post", "/v1/files"): FileObject,
+    ("get", "/v1/files/{file_id}"): FileObject,
+    ("delete", "/v1/files/{file_id}"): FileDeleted,
+    ("post", "/v1/fine-tunes"): FineTune,
+    ("get", _FINE_TUNE): FineTune,
+    ("post", f"{_FINE_TUNE}/cancel"): FineTune,
+    ("post", "/v1/fine_tuning/jobs"): FineTuningJob,
+    ("get", _JOB): FineTuningJob,
+    ("post", f"{_JOB}/cancel"): FineTuningJob,
+    ("post", f"{_JOB}/pause"): FineTuningJob,
+    ("post", f"{_JOB}/resume"): FineTuningJob,
+    ("get", "/v1/models/{model}"): Model,
+    ("delete", "/v1/models/{model}"): ModelDeleted,
+    ("post", "/v1/completions"): Completion,
+    ("post", "/v1/engines/{engine}/completions"): Completion,
+    ("post", "/v1/chat/completions"): ChatCompletion,
+}
+
+_LISTS: dict[tuple[str, str], type[BaseModel]] = {
+    ("get", "/v1/files"): FileObject,
+    ("get", "/v1/fine-tunes"): FineTune,
+    ("get", f"{_FINE_TUNE}/events"): FineTuneEvent,
+    ("get", "/v1/fine_tuning/jobs"): FineTuningJob,
+    ("get", f"{_JOB}/events"): FineTuningJobEvent,
+    ("get", f"{_JOB}/checkpoints"): FineTuningJobCheckpoint,
+    ("get", "/v1/models"): Model,
+}
+
+_STREAMS = frozenset(
+    {
+        ("get", f"{_FINE_TUNE}/events"),
+        ("get", f"{_JOB}/events"),
+        ("post", "/v1/completions"),
+        ("post", "/v1/engines/{engine}/completions"),
+        ("post", "/v1/chat/completions"),
+    }
+)
+
+_UPLOAD = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file", "purpose"],
+                "properties": {
+                    "file": {"type": "string", "format": "binary"},
+                    "purpose": {
+                        "type": "string",
+                        "enum": [
+                            "assistants",
+                            "batch",
+                            "evals",
+                            "fine-tune",
+                            "user_data",
+                            "vision",
+                        ],
+                    },
+                    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                    "expires_after[seconds]": {
+                        "type": "integer",
+                        "minimum": 3600,
+                        "maximum": 2_592_000,
+                    },
+                    "prompt_format": {"type": "string", "description": "JSON object"},
+                },
+            }
+        }
+    },
+}
+
+
+def install(app: FastAPI) -> None:
+    """Make the application describe itself in full."""
+    made: dict[str, Any] = {}
+
+    def document() -> dict[str, Any]:
+        if not made:
+            made.update(_document(app))
+        return made
+
+    app.openapi = document  # type: ignore[method-assign] # as FastAPI documents it
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, routes=app.routes
+    )
+    types: set[type[BaseModel]] = {Error, *_ANSWERS.values(), *_LISTS.values()}
+    kinds = [(kind, "serialization") for kind in sorted(types, key=lambda kind: kind.__name__)]
+    _, definitions = models_json_schema(
+        kinds,  # type: ignore[arg-type] # a list of pairs, read only
+        ref_template="#/components/schemas/{model}",
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas.update(definitions["$defs"])
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"key": []}]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["responses"] = _responses(method, path)
+    document["paths"]["/v1/files"]["post"]["requestBody"] = _UPLOAD
+    return document
+
+
+def _responses(method: str, path: str) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if (method, path) in _ANSWERS:
+        content["application/json"] = {"schema": _reference(_ANSWERS[method, path])}
+    elif (method, path) in _LISTS:
+        content["application/json"] = {"schema": _list_of(_LISTS[method, path])}
+    else:
+        content["*/*"] = {"schema": {}}
+    if (method, path) in _STREAMS:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    error = {"application/json": {"schema": _reference(Error)}}
+    return {
+        "200": {"description": "Success", "content": content},
+        "4XX": {"description": "The request cannot be served as it is", "content": error},
+        "5XX": {"description": "The engine failed", "content": error},
+    }
+
+
+def _reference(kind: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def _list_of(kind: type[BaseModel]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["object", "data"],
+        "properties": {
+            "object": {"type": "string", "const": "list"},
+            "data": {"type": "array", "items": _reference(kind)},
+            "has_more": {"type": "boolean"},
+            "first_id": {"type": ["string", "null"]},
+            "last_id": {"type": ["string", "null"]},
+        },
+    }
