@@ -83,9 +83,11 @@ class ToktokEncoder:
         except UnicodeEncodeError:
             texts = [replace_surrogates(text) for text in texts]
             counts = self._count(texts, self.name, threads=self._threads)
-        for index, text in enumerate(texts):
-            if not text.isascii() and self._has_unknown(text):
-                counts[index] = self._reference.count(text)
+        unusual = [index for index, text in enumerate(texts) if not text.isascii()]
+        if unusual and self._has_unknown("".join([texts[index] for index in unusual])):
+            for index in unusual:
+                if self._has_unknown(texts[index]):
+                    counts[index] = self._reference.count(texts[index])
         return counts
 
     def _has_unknown(self, text: str) -> bool:
