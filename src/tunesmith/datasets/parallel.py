@@ -111,9 +111,10 @@ def examine_on_ray(
     """
     ray = optional("ray")
     if ray is None or optional("ray.data") is None:
-        raise DatasetError("The engine 'ray' needs Ray: pip install 'ray[data]'")
+        raise DatasetError("The engine 'ray' needs Ray: pip install 'tunesmith[ray]'")
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
     parts = parts or 4 * int(ray.cluster_resources().get("CPU", 1))
     ranges = byte_ranges(path.stat().st_size, parts, smallest)
     items = [
