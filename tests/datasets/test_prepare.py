@@ -179,6 +179,14 @@ def test_a_prepared_file_needs_no_more_changes(stories):
     assert read(again.training) == read(prepared.training)
 
 
+def test_the_format_beside_a_file_is_kept(stories):
+    form = PromptFormat(" ->", " ", " END")
+    form.save(format_path(stories))
+    prepared = prepare_data(stories, Script())
+    assert prepared.prompt_format == form
+    assert all(row["completion"].endswith(" END") for row in read(prepared.training))
+
+
 def test_conversations_are_prepared_too(tmp_path):
     rows = [
         {"messages": [{"role": "user", "content": text()}, {"role": "assistant", "content": "a"}]}
@@ -292,6 +300,13 @@ def test_examples_are_capped_and_zero_means_all(capsys, tmp_path):
 def test_sound_data_ends_with_zero(capsys, stories):
     prepared = prepare_data(stories, Script())
     assert run(capsys, "check", prepared.training)[0] == 0
+
+
+def test_check_holds_rows_to_the_format_beside_them(capsys, stories):
+    PromptFormat(" ->", " ", " END").save(format_path(stories))
+    report = json.loads(run(capsys, "check", stories, "--json")[1])
+    counts = {finding["id"]: finding["count"] for finding in report["findings"]}
+    assert counts["separator-missing"] == counts["stop-missing"] == 40
 
 
 def test_a_leak_between_training_and_validation_is_an_error(capsys, sentiment):

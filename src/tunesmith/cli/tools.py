@@ -136,12 +136,14 @@ def check_data(arguments: argparse.Namespace) -> int:
     from tunesmith.datasets import check_file, read
     from tunesmith.datasets.baseline import load_baseline, worse_than
     from tunesmith.datasets.checks.overlap import overlap_findings
+    from tunesmith.datasets.prompt_format import saved_format
 
     baseline = load_baseline(arguments.baseline) if arguments.baseline else None
     report = check_file(
         arguments.file,
         arguments.profile,
         shape=arguments.shape,
+        prompt_format=saved_format(arguments.file),
         model=arguments.model,
         max_examples=arguments.max_examples,
         count_tokens=arguments.tokens,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from tunesmith.datasets.dataset import Dataset, read
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.pairs import pairs
-from tunesmith.datasets.prompt_format import format_path
+from tunesmith.datasets.prompt_format import format_path, saved_format
 
 if TYPE_CHECKING:
     import os
@@ -110,7 +110,8 @@ def prepare_data(
             from the rows.
     """
     source = Path(path)
-    preparation = _analyse(read(source, prompt=prompt, completion=completion))
+    dataset = read(source, prompt=prompt, completion=completion, prompt_format=saved_format(source))
+    preparation = _analyse(dataset)
     conversation.say(_overview(source, preparation))
     plan = _decide(preparation.plan, conversation)
     fixed = plan.apply()
@@ -137,7 +138,7 @@ def prepare_data(
 
 
 def _analyse(dataset: Dataset) -> Preparation:
-    plan = dataset.plan()
+    plan = dataset.plan(dataset.prompt_format)
     prompts: set[str] = set()
     labels: Counter[str] = Counter()
     rows = 0

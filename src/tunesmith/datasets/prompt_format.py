@@ -30,6 +30,7 @@ __all__ = [
     "Violation",
     "ViolationKind",
     "format_path",
+    "saved_format",
 ]
 
 MAX_LOGPROBS: Final = 5
@@ -321,6 +322,16 @@ class PromptFormat:
         if not isinstance(data, dict):
             raise PromptFormatError(f"{os.fspath(path)} does not hold a prompt format.")
         return cls.from_dict(data)
+
+
+def saved_format(path: str | os.PathLike[str]) -> PromptFormat | None:
+    """Return the format that is saved beside a data file, or None.
+
+    Raises:
+        PromptFormatError: There is one, but it cannot be read.
+    """
+    beside = format_path(path)
+    return PromptFormat.load(beside) if beside.is_file() else None
 
 
 def format_path(path: str | os.PathLike[str]) -> Path:
