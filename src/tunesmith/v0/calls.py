@@ -1,0 +1,203 @@
+"""From a class method of the old SDK to a flow of the core, in both colours.
+
+Settings are read for each call: first the call's own (`api_key=`, `api_base=`, …), then
+the module's (`openai.api_key = …`), then the environment. Clients are kept for each set
+of settings, so that connections are used again.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.client import AsyncClient, Client
+from tunesmith.core.exchange import exchange
+from tunesmith.core.flow import Flow, OpenStream
+from tunesmith.core.options import RequestOptions, Timeout
+from tunesmith.core.request import Body, Plan, fill_path
+from tunesmith.errors import APIResponseValidationError
+from tunesmith.types.base import WireModel
+
+from . import settings
+from .error import InvalidAPIType, translated
+from .objects import OpenAIObject, convert
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+    from tunesmith.core.response import Response
+
+__all__ = ["Call", "Opened", "pair"]
+
+_OPEN_AI = ("open_ai", "openai")
+_CONNECT_SECONDS = 5.0
+
+
+class _Event(WireModel):
+    """Any event of a stream. Each names its kind, which an error in its place does not."""
+
+    object: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A flow's value that is a stream, still to be wrapped for its colour."""
+
+    stream: Any
+
+
+@dataclass(slots=True)
+class Call:
+    """One call: where it goes, and the flows that it can ask for.
+
+    Attributes:
+        client: A Client or an AsyncClient.
+        options: Time limits, header fields and the idempotency key.
+    """
+
+    client: Any
+    options: RequestOptions = field(default_factory=RequestOptions)
+
+    def get(self, path: str, query: dict[str, Any] | None = None, **ids: str) -> Flow[Any]:
+        """Ask for an object; `ids` fill the places of the path."""
+        return self._ask(Plan("GET", fill_path(path, **ids), query=_given(query)))
+
+    def post(self, path: str, fields: dict[str, Any] | None = None, **ids: str) -> Flow[Any]:
+        """Create or change something; a field `stream` that is true opens a stream."""
+        body = _given(fields)
+        plan = Plan("POST", fill_path(path, **ids), json=body)
+        return self._open(plan) if body and body.get("stream") else self._ask(plan)
+
+    def upload(self, path: str, body: Body) -> Flow[Any]:
+        """Send a form with a file."""
+        return self._ask(Plan("POST", path, body=body))
+
+    def delete(self, path: str, **ids: str) -> Flow[Any]:
+        """Delete something."""
+        return self._ask(Plan("DELETE", fill_path(path, **ids)))
+
+    def content(self, path: str, **ids: str) -> Flow[bytes]:
+        """Ask for the bytes of something."""
+        response = yield from self._exchange(Plan("GET", fill_path(path, **ids)))
+        return response.body or b""
+
+    def stream(self, path: str, **ids: str) -> Flow[Opened]:
+        """Open a stream of events."""
+        return self._open(Plan("GET", fill_path(path, **ids), query={"stream": True}))
+
+    def _ask(self, plan: Plan) -> Flow[Any]:
+        response = yield from self._exchange(plan)
+        try:
+            return convert(json.loads(response.body or b""))
+        except ValueError:
+            raise APIResponseValidationError(
+                f"The answer to {plan.method} {response.request.url} is not JSON. It begins: "
+                f"{response.text[:200]!r}",
+                response=response.info(),
+            ) from None
+
+    def _open(self, plan: Plan) -> Flow[Opened]:
+        plan.stream = True
+        response = yield from self._exchange(plan)
+        stream = yield OpenStream(response, _Event)
+        return Opened(stream)
+
+    def _exchange(self, plan: Plan) -> Flow[Response]:
+        plan.options = self.options
+        return exchange(self.client._settings, plan)  # noqa: SLF001 - a room of the same house
+
+
+def pair(
+    flow: Callable[..., Flow[Any]],
+) -> tuple[Callable[..., Any], Callable[..., Coroutine[Any, Any, Any]]]:
+    """Return the blocking and the awaitable form of a flow that takes a `Call` first.
+
+    Both take, besides the flow's own parameters, `api_key`, `api_base`, `api_type`,
+    `api_version`, `organization`, `request_id`, `request_timeout`, `idempotency_key` and
+    `headers`. A stream comes as an iterator, or an asynchronous one.
+    """
+
+    def blocking(*args: Any, **params: Any) -> Any:
+        with translated():
+            call = _call(Client, params)
+            value = call.client._run(flow(call, *args, **params))  # noqa: SLF001
+        return _items(value.stream) if isinstance(value, Opened) else value
+
+    async def awaited(*args: Any, **params: Any) -> Any:
+        with translated():
+            call = _call(AsyncClient, params)
+            value = await call.client._run(flow(call, *args, **params))  # noqa: SLF001
+        return _async_items(value.stream) if isinstance(value, Opened) else value
+
+    for method in (blocking, awaited):
+        functools.update_wrapper(method, flow)
+    return staticmethod(blocking), staticmethod(awaited)
+
+
+def _items(stream: Any) -> Iterator[OpenAIObject]:
+    with translated(), stream:
+        for event in stream:
+            yield convert(event.to_dict())
+
+
+async def _async_items(stream: Any) -> AsyncIterator[OpenAIObject]:
+    with translated():
+        async with stream:
+            async for event in stream:
+                yield convert(event.to_dict())
+
+
+def _call(kind: Callable[..., Any], params: dict[str, Any]) -> Call:
+    """Take the settings out of a call's parameters and return the call."""
+    api_type = params.pop("api_type", None) or settings.read("api_type")
+    if api_type not in _OPEN_AI:
+        raise InvalidAPIType(
+            f"api_type is {api_type!r}; tunesmith.v0 speaks to 'open_ai' servers. For Azure, use "
+            "tunesmith.AzureClient."
+        )
+    params.pop("api_version", None)
+    client = _client(
+        kind,
+        params.pop("api_key", None) or settings.read("api_key"),
+        params.pop("api_base", None) or settings.read("api_base"),
+        params.pop("organization", None) or settings.read("organization"),
+    )
+    return Call(client, _options(params))
+
+
+@functools.lru_cache(maxsize=32)
+def _client(
+    kind: Callable[..., Any], api_key: str | None, api_base: str | None, organization: str | None
+) -> Any:
+    return kind(api_key, base_url=api_base, organization=organization)
+
+
+def _options(params: dict[str, Any]) -> RequestOptions:
+    options = RequestOptions()
+    headers = dict(params.pop("headers", None) or {})
+    if request_id := params.pop("request_id", None):
+        headers["x-request-id"] = request_id
+    if headers:
+        options["extra_headers"] = headers
+    if key := params.pop("idempotency_key", None):
+        options["idempotency_key"] = key
+    if (timeout := params.pop("request_timeout", None)) is not None:
+        options["timeout"] = _timeout(timeout)
+    return options
+
+
+def _timeout(value: float | tuple[float, float]) -> Timeout:
+    """Return the limits for the old SDK's number, or its pair of connect and read."""
+    if isinstance(value, tuple):
+        connect, read = value
+        return Timeout(read, connect=connect)
+    return Timeout(value, connect=min(value, _CONNECT_SECONDS))
+
+
+def _given(values: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the values that are not None: the old SDK left those out."""
+    if values is None:
+        return None
+    return {name: value for name, value in values.items() if value is not None}
