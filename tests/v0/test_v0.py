@@ -1,4 +1,4 @@
-"""The module-level style against a real engine: the guide's calls, and the old SDK's tests' calls."""
+"""The module-level style against a real engine: the guide's calls and the old tests' calls."""
 
 import asyncio
 import io
