@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from .core.flow import Emitting, Flow
     from .core.hooks import Hooks
     from .core.paging import PageFlow
-    from .transport.drivers import AsyncDriver, SyncDriver
+    from .transport.async_driver import AsyncDriver
     from .transport.pages import AsyncPaginator, Page
+    from .transport.sync_driver import SyncDriver
 
 __all__ = ["DEFAULT_BASE_URL", "AsyncClient", "Client"]
 
@@ -260,7 +261,7 @@ class Client(BaseClient["Client"]):
         shared = self._connections
         if shared.driver is None:
             from .transport.choose import sync_transport
-            from .transport.drivers import SyncDriver
+            from .transport.sync_driver import SyncDriver
 
             shared.driver = SyncDriver(sync_transport(shared.http_client, shared.limit))
         driver: SyncDriver = shared.driver
@@ -321,8 +322,8 @@ class AsyncClient(BaseClient["AsyncClient"]):
     def _driver(self) -> AsyncDriver:
         shared = self._connections
         if shared.driver is None:
+            from .transport.async_driver import AsyncDriver
             from .transport.choose import async_transport
-            from .transport.drivers import AsyncDriver
 
             shared.driver = AsyncDriver(async_transport(shared.http_client, shared.limit))
         driver: AsyncDriver = shared.driver

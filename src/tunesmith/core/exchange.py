@@ -21,7 +21,6 @@ from tunesmith.errors import (
     status_error_class,
 )
 
-from . import hooks as run
 from .flow import Call, Flow, Send, Sleep
 from .redact import Secret
 from .redirects import MAX_REDIRECTS, is_redirect, redirected
@@ -69,7 +68,8 @@ def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Fl
         if delay is None:
             break
         _check_deadline(request, delay, outcome)
-        yield from run.call_retry(settings.hooks, request, outcome, attempt, delay)
+        if settings.hooks is not None:
+            yield from settings.hooks.call_retry(request, outcome, attempt, delay)
         yield Sleep(delay)
         attempt += 1
         outcome = yield from _send(settings, request, attempt)
@@ -86,7 +86,7 @@ def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Fl
 def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
     """Send once, redirects followed; a connection error is returned, not raised."""
     if settings.hooks is not None:
-        yield from run.call_before(settings.hooks, request, attempt)
+        yield from settings.hooks.call_before(request, attempt)
     outcome: Outcome
     try:
         response: Response = yield Send(_within_deadline(request))
@@ -98,7 +98,7 @@ def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
     except APIConnectionError as error:
         outcome = error
     if settings.hooks is not None:
-        yield from run.call_after(settings.hooks, request, outcome, attempt)
+        yield from settings.hooks.call_after(request, outcome, attempt)
     return outcome
 
 

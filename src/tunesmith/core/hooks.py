@@ -87,35 +87,32 @@ class Hooks:
     after: Callable[[ResponseRecord], object] | None = None
     retry: Callable[[RetryRecord], object] | None = None
 
+    def call_before(self, request: Request, attempt: int) -> Flow[None]:
+        """Call the hook that runs before a sending."""
+        if self.before is None:
+            return
+        headers = redacted_headers(request.headers.items())
+        yield Call(self.before, (RequestRecord(request.info, headers, attempt),))
 
-def call_before(hooks: Hooks | None, request: Request, attempt: int) -> Flow[None]:
-    """Call the hook that runs before a sending."""
-    if hooks is None or hooks.before is None:
-        return
-    headers = redacted_headers(request.headers.items())
-    yield Call(hooks.before, (RequestRecord(request.info, headers, attempt),))
+    def call_after(
+        self, request: Request, outcome: Response | APIError, attempt: int
+    ) -> Flow[None]:
+        """Call the hook that runs after an exchange."""
+        if self.after is None:
+            return
+        if isinstance(outcome, Response):
+            record = ResponseRecord(
+                request.info, outcome.status, outcome.request_id, outcome.elapsed, attempt
+            )
+        else:
+            record = ResponseRecord(request.info, None, None, 0.0, attempt, outcome)
+        yield Call(self.after, (record,))
 
-
-def call_after(
-    hooks: Hooks | None, request: Request, outcome: Response | APIError, attempt: int
-) -> Flow[None]:
-    """Call the hook that runs after an exchange."""
-    if hooks is None or hooks.after is None:
-        return
-    if isinstance(outcome, Response):
-        record = ResponseRecord(
-            request.info, outcome.status, outcome.request_id, outcome.elapsed, attempt
-        )
-    else:
-        record = ResponseRecord(request.info, None, None, 0.0, attempt, outcome)
-    yield Call(hooks.after, (record,))
-
-
-def call_retry(
-    hooks: Hooks | None, request: Request, outcome: Response | APIError, attempt: int, delay: float
-) -> Flow[None]:
-    """Call the hook that runs before the pause of a retry."""
-    if hooks is None or hooks.retry is None:
-        return
-    status, error = (outcome.status, None) if isinstance(outcome, Response) else (None, outcome)
-    yield Call(hooks.retry, (RetryRecord(request.info, attempt, delay, status, error),))
+    def call_retry(
+        self, request: Request, outcome: Response | APIError, attempt: int, delay: float
+    ) -> Flow[None]:
+        """Call the hook that runs before the pause of a retry."""
+        if self.retry is None:
+            return
+        status, error = (outcome.status, None) if isinstance(outcome, Response) else (None, outcome)
+        yield Call(self.retry, (RetryRecord(request.info, attempt, delay, status, error),))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import APIConnectionError, ConfigurationError
@@ -105,6 +104,8 @@ def server_delay(headers: Mapping[str, str], now: float | None = None) -> float 
     seconds = _number(text)
     if seconds is not None:
         return seconds
+    from email.utils import parsedate_to_datetime
+
     try:
         moment = parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):

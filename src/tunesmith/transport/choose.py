@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from .drivers import AsyncTransport, Transport
+    from .async_driver import AsyncTransport
+    from .sync_driver import Transport
 
 __all__ = ["async_transport", "sync_transport"]
 

@@ -10,7 +10,8 @@ from tunesmith.errors import TunesmithError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
 
-    from .drivers import AsyncDriver, SyncDriver
+    from .async_driver import AsyncDriver
+    from .sync_driver import SyncDriver
 
 __all__ = ["AsyncPage", "AsyncPaginator", "Page"]
 

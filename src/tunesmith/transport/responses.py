@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tunesmith.core.response import Response
     from tunesmith.errors import APIResponseValidationError, RequestInfo
 
-    from .drivers import AsyncDriver, SyncDriver
+    from .async_driver import AsyncDriver
+    from .sync_driver import SyncDriver
 
 __all__ = ["APIResponse", "AsyncStreamedResponse", "StreamedResponse"]
 

@@ -1,0 +1,163 @@
+"""The blocking driver: it performs the effects of a flow in the calling thread."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from tunesmith.core.flow import (
+    Call,
+    Close,
+    CloseGroup,
+    Effect,
+    Emit,
+    Emitting,
+    Finished,
+    Flow,
+    OpenGroup,
+    OpenStream,
+    Read,
+    Send,
+    Sleep,
+    Start,
+    Watch,
+)
+
+from .streams import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from tunesmith.core.request import Request
+    from tunesmith.core.response import Response
+
+    from .threads import ThreadGroup
+
+__all__ = ["SyncDriver", "Transport"]
+
+T = TypeVar("T")
+
+
+class Transport(Protocol):
+    """What sends requests and blocks until they are answered."""
+
+    def send(self, request: Request) -> Response:
+        """Perform one exchange, or raise an APIConnectionError."""
+        ...
+
+    def close(self) -> None:
+        """Close idle connections."""
+        ...
+
+
+class SyncDriver:
+    """Runs flows by blocking the calling thread. Threads may share one driver."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._watches: Any = None
+        self._performers: dict[type[Any], Callable[[Any], Any]] = {
+            Send: self._send,
+            Sleep: self._sleep,
+            Call: self._call,
+            Read: self._read,
+            Close: self._close,
+            OpenStream: self._open,
+            OpenGroup: self._open_group,
+            Start: self._start,
+            Finished: self._finished,
+            CloseGroup: self._close_group,
+            Watch: self._watch,
+        }
+
+    def run(self, flow: Flow[T]) -> T:
+        """Perform `flow` to its end and return its value."""
+        return self.resume(flow, None)
+
+    def resume(self, flow: Generator[Any, Any, T], outcome: Any) -> T:
+        """Send a flow the outcome of its last effect and perform it to its end."""
+        try:
+            effect = flow.send(outcome)
+            while True:
+                try:
+                    outcome = self.perform(effect)
+                except BaseException as error:  # noqa: BLE001 - the flow decides, and sees all
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(outcome)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def iterate(self, flow: Emitting[T]) -> Iterator[T]:
+        """Perform `flow` as it is iterated, yielding what it emits."""
+        try:
+            effect = next(flow)
+            while True:
+                if isinstance(effect, Emit):
+                    yield effect.item
+                    effect = next(flow)
+                    continue
+                try:
+                    outcome = self.perform(effect)
+                except BaseException as error:  # noqa: BLE001
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(outcome)
+        except StopIteration:
+            return
+        finally:
+            self._abandon(flow)
+
+    def _abandon(self, flow: Emitting[Any]) -> None:
+        """Let a flow that is given up perform its last effects: closing what it opened."""
+        try:
+            effect = flow.throw(GeneratorExit())
+            while True:
+                effect = flow.send(self.perform(effect))
+        except (StopIteration, GeneratorExit):
+            return
+
+    def perform(self, effect: Effect | Emit[Any]) -> Any:
+        """Perform one effect and return its outcome."""
+        return self._performers[type(effect)](effect)
+
+    def _send(self, effect: Send) -> Response:
+        return self.transport.send(effect.request)
+
+    def _sleep(self, effect: Sleep) -> None:
+        time.sleep(effect.seconds)
+
+    def _call(self, effect: Call) -> Any:
+        return effect.function(*effect.arguments)
+
+    def _read(self, effect: Read) -> Any:
+        return effect.response.stream.read()
+
+    def _close(self, effect: Close) -> None:
+        effect.response.stream.close()
+
+    def _open(self, effect: OpenStream) -> Stream[Any]:
+        return Stream(effect.response, effect.model, require_end=effect.require_end)
+
+    def _open_group(self, effect: OpenGroup) -> ThreadGroup:
+        from .threads import ThreadGroup
+
+        return ThreadGroup(self.run, effect.limit)
+
+    def _start(self, effect: Start) -> None:
+        effect.group.start(effect.tag, effect.flow)
+
+    def _finished(self, effect: Finished) -> Any:
+        return effect.group.finished()
+
+    def _close_group(self, effect: CloseGroup) -> None:
+        effect.group.close()
+
+    def _watch(self, effect: Watch) -> Any:
+        if self._watches is None:
+            from .threads import ThreadWatches
+
+            # Of two threads that come here at once one wins; setdefault is atomic.
+            self._watches = self.__dict__.setdefault("_thread_watches", ThreadWatches(self.run))
+        return self._watches.wait(effect)
