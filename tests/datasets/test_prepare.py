@@ -97,6 +97,24 @@ def test_bug_b02_and_b18_no_advice_ever_names_the_end_of_a_label(sentiment):
     assert "'tive'" not in everything
 
 
+def test_the_positive_class_is_the_one_that_says_yes(tmp_path):
+    rows = [{"prompt": text(), "completion": "No" if k % 3 else "Yes"} for k in range(60)]
+    prepared = prepare_data(write(tmp_path / "d.jsonl", rows), Script())
+    assert "--classification_positive_class ' Yes'" in prepared.command
+
+
+def test_lines_that_cannot_be_read_are_left_out_in_sight(stories):
+    lines = stories.read_text().splitlines()
+    lines[6] = lines[6][:-4]
+    stories.write_text("\n".join(lines) + "\n")
+    script = Script()
+    prepared = prepare_data(stories, script)
+    assert len(read(prepared.training)) == 39
+    notice = next(text for text in script.said if "[Necessary]" in text)
+    assert "Leave out lines that cannot be read (1 row)" in notice
+    assert "line 7" in notice
+
+
 def test_more_than_two_classes_are_counted(tmp_path):
     rows = [{"prompt": text(), "completion": "one two three".split()[k % 3]} for k in range(90)]
     prepared = prepare_data(write(tmp_path / "d.jsonl", rows), Script())

@@ -33,6 +33,7 @@ __all__ = ["Conversation", "Preparation", "Prepared", "prepare_data"]
 _VALIDATION_SHARE: Final = 0.2
 _MOST_VALIDATION_ROWS: Final = 1_000
 _BINARY: Final = 2
+_AFFIRMATIVE: Final = frozenset({"positive", "pos", "yes", "true", "1", "spam"})
 _CLASSES_NAMED: Final = 10
 _SHOWN: Final = 70
 
@@ -294,12 +295,17 @@ def _command(targets: list[Path], classes: Mapping[str, int]) -> str:
     if len(targets) > 1:
         words += ["-v", str(targets[1]), "--compute_classification_metrics"]
         if len(classes) == _BINARY:
-            words += ["--classification_positive_class", f" {next(iter(classes))}"]
+            words += ["--classification_positive_class", f" {_positive(classes)}"]
         else:
             words += ["--classification_n_classes", str(len(classes))]
     if classes:
         words += ["-m", "ada"]
     return shlex.join(words)
+
+
+def _positive(classes: Mapping[str, int]) -> str:
+    """Return the class that says yes, if one does; else the most frequent, as the old tool."""
+    return next((name for name in classes if name.casefold() in _AFFIRMATIVE), next(iter(classes)))
 
 
 def _inference_parameters(plan: Plan, classes: Mapping[str, int]) -> dict[str, Any]:
@@ -309,15 +315,22 @@ def _inference_parameters(plan: Plan, classes: Mapping[str, int]) -> dict[str, A
 
 
 def _next_steps(prepared: Prepared, preparation: Preparation) -> str:
-    files = [prepared.training, prepared.validation, prepared.format_file]
     lines = ["", "Written:"]
-    lines += [f"  {file}" for file in files if file is not None]
+    for file in (prepared.training, prepared.validation):
+        if file is not None:
+            beside = f", its format in {format_path(file).name}" if prepared.prompt_format else ""
+            lines.append(f"  {file}{beside}")
     advice = [finding for finding in prepared.report.findings if finding.severity != "error"]
     if advice:
         lines += ["", "Worth knowing:"]
         lines += [f"  {finding.id}: {finding.message}" for finding in advice]
     if preparation.classes:
         lines += ["", "For classification the smallest base model, ada, usually does as well."]
+    elif preparation.plan.task == "conditional generation":
+        lines += [
+            "",
+            "For generation, one or two epochs (--n_epochs 2) are often better than four.",
+        ]
     lines += ["", "Start the fine-tune:", f"  {prepared.command}"]
     if prepared.prompt_format is not None:
         lines += ["", *_how_to_ask(prepared.prompt_format, prepared.inference_parameters)]
