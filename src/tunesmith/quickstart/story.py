@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.cli.api.follow import newest_step
+from tunesmith.cli.api.follow import INTERRUPTED, newest_step
 from tunesmith.cli.live import job_view
 from tunesmith.cli.output import printable, table
 from tunesmith.cli.progress_bar import progress_bar
@@ -46,7 +46,7 @@ SHOWN_ANSWERS = 5
 # Fewer and larger steps than the default of 0.2 % of the examples: faster on a CPU.
 BATCH_SIZE = 16
 # To have the base model choose costs several times as much as to ask it, so it chooses for these.
-CHOICES = 96
+CHOICES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,9 @@ def _train(client: Client, prepared: Prepared, options: Options) -> FineTune:
             for event in client.fine_tunes.events(job.id):
                 view.event(event.message, event.created_at)
     except KeyboardInterrupt:
+        print()
         _say_interrupted(job, options)
-        raise
+        raise SystemExit(INTERRUPTED) from None
     job = client.fine_tunes.retrieve(job.id)
     if job.status != "succeeded":
         message = job.events[-1].message if job.events else "it gave no reason"
@@ -197,12 +198,12 @@ def _unfinished(client: Client, training: str) -> FineTune | None:
 def _say_interrupted(job: FineTune, options: Options) -> None:
     if options.backend is None:
         _say(
-            f"\nInterrupted. Job {job.id} keeps its last checkpoint: run `tunesmith quickstart` "
+            f"Interrupted. Job {job.id} keeps its last checkpoint: run `tunesmith quickstart` "
             "again and it goes on from there."
         )
     else:
         _say(
-            f"\nInterrupted. Job {job.id} goes on by itself. Run the same command again to follow "
+            f"Interrupted. Job {job.id} goes on by itself. Run the same command again to follow "
             f"it, or cancel it with: tunesmith -b {options.backend} api fine_tunes.cancel "
             f"-i {job.id}"
         )
