@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .extras import require_engine
 from .home import add_database_option, add_home_option, home_of
-from .output import add_json_option, local_time, print_json, say, table
+from .output import add_json_option, local_minute, print_json, say, table
 from .parser import add_command, add_group
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _list(arguments: argparse.Namespace) -> int:
                 f"…{row.hint}",
                 row.role,
                 row.organization,
-                local_time(int(row.created_at)),
+                local_minute(int(row.created_at)),
                 "revoked" if row.revoked_at else "in use",
             )
             for row in rows

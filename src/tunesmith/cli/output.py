@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_json_option",
     "fields",
+    "local_minute",
     "local_time",
     "print_error",
     "print_json",
@@ -66,6 +67,11 @@ def fields(values: Mapping[str, object]) -> str:
     """Return one object as `name: value` lines, nested values as compact JSON."""
     width = max((len(name) for name in values), default=0)
     return "\n".join(f"{name.ljust(width)}  {_whole(value)}" for name, value in values.items())
+
+
+def local_minute(seconds: int | None) -> str:
+    """Return a Unix time as local date and time to the minute; nobody's time is 0."""
+    return local_time(seconds)[: len("2026-01-31 12:00")]
 
 
 def local_time(seconds: int | None) -> str:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.cli.output import local_time
+from tunesmith.cli.output import local_minute
 
 from .call import add_call, add_id_option, print_list, print_object
 
@@ -69,7 +69,7 @@ def _list(client: Client, arguments: argparse.Namespace) -> int:
         "file": lambda file: file.filename,
         "bytes": lambda file: f"{file.bytes:,}",
         "purpose": lambda file: file.purpose,
-        "created": lambda file: local_time(file.created_at),
+        "created": lambda file: local_minute(file.created_at),
     }
     return print_list(client.files.list(**options), arguments, columns)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import local_time, say
+from tunesmith.cli.output import local_minute, local_time, say
 from tunesmith.cli.training_files import resolve_file
 from tunesmith.errors import TunesmithError
 
@@ -163,7 +163,7 @@ def _list(client: Client, arguments: argparse.Namespace) -> int:
         "status": lambda job: job.status,
         "model": lambda job: job.model,
         "fine-tuned model": lambda job: job.fine_tuned_model,
-        "created": lambda job: local_time(job.created_at),
+        "created": lambda job: local_minute(job.created_at),
     }
     return print_list(client.fine_tunes.list(), arguments, columns)
 

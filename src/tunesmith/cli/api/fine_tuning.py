@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import local_time, say
+from tunesmith.cli.output import local_minute, local_time, say
 
 from .call import add_call, add_id_option, print_list, print_object
 from .fine_tunes import add_create_options, uploaded_files
@@ -116,7 +116,7 @@ def _list(client: Client, arguments: argparse.Namespace) -> int:
         "status": lambda job: job.status,
         "model": lambda job: job.model,
         "fine-tuned model": lambda job: job.fine_tuned_model,
-        "created": lambda job: local_time(job.created_at),
+        "created": lambda job: local_minute(job.created_at),
     }
     jobs = itertools.islice(client.fine_tuning.jobs.list(), arguments.limit)
     return print_list(jobs, arguments, columns)

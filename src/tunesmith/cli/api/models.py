@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunesmith.cli.output import local_time
+from tunesmith.cli.output import local_minute
 
 from .call import add_call, add_id_option, print_list, print_object
 
@@ -40,7 +40,7 @@ def _list(client: Client, arguments: argparse.Namespace) -> int:
     columns: Columns = {
         "id": lambda model: model.id,
         "owner": lambda model: model.owned_by,
-        "created": lambda model: local_time(model.created),
+        "created": lambda model: local_minute(model.created),
     }
     return print_list(client.models.list(), arguments, columns)
 
