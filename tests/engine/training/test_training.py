@@ -254,3 +254,23 @@ def test_auto_says_why(make_spec, recorder):
     train(make_spec(recipe="auto"), observer)
     assert observer.plans[0].recipe == "lora"
     assert "seconds" in observer.plans[0].reason
+
+
+def test_a_full_disk_is_told(make_spec, recorder):
+    spec = make_spec()
+    spec.work_path.mkdir(parents=True)
+    # Every write to this device fails as on a full disk.
+    (spec.work_path / "trunk-train.part").symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match="The disk is full") as caught:
+        train(spec, recorder())
+    assert caught.value.code == "disk_full"
+    (spec.work_path / "trunk-train.part").unlink()
+    assert train(spec, recorder()).stopped is None
+
+
+def test_too_little_memory_is_told():
+    from tunesmith.engine.training.run import _told_plainly
+
+    with pytest.raises(TrainingError, match="smaller batch_size") as caught, _told_plainly():
+        torch.empty(10**16)
+    assert caught.value.code == "out_of_memory"

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Example", "Segment", "encode_segments", "read_examples", "read_rows", "render_chat"]
+__all__ = [
+    "Example",
+    "Row",
+    "Segment",
+    "encode_segments",
+    "examples_of",
+    "read_examples",
+    "read_rows",
+    "render_chat",
+]
 
 _TOKENISED_AT_ONCE = 512
 
@@ -100,35 +109,63 @@ def read_examples(
     Raises:
         TrainingError: The file has no examples, or a line cannot be used; it is named.
     """
-    start = _start(tokenizer)
     rows = (_row(row, tokenizer, line, code) for line, row in read_rows(path, code))
+    return examples_of(
+        rows, tokenizer, prompt_loss_weight=prompt_loss_weight, max_tokens=max_tokens, code=code
+    )
+
+
+def examples_of(
+    rows: Iterator[Row],
+    tokenizer: Any,
+    *,
+    prompt_loss_weight: float,
+    max_tokens: int,
+    code: ErrorCode,
+) -> list[Example]:
+    """Tokenise rows.
+
+    Raises:
+        TrainingError: A row has nothing to learn, or too many tokens.
+    """
+    start = _start(tokenizer)
     examples: list[Example] = []
     while chunk := list(itertools.islice(rows, _TOKENISED_AT_ONCE)):
         encoded = encode_segments([row.segments for row in chunk], tokenizer)
         for row, (tokens, learned) in zip(chunk, encoded, strict=True):
             _check(row, tokens, learned, max_tokens, code)
-            if row.completion and (len(start) > 0 or learned[0]):
-                opening = start or [_opening_token(tokenizer)]
-                tokens, learned = opening + tokens, [False] * len(opening) + learned  # noqa: PLW2901
-            scored = np.array(learned)
+            opening = start if row.is_plain else []
+            if learned[0] and not opening:
+                opening = [_opening_token(tokenizer)]
+            scored = np.array([False] * len(opening) + learned)
             weights = np.where(scored, 1.0, prompt_loss_weight).astype(np.float32)
             weights[0] = 0.0
-            examples.append(
-                Example(np.array(tokens, dtype=np.int64), weights, scored, row.completion)
-            )
+            numbers = np.array(opening + tokens, dtype=np.int64)
+            examples.append(Example(numbers, weights, scored, row.completion))
     return examples
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
+    """One line's text.
+
+    Attributes:
+        completion: The completion of a prompt-completion row; "" for a chat.
+    """
+
     line: int
     segments: list[Segment]
-    completion: str
+    completion: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is text alone; a chat's template has written the special tokens already."""
+        return bool(self.completion)
 
 
-def _row(row: dict[str, Any], tokenizer: Any, line: int, code: ErrorCode) -> _Row:
+def _row(row: dict[str, Any], tokenizer: Any, line: int, code: ErrorCode) -> Row:
     if isinstance(row.get("messages"), list):
-        return _Row(line, render_chat(tokenizer, row["messages"], row.get("tools"), line, code), "")
+        return render_chat(tokenizer, row["messages"], row.get("tools"), line, code)
     prompt, completion = row.get("prompt"), row.get("completion")
     if not isinstance(prompt, str) or not isinstance(completion, str):
         msg = (
@@ -137,7 +174,7 @@ def _row(row: dict[str, Any], tokenizer: Any, line: int, code: ErrorCode) -> _Ro
         )
         raise TrainingError(msg, code)
     segments = [Segment(prompt, learned=False), Segment(completion, learned=True)]
-    return _Row(line, segments, completion)
+    return Row(line, segments, completion)
 
 
 def _start(tokenizer: Any) -> list[int]:
@@ -152,7 +189,7 @@ def _opening_token(tokenizer: Any) -> int:
     return next((number for number in known if number is not None), 0)
 
 
-def _check(row: _Row, tokens: list[int], learned: list[bool], most: int, code: ErrorCode) -> None:
+def _check(row: Row, tokens: list[int], learned: list[bool], most: int, code: ErrorCode) -> None:
     if not any(learned):
         msg = f"Line {row.line}: there is nothing to learn; the completion is empty."
         raise TrainingError(msg, code)
@@ -170,7 +207,7 @@ def render_chat(
     tools: list[dict[str, Any]] | None,
     line: int,
     code: ErrorCode,
-) -> list[Segment]:
+) -> Row:
     """Return a chat as the model's template writes it, cut where a learned turn begins and ends.
 
     Raises:
@@ -216,7 +253,7 @@ def render_chat(
             # What follows the end of the turn, a line break usually, is never generated.
             end = whole.rfind(tokenizer.eos_token or "\0", len(written))
             add(whole[: end + len(tokenizer.eos_token)] if end >= 0 else whole, learned=True)
-    return segments
+    return Row(line, segments)
 
 
 def encode_segments(

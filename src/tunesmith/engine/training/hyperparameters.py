@@ -11,7 +11,8 @@ on two scales, so each recipe has a base rate for each:
     recipe       first API   second API   a usual multiplier gives
     fast, lora   1e-2        5e-4         0.1 or 2: 1e-3
     full         5e-4        2.5e-5       0.1 or 2: 5e-5
-    dpo          1e-3        5e-5         0.1 or 2: 1e-4
+
+and preferences ("dpo") a tenth of these.
 """
 
 from __future__ import annotations
@@ -68,12 +69,10 @@ def default_multiplier(batch_size: int) -> float:
 
 def base_learning_rate(spec: TrainingSpec, recipe: str) -> float:
     """Return the rate that a multiplier of 1 stands for; the table is in the module's text."""
-    second_api = 5e-4
-    if spec.method == "dpo":
-        second_api = 5e-5
-    elif recipe == "full":
-        second_api = 2.5e-5
-    return second_api * 20 if spec.api == "fine-tunes" else second_api
+    rate = 2.5e-5 if recipe == "full" else 5e-4
+    if spec.api == "fine-tunes":
+        rate *= 20
+    return rate / 10 if spec.method == "dpo" else rate
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float) -> float:

@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.utils import clip_grad_norm_
@@ -30,47 +30,21 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from tunesmith.engine.training.objective import Objective
     from tunesmith.engine.training.spec import (
         ResolvedHyperparameters,
         StopRequest,
         TrainingObserver,
         TrainingSpec,
-        ValidationRecord,
     )
-    from tunesmith.engine.training.supervised import StepFigures
 
-__all__ = ["Loop", "Objective", "write_folder"]
+__all__ = ["Loop", "Schedule", "write_folder"]
 
 _GRADIENT_NORM = 1.0
 _VALIDATIONS = 25
 _SNAPSHOT_EPOCHS = 3
 # Saving may take this share of the time at most, unless every step is to be saved.
 _SAVING_SHARE = 0.05
-
-
-class Objective(Protocol):
-    """What is learned, and how well it goes.
-
-    Attributes:
-        columns: Names of its own figures in the result file.
-        lengths: Tokens of each training example.
-    """
-
-    columns: tuple[str, ...]
-    lengths: list[int]
-
-    @property
-    def validation_count(self) -> int:
-        """Validation examples; 0 where there are none."""
-
-    def backward(self, numbers: Sequence[int]) -> StepFigures:
-        """Add the gradients of a batch of training examples; return its figures."""
-
-    def validate(self, numbers: Sequence[int]) -> ValidationRecord:
-        """Return the figures of some validation examples."""
-
-    def validate_all(self) -> tuple[ValidationRecord, dict[str, float]]:
-        """Return the figures of all validation examples, and the classification metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +200,20 @@ class Loop:
             return record
         if ends_epoch:
             validation, classification = self._objective.validate_all()
-            return replace(record, validation=validation, classification=classification)
+            return replace(
+                record,
+                validation=validation,
+                classification=classification,
+                extra=record.extra | validation.extra,
+            )
         every = math.ceil(self._schedule.total_steps / _VALIDATIONS)
         if record.step % every:
             return record
         size = min(self._schedule.values.batch_size, count)
         start = (record.step // every - 1) * size
         numbers = [(start + offset) % count for offset in range(size)]
-        return replace(record, validation=self._objective.validate(numbers))
+        validation = self._objective.validate(numbers)
+        return replace(record, validation=validation, extra=record.extra | validation.extra)
 
     def _end_epoch(self, record: StepRecord) -> None:
         n_epochs = self._schedule.values.n_epochs

