@@ -326,7 +326,7 @@ def dirty_lines(count):
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory):
     path = tmp_path_factory.mktemp("dirty") / "dirty.jsonl"
-    path.write_text("\n".join(dirty_lines(1500)), encoding="utf-8")
+    path.write_text("\n".join(dirty_lines(700)), encoding="utf-8")
     return path
 
 
@@ -341,7 +341,7 @@ def concluded(examination, facts, path):
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(cuts=st.lists(st.integers(0, 1 << 17), max_size=6), left=st.booleans())
 def test_any_division_into_ranges_gives_the_same_findings(dirty, cuts, left):

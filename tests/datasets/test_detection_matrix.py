@@ -376,29 +376,33 @@ def severities(row, shape):
     return {RULES[problem.id].severity for problem in problems(row, shape)}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CHAT_ROW)
 def test_no_chat_row_that_the_schema_allows_has_an_error(row):
     assert "error" not in severities(row, "chat")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(PREFERENCE_ROW)
 def test_no_preference_row_that_the_schema_allows_has_an_error(row):
     assert "error" not in severities(row, "preference")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(PAIR_ROW)
 def test_no_prompt_completion_row_that_the_schema_allows_has_an_error(row):
     assert "error" not in severities(row, "prompt_completion")
 
 
-SOUND_LINES = [json.dumps(distinct(VALID_CHAT["plain"], number)).encode() for number in range(12)]
+# Two bytes tell any two rows apart, so that damage to one does not make them the same.
+SOUND_LINES = [
+    json.dumps(distinct(VALID_CHAT["plain"], f"{number:02}{number:02}")).encode()
+    for number in range(12)
+]
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_damage_to_any_byte_is_harmless_or_located(tmp_path, data):

@@ -313,7 +313,7 @@ def observed(batches):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(lines=st.lists(LINE, max_size=80), final=st.booleans())
 def test_the_fast_decoder_reads_what_the_rule_book_reads(tmp_path, lines, final):
@@ -331,7 +331,7 @@ def test_the_fast_decoder_reads_what_the_rule_book_reads(tmp_path, lines, final)
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     lines=st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), max_size=30),
