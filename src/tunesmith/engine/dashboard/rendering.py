@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -59,6 +59,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: obje
         "path": request.url.path,
         "origin": f"{request.url.scheme}://{request.url.netloc}",
         "now": time.time(),
+        "status_words": STATUS_WORDS,
     }
     text = _environment().get_template(template).render({**shared, **values})
     return HTMLResponse(text, status)
@@ -74,7 +75,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["asset"] = asset_address
-    environment.globals["status_words"] = STATUS_WORDS
     environment.filters |= {
         "instant": _instant,
         "iso": _iso,
@@ -128,7 +128,7 @@ def figure(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(figure(part) for part in value)
+        return ", ".join(figure(part) for part in cast("list[object]", value))
     return str(value)
 
 

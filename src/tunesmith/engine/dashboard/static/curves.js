@@ -45,9 +45,9 @@ function seriesOf(chart) {
     .map((name, place) => ({ name, label: name.slice(chart.prefix.length), colour: 1 + (place % 6), sparse: true }));
 }
 
-// A running mean that forgets over a twentieth of the steps; it begins unbiased.
+// A running mean that forgets over a fortieth of the steps; it begins unbiased.
 function smoothed(values) {
-  const keep = 1 - 1 / Math.max(2, Math.min(50, values.length / 20));
+  const keep = 1 - 1 / Math.max(2, Math.min(25, values.length / 40));
   let mean = 0;
   let weight = 0;
   return values.map((value) => {

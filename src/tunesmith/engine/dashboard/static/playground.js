@@ -181,7 +181,10 @@ async function askSide(side, signal) {
     if (usage) {
       stat(side, "prompt", `${usage.prompt_tokens} tokens`);
       stat(side, "answer", `${usage.completion_tokens} token${usage.completion_tokens === 1 ? "" : "s"}`);
-      stat(side, "speed", `${(usage.completion_tokens / result.total).toFixed(1)} /s`);
+      if (usage.completion_tokens > 1 && result.total > result.first) {
+        const speed = (usage.completion_tokens - 1) / (result.total - result.first);
+        stat(side, "speed", `${speed.toFixed(1)} tokens/s`);
+      }
     }
     if (!text.textContent) {
       const note = document.createElement("p");
