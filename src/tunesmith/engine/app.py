@@ -28,7 +28,9 @@ from .api.context import Parts
 from .api.middleware import RequestContext
 from .dashboard import mount_dashboard
 from .jobs.dispatcher import Dispatcher
-from .jobs.launcher import SubprocessLauncher
+from .jobs.forking import ForkingLauncher
+from .jobs.launcher import Launcher, SubprocessLauncher
+from .jobs.nursery import is_possible as forks_are_sound
 from .jobs.watcher import EventWatcher
 from .metrics import RequestFigures
 from .models_registry import ModelRegistry
@@ -90,9 +92,7 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
         blobs=BlobStore(config.home.files),
         models=registry,
         keys=KeyRing(database, config.organization),
-        dispatcher=Dispatcher(
-            config, database, registry, SubprocessLauncher(config), on_success=on_success
-        ),
+        dispatcher=Dispatcher(config, database, registry, _launcher(config), on_success=on_success),
         watcher=EventWatcher(database),
         limiter=RateLimiter(config.limits.requests_per_minute),
         figures=RequestFigures(),
@@ -136,6 +136,10 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
         app.include_router(room.router)
     mount_dashboard(app)
     return app
+
+
+def _launcher(config: EngineConfig) -> Launcher:
+    return ForkingLauncher(config) if forks_are_sound() else SubprocessLauncher(config)
 
 
 def with_context(app: FastAPI, config: EngineConfig) -> ASGIApp:

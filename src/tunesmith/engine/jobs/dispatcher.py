@@ -112,6 +112,7 @@ class Dispatcher:
                     _signal(pid, signal.SIGKILL)
             time.sleep(_STOP_PAUSE_SECONDS)
             self._endings()
+        self._launcher.close()
 
     def _run(self) -> None:
         while not self._stopping:

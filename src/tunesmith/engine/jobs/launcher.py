@@ -19,10 +19,33 @@ if TYPE_CHECKING:
 
     from .leases import Stage
 
-__all__ = ["DATABASE_VARIABLE", "Launcher", "SubprocessLauncher", "WorkerProcess"]
+__all__ = [
+    "DATABASE_VARIABLE",
+    "Launcher",
+    "SubprocessLauncher",
+    "WorkerProcess",
+    "worker_arguments",
+    "worker_variables",
+]
 
 DATABASE_VARIABLE = "TUNESMITH_WORKER_DATABASE"
 """Environment variable that hands the database's URL, perhaps with a password, to a worker."""
+
+
+def worker_arguments(config: EngineConfig, job: JobRow, stage: Stage) -> list[str]:
+    """Return the command line of a worker for a job that was claimed for it."""
+    return [
+        *("--home", str(config.home.root)),
+        *("--stage", stage),
+        *("--heartbeat", str(config.heartbeat_seconds)),
+        *("--worker", str(job.worker_id)),
+        job.id,
+    ]
+
+
+def worker_variables(config: EngineConfig) -> dict[str, str]:
+    """Return the environment variables that a worker needs beyond the server's own."""
+    return {DATABASE_VARIABLE: config.database}
 
 
 class WorkerProcess(Protocol):
@@ -48,6 +71,9 @@ class Launcher(Protocol):
     def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
         """Start a worker for a job that was claimed for it."""
 
+    def close(self) -> None:
+        """Let go of what only serves to start workers; those that run go on."""
+
 
 class SubprocessLauncher:
     """Runs each worker as a process on this machine.
@@ -63,19 +89,19 @@ class SubprocessLauncher:
         """Start a worker whose words go to `worker.log` in the job's folder."""
         folder = self._config.home.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "tunesmith.engine.jobs.worker"]
-        command += ["--home", str(self._config.home.root), "--stage", stage]
-        command += ["--heartbeat", str(self._config.heartbeat_seconds)]
-        command += ["--worker", str(job.worker_id), job.id]
-        environment = dict(os.environ) | {DATABASE_VARIABLE: self._config.database}
+        environment = dict(os.environ) | worker_variables(self._config)
         if stage == "training":
             environment = worker_environment(environment, self._config.threads)
+        arguments = worker_arguments(self._config, job, stage)
         with (folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
-                command,
+                [sys.executable, "-m", "tunesmith.engine.jobs.worker", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
             )
+
+    def close(self) -> None:
+        """Do nothing: nothing is kept."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from tunesmith.engine.training.environment import available_threads
 from tunesmith.engine.training.spec import TrainingSpec
 
 from .validation import data_path
@@ -55,7 +56,7 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
         api="fine-tunes" if job.api == "fine-tunes" else "jobs",
         recipe=job.asked.get("recipe") or config.recipe,
         checkpoint_every_seconds=config.checkpoint_every_seconds,
-        threads=config.threads,
+        threads=config.threads or available_threads(),
         **asked,
     )
     folder.mkdir(parents=True, exist_ok=True)
