@@ -10,12 +10,11 @@ from tunesmith.cli.progress_bar import progress_bar
 
 
 def test_a_table_aligns_its_columns_and_cuts_long_cells():
-    text = table(("id", "name"), [("1", None), ("22", "x" * 80)])
+    text = table(("id", "name", "told"), [("1", None, "a"), ("22", "x" * 80, "y" * 80)])
     first, second, third = text.splitlines()
-    assert first == "id  name"
-    assert second == "1   -"
-    assert third.endswith("…")
-    assert len(third) == 64
+    assert first.split() == ["id", "name", "told"]
+    assert second.split() == ["1", "-", "a"]
+    assert third == f"22  {'x' * 59}…  {'y' * 80}"
 
 
 def test_fields_show_nested_values_as_json():

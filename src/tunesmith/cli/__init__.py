@@ -49,3 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # stdout is replaced so that the interpreter's own flush at exit does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a file or a folder, named by the person, that cannot be used
+        place = f"{error.filename}: " if error.filename else ""
+        print_error(f"{place}{error.strerror or error}.")
+        return 1

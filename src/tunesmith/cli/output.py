@@ -54,8 +54,8 @@ def say(message: str) -> None:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as aligned columns under a header."""
-    cells = [list(header), *([_cell(value) for value in row] for row in rows)]
+    """Return rows as aligned columns under a header; only the last column is never cut."""
+    cells = [list(header), *([*map(_cell, row[:-1]), _line(row[-1])] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -85,8 +85,12 @@ def _width() -> int:
     return min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
 
 
+def _line(value: object) -> str:
+    return _whole(value).replace("\n", " ")
+
+
 def _cell(value: object) -> str:
-    text = _whole(value).replace("\n", " ")
+    text = _line(value)
     return text if len(text) <= WIDEST_CELL else text[: WIDEST_CELL - 1] + "…"
 
 
