@@ -246,7 +246,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "warning",
         "prompt",
         "has different completions|have different completions",
-        "Decide on one answer for each prompt.",
+        "Several answers to one question are fine if each is right.",
     ),
     "validation-overlap": Rule(
         "error",

@@ -60,7 +60,6 @@ class Classes:
 
     def conclude(self, outcome: Outcome) -> list[Finding]:
         """See `Fold.conclude`."""
-        del outcome
         if len(self.counts) > _MOST_CLASSES or not self.counts:
             return []
         labels = self.labels()
@@ -69,7 +68,7 @@ class Classes:
             detail = f"every completion is {label!r}"
             return [finding_of("class-single", self._tally([place]), detail=detail)]
         findings = self._too_few(labels) + self._variants(labels)
-        findings += self._tokens(labels)
+        findings += self._tokens(labels, outcome.rows)
         return findings
 
     def _tally(self, places: list[Location]) -> Tally:
@@ -102,11 +101,12 @@ class Classes:
         ]
         return [finding_of("class-variants", self._tally(places))] if places else []
 
-    def _tokens(self, labels: dict[str, tuple[int, Location]]) -> list[Finding]:
+    def _tokens(self, labels: dict[str, tuple[int, Location]], rows: int) -> list[Finding]:
         from tunesmith.datasets import tokens  # noqa: PLC0415 - loads a vocabulary
 
         encoder = tokens.encoder(self.settings.encoding)
-        lead = expected_format(self.settings).leading_whitespace
+        written = expected_format(self.settings)
+        lead = written.leading_whitespace
         split = {label: encoder.encode(lead + label) for label in labels if label}
         findings = []
         long = {label: ids for label, ids in split.items() if len(ids) > 1}
@@ -118,6 +118,9 @@ class Classes:
                 ]
             )
             findings.append(finding_of("class-not-single-token", tally))
+            if not written.stop and not self.settings.format_given:
+                detail = "without one, an answer of several tokens does not end"
+                findings.append(finding_of("stop-missing", Tally(0, rows), detail=detail))
         by_first: dict[int, list[str]] = {}
         for label, ids in split.items():
             by_first.setdefault(ids[0], []).append(label)

@@ -74,7 +74,16 @@ class Duplicates:
         if conflicts.count:
             words = "another completion for the prompt of line {line}"
             tally = self._located(conflicts, words, outcome)
-            findings.append(finding_of("conflicting-completions", tally))
+            # Two labels for one text contradict each other; two answers to a question may not.
+            labels = outcome.settings.task == "classification"
+            findings.append(
+                finding_of(
+                    "conflicting-completions",
+                    tally,
+                    severity="warning" if labels else "info",
+                    fix="Decide on one label for each prompt." if labels else None,
+                )
+            )
         return findings
 
     def _no_prompts(self, outcome: Outcome) -> bool:
