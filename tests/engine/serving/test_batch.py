@@ -178,22 +178,27 @@ def test_stop_sequences_across_tokens(ask):
     assert stopped.usage.completion_tokens < full.usage.completion_tokens
 
 
-def test_bias_forces_and_forbids(ask, tokenizer):
-    positive = tokenizer.convert_tokens_to_ids("Ġpositive")
-    fields = {"prompts": ["x ->"], "max_tokens": 3}
-    [[forced]] = ask(("tiny", dict(fields, logit_bias={positive: 100})))
+def test_bias_forces_and_forbids(ask, id_of):
+    fields = {"prompts": ["x ->"], "temperature": 0, "logprobs": 0}
+    positive = id_of[b" positive"]
+    [[forced]] = ask(("tiny", dict(fields, max_tokens=3, logit_bias={positive: 100})))
     assert forced.text == " positive" * 3
-    [[greedy_one]] = ask(("tiny", dict(fields, temperature=0, max_tokens=1)))
-    banned = tokens_of(tokenizer, greedy_one.text)[0]
-    [[other]] = ask(("tiny", dict(fields, temperature=0, max_tokens=1, logit_bias={banned: -100})))
-    assert other.text != greedy_one.text
+    [[free]] = ask(("tiny", dict(fields, max_tokens=1)))
+    likeliest = id_of[free.tokens[0].data]
+    [[other]] = ask(("tiny", dict(fields, max_tokens=1, logit_bias={likeliest: -100})))
+    assert id_of[other.tokens[0].data] != likeliest
 
 
-def test_penalties_avoid_repetition(ask):
-    fields = {"prompts": ["x ->"], "max_tokens": 20, "temperature": 0}
-    [[plain_answer]] = ask(("tiny", fields))
+def test_penalties_avoid_repetition(ask, id_of):
+    words = [b" positive", b" negative", b" day"]
+    bias = {id_of[word]: 100 - 10 * place for place, word in enumerate(words)}
+    fields = {"prompts": ["x"], "max_tokens": 20, "temperature": 0, "logit_bias": bias}
+    [[free]] = ask(("tiny", fields))
+    assert free.text == " positive" * 20
     [[varied]] = ask(("tiny", dict(fields, frequency_penalty=2.0, presence_penalty=2.0)))
-    assert len(set(varied.text.split())) > len(set(plain_answer.text.split()))
+    assert set(varied.text.split()) == {"positive", "negative", "day"}
+    [[less]] = ask(("tiny", dict(fields, frequency_penalty=0.1, presence_penalty=2.0)))
+    assert less.text == " positive" * 20
 
 
 def test_the_same_seed_gives_the_same_answer(ask):

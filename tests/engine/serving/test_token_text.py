@@ -65,6 +65,14 @@ def test_bytes_that_are_no_text_are_marked():
     assert answer.take(final=True).text == "a�b"
 
 
+def test_offsets_after_a_character_without_end():
+    answer = AnswerText()
+    for part in ("€".encode()[:2], b"b", "€".encode()[:1], "€".encode()[1:], b"c"):
+        answer.push(part)
+    assert answer.take(final=True).text == "\ufffdb€c"
+    assert answer.starts == [0, 1, 2, 2, 3]
+
+
 def test_labels():
     assert token_label(b" positive") == " positive"
     assert token_label("€".encode()[:2]) == r"bytes:\xe2\x82"

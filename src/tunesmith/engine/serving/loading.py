@@ -22,6 +22,7 @@ from torch import nn
 from .adapters import Adapter, AdapterSwitch, UnsupportedAdapterError, load_adapter
 from .errors import GenerationError
 from .masks import check_attention
+from .packing import pack_linear_layers
 from .token_text import TokenBytes
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class LoadedBase:
         context: Most tokens of a prompt and its answer together.
         end_tokens: Tokens that end an answer.
         start_token: What an empty prompt begins with.
+        weights_bytes: Memory that the weights take.
         grammar_tokenizer: The vocabulary as grammars see it, made when first needed.
     """
 
@@ -118,6 +120,7 @@ class LoadedBase:
     vocabulary: int
     end_tokens: frozenset[int]
     start_token: int
+    weights_bytes: int
     adapters: OrderedDict[Path, Adapter] = field(default_factory=OrderedDict)
     grammar_tokenizer: Any = None
 
@@ -147,10 +150,7 @@ class LoadedBase:
     @property
     def nbytes(self) -> int:
         """Memory taken by the weights and the adapters."""
-        weights: dict[int, int] = {
-            parameter.data_ptr(): parameter.nbytes for parameter in self.model.parameters()
-        }
-        return sum(weights.values()) + sum(adapter.nbytes for adapter in self.adapters.values())
+        return self.weights_bytes + sum(adapter.nbytes for adapter in self.adapters.values())
 
 
 @dataclass(slots=True)
@@ -257,6 +257,11 @@ class LoadedModels:
         self.on_unload(base)
 
 
+def _weights_bytes(model: nn.Module) -> int:
+    weights = {parameter.data_ptr(): parameter.nbytes for parameter in model.parameters()}
+    return sum(weights.values())
+
+
 def _weights_size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.glob("*.safetensors"))
 
@@ -285,6 +290,8 @@ def _load(path: Path, tokenizer_path: Path, device: torch.device, dtype: torch.d
     model.requires_grad_(requires_grad=False)
     model.eval().to(device)
     output = model.get_output_embeddings()
+    nbytes = _weights_bytes(model)
+    pack_linear_layers(model, keep=output)
     head = SelectiveHead(output)
     model.set_output_embeddings(head)
     return LoadedBase(
@@ -298,6 +305,7 @@ def _load(path: Path, tokenizer_path: Path, device: torch.device, dtype: torch.d
         vocabulary=output.weight.shape[0],
         end_tokens=_end_tokens(model, tokenizer),
         start_token=_start_token(tokenizer),
+        weights_bytes=nbytes,
     )
 
 

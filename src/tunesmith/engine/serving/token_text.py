@@ -150,6 +150,8 @@ class AnswerText:
 
     def push(self, data: bytes) -> None:
         """Add the bytes of the next token (none, for a control token)."""
+        if data and not _continues_character(data):
+            self.text += self._decoder.decode(b"", final=True)  # what was begun has no end
         start = len(self.text)
         self.text += self._decoder.decode(data)
         self.starts.append(start)
@@ -200,3 +202,8 @@ class AnswerText:
                     longest = length
                     break
         return longest
+
+
+def _continues_character(data: bytes) -> bool:
+    """Return True if the first byte can only stand within a character (10xxxxxx, RFC 3629)."""
+    return data[0] & 0xC0 == 0x80  # noqa: PLR2004

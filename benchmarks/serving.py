@@ -1,0 +1,212 @@
+"""Tokens a second of chat completions: tunesmith, and other servers of the same model.
+
+    python benchmarks/serving.py --base FOLDER
+        [--transformers PYTHON] [--llama PYTHON --gguf FILE] [--rounds 3] [--tokens 32]
+
+PYTHON is the interpreter of an environment with that server installed
+(`transformers[serving]`, `llama-cpp-python[server]`). All servers run at the same time and
+are asked in turn, round by round, so that a busy machine is busy for all of them. Two
+figures for each: tokens a second, and tokens a second of processor time of the server's
+processes, which other programs disturb less. Medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOPICS = ["the sea", "a lighthouse", "two cats", "the moon", "a train", "winter", "bread", "tea"]
+CONCURRENT = (1, 8, 32)
+
+
+@dataclass
+class Server:
+    name: str
+    command: list[str]
+    model: str
+    health: str
+    environment: dict[str, str] = field(default_factory=dict)
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def processor_seconds(self) -> float:
+        """Processor time of the server and its living children."""
+        assert self.process is not None
+        return sum(_ticks(pid) for pid in _family(self.process.pid)) / os.sysconf("SC_CLK_TCK")
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            yield from _family(int(child))
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def servers(options: argparse.Namespace, home: Path) -> Iterator[Server]:
+    threads = {"OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
+    (home / "models.toml").write_text(
+        f'default = "base"\n[base.base]\npath = "{options.base.absolute().as_posix()}"\n'
+    )
+    yield Server(
+        "tunesmith",
+        [
+            *(sys.executable, "-m", "tunesmith.cli", "serve", "--home", str(home)),
+            *("--serving-threads", str(options.threads), "--port", "{port}"),
+        ],
+        "base",
+        "/healthz",
+        threads,
+    )
+    if options.transformers:
+        call = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
+        base = [options.transformers, "-c", call, "serve", "--port", "{port}", "--device", "cpu"]
+        base += ["--dtype", "bfloat16"]
+        # Passive waiting is our own advice; a server that spins is slower on a shared machine.
+        fair = threads | {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+        model = str(options.base.absolute())
+        yield Server("transformers serve", base, model, "/health", fair)
+        batching = [*base, "--continuous-batching"]
+        yield Server("transformers serve, batching", batching, model, "/health", fair)
+    if options.llama:
+        command = [options.llama, "-m", "llama_cpp.server", "--model", str(options.gguf)]
+        command += ["--port", "{port}", "--n_ctx", "2048", "--n_threads", str(options.threads)]
+        command += ["--n_threads_batch", str(options.threads), "--verbose", "False"]
+        yield Server("llama-cpp-python", command, "base", "/v1/models", threads)
+
+
+async def ask(http: httpx.AsyncClient, server: Server, number: int, tokens: int) -> int:
+    topic = TOPICS[number % len(TOPICS)]
+    response = await http.post(
+        f"{server.url}/v1/chat/completions",
+        json={
+            "model": server.model,
+            "messages": [{"role": "user", "content": f"Write a long story about {topic}."}],
+            "max_tokens": tokens,
+            "temperature": 0,
+        },
+    )
+    response.raise_for_status()
+    return int(response.json()["usage"]["completion_tokens"])
+
+
+async def measure(server: Server, concurrent: int, tokens: int) -> tuple[float, float]:
+    """Return tokens a second, and tokens a second of processor time."""
+    limits = httpx.Limits(max_connections=concurrent)
+    async with httpx.AsyncClient(timeout=600, limits=limits) as http:
+        processor, wall = server.processor_seconds(), time.perf_counter()
+        counts = await asyncio.gather(
+            *(ask(http, server, number, tokens) for number in range(concurrent))
+        )
+        wall = time.perf_counter() - wall
+        processor = server.processor_seconds() - processor
+    return sum(counts) / wall, sum(counts) / processor
+
+
+def start(server: Server) -> None:
+    server.port = _free_port()
+    command = [part.format(port=server.port) for part in server.command]
+    server.process = subprocess.Popen(
+        command,
+        env={**os.environ, **server.environment},
+        stdout=subprocess.DEVNULL,
+        stderr=None if os.environ.get("VERBOSE") else subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 180
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{server.url}{server.health}").status_code == httpx.codes.OK:
+                return
+        if server.process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"{server.name} did not start: {' '.join(command)}")
+        time.sleep(0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
+    parser.add_argument("--transformers", help="python with transformers[serving]")
+    parser.add_argument("--llama", help="python with llama-cpp-python[server]")
+    parser.add_argument("--gguf", type=Path, help="the same model for llama-cpp-python")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--concurrent", type=int, nargs="+", default=CONCURRENT)
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers end, too
+    home = Path(tempfile.mkdtemp(prefix="tunesmith-benchmark-"))
+    running: list[Server] = []
+    try:
+        for server in servers(options, home):
+            start(server)
+            running.append(server)
+            asyncio.run(measure(server, 2, 4))  # loads the model
+        report(running, options)
+    finally:
+        for server in running:
+            assert server.process is not None
+            server.process.terminate()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def report(running: list[Server], options: argparse.Namespace) -> None:
+    figures: dict[str, dict[int, tuple[float, float]]] = {server.name: {} for server in running}
+    for concurrent in options.concurrent:
+        rounds = [
+            [asyncio.run(measure(server, concurrent, options.tokens)) for server in running]
+            for _ in range(options.rounds)
+        ]
+        for place, server in enumerate(running):
+            figures[server.name][concurrent] = (
+                statistics.median(turn[place][0] for turn in rounds),
+                statistics.median(turn[place][1] for turn in rounds),
+            )
+    print(
+        f"{options.base.name}, {options.tokens} tokens a request, {options.threads} thread(s), "
+        f"{platform.machine()}, load {os.getloadavg()[0]:.1f}; tok/s | tok per processor second"
+    )
+    print(f"{'concurrent requests':32}", *(f"{n:>16}" for n in options.concurrent))
+    for name, row in figures.items():
+        cells = (f"{wall:.1f} | {processor:.1f}" for wall, processor in row.values())
+        print(f"{name:32}", *(f"{cell:>16}" for cell in cells))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
