@@ -153,7 +153,7 @@ def wait_for(
     """Wait until a job fulfils a condition."""
 
     def wait(job_id: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             job = api.get(f"fine_tuning/jobs/{job_id}").json()
             if condition(job):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 
 import pytest
 
@@ -133,7 +134,7 @@ def test_the_form_says_which_value_is_wrong_and_keeps_the_others(owner, upload):
     assert "No such file" in answer.text
 
 
-def test_pause_resume_and_cancel(owner, upload, wait_for):
+def test_pause_resume_and_cancel(owner, upload):
     answer = owner.post(
         "/new-job",
         training_file=upload("long.jsonl"),
@@ -144,8 +145,6 @@ def test_pause_resume_and_cancel(owner, upload, wait_for):
     )
     assert answer.status_code == 303, answer.text
     path = answer.headers["location"]
-    job_id = path.rpartition("/")[2]
-    wait_for(job_id, lambda job: job["status"] == "running" and job["estimated_finish"])
     live = html.unescape(re.search(r'hx-get="(/jobs/[^"]+live[^"]+)"', owner.get(path).text)[1])
     assert owner.post(f"{path}/pause").headers["location"] == path
     update = owner.get(live, headers={"hx-request": "true"})
@@ -185,3 +184,23 @@ def test_a_file_in_use_stays(owner, api, upload):
     api.post(f"fine_tuning/jobs/{job['id']}/cancel")
     assert owner.post(f"/files/{file_id}/delete").status_code == 303
     assert file_id not in owner.get("/files").text
+
+
+def test_nothing_said_by_a_failed_job_is_taken_for_markup(owner, api, upload):
+    body = {
+        "training_file": upload("<script>alert(1)</script>.jsonl", '{"<i>": "</i>"}\n'),
+        "model": "tiny",
+        "metadata": {"<b>key": "<script>alert(2)</script>"},
+    }
+    job_id = api.post("fine_tuning/jobs", json=body).json()["id"]
+    deadline = time.monotonic() + 180
+    while api.get(f"fine_tuning/jobs/{job_id}").json()["status"] != "failed":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for path in (f"/jobs/{job_id}", "/", "/files"):
+        page = owner.get(path).text
+        assert "<script>alert" not in page, path
+        assert "<b>key" not in page, path
+    page = owner.get(f"/jobs/{job_id}").text
+    assert "The job failed." in page
+    assert "&lt;script&gt;alert(2)" in page

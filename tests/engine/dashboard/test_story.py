@@ -19,7 +19,7 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 ).split()
 AXE = Path(__file__).with_name("axe") / "axe-4.14.1.min.js"
-PATIENCE = 60_000
+PATIENCE = 180_000
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"

@@ -88,7 +88,8 @@ def _environment() -> Environment:
 
 
 def _instant(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%-d %b %Y, %H:%M UTC")
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
 
 
 def _iso(seconds: float) -> str:

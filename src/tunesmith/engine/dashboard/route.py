@@ -15,7 +15,6 @@ from tunesmith.engine.api.context import parts_of
 from tunesmith.engine.api.errors import ApiError, invalid
 
 from .rendering import SECURITY_HEADERS, render
-from .sessions import LIFE_SECONDS
 from .visitor import SignInNeededError, Visitor, cookie_name, read_visitor, visitor_of
 
 if TYPE_CHECKING:
@@ -67,11 +66,10 @@ def see_other(request: Request, address: str) -> Response:
 
 
 def set_cookie(request: Request, response: Response, token: str) -> None:
-    """Give the browser its session cookie."""
+    """Give the browser its session cookie, which it keeps until it is closed."""
     response.set_cookie(
         cookie_name(request),
         token,
-        max_age=LIFE_SECONDS,
         httponly=True,
         samesite="strict",
         secure=request.url.scheme == "https",

@@ -99,6 +99,17 @@ function axis(extra) {
   };
 }
 
+// uPlot hides a curve when its name in the legend is clicked; keys shall do the same.
+function reachable(name) {
+  name.tabIndex = 0;
+  name.title = "Hide or show this curve";
+  name.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    name.click();
+  });
+}
+
 function widthOf(figure) {
   return Math.max(240, figure.clientWidth);
 }
@@ -114,6 +125,7 @@ function plot(chart, series) {
   const options = {
     width: widthOf(figure),
     height: 210,
+    padding: [8, 18, 0, 0],
     scales: {
       x: { time: false, range: (_, low, high) => [Math.min(low ?? 1, 1), Math.max(high ?? 1, total, 2)] },
       ...(chart.range ? { y: { range: chart.range } } : {}),
@@ -125,6 +137,7 @@ function plot(chart, series) {
     hooks: { setCursor: [restLegend], setData: [restLegend], ready: [restLegend] },
   };
   const made = new uPlot(options, dataOf(series), figure);
+  for (const name of figure.querySelectorAll(".u-series:not(:first-child) th")) reachable(name);
   const names = series.map(({ label }) => label).join();
   plots.set(chart.id, { figure, made, names, caption, title: chart.title });
 }
