@@ -111,7 +111,8 @@ function reachable(name) {
 }
 
 function widthOf(figure) {
-  return Math.max(240, figure.clientWidth);
+  const { paddingLeft, paddingRight } = getComputedStyle(figure);
+  return Math.max(240, Math.floor(figure.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight)));
 }
 
 function plot(chart, series) {
