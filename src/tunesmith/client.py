@@ -64,6 +64,7 @@ class BaseClient(ResourceTree[ClientT_co]):
         hooks: Hooks | None = None,
         require_stream_end: bool = True,
         max_connections: int | None = None,
+        transport: Any = None,
     ) -> None:
         """Read the settings; what is left out comes from the environment.
 
@@ -84,6 +85,8 @@ class BaseClient(ResourceTree[ClientT_co]):
             hooks: Functions that see requests, answers and retries.
             require_stream_end: Whether a stream that ends without `[DONE]` is an error.
             max_connections: Connections at most at one time, 1000 by default.
+            transport: "httpx" (the default), "fast" (the extra of that name), or an object with
+                a `send` method of your own.
 
         Raises:
             ConfigurationError: There is no key, or the base URL is none.
@@ -99,7 +102,7 @@ class BaseClient(ResourceTree[ClientT_co]):
             hooks=hooks,
             require_stream_end=require_stream_end,
         )
-        self._connections = _Connections(http_client, max_connections)
+        self._connections = _Connections(http_client, max_connections, transport)
         super().__init__(self)
 
     @property
@@ -140,7 +143,7 @@ class BaseClient(ResourceTree[ClientT_co]):
         vars(clone).update(kept)
         vars(clone).update(_client=clone, _settings=replace(self._settings, **changes))
         if http_client is not None:
-            connections = _Connections(http_client, self._connections.limit)
+            connections = _Connections(http_client, self._connections.limit, None)
             vars(clone).update(_connections=connections)
         return clone
 
@@ -211,7 +214,8 @@ _CACHED = frozenset(
 class _Connections:
     """The driver that a client and its clones share, made when it is first needed."""
 
-    def __init__(self, http_client: Any, limit: int | None) -> None:
+    def __init__(self, http_client: Any, limit: int | None, transport: Any) -> None:
+        self.transport = transport
         self.http_client = http_client
         self.limit = limit
         self.driver: Any = None
@@ -263,7 +267,9 @@ class Client(BaseClient["Client"]):
             from .transport.choose import sync_transport
             from .transport.sync_driver import SyncDriver
 
-            shared.driver = SyncDriver(sync_transport(shared.http_client, shared.limit))
+            shared.driver = SyncDriver(
+                sync_transport(shared.transport, shared.http_client, shared.limit)
+            )
         driver: SyncDriver = shared.driver
         return driver
 
@@ -325,7 +331,9 @@ class AsyncClient(BaseClient["AsyncClient"]):
             from .transport.async_driver import AsyncDriver
             from .transport.choose import async_transport
 
-            shared.driver = AsyncDriver(async_transport(shared.http_client, shared.limit))
+            shared.driver = AsyncDriver(
+                async_transport(shared.transport, shared.http_client, shared.limit)
+            )
         driver: AsyncDriver = shared.driver
         return driver
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Colour:
     def client(self, url: str, **settings: Any) -> Any:
         kind = AsyncClient if self.runner else Client
         settings.setdefault("retry", FAST)
+        settings.setdefault("transport", os.environ.get("TUNESMITH_TEST_TRANSPORT"))
         client = kind(KEY, base_url=url, **settings)
         self.clients.append(client)
         return client

@@ -1,10 +1,12 @@
-"""Which transport a client gets: the user's own httpx client, or the built-in connections."""
+"""Which transport a client gets: httpx by default, the fast engine, or one of the user's."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tunesmith.errors import ConfigurationError
+
+from .limits import MAX_CONNECTIONS
 
 if TYPE_CHECKING:
     from .async_driver import AsyncTransport
@@ -13,34 +15,65 @@ if TYPE_CHECKING:
 __all__ = ["async_transport", "sync_transport"]
 
 
-def sync_transport(http_client: Any, max_connections: int | None) -> Transport:
+def sync_transport(chosen: Any, http_client: Any, max_connections: int | None) -> Transport:
     """Return the blocking transport.
 
     Raises:
-        ConfigurationError: `http_client` cannot send requests.
+        ConfigurationError: `http_client` cannot send requests, or the transport is unknown.
     """
-    from .http_common import MAX_CONNECTIONS
-    from .sync_http import HttpxTransport, UserClientTransport
+    limit = max_connections or MAX_CONNECTIONS
+    if http_client is not None:
+        from .sync_http import UserClientTransport
 
-    if http_client is None:
-        return HttpxTransport(max_connections=max_connections or MAX_CONNECTIONS)
-    _check(http_client, "close", "httpx.Client")
-    return UserClientTransport(http_client)
+        _check(http_client, "close", "httpx.Client")
+        return UserClientTransport(http_client)
+    if chosen == "fast":
+        return cast("Transport", _fast_engine().FastTransport(max_connections=limit))
+    if chosen in {None, "httpx"}:
+        from .sync_http import HttpxTransport
+
+        return HttpxTransport(max_connections=limit)
+    return cast("Transport", _own(chosen))
 
 
-def async_transport(http_client: Any, max_connections: int | None) -> AsyncTransport:
+def async_transport(chosen: Any, http_client: Any, max_connections: int | None) -> AsyncTransport:
     """Return the transport for asyncio.
 
     Raises:
-        ConfigurationError: `http_client` cannot send requests.
+        ConfigurationError: `http_client` cannot send requests, or the transport is unknown.
     """
-    from .async_http import AsyncHttpxTransport, AsyncUserClientTransport
-    from .http_common import MAX_CONNECTIONS
+    limit = max_connections or MAX_CONNECTIONS
+    if http_client is not None:
+        from .async_http import AsyncUserClientTransport
 
-    if http_client is None:
-        return AsyncHttpxTransport(max_connections=max_connections or MAX_CONNECTIONS)
-    _check(http_client, "aclose", "httpx.AsyncClient")
-    return AsyncUserClientTransport(http_client)
+        _check(http_client, "aclose", "httpx.AsyncClient")
+        return AsyncUserClientTransport(http_client)
+    if chosen == "fast":
+        return cast("AsyncTransport", _fast_engine().AsyncFastTransport(max_connections=limit))
+    if chosen in {None, "httpx"}:
+        from .async_http import AsyncHttpxTransport
+
+        return AsyncHttpxTransport(max_connections=limit)
+    return cast("AsyncTransport", _own(chosen))
+
+
+def _own(chosen: Any) -> Any:
+    """Return a transport of the user's making."""
+    if hasattr(chosen, "send"):
+        return chosen
+    raise ConfigurationError(
+        f'transport must be "httpx", "fast" or an object with a `send` method, not {chosen!r}.'
+    )
+
+
+def _fast_engine() -> Any:
+    try:
+        from . import fast
+    except ImportError as error:
+        raise ConfigurationError(
+            'The fast transport needs the extra "fast": pip install "tunesmith[fast]".'
+        ) from error
+    return fast
 
 
 def _check(http_client: Any, closing: str, wanted: str) -> None:

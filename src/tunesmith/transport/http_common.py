@@ -6,7 +6,6 @@ The modules of this package are the only ones that import httpx.
 from __future__ import annotations
 
 import functools
-import ipaddress
 import socket
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -20,11 +19,12 @@ from tunesmith.core.request import deadline_exceeded
 from tunesmith.errors import (
     APIConnectionError,
     ConnectTimeoutError,
-    PoolTimeoutError,
     ReadTimeoutError,
-    RequestInfo,
     WriteTimeoutError,
 )
+
+from .failures import connect_failure, pool_timeout, seconds, server_of
+from .limits import is_loopback
 
 if TYPE_CHECKING:
     import ssl
@@ -33,15 +33,9 @@ if TYPE_CHECKING:
     from tunesmith.core.request import Body, Request
 
 __all__ = [
-    "DRAIN_SECONDS",
-    "KEEP_ALIVE_SECONDS",
-    "MAX_CONNECTIONS",
     "environment_proxy",
-    "is_loopback",
     "is_transport_error",
-    "origin_of",
     "parsed_url",
-    "pool_timeout",
     "raise_error",
     "shared_tls_context",
     "socket_options",
@@ -55,20 +49,7 @@ __all__ = [
 _PROBE_SECONDS = 60
 _PROBES = 5
 
-MAX_CONNECTIONS = 1000
-# How long an idle connection is trusted to be open still.
-KEEP_ALIVE_SECONDS = 15.0
-# How long the end of a body may take to follow a stream's end mark.
-DRAIN_SECONDS = 0.25
-
 parsed_url = functools.lru_cache(maxsize=512)(httpx.URL)
-
-
-@functools.lru_cache(maxsize=512)
-def origin_of(url: str) -> str:
-    """Return scheme, host and port of a URL: what a connection can be shared for."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 @functools.cache
@@ -92,17 +73,6 @@ def socket_options() -> list[tuple[int, int, int]]:
         if option is not None:
             options.append((socket.IPPROTO_TCP, option, value))
     return options
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether the URL's host is this machine."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def environment_proxy(url: str) -> str | None:
@@ -133,67 +103,27 @@ def _translated(error: BaseException, request: Request) -> APIConnectionError:
     limits = request.timeout
     if isinstance(error, httpx.ConnectTimeout):
         return ConnectTimeoutError(
-            f"No connection to {_server(info)} within {_seconds(limits.connect)}.", request=info
+            f"No connection to {server_of(info)} within {seconds(limits.connect)}.", request=info
         )
     if isinstance(error, httpx.ReadTimeout):
         return ReadTimeoutError(
-            f"{_server(info)} sent nothing for {_seconds(limits.read)}, in answer to "
+            f"{server_of(info)} sent nothing for {seconds(limits.read)}, in answer to "
             f"{info.method} {info.url}.",
             request=info,
         )
     if isinstance(error, httpx.WriteTimeout):
         return WriteTimeoutError(
-            f"{_server(info)} took nothing for {_seconds(limits.write)}, during "
+            f"{server_of(info)} took nothing for {seconds(limits.write)}, during "
             f"{info.method} {info.url}.",
             request=info,
         )
     if isinstance(error, httpx.PoolTimeout):
         return pool_timeout(request, None)
     if isinstance(error, httpx.ConnectError):
-        return _connect_error(error, info)
+        return connect_failure(_reason(error), info)
     return APIConnectionError(
         f"The connection broke during {info.method} {info.url}: {_reason(error)}", request=info
     )
-
-
-def pool_timeout(request: Request, connections: int | None) -> PoolTimeoutError:
-    """Return the error for a request that found no free connection."""
-    limit = f" (limit {connections})" if connections else ""
-    return PoolTimeoutError(
-        f"No free connection in the pool{limit} within {_seconds(request.timeout.pool)}; "
-        "the server was not asked. Close streams you no longer read, send fewer requests at "
-        "once, or raise max_connections.",
-        request=request.info,
-    )
-
-
-def _connect_error(error: httpx.ConnectError, info: RequestInfo) -> APIConnectionError:
-    reason = _reason(error)
-    if "CERTIFICATE" in reason.upper() or "SSL" in reason.upper():
-        return APIConnectionError(
-            f"No safe connection to {_server(info)}: {reason}. Where the server's certificate is "
-            "your own, name its authority in SSL_CERT_FILE.",
-            request=info,
-            retryable=False,
-        )
-    if is_loopback(info.url):
-        port = urlsplit(info.url).port
-        return APIConnectionError(
-            f"No engine runs at {_server(info)}: {reason}. Start one with "
-            f"`tunesmith serve{f' --port {port}' if port else ''}`, or name another server with "
-            "base_url or TUNESMITH_BASE_URL.",
-            request=info,
-        )
-    return APIConnectionError(f"No connection to {_server(info)}: {reason}.", request=info)
-
-
-def _server(info: RequestInfo) -> str:
-    parts = urlsplit(info.url)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
-
-
-def _seconds(limit: float | None) -> str:
-    return "the time allowed" if limit is None else f"{limit:g} s"
 
 
 def _reason(error: BaseException) -> str:

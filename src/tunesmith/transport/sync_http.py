@@ -20,15 +20,11 @@ import httpx
 from tunesmith.core.response import Response
 from tunesmith.errors import APIConnectionError
 
+from .failures import pool_timeout
 from .http_common import (
-    DRAIN_SECONDS,
-    KEEP_ALIVE_SECONDS,
-    MAX_CONNECTIONS,
     environment_proxy,
     is_transport_error,
-    origin_of,
     parsed_url,
-    pool_timeout,
     raise_error,
     shared_tls_context,
     socket_options,
@@ -36,6 +32,7 @@ from .http_common import (
     wire_headers,
     wire_timeout,
 )
+from .limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, origin_of
 from .watchdog import Guard, watchdog
 
 if TYPE_CHECKING:

@@ -1,0 +1,139 @@
+"""The client beside openai-python: one command, medians as ratios.
+
+    python benchmarks/client.py [--peers FOLDER] [CASE …]
+
+Makes a virtual environment with openai 3.54.0 at FOLDER (by default in a temporary folder) and
+one for this package, starts a loopback server with canned answers, and runs each case in a
+process of its own, this client and the peer by turns. Figures are CPU time of the client's
+process unless said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PEER = "openai==3.54.0"
+CASES = {
+    "retrieve": ("one retrieve, blocking", "µs", 0.42, 0.08),
+    "async_one": ("one retrieve, asyncio", "µs", 0.60, None),
+    "async_10": ("retrieve, 10 at once", "µs", None, None),
+    "async_50": ("retrieve, 50 at once", "µs", 0.45, 0.08),
+    "async_500": ("retrieve, 500 at once", "µs", None, None),
+    "chunk": ("streamed chat chunk", "µs", 0.13, 0.08),
+    "page": ("object of a page of 100", "µs", 0.15, None),
+    "upload": ("upload 512 MB", "ms", 0.50, None),
+    "download": ("download 512 MB", "ms", 0.50, None),
+    "waiters": ("1,000 waiters at 1 s", "of a core", None, None),
+}
+PROCESSES = {
+    "start": ("python, nothing imported", "pass", "pass", None),
+    "import": ("import", "import openai", "import tunesmith", 0.08),
+    "client": (
+        "import and first client",
+        "import openai; openai.OpenAI(api_key='k')",
+        "import tunesmith; tunesmith.Client('k')",
+        0.15,
+    ),
+    "first": (
+        "first typed retrieve, whole process",
+        "import openai; openai.OpenAI(api_key='k', base_url=URL).fine_tuning.jobs.retrieve('ftjob-1')",
+        "import tunesmith; tunesmith.Client('k', base_url=URL).fine_tuning.jobs.retrieve('ftjob-1')",
+        0.40,
+    ),
+}
+
+
+def environment(folder: Path, *requirements: str) -> str:
+    """Return the interpreter of a virtual environment, made where it is missing."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
+    return str(python)
+
+
+def process_cpu(python: str, code: str, url: str, rounds: int = 7) -> float:
+    """Return the median CPU milliseconds of a whole process."""
+    figures = []
+    for _ in range(rounds):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([python, "-c", code.replace("URL", repr(url))], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        figures.append(spent * 1e3)
+    return statistics.median(figures)
+
+
+def figure(python: str, case: str, client: str, url: str) -> Any:
+    """Run one case and return its figure."""
+    command = [python, str(HERE / "client_cases.py"), case, client, url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def shown(value: Any, unit: str) -> str:
+    """Return a figure with its unit."""
+    if isinstance(value, dict):
+        return f"{value['cpu_ms']:.0f} ms, {value['peak_mb']:.0f} MB"
+    return f"{value:.3f} {unit}" if value < 1 else f"{value:.0f} {unit}"
+
+
+def ratio(own: Any, peer: Any) -> float:
+    """Return our figure as a share of the peer's."""
+    if isinstance(own, dict):
+        return own["cpu_ms"] / peer["cpu_ms"]
+    return own / peer
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("cases", nargs="*", help="only these")
+    parser.add_argument("--peers", type=Path, help="folder for the two virtual environments")
+    arguments = parser.parse_args()
+    folder = arguments.peers or Path(tempfile.mkdtemp(prefix="tunesmith-benchmark-"))
+    peer = environment(folder / "openai", PEER)
+    own = environment(folder / "tunesmith", f"{HERE.parent}[fast]")
+    stub = subprocess.Popen(
+        [sys.executable, str(HERE / "client_stub.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert stub.stdout is not None
+    url = f"http://127.0.0.1:{stub.stdout.readline().strip()}/v1"
+    wanted = arguments.cases or [*PROCESSES, *CASES]
+    print(f"{'case':40} {'openai 3.54':>20} {'tunesmith':>20} {'ratio':>7} {'goal':>6} {'fast':>7}")
+    try:
+        for name, (title, theirs, ours, goal) in PROCESSES.items():
+            if name in wanted:
+                one, two = process_cpu(peer, theirs, url), process_cpu(own, ours, url)
+                print(f"{title:40} {one:17.0f} ms {two:17.0f} ms {two / one:7.3f} {goal or '':>6}")
+        for name, (title, unit, goal, fast_goal) in CASES.items():
+            if name not in wanted:
+                continue
+            one, two = figure(peer, name, "openai", url), figure(own, name, "tunesmith", url)
+            line = f"{title:40} {shown(one, unit):>20} {shown(two, unit):>20} "
+            line += f"{ratio(two, one):7.3f} {goal or '':>6}"
+            if fast_goal is not None and False:
+                three = figure(own, name, "fast", url)
+                line += f" {ratio(three, one):7.3f} (goal {fast_goal})"
+            print(line)
+        if "retrieve" in wanted:
+            print(f"{'floor: raw socket and json':40} {figure(own, 'retrieve', 'floor', url):38.0f} µs")
+    finally:
+        stub.kill()
+
+
+if __name__ == "__main__":
+    main()
