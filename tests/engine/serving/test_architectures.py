@@ -1,0 +1,120 @@
+"""Models of other families than the default base say what plain transformers says."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tunesmith.engine.models.servable import ServableModel
+from tunesmith.engine.serving.errors import GenerationError
+from tunesmith.engine.serving.messages import GenerationRequest
+
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 2,
+}
+FAMILIES = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "eos_token_id": 2},
+    "mistral": {**SMALL, "sliding_window": 5},
+    "qwen3": {**SMALL, "head_dim": 16},
+    "gemma2": {**SMALL, "head_dim": 8, "sliding_window": 5},
+    "gemma3_text": {**SMALL, "head_dim": 8, "sliding_window": 5},
+    "gpt_neox": {**SMALL, "num_key_value_heads": None},
+}
+TEXT = "what a great day, I love this phone -> positive"
+
+
+@pytest.fixture(scope="module")
+def write_base(tiny_base_model, tmp_path_factory):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    size = len(AutoTokenizer.from_pretrained(tiny_base_model))
+
+    def write(family, options):
+        folder = tmp_path_factory.mktemp("family") / family
+        torch.manual_seed(3)
+        config = AutoConfig.for_model(family, vocab_size=size, **options)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        for file in tiny_base_model.glob("*token*"):
+            shutil.copy(file, folder)
+        return ServableModel(family, family, folder)
+
+    return write
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_family_s_scores(loaded, write_base, family):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from tunesmith.engine.serving.answers import Answers
+    from tunesmith.engine.serving.batch import Batch, BatchLimits
+
+    model = write_base(family, FAMILIES[family])
+    base, adapter = loaded.get(model)
+    fields = {"max_tokens": 12, "temperature": 0, "logprobs": 0, "echo": True}
+    request = GenerationRequest(prompts=[TEXT, TEXT[:9]], **fields)
+    # Prompts in parts, two rows of different lengths.
+    batch = Batch(base, BatchLimits(prompt_tokens=4))
+    answers = Answers(1, request, base, adapter)
+    deltas = list(batch.add(answers))
+    while batch.busy:
+        deltas += [delta for _, delta in batch.step()]
+    plain = AutoModelForCausalLM.from_pretrained(model.base_path).eval()
+    assert len(deltas) == 2
+    for delta in deltas:
+        row = answers.rows[delta.index]
+        ids = [*row.prompt, *row.tokens]
+        with torch.inference_mode():
+            logits = plain(input_ids=torch.tensor([ids])).logits[0].float()
+        expected = torch.log_softmax(logits, -1)
+        scores = [*row.prompt_scores, *row.scores]
+        assert [score.token for score in scores] == ids[1:]
+        assert [score.logprob for score in scores] == pytest.approx(
+            [float(expected[place][token]) for place, token in enumerate(ids[1:])], abs=1e-4
+        )
+        assert row.tokens == expected[len(row.prompt) - 1 : -1].argmax(-1).tolist()
+
+
+def test_a_recurrent_model_is_refused(loaded, write_base):
+    options = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "eos_token_id": 2}
+    model = write_base("mamba", options)
+    with pytest.raises(GenerationError, match="cannot serve yet") as caught:
+        loaded.get(model)
+    assert caught.value.status == 501
+
+
+def test_memory_is_given_back_by_the_least_recently_used(loaded, models, write_base):
+    gone = []
+    loaded.on_unload = lambda base: gone.append(base.path)
+    others = [write_base(family, FAMILIES[family]) for family in ("qwen3", "mistral")]
+    first, _ = loaded.get(models["tiny"])
+    loaded.budget = first.nbytes + 200_000
+    loaded.get(others[0])
+    assert len(loaded.bases) in {1, 2}
+    loaded.get(others[1])
+    assert models["tiny"].base_path in gone
+    # A base that is answering stays, whatever the budget.
+    loaded.budget = 1
+    loaded.is_busy = lambda base: base.path == others[1].base_path
+    loaded.get(models["tiny"])
+    assert set(loaded.bases) == {others[1].base_path, models["tiny"].base_path}
+
+
+def test_a_broken_adapter_names_the_fault(loaded, models, tmp_path, adapters):
+    folder = tmp_path / "broken"
+    shutil.copytree(adapters["red"], folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"no tensors")
+    broken = ServableModel("broken", "tiny", models["tiny"].base_path, folder)
+    with pytest.raises(GenerationError, match="cannot be read") as caught:
+        loaded.get(broken)
+    assert caught.value.status == 500
