@@ -57,7 +57,14 @@ def test_applying_twice_changes_nothing_more():
         ),
         min_size=1,
     ),
-    st.sampled_from([None, PromptFormat(" ->", " ", " END"), PromptFormat("##", "", "aa")]),
+    st.sampled_from(
+        [
+            None,
+            PromptFormat(" ->", " ", " END"),
+            PromptFormat("##", "", "aa"),
+            PromptFormat("#", " ", "#"),
+        ]
+    ),
 )
 def test_any_rows_come_out_in_the_format_and_stay_as_they_are(data, form):
     plan = make_plan(data, form)

@@ -68,6 +68,22 @@ def test_none_of_the_three_parts_is_needed():
     assert bare.inference_parameters() == {}
 
 
+def test_an_answer_that_becomes_the_stop_sequence_is_refused():
+    with pytest.raises(PromptFormatError, match="at character 0"):
+        END.format_completion("END of story")
+
+
+def test_marks_that_end_answers_before_they_begin_are_refused():
+    for separator, stop in ((" ", ""), ("", "\n")):
+        with pytest.raises(PromptFormatError, match="before it begins"):
+            PromptFormat(separator, " \n", stop)
+
+
+def test_one_mark_may_be_separator_and_stop():
+    form = PromptFormat("###", " ", "###")
+    assert form.check_row(**form.row("text", "answer")) == []
+
+
 def test_only_white_space_may_lead():
     with pytest.raises(PromptFormatError, match="white space"):
         PromptFormat(leading_whitespace="x")

@@ -120,6 +120,13 @@ def test_bug_b15_the_evidence_counts_other_white_space_as_exceptions():
     assert (evidence.value, evidence.matching, evidence.exceptions) == (" ", 28, (4, 6))
 
 
+def test_a_line_break_before_completions_is_no_stop_sequence():
+    inference = infer_prompt_format(rows(lambda k: f"t {k} ->", lambda k: f"\n{k * 3} is it\n"))
+    assert "\n" not in (inference.format.leading_whitespace, inference.format.stop) or (
+        inference.format.leading_whitespace != inference.format.stop
+    )
+
+
 def test_nothing_is_found_in_nothing():
     assert infer_prompt_format([]).format == PromptFormat("", "", "")
     assert infer_prompt_format(iter([{"messages": []}])).rows == 0

@@ -178,12 +178,19 @@ def take_out_stop(form: PromptFormat) -> Transform:
     def transform(value: Value) -> Value:
         completion = value["completion"]
         body = form.bare_completion(completion)
-        if (body + form.stop).find(form.stop) == len(body):
+        # The whitespace counts: the answer "END" would itself become the stop sequence " END".
+        said = form.leading_whitespace + body
+        if (said + form.stop).find(form.stop) == len(said):
             return value
         start = len(completion) - len(completion.lstrip()) if form.leading_whitespace else 0
         ending = completion[start + len(body) :]
-        clean = completion[:start] + _without(body, form.stop) + ending
-        return _replaced(value, {"completion": clean})
+        clean = _without(said, form.stop)
+        while form.separator and form.separator in clean:
+            # What stood on both sides of the stop sequence has made a separator.
+            clean = _without(_cleared(clean, form.separator), form.stop)
+        if form.leading_whitespace:
+            clean = clean.lstrip()
+        return _replaced(value, {"completion": completion[:start] + clean + ending})
 
     return transform
 
@@ -202,18 +209,16 @@ def _without(text: str, mark: str) -> str:
 
 def _cleared(text: str, mark: str) -> str:
     """Return a text without a mark; words on both sides of it stay apart."""
-    before_space = re.compile(re.escape(mark) + r"(?=\s)")
+    gap = "\n" if "\n" in mark and mark != "\n" else " " if mark != " " else ""
+
+    def replacement(match: re.Match[str]) -> str:
+        before, after = text[: match.start()], text[match.end() :]
+        apart = not before or before[-1].isspace() or not after or after[0].isspace()
+        return "" if apart else gap
+
     while mark in text:
-        text = before_space.sub("", text).replace(mark, _gap(mark))
+        text = re.sub(re.escape(mark), replacement, text)
     return text
-
-
-def _gap(mark: str) -> str:
-    """Return what stands between words in place of a mark."""
-    for gap in ("\n", " "):
-        if gap in mark and mark != gap:
-            return gap
-    return " " if mark.isspace() else ""
 
 
 def set_separator(form: PromptFormat) -> Transform:

@@ -11,7 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from tunesmith.datasets.pairs import Pair, pairs
@@ -166,6 +166,9 @@ def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
     separator = _decide("separator", separator_counts, total, lambda value: _refuse(value, task))
     stop = _decide("stop", stop_counts, total, lambda value: _refuse_stop(value, task, sample))
     leading = _decide_lead(leads, lead_lines, total)
+    if any(mark and mark in leading.value for mark in (separator.value, stop.value)):
+        reason = "it contains the separator or the stop sequence"
+        leading = replace(leading, value="", refused=leading.value, reason=reason)
     return Inference(
         PromptFormat(separator.value, leading.value, stop.value),
         separator,
@@ -200,7 +203,7 @@ def choose_prompt_format(
     for prompt, completion, _ in pairs(rows):
         said = completion.strip()
         separators = [mark for mark in separators if _is_free(mark, prompt, said)]
-        stops = [mark for mark in stops if _is_free(mark, said)]
+        stops = [mark for mark in stops if _is_free(mark, f" {said}")]
         if task == "classification":
             labels.add(said)
     separator = "" if task == "open-ended generation" else next(iter(separators), "")
@@ -211,7 +214,7 @@ def choose_prompt_format(
     if labels and set(bare.class_tokens(labels, encoding).values()) == {1}:
         return bare
     stop = next(iter(stops), "") or _numbered(
-        lambda mark: (_is_free(mark, pair.completion.strip()) for pair in pairs(rows))
+        lambda mark: (_is_free(mark, f" {pair.completion.strip()}") for pair in pairs(rows))
     )
     return PromptFormat(separator, " ", stop)
 
@@ -241,7 +244,7 @@ class _Count:
     value: str
     matching: int = 0
     inside: int = 0
-    exceptions: list[int] = field(default_factory=list)
+    exceptions: list[int] = field(default_factory=list[int])
 
     def observe(self, text: str, line: int, elsewhere: str = "") -> None:
         end = len(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from tunesmith.datasets.rows import Row
 
@@ -41,9 +41,10 @@ def prompt_text(value: Mapping[str, Any]) -> str:
     if isinstance(prompt := value.get("prompt"), str):
         return prompt
     given = value.get("input")
-    messages = given.get("messages") if isinstance(given, dict) else value.get("messages")
+    row = cast("dict[str, Any]", given) if isinstance(given, dict) else value
+    messages = row.get("messages")
     return "\n".join(
-        _content(message) for message in _messages(messages) if message.get("role") != "assistant"
+        _content(message) for message in _objects(messages) if message.get("role") != "assistant"
     )
 
 
@@ -51,22 +52,21 @@ def completion_text(value: Mapping[str, Any]) -> str:
     """Return what the model is to say, of a row of any shape: the last assistant turn."""
     if isinstance(completion := value.get("completion"), str):
         return completion
-    messages = _messages(value.get("preferred_output") or value.get("messages"))
+    messages = _objects(value.get("preferred_output") or value.get("messages"))
     said = [_content(message) for message in messages if message.get("role") == "assistant"]
     return said[-1] if said else ""
 
 
-def _messages(value: object) -> list[dict[str, Any]]:
+def _objects(value: object) -> list[dict[str, Any]]:
     if not isinstance(value, list):
         return []
-    return [message for message in value if isinstance(message, dict)]
+    items: list[Any] = value  # pyright: ignore[reportUnknownVariableType] # JSON
+    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
 
 
 def _content(message: dict[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    if not isinstance(content, list):
-        return ""
-    parts = (part.get("text") for part in content if isinstance(part, dict))
-    return "\n".join(text for text in parts if isinstance(text, str))
+    texts = (part.get("text") for part in _objects(content))
+    return "\n".join(text for text in texts if isinstance(text, str))

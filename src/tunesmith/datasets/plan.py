@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
@@ -84,7 +84,7 @@ class Fix:
     description: str
     evidence: str = ""
     count: int = 0
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list[Sample])
     enabled: bool = True
     necessary: bool = False
 
@@ -137,6 +137,12 @@ class Plan:
         if self._fixes is None:
             self._fixes = self._preview()
         return [fix for fix in self._fixes if fix.count]
+
+    @property
+    def name(self) -> str | None:
+        """What the data is called, if it has a name."""
+        name: str | None = getattr(_source_of(self._dataset), "name", None)
+        return name
 
     def enable(self, *ids: str) -> Self:
         """Apply these fixes; returns the plan."""
@@ -246,7 +252,7 @@ class PlannedRows:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self.name: str | None = getattr(_source_of(plan._dataset), "name", None)  # noqa: SLF001
+        self.name = plan.name
 
     def batches(self) -> Iterator[Batch]:
         """Yield the fixed rows in batches; their lines are those of the original."""
@@ -298,11 +304,13 @@ def make_plan(
     inference = None if prompt_format else infer_prompt_format(_Again(draft))
     task = task or (inference.task if inference else infer_task(pairs(draft.rows())))
     if inference is not None:
-        prompt_format = inference.format
-        if not (prompt_format.separator and prompt_format.stop):
+        found = inference.format
+        chosen = found
+        if not (found.separator and found.stop):
             chosen = choose_prompt_format(_Again(draft), task, encoding)
-            prompt_format = _complete(inference, chosen)
-        prompt_format = replace(prompt_format, leading_whitespace=" ")
+        prompt_format = PromptFormat(
+            found.separator or chosen.separator, " ", found.stop or chosen.stop
+        )
     form = prompt_format or PromptFormat()
     steps = [
         *first,
@@ -332,7 +340,7 @@ def _columns(dataset: Any) -> list[Step]:
     names: Counter[str] = Counter()
     for row in _rows(dataset):
         names.update(row.value.keys())
-    renamed = {}
+    renamed: dict[str, str] = {}
     for wanted in transforms.FIELDS:
         if not names or wanted in names:
             continue
@@ -372,14 +380,6 @@ def _columns(dataset: Any) -> list[Step]:
             necessary=True,
         ),
     ]
-
-
-def _complete(inference: Inference, chosen: PromptFormat) -> PromptFormat:
-    """Take what the rows have and choose the rest."""
-    found = inference.format
-    return PromptFormat(
-        found.separator or chosen.separator, found.leading_whitespace, found.stop or chosen.stop
-    )
 
 
 def _room_for_marks(form: PromptFormat) -> Iterator[Step]:

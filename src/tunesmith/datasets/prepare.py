@@ -338,7 +338,7 @@ def _next_steps(prepared: Prepared, preparation: Preparation) -> str:
 
 
 def _how_to_ask(form: PromptFormat, parameters: Mapping[str, Any]) -> list[str]:
-    lines = []
+    lines: list[str] = []
     if form.separator:
         lines.append(f"End every prompt with {json.dumps(form.separator)}, as in training.")
     if parameters:

@@ -13,7 +13,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
 
 from tunesmith.datasets.atomic import write_atomically
 from tunesmith.datasets.errors import DatasetError
@@ -91,6 +91,12 @@ class PromptFormat:
             raise PromptFormatError(
                 f"leading_whitespace must be white space only, not {self.leading_whitespace!r}."
             )
+        for name, mark in (("separator", self.separator), ("stop sequence", self.stop)):
+            if mark and mark in self.leading_whitespace:
+                raise PromptFormatError(
+                    f"The {name} {mark!r} is part of the leading whitespace "
+                    f"{self.leading_whitespace!r}: every answer would end before it begins."
+                )
 
     def format_prompt(self, text: str) -> str:
         """Return the prompt as the model has seen it in training: `text` and the separator.
@@ -129,8 +135,9 @@ class PromptFormat:
                 "The completion is empty: there is nothing for the model to learn."
             )
         if self.stop:
-            position = (body + self.stop).find(self.stop)
-            if position < len(body):
+            said = self.leading_whitespace + body
+            position = (said + self.stop).find(self.stop)
+            if position < len(said):
                 raise PromptFormatError(
                     f"The completion contains the stop sequence {self.stop!r} at character "
                     f"{position}: every answer would be cut off there. Choose a stop sequence "
@@ -231,7 +238,8 @@ class PromptFormat:
             )
 
     def _check_completion(self, completion: str) -> Iterator[Violation]:
-        if self.separator and (position := completion.find(self.separator)) >= 0:
+        said = completion.removesuffix(self.stop) if self.stop else completion
+        if self.separator and (position := said.find(self.separator)) >= 0:
             yield Violation(
                 "separator-in-completion",
                 "completion",
@@ -263,7 +271,7 @@ class PromptFormat:
                 end,
                 f"The completion does not end with the stop sequence {self.stop!r}.",
             )
-        position = completion.find(self.stop, len(lead))
+        position = completion.find(self.stop)
         if 0 <= position < end:
             yield Violation(
                 "stop-inside",
@@ -321,7 +329,7 @@ class PromptFormat:
             raise PromptFormatError(f"{os.fspath(path)} is not JSON: {error}.") from None
         if not isinstance(data, dict):
             raise PromptFormatError(f"{os.fspath(path)} does not hold a prompt format.")
-        return cls.from_dict(data)
+        return cls.from_dict(cast("dict[str, Any]", data))
 
 
 def saved_format(path: str | os.PathLike[str]) -> PromptFormat | None:

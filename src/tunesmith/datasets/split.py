@@ -233,7 +233,7 @@ def check_overlap(
     near: dict[int, int] = {}
     for row, key in zip(first, keys, strict=False):
         near.setdefault(key, row.line)
-    shared = []
+    shared: list[SharedRow] = []
     for row, key in zip(second, keys[len(first) :], strict=True):
         exact = known.get(_digest(row.value, 0))
         line = near.get(key) if exact is None else exact

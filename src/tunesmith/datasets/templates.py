@@ -6,9 +6,10 @@ its case, and says which prompt format, hyperparameters and number of rows go wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from tunesmith.datasets import tokens
 from tunesmith.datasets.dataset import Dataset
@@ -17,7 +18,7 @@ from tunesmith.datasets.format_inference import choose_prompt_format
 from tunesmith.datasets.prompt_format import PromptFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tunesmith.datasets.task import Task
     from tunesmith.datasets.tokens import Encoder
@@ -56,9 +57,9 @@ class Examples:
 
     rows: list[dict[str, str]]
     prompt_format: PromptFormat
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     advised_rows: int = ROWS_FOR_GENERATION
-    classes: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def dataset(self) -> Dataset:
         """Return the rows in their format."""
@@ -182,7 +183,7 @@ def entity_extraction(
     Raises:
         DatasetError: A record lacks a field.
     """
-    rows = []
+    rows: list[dict[str, str]] = []
     for record in records:
         given = _text(record, text)
         names = sorted({str(name).strip() for name in _field(record, entities)})
@@ -216,11 +217,13 @@ def chatbot(
     Raises:
         DatasetError: A message has no text.
     """
-    rows = []
+    rows: list[dict[str, str]] = []
     for conversation in conversations:
-        messages = conversation.get("messages") if hasattr(conversation, "get") else conversation
+        messages: Sequence[Mapping[str, Any]] = (
+            conversation["messages"] if isinstance(conversation, Mapping) else conversation
+        )
         lines: list[str] = []
-        for message in messages or ():
+        for message in messages:
             content = _line(_text(message, "content"))
             if message.get("role") == "system":
                 lines.append(f"{content}\n\n###")
@@ -255,7 +258,7 @@ def product_description(
     Raises:
         DatasetError: A record lacks a field.
     """
-    rows = []
+    rows: list[dict[str, str]] = []
     for record in records:
         properties = {key: value for key, value in record.items() if key not in {description, name}}
         prompt = describe_properties(_text(record, name), properties)
@@ -271,7 +274,7 @@ def describe_properties(name: str, properties: Mapping[str, Any]) -> str:
     sentences = [f"The product is called {name}."]
     for key, value in properties.items():
         listed = isinstance(value, list | tuple)
-        words = ", ".join(map(str, value)) if listed else str(value)
+        words = ", ".join(str(item) for item in cast("list[Any]", value)) if listed else str(value)
         if value is not None and words.strip():
             label = key.replace("_", " ").strip().lower()
             sentences.append(f"Its {label} {'are' if listed else 'is'} {words.strip()}.")

@@ -63,7 +63,7 @@ class ToktokEncoder:
     """
 
     def __init__(self, encoding: str, *, threads: int = 1) -> None:
-        import toktok  # noqa: PLC0415 - an extra
+        import toktok  # noqa: PLC0415 - an extra  # pyright: ignore[reportMissingTypeStubs]
 
         self.name = encoding
         self._count: Any = toktok.batch_count

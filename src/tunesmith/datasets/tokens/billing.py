@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.tokens.backends import load_encoder
@@ -133,7 +133,9 @@ def estimate_message_tokens(
 
 def _texts(message: Mapping[str, Any]) -> list[str]:
     content = message.get("content")
-    parts = content if isinstance(content, list) else [{"text": content}]
-    texts = [part.get("text") for part in parts if isinstance(part, dict)]
-    texts += [message.get("role"), message.get("name")]
+    parts: list[Any] = []
+    if isinstance(content, list):
+        parts = content  # pyright: ignore[reportUnknownVariableType] # JSON
+    texts: list[Any] = [content, message.get("role"), message.get("name")]
+    texts += [cast("dict[str, Any]", part).get("text") for part in parts if isinstance(part, dict)]
     return [text for text in texts if isinstance(text, str)]

@@ -79,7 +79,7 @@ class PythonEncoder:
             offer(left)
             if starts[left] >= 0:
                 offer(starts[left])
-        tokens = []
+        tokens: list[int] = []
         left = 0
         while left < size:
             tokens.append(ranks[content[left : ends[left]]])

@@ -77,4 +77,6 @@ def _character_ranges() -> dict[str, list[tuple[int, int]]]:
 
 
 def _read(name: str) -> bytes:
-    return lzma.decompress((files(__package__) / "vocabularies" / name).read_bytes())
+    return lzma.decompress(
+        (files("tunesmith.datasets.tokens") / "vocabularies" / name).read_bytes()
+    )
