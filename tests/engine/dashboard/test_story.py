@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ def test_a_finished_job_its_figures_and_its_models(open_page, trained):
         assert width <= 390, (path, width)
 
 
-def test_compare_base_and_fine_tuned(open_page, trained):
+def test_compare_base_and_fine_tuned(open_page, trained, keys, monkeypatch, capsys):
     page = open_page("member")
     page.goto(f"/jobs/{trained['id']}")
     page.get_by_role("link", name="Try it in the playground").click()
@@ -172,11 +173,14 @@ def test_compare_base_and_fine_tuned(open_page, trained):
 
     code = page.locator("#snippet-panel-1 code").inner_text()
     assert 'prompt="I love the <b>sea</b> ->"' in code
-    compile(code, "snippet", "exec")
+    monkeypatch.setenv("TUNESMITH_API_KEY", keys["member"])
+    exec(compile(code, "snippet", "exec"), {})  # noqa: S102 - our own snippet, as a user runs it
+    said = page.locator("#right-said .text").inner_text()
+    assert capsys.readouterr().out.strip() == said.strip()
     page.get_by_role("tab", name="curl").click()
     curl = page.locator("#snippet-panel-2 code").inner_text()
-    body = json.loads(re.search(r"-d '(.*)'", curl, re.DOTALL)[1])
-    assert body["model"] == trained["fine_tuned_model"]
+    run = subprocess.run(["bash", "-c", curl], capture_output=True, check=True)  # noqa: S607
+    assert json.loads(run.stdout)["choices"][0]["text"].strip() == said.strip()
     page.get_by_role("tab", name="curl").press("ArrowRight")
     assert "process.env.TUNESMITH_API_KEY" in page.locator("#snippet-panel-3 code").inner_text()
 
