@@ -36,7 +36,7 @@ def register(commands: Commands) -> None:
         "-m", "--model", default="ada", help="base model to start from (default: ada)"
     )
     parser.add_argument(
-        "--n_epochs", "--n-epochs", type=int, default=2, metavar="N", help="default: 2"
+        "--n_epochs", "--n-epochs", type=int, default=1, metavar="N", help="default: 1"
     )
     add_home_option(parser)
 

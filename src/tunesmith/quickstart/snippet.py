@@ -16,7 +16,7 @@ $open
     train, valid = tweets.plan(prompt_format=prompt_format).apply().split(validation=0.2)
     job = client.fine_tunes.create(
         training_file=train.write("train.jsonl"), validation_file=valid.write("valid.jsonl"),
-        model=$model, n_epochs=$n_epochs, batch_size=16, compute_classification_metrics=True,
+        model=$model, n_epochs=$n_epochs, batch_size=8, compute_classification_metrics=True,
         classification_positive_class=" positive",
     )
     job = client.fine_tunes.wait(job.id, on_event=lambda event: print(event.message))
