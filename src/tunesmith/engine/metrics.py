@@ -84,8 +84,9 @@ def exposition(figures: RequestFigures, database: Database, open_streams: int) -
     query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
     held = select(func.count()).select_from(jobs).where(jobs.c.worker_id.is_not(None))
     with database.read() as connection:
-        by_status: dict[str, int] = dict(connection.execute(query).tuples().all())
+        rows = connection.execute(query).all()
         workers = connection.execute(held).scalar_one()
+    by_status: dict[str, int] = {row[0]: row[1] for row in rows}
     lines = [*figures.lines(), "# TYPE tunesmith_jobs gauge"]
     lines += [
         f'tunesmith_jobs{{status="{status}"}} {by_status.get(status, 0)}' for status in _STATUSES

@@ -127,8 +127,9 @@ def make_platform(
 ) -> Iterator[Callable[..., Platform]]:
     made: list[Platform] = []
 
-    def make(**settings: Any) -> Platform:
-        home = tmp_path_factory.mktemp("platform")
+    def make(home: Path | None = None, **settings: Any) -> Platform:
+        home = home or tmp_path_factory.mktemp("platform")
+        home.mkdir(exist_ok=True)
         (home / "models.toml").write_text(
             f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n',
             encoding="utf-8",

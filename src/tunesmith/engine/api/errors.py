@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,11 @@ _log = logging.getLogger("tunesmith.engine")
 _TOO_LARGE = 413
 _TOO_MANY = 429
 _SERVER = 500
+_NO_SPACE = 507
+_DISK_FULL = (
+    "The engine's disk is full. Its operator can make room with `tunesmith engine gc`, or delete "
+    "files and models that are no longer needed."
+)
 _NOT_ALLOWED = 405
 _NOT_FOUND = 404
 
@@ -148,6 +154,9 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _database_error(request: Request, error: Exception) -> JSONResponse:
+    if "disk is full" in str(error):
+        _log.error("request %s failed: the disk is full", _request_id(request))
+        return envelope(ApiError(_NO_SPACE, _DISK_FULL, code="disk_full"))
     _log.error("database: %s (%s)", str(error).splitlines()[0], _request_id(request))
     message = "The engine's database is busy or out of reach. Try again shortly."
     return envelope(
@@ -157,6 +166,9 @@ def _database_error(request: Request, error: Exception) -> JSONResponse:
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
     identity = _request_id(request)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _log.error("request %s failed: the disk is full", identity)
+        return envelope(ApiError(_NO_SPACE, _DISK_FULL, code="disk_full"))
     _log.error("request %s failed", identity, exc_info=error)
     message = f"The engine failed to answer. Its log tells more under the request id {identity}."
     return envelope(ApiError(_SERVER, message, code="internal_error"))

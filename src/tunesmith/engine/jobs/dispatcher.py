@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy.exc import SQLAlchemyError
 
 from tunesmith.engine.api.errors import ApiError
+from tunesmith.engine.maintenance import collect_garbage
 from tunesmith.engine.store import job_rows
 
 from . import leases, lifecycle
@@ -38,6 +39,7 @@ __all__ = ["Dispatcher"]
 _log = logging.getLogger("tunesmith.engine.jobs")
 
 _PAUSE_SECONDS = 0.5
+_CLEAN_SECONDS = 3600.0
 _STOP_PAUSE_SECONDS = 0.05
 _VALIDATORS = 2
 
@@ -115,8 +117,12 @@ class Dispatcher:
         self._launcher.close()
 
     def _run(self) -> None:
+        cleaned = float("-inf")
         while not self._stopping:
             try:
+                if time.monotonic() - cleaned > _CLEAN_SECONDS:
+                    cleaned = time.monotonic()
+                    collect_garbage(self._config.home, self._database)
                 self._notice_deaths()
                 self._start_workers("validation", _VALIDATORS)
                 self._start_workers("training", self._config.max_concurrent_jobs)

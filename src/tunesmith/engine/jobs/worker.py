@@ -11,6 +11,7 @@ import argparse
 import errno
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from tunesmith.engine.errors import LostLeaseError
 from tunesmith.engine.home import Home
+from tunesmith.engine.store import job_rows
 from tunesmith.engine.store.database import Database
 from tunesmith.errors import TunesmithError
 
@@ -118,6 +120,13 @@ class _Worker:
         else:
             self.release()
 
+    def tidy(self) -> None:
+        """Remove the job's own names of its data, if it has ended."""
+        with self.database.read() as connection:
+            job = job_rows.find(connection, self.job_id)
+        if job is not None and job.is_terminal:
+            shutil.rmtree(self.home.job(self.job_id) / "data", ignore_errors=True)
+
     def release(self) -> None:
         """Let the job go, back into the queue if it was interrupted."""
         with self.database.write() as connection:
@@ -148,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             _work(worker, options.stage, options.heartbeat)
+            worker.tidy()
         except _Interruption:
             worker.release()
     except LostLeaseError as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from tunesmith.engine.errors import CorruptFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -98,6 +99,7 @@ class BlobStore:
         target = self.path(blob.sha256)
         if target.exists():
             blob.path.unlink()
+            target.touch()  # it is wanted again: not to be taken for rubbish
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         blob.path.replace(target)
@@ -130,6 +132,10 @@ class BlobStore:
                 "Upload the file again."
             )
         return path
+
+    def everything(self) -> Iterator[Path]:
+        """Yield each content that stands here, whole ones and those of cut-off uploads."""
+        yield from (path for path in self.root.glob("*/*") if path.is_file())
 
     def discard(self, sha256: str) -> None:
         """Remove a content that no row refers to. Call it in a write transaction."""

@@ -1,0 +1,51 @@
+"""`tunesmith engine …`: care of the state folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .extras import require_engine
+from .home import add_database_option, add_home_option, home_of
+from .output import add_json_option, print_json
+from .parser import add_command, add_group
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .parser import Commands
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the group `engine`."""
+    group = add_group(commands, "engine", "Take care of the engine's state folder")
+    gc = add_command(
+        group,
+        "gc",
+        _collect_garbage,
+        "Remove what no file, model or unfinished job needs; safe while the engine runs",
+        "tunesmith engine gc",
+    )
+    add_json_option(gc)
+    add_home_option(gc)
+    add_database_option(gc)
+
+
+def _collect_garbage(arguments: argparse.Namespace) -> int:
+    require_engine()
+    home = home_of(arguments)
+    from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.maintenance import collect_garbage
+    from tunesmith.engine.store.database import Database
+
+    home.root.mkdir(parents=True, exist_ok=True)
+    database = Database(EngineConfig(home=home, database_url=arguments.database_url).database)
+    database.migrate()
+    removed = collect_garbage(home, database)
+    database.close()
+    if arguments.json:
+        print_json({"places": removed.places, "bytes": removed.bytes})
+    else:
+        print(f"Removed {removed.places} files and folders, {removed.bytes / 1e6:.1f} MB.")
+    return 0

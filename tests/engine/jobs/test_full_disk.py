@@ -1,0 +1,76 @@
+"""A disk that fills up: the job that fills it fails with a message, and the others go on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+SIZE = 24 << 20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("needs the right to mount a small file system")
+    command = [mount, "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a small file system")
+    yield place
+    subprocess.run([shutil.which("umount") or "umount", "-l", str(place)], check=False)
+
+
+def test_a_full_disk_fails_requests_and_jobs_with_a_message_and_mends(
+    make_platform: Callable[..., Any], small_disk: Path
+):
+    platform = make_platform(home=small_disk / "home")
+    file = platform.upload()
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - (600 << 10)))
+
+    refused = httpx.post(
+        f"{platform.engine.base_url}/files",
+        data={"purpose": "fine-tune"},
+        files={"file": ("big.jsonl", bytes(2 << 20))},
+        timeout=60,
+    )
+    assert refused.status_code == 507
+    assert refused.json()["error"]["code"] == "disk_full"
+    assert not list((platform.home / "files" / "incoming").iterdir())
+
+    job = platform.create(file, 50)
+    platform.wait_for(lambda: platform.rows(job, "steps_done") > 2)
+    fill_up(small_disk)
+    platform.wait_for(lambda: not platform.rows(job, "worker_id"))
+    status = platform.rows(job, "status")
+    ballast.unlink()
+    (small_disk / "more").unlink()
+
+    ended = platform.finished(job)
+    assert (status, ended["status"]) in {
+        ("failed", "failed"),
+        ("queued", "succeeded"),
+        ("running", "succeeded"),
+        ("queued", "failed"),
+    }
+    if ended["status"] == "failed":
+        assert ended["error"]["code"] == "disk_full"
+    assert platform.finished(platform.create(file, 1))["status"] == "succeeded"
+
+
+def fill_up(disk: Path) -> None:
+    with (disk / "more").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
