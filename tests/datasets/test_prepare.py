@@ -285,6 +285,29 @@ def test_a_file_that_is_not_there_is_one_paragraph(capsys, tmp_path):
     assert err.startswith("Error: There is no file")
 
 
+def test_a_folder_is_one_paragraph(capsys, tmp_path):
+    for path in (tmp_path, "."):
+        code, _, err = run(capsys, "fine_tunes.prepare_data", "-f", path)
+        assert code == 1
+        assert "is a folder" in err
+
+
+def test_a_guessed_encoding_is_told(capsys, tmp_path):
+    table = tmp_path / "latin.csv"
+    lines = ["prompt,completion", *(f"{text()} caf\xe9 {k},{k} {text()}" for k in range(20))]
+    table.write_bytes("\n".join(lines).encode("latin-1"))
+    _, out, _ = run(capsys, "fine_tunes.prepare_data", "-q", "-f", table)
+    assert "were read as Windows-1252" in out
+    assert "caf\xe9" in table.with_name("latin_prepared.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_single_row_is_no_pattern(capsys, tmp_path):
+    file = write(tmp_path / "one.jsonl", [{"prompt": text(), "completion": text()}])
+    _, out, _ = run(capsys, "fine_tunes.prepare_data", "-q", "-f", file)
+    assert "1 prompt/completion row." in out
+    assert "off the start" not in out
+
+
 def test_check_says_what_is_wrong_and_where(capsys, tmp_path):
     file = tmp_path / "broken.jsonl"
     rows = [json.dumps({"prompt": text(), "completion": text()}) for _ in range(9)]

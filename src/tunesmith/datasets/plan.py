@@ -47,6 +47,7 @@ _BATCH_ROWS: Final = 1024
 _LONGEST_PROMPT_PREFIX: Final = 12
 _LONGEST_COMPLETION_PREFIX: Final = 5
 _ROWS_FOR_CASE: Final = 1_000
+_FEWEST_FOR_A_PREFIX: Final = 10
 # More than one capital of so many letters is worth a word; scripts without case have none.
 _CAPITALS_OF: Final = 3
 _SHOWN: Final = 100
@@ -435,6 +436,7 @@ def _optional(draft: Plan, form: PromptFormat, task: Task) -> Iterator[Step]:
     """Yield proposals that nobody should follow without a look: they start disabled."""
     prefixes: dict[str, str | None] = {"prompt": None, "completion": None}
     cases: Counter[tuple[str, bool]] = Counter()
+    rows = 0
     for number, (prompt, completion, _) in enumerate(pairs(draft.rows())):
         texts = {
             "prompt": form.parse_prompt(prompt),
@@ -445,11 +447,14 @@ def _optional(draft: Plan, form: PromptFormat, task: Task) -> Iterator[Step]:
             if number < _ROWS_FOR_CASE:
                 cases[name, True] += sum(map(str.isupper, text))
                 cases[name, False] += sum(map(str.isalpha, text))
-        if number >= _ROWS_FOR_CASE and not any(prefixes.values()):
+        rows = number + 1
+        if rows > _ROWS_FOR_CASE and not any(prefixes.values()):
             break
+    if rows < _FEWEST_FOR_A_PREFIX:
+        prefixes.clear()
     longest = {"prompt": _LONGEST_PROMPT_PREFIX, "completion": _LONGEST_COMPLETION_PREFIX}
     for name in transforms.FIELDS:
-        prefix = _whole_words(prefixes[name] or "")
+        prefix = _whole_words(prefixes.get(name) or "")
         # The words that all labels share are part of the labels.
         is_label = name == "completion" and task == "classification"
         if len(prefix) >= longest[name] and not is_label:

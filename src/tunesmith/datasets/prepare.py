@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from tunesmith.datasets.catalogue import RULES
 from tunesmith.datasets.dataset import Dataset, read
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.pairs import pairs
@@ -35,6 +36,8 @@ _MOST_VALIDATION_ROWS: Final = 1_000
 _BINARY: Final = 2
 _AFFIRMATIVE: Final = frozenset({"positive", "pos", "yes", "true", "1", "spam"})
 _CLASSES_NAMED: Final = 10
+# Faults of a file that cost no row and that nobody would notice in the written one.
+_TOLD: Final = frozenset({"encoding-guessed", "sheets-ignored"})
 _SHOWN: Final = 70
 
 
@@ -174,9 +177,13 @@ def _refuse_sameness(prompts: set[str], labels: Counter[str], rows: int) -> None
 def _overview(source: Path, preparation: Preparation) -> str:
     plan = preparation.plan
     lines = [f"Analysing {source.name} …", ""]
-    rows = sum(1 for _ in preparation.dataset.readable_rows())
+    rows, faults = 0, Counter[str]()
+    for batch in preparation.dataset.source.batches():
+        rows += len(batch.values)
+        faults.update(fault.id for fault in batch.faults if fault.id in _TOLD)
     shape = "prompt/completion" if plan.format else preparation.dataset.shape
-    lines.append(f"- The file holds {rows:,} {shape} rows.")
+    lines.append(f"- The file holds {rows:,} {shape} {'row' if rows == 1 else 'rows'}.")
+    lines += [f"- {RULES[fault].sentence(count)}." for fault, count in faults.items()]
     if plan.task:
         lines.append(f"- They look like {plan.task}{_class_list(preparation.classes)}.")
     if plan.inference is not None:

@@ -338,6 +338,8 @@ def saved_format(path: str | os.PathLike[str]) -> PromptFormat | None:
     Raises:
         PromptFormatError: There is one, but it cannot be read.
     """
+    if not Path(path).is_file():
+        return None
     beside = format_path(path)
     return PromptFormat.load(beside) if beside.is_file() else None
 
