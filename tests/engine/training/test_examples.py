@@ -24,10 +24,19 @@ def test_only_the_completion_is_learned(tokenizer, make_file):
     assert tokenizer.decode(example.tokens) == "I love this -> positive"
     assert tokenizer.decode(example.tokens[example.scored]) == " positive"
     assert example.weights.tolist() == example.scored.astype(float).tolist()
-    (weighted,) = read(path, tokenizer, prompt_loss_weight=0.01)
+    (weighted,) = read(path, tokenizer, prompt_loss_weight=0.5)
     assert weighted.weights[0] == 0.0
-    assert weighted.weights[1:-1] == pytest.approx(0.01)
+    assert weighted.weights[1:-1] == pytest.approx(0.5)
     assert weighted.weights[-1] == 1.0
+
+
+def test_small_weights_of_prompts_are_put_on_fewer_positions(tokenizer, make_file):
+    row = {"prompt": "I love this phone and the great day ->", "completion": " positive"}
+    examples = read(make_file("a.jsonl", [row] * 8), tokenizer, prompt_loss_weight=0.01)
+    positions = len(examples[0]) - 2
+    total = sum(float(example.weights[~example.scored].sum()) for example in examples)
+    assert total == pytest.approx(8 * positions * 0.01)
+    assert all((example.weights > 0).sum() <= 1 + positions // 4 for example in examples)
 
 
 def test_prompt_and_completion_are_tokenised_apart(tokenizer, make_file):

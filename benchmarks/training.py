@@ -1,0 +1,193 @@
+# ruff: noqa: PLC0415 - each process imports its own trainer only
+"""Training speed on the processor: tunesmith's recipes against TRL's SFTTrainer.
+
+Same base model, same prompt-completion rows, same rank (16), batch, epochs and learning
+rate; each trainer at the settings that its documentation gives for such data on a
+processor. Reported: real tokens (no padding) per second of processor time from the call
+that reads the data to the written adapter, and the exact-token accuracy on held-out rows.
+
+    python benchmarks/training.py --base FOLDER --train TRAIN.jsonl --held HELD.jsonl \
+        [--peer-python PYTHON_WITH_TRL] [--epochs 2]
+
+Each trainer runs in a process of its own, with the same environment (one thread, no
+spinning, kept memory), so that the peer has the benefit of it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BATCH = 16
+RATE = 1e-3
+RANK = 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--held", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--peer-python", default=None)
+    parser.add_argument("--only", choices=("fast", "lora", "trl"), default=None)
+    parser.add_argument("--output", type=Path, default=None, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.output is not None:
+        print(json.dumps(measured(arguments)))
+        return
+    runs = {"trl": arguments.peer_python, "lora": sys.executable, "fast": sys.executable}
+    rows = [
+        in_a_process(name, python, arguments)
+        for name, python in runs.items()
+        if python and arguments.only in {None, name}
+    ]
+    slowest = rows[0]["tokens_per_cpu_second"]
+    print(
+        f"{'trainer':8} {'tokens/CPU-s':>12} {'ratio':>6} {'accuracy':>9} {'CPU s':>7} {'RSS':>9}"
+    )
+    for row in rows:
+        speed = row["tokens_per_cpu_second"]
+        print(
+            f"{row['name']:8} {speed:12.0f} {speed / slowest:6.2f} {row['accuracy']:9.3f} "
+            f"{row['cpu_seconds']:7.1f} {row['peak_megabytes']:6.0f} MB"
+        )
+
+
+def in_a_process(name: str, python: str, arguments: argparse.Namespace) -> dict:
+    from tunesmith.engine.training.environment import worker_environment
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, "-P", __file__, "--only", name, "--output", folder]
+        command += ["--base", str(arguments.base), "--train", str(arguments.train)]
+        command += ["--held", str(arguments.held), "--epochs", str(arguments.epochs)]
+        environment = worker_environment(threads=1)
+        finished = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+    row = json.loads(finished.stdout.strip().splitlines()[-1])
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
+
+
+def measured(arguments: argparse.Namespace) -> dict:
+    """Train with one trainer in this process; return its figures."""
+    import resource
+
+    train = with_trl if arguments.only == "trl" else with_tunesmith
+    tokens, cpu, wall = train(arguments)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "name": arguments.only,
+        "tokens": tokens,
+        "cpu_seconds": cpu,
+        "wall_seconds": wall,
+        "tokens_per_cpu_second": tokens / cpu,
+        "peak_megabytes": peak,
+        "accuracy": accuracy(arguments.base, arguments.output / "adapter", arguments.held),
+    }
+
+
+def with_tunesmith(arguments: argparse.Namespace) -> tuple[int, float, float]:
+    import peft  # noqa: F401 - imports are outside of the clock, for both trainers
+
+    from tunesmith.engine.training.run import run
+    from tunesmith.engine.training.spec import TrainingSpec
+
+    class Silent:
+        def __getattr__(self, _name: str) -> object:
+            return lambda *_arguments: None
+
+    spec = TrainingSpec(
+        job_id="benchmark",
+        base_model=arguments.base.name,
+        base_path=arguments.base,
+        training_path=arguments.train,
+        work_path=arguments.output / "work",
+        output_path=arguments.output / "adapter",
+        n_epochs=arguments.epochs,
+        batch_size=BATCH,
+        learning_rate_multiplier=RATE / 5e-4,
+        recipe=arguments.only,
+        threads=1,
+    )
+    cpu, wall = time.process_time(), time.monotonic()
+    outcome = run(spec, Silent())
+    return outcome.trained_tokens, time.process_time() - cpu, time.monotonic() - wall
+
+
+def with_trl(arguments: argparse.Namespace) -> tuple[int, float, float]:
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    from datasets import Dataset
+
+    torch.set_num_threads(1)
+    rows = [json.loads(line) for line in arguments.train.read_text().splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(arguments.base)
+    tokens = sum(
+        len(tokenizer(row[key]).input_ids) for row in rows for key in ("prompt", "completion")
+    )
+    tokens += len(rows)  # TRL ends each row with a token of its own
+    cpu, wall = time.process_time(), time.monotonic()
+    model = AutoModelForCausalLM.from_pretrained(arguments.base, dtype=torch.bfloat16)
+    trainer = SFTTrainer(
+        model,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        args=SFTConfig(
+            output_dir=str(arguments.output / "peer"),
+            num_train_epochs=arguments.epochs,
+            per_device_train_batch_size=BATCH,
+            learning_rate=RATE,
+            warmup_steps=round(0.06 * arguments.epochs * len(rows) / BATCH),
+            lr_scheduler_type="linear",
+            completion_only_loss=True,
+            bf16=True,
+            use_cpu=True,
+            gradient_checkpointing=False,
+            train_sampling_strategy="group_by_length",
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            logging_strategy="no",
+        ),
+    )
+    trainer.train()
+    trainer.save_model(str(arguments.output / "adapter"))
+    cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    return tokens * arguments.epochs, cpu, wall
+
+
+def accuracy(base: Path, adapter: Path, held: Path) -> float:
+    """Return the share of held-out rows whose likeliest next token is the completion's first."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    model = PeftModel.from_pretrained(model, adapter).eval()
+    rows = [json.loads(line) for line in held.read_text().splitlines()]
+    right = 0
+    for row in rows:
+        with torch.no_grad():
+            logits = model(**tokenizer(row["prompt"], return_tensors="pt")).logits[0, -1]
+        right += int(logits.argmax()) == tokenizer(row["completion"]).input_ids[0]
+    return right / len(rows)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    main()
