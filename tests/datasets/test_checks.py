@@ -276,6 +276,8 @@ def test_profiles_differ_in_what_they_want(tmp_path):
     }
     assert "rows-too-few" in ids["openai"]
     assert "rows-too-few" not in ids["engine"]
+    assert "shape-unsupported" in ids["mistral"]
+    assert "shape-unsupported" not in ids["together"]
     assert "file-bom-missing" in ids["azure"]
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert "file-bom" in {f.id for f in datasets.check_file(path, "openai").warnings}

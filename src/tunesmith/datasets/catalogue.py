@@ -63,6 +63,9 @@ RULES: Final[Mapping[str, Rule]] = {
     "file-bom-missing": Rule("warning", "file", "has no byte order mark"),
     "rows-too-few": Rule("error", "file", "has fewer rows than the destination takes"),
     "rows-too-many": Rule("error", "file", "has more rows than the destination takes"),
+    "shape-unsupported": Rule(
+        "error", "file", "holds rows of a shape that the destination does not take"
+    ),
     # Lines and bytes
     "encoding": Rule(
         "error", "line", "is not valid UTF-8|are not valid UTF-8", "Save the file as UTF-8."

@@ -34,6 +34,9 @@ def count_findings(report: Report, profile: Profile) -> list[Finding]:
             return []
         return [finding_of("file-empty", Tally(1, 1))]
     findings = []
+    if report.shape not in profile.shapes:
+        detail = f"{report.shape}; {profile.name} takes {', '.join(profile.shapes)}"
+        findings.append(finding_of("shape-unsupported", Tally(1, 1), detail=detail))
     if rows < profile.minimum_rows:
         detail = f"{rows} of at least {profile.minimum_rows} ({profile.name})"
         findings.append(finding_of("rows-too-few", Tally(1, 1), detail=detail))

@@ -1,12 +1,11 @@
 """Finds, in a store of hashes, rows that repeat and inputs that have several outputs.
 
-With numpy the hashes are looked at in passes, each over the share of them that ends in the same
-bits, so that memory stays within bounds; without it, all at once.
+The hashes are looked at in passes, each over the share of them that ends in the same
+bits, so that memory stays within bounds. numpy makes that fast where it is installed.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SameRows", "find_conflicts", "find_repeats"]
 
 _ROWS_PER_PASS: Final = 1 << 18
+_EXAMPLES_TO_SORT: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -93,10 +93,7 @@ def _add_examples(numpy: Any, found: SameRows, rows: Any, first: Any, wanted: in
 
 def _passes(numpy: Any, store: HashStore, *, by_input: bool) -> Any:
     """Yield (hashes to compare, the other hashes, row numbers), a share of the rows at a time."""
-    passes = 1
-    while passes * _ROWS_PER_PASS < store.count:
-        passes *= 2
-    for number in range(passes):
+    for mask, number in _shares(store):
         chosen: list[Any] = []
         others: list[Any] = []
         positions: list[Any] = []
@@ -104,7 +101,7 @@ def _passes(numpy: Any, store: HashStore, *, by_input: bool) -> Any:
         for inputs, rows in store.parts():
             left, right = (inputs, rows) if by_input else (rows, inputs)
             hashes = numpy.frombuffer(left, dtype=numpy.int64)
-            index = numpy.flatnonzero((hashes & (passes - 1)) == number)
+            index = numpy.flatnonzero((hashes & mask) == number)
             chosen.append(hashes[index])
             if by_input:
                 others.append(numpy.frombuffer(right, dtype=numpy.int64)[index])
@@ -130,30 +127,51 @@ def _grouped(numpy: Any, hashes: Any, positions: Any) -> tuple[Any, Any, Any] | 
 
 
 def _repeats_in_python(store: HashStore, wanted: int) -> SameRows:
-    hashes = [value for _, rows in store.parts() for value in rows]
-    repeated = {value for value, count in Counter(hashes).items() if count > 1}
     found = SameRows()
-    first: dict[int, int] = {}
-    for row, value in enumerate(hashes):
-        if value in repeated:
-            earlier = first.setdefault(value, row)
-            if earlier != row:
-                found.count += 1
-                found.examples.append((row, earlier))
+    for mask, number in _shares(store):
+        first: dict[int, int] = {}
+        row = -1
+        for _, hashes in store.parts():
+            for row, value in enumerate(hashes, row + 1):  # noqa: B020 - it goes on counting
+                if value & mask != number:
+                    continue
+                earlier = first.setdefault(value, row)
+                if earlier != row:
+                    found.count += 1
+                    _add_example(found, row, earlier, wanted)
     found.keep_first(wanted)
     return found
 
 
 def _conflicts_in_python(store: HashStore, wanted: int, ignored_input: int) -> SameRows:
-    pairs = [pair for inputs, rows in store.parts() for pair in zip(inputs, rows, strict=True)]
     found = SameRows()
-    first: dict[int, int] = {}
-    conflicting = {ignored_input}
-    for row, (given, whole) in enumerate(pairs):
-        earlier = first.setdefault(given, row)
-        if given not in conflicting and pairs[earlier][1] != whole:
-            conflicting.add(given)
-            found.count += 1
-            found.examples.append((row, earlier))
+    for mask, number in _shares(store):
+        first: dict[int, tuple[int, int]] = {}
+        conflicting = {ignored_input}
+        row = -1
+        for inputs, wholes in store.parts():
+            pairs = zip(inputs, wholes, strict=True)
+            for row, (given, whole) in enumerate(pairs, row + 1):  # noqa: B020
+                if given & mask != number or given in conflicting:
+                    continue
+                earlier, other = first.setdefault(given, (row, whole))
+                if other != whole:
+                    conflicting.add(given)
+                    found.count += 1
+                    _add_example(found, row, earlier, wanted)
     found.keep_first(wanted)
     return found
+
+
+def _shares(store: HashStore) -> list[tuple[int, int]]:
+    """Return (mask, value) for each pass: the hashes whose masked bits have that value."""
+    passes = 1
+    while passes * _ROWS_PER_PASS < store.count:
+        passes *= 2
+    return [(passes - 1, number) for number in range(passes)]
+
+
+def _add_example(found: SameRows, row: int, earlier: int, wanted: int) -> None:
+    found.examples.append((row, earlier))
+    if wanted and len(found.examples) > _EXAMPLES_TO_SORT + wanted:
+        found.keep_first(wanted)
