@@ -100,8 +100,9 @@ def servers(options: argparse.Namespace, home: Path) -> Iterator[Server]:
         fair = threads | {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
         model = str(options.base.absolute())
         yield Server("transformers serve", base, model, "/health", fair)
-        batching = [*base, "--continuous-batching"]
-        yield Server("transformers serve, batching", batching, model, "/health", fair)
+        if options.paged:  # its cache takes what memory there is
+            batching = [*base, "--continuous-batching", "--cb-num-blocks", "256"]
+            yield Server("transformers serve, paged", batching, model, "/health", fair)
     if options.llama:
         command = [options.llama, "-m", "llama_cpp.server", "--model", str(options.gguf)]
         command += ["--port", "{port}", "--n_ctx", "2048", "--n_threads", str(options.threads)]
@@ -160,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--transformers", help="python with transformers[serving]")
+    parser.add_argument("--paged", action="store_true", help="transformers' paged batching, too")
     parser.add_argument("--llama", help="python with llama-cpp-python[server]")
     parser.add_argument("--gguf", type=Path, help="the same model for llama-cpp-python")
     parser.add_argument("--rounds", type=int, default=3)

@@ -139,7 +139,9 @@ class Engine:
     app: Any
 
     def post(self, path: str, **body: Any) -> httpx.Response:
-        return self.http.post(path, json=body)
+        # ASCII, so that what is no character can be sent, too.
+        headers = {"content-type": "application/json"}
+        return self.http.post(path, content=json.dumps(body), headers=headers)
 
     def stream(self, path: str, **body: Any) -> list[dict[str, Any]]:
         """Return the chunks of a stream, having checked its frames."""

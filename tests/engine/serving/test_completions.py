@@ -118,6 +118,7 @@ def test_the_model_learns_its_own_adapter_only(engine):
         ({"prompt": [1, "a"]}, "prompt", "a prompt is"),
         ({"prompt": [99999]}, "prompt", "99999"),
         ({"prompt": []}, "prompt", "a prompt is"),
+        ({"prompt": "a\ud800"}, "prompt", "U+D800"),
         ({"logit_bias": {"a": 1}}, "logit_bias", "'a' is no token id"),
         ({"logit_bias": {"5": 101}}, "logit_bias", "-100 to 100"),
         ({"logit_bias": {"99999": 1}}, "logit_bias", "99999"),
@@ -140,6 +141,7 @@ def test_errors_of_model_and_body(engine):
     assert error_of(engine.post(PATH, prompt="I"))["param"] == "model"
     error = error_of(engine.post(PATH, model="nonesuch", prompt="I"), 404)
     assert error["code"] == "model_not_found"
+    assert error_of(engine.post(PATH, model="\ud800", prompt="I"))["param"] == "model"
     stream = engine.post(PATH, model="nonesuch", prompt="I", stream=True)
     assert error_of(stream, 404)["code"] == "model_not_found"
     too_long = engine.post(PATH, model="ada", prompt="I", max_tokens=3000, stream=True)

@@ -163,4 +163,11 @@ async def _cancel_when_left(request: Request, scope: anyio.CancelScope) -> None:
 
 
 def _api_error(error: GenerationError) -> ApiError:
-    return ApiError(error.status, error.message, param=error.param, code=error.code)
+    passing = error.status in {429, 503}
+    return ApiError(
+        error.status,
+        error.message,
+        param=error.param,
+        code=error.code,
+        headers={"retry-after": "1"} if passing else None,
+    )

@@ -36,6 +36,7 @@ __all__ = ["Generator", "create_generator"]
 logger = logging.getLogger("tunesmith.serving")
 
 LINE_LIMIT = 1 << 28  # a scored prompt of a long context, with five rivals a token
+MOST_IN_FLIGHT = 1024
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 
@@ -178,6 +179,12 @@ class Generator:
     async def _reports(self, command: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Send a command; yield the reports that answer it, up to its "done"."""
         worker = await self._live_worker()
+        if len(worker.owed) >= MOST_IN_FLIGHT:
+            raise GenerationError(
+                f"The engine is answering {MOST_IN_FLIGHT} requests already. Try again shortly.",
+                status=429,
+                code="engine_overloaded",
+            )
         number = next(self._numbers)
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         worker.owed[number] = queue

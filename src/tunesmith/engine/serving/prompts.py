@@ -24,7 +24,7 @@ def prompt_tokens(base: LoadedBase, request: GenerationRequest) -> list[list[int
     """
     if request.chat is not None:
         text = template_text(base, request.chat)
-        return [base.tokenizer.encode(text, add_special_tokens=False)]
+        return [_encode(base, text, "messages", add_special_tokens=False)]
     return [_tokens_of(base, prompt, place) for place, prompt in enumerate(request.prompts)]
 
 
@@ -90,8 +90,7 @@ def _tokens_of(base: LoadedBase, prompt: str | list[int], place: int) -> list[in
     if isinstance(prompt, str):
         if prompt in {"", END_OF_TEXT}:
             return [base.start_token]
-        tokens: list[int] = base.tokenizer.encode(prompt)
-        return tokens
+        return _encode(base, prompt, "prompt", add_special_tokens=True)
     unknown = next((token for token in prompt if not 0 <= token < base.vocabulary), None)
     if unknown is not None:
         raise GenerationError(
@@ -101,3 +100,17 @@ def _tokens_of(base: LoadedBase, prompt: str | list[int], place: int) -> list[in
             code="invalid_token",
         )
     return list(prompt) or [base.start_token]
+
+
+def _encode(base: LoadedBase, text: str, param: str, *, add_special_tokens: bool) -> list[int]:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise GenerationError(
+            f"{param} holds half of a surrogate pair, which is no character "
+            f"(U+{ord(text[error.start]):04X}).",
+            param=param,
+            code="invalid_text",
+        ) from None
+    tokens: list[int] = base.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+    return tokens
