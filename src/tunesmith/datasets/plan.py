@@ -12,20 +12,19 @@ it twice changes nothing more, and every row keeps the line it came from.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from tunesmith.datasets import fixes as transforms
+from tunesmith.datasets import plan_steps
 from tunesmith.datasets.errors import DatasetError
-from tunesmith.datasets.fixes import Step, always
 from tunesmith.datasets.format_inference import (
     Inference,
     choose_prompt_format,
     infer_prompt_format,
 )
 from tunesmith.datasets.pairs import as_rows, pairs
+from tunesmith.datasets.plan_steps import shorten
 from tunesmith.datasets.prompt_format import PromptFormat
 from tunesmith.datasets.readers import Batch, ListPlaces
 from tunesmith.datasets.rows import Row, detect_shape
@@ -34,7 +33,7 @@ from tunesmith.datasets.task import Task, infer_task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from tunesmith.datasets.fixes import Transform, Value
+    from tunesmith.datasets.fixes import Step, Transform, Value
     from tunesmith.datasets.pairs import AnyRow
     from tunesmith.datasets.tokens import Encoder
 
@@ -44,13 +43,6 @@ TOKEN_LIMIT: Final = 2048
 _SAMPLES: Final = 3
 _ROWS_FOR_SHAPE: Final = 1_000
 _BATCH_ROWS: Final = 1024
-_LONGEST_PROMPT_PREFIX: Final = 12
-_LONGEST_COMPLETION_PREFIX: Final = 5
-_ROWS_FOR_CASE: Final = 1_000
-_FEWEST_FOR_A_PREFIX: Final = 10
-# More than one capital of so many letters is worth a word; scripts without case have none.
-_CAPITALS_OF: Final = 3
-_SHOWN: Final = 100
 
 
 class Sample(NamedTuple):
@@ -298,197 +290,30 @@ def make_plan(
     }
     start = islice(_rows(dataset), _ROWS_FOR_SHAPE)
     if detect_shape(row.value for row in start) != "prompt_completion":
-        return Plan(dataset, [_duplicates()], options=options)
-    first = _columns(dataset)
-    blank = transforms.drop_empty_completions(PromptFormat("", "", ""))
-    draft = Plan(dataset, [*first, Step("blank", "", always(blank))])
-    inference = None if prompt_format else infer_prompt_format(_Again(draft))
-    task = task or (inference.task if inference else infer_task(pairs(draft.rows())))
+        return Plan(dataset, [plan_steps.duplicates()], options=options)
+    cleaning = plan_steps.cleaning(_rows(dataset))
+    draft = Plan(dataset, [*cleaning, plan_steps.dropping(PromptFormat("", "", ""))])
+    rows = _Again(draft)
+    inference = None if prompt_format else infer_prompt_format(rows)
+    task = task or (inference.task if inference else infer_task(pairs(rows)))
     if inference is not None:
-        found = inference.format
-        chosen = found
+        found = chosen = inference.format
         if not (found.separator and found.stop):
-            chosen = choose_prompt_format(_Again(draft), task, encoding)
+            chosen = choose_prompt_format(rows, task, encoding)
         prompt_format = PromptFormat(
             found.separator or chosen.separator, " ", found.stop or chosen.stop
         )
     form = prompt_format or PromptFormat()
     steps = [
-        *first,
-        *_optional(draft, form, task),
-        *_room_for_marks(form),
-        Step(
-            "drop-empty-completions",
-            "Drop rows without a completion",
-            always(transforms.drop_empty_completions(form)),
-            "A row without a completion teaches nothing.",
-            necessary=True,
-        ),
-        *_marks(form, inference),
-        _duplicates(),
-        Step(
-            "drop-long-rows",
-            f"Drop rows of more than {token_limit:,} tokens",
-            always(transforms.drop_long_rows(token_limit, encoding)),
-            f"Prompt and completion, separator included, may have {token_limit:,} tokens.",
-        ),
+        *cleaning,
+        *plan_steps.proposals(rows, form, task),
+        *plan_steps.room_for_marks(form),
+        plan_steps.dropping(form),
+        *plan_steps.writing(form, inference),
+        plan_steps.duplicates(),
+        plan_steps.limiting(token_limit, encoding),
     ]
     return Plan(dataset, steps, prompt_format=form, inference=inference, task=task, options=options)
-
-
-def _columns(dataset: Any) -> list[Step]:
-    """Return the steps that leave two texts in each row: prompt and completion."""
-    names: Counter[str] = Counter()
-    for row in _rows(dataset):
-        names.update(row.value.keys())
-    renamed: dict[str, str] = {}
-    for wanted in transforms.FIELDS:
-        if not names or wanted in names:
-            continue
-        alike = [name for name in names if name.strip().casefold() == wanted]
-        if not alike:
-            raise DatasetError(
-                f"No column is called {wanted!r}. The columns are "
-                f"{', '.join(repr(name) for name in names)}: name the one that holds the {wanted}."
-            )
-        renamed[alike[0]] = wanted
-    extra = [name for name in names if renamed.get(name, name) not in transforms.FIELDS]
-    return [
-        Step(
-            "rename-fields",
-            "Rename " + ", ".join(f"{old!r} to {new!r}" for old, new in renamed.items()),
-            always(transforms.rename_fields(renamed)),
-            necessary=True,
-        ),
-        Step(
-            "keep-fields",
-            "Keep only prompt and completion"
-            + (f", not {', '.join(map(repr, extra))}" if extra else ""),
-            always(transforms.keep_fields),
-            necessary=True,
-        ),
-        Step(
-            "values-to-text",
-            "Write values that are not text as text",
-            always(transforms.values_to_text),
-            necessary=True,
-        ),
-        Step(
-            "replace-surrogates",
-            "Replace broken characters by U+FFFD",
-            always(transforms.replace_surrogates),
-            "Half of a surrogate pair cannot be written as UTF-8.",
-            necessary=True,
-        ),
-    ]
-
-
-def _room_for_marks(form: PromptFormat) -> Iterator[Step]:
-    """Yield the steps that take the marks out of the middle of texts."""
-    if form.separator:
-        yield Step(
-            "remove-separator-inside",
-            f"Take the separator {form.separator!r} out of texts",
-            always(transforms.take_out_separator(form)),
-            "It marks the end of the prompt and may occur nowhere else.",
-        )
-    if form.stop:
-        yield Step(
-            "remove-stop-inside",
-            f"Take the stop sequence {form.stop!r} out of completions",
-            always(transforms.take_out_stop(form)),
-            "Every answer would be cut off there.",
-        )
-
-
-def _marks(form: PromptFormat, inference: Inference | None) -> Iterator[Step]:
-    """Yield the steps that give every row the format."""
-    if form.separator:
-        yield Step(
-            "separator",
-            f"End every prompt with the separator {form.separator!r}",
-            always(transforms.set_separator(form)),
-            str(inference.separator) if inference else "",
-        )
-    if form.stop:
-        yield Step(
-            "stop",
-            f"End every completion with the stop sequence {form.stop!r}",
-            always(transforms.set_stop(form)),
-            str(inference.stop) if inference else "",
-        )
-    if form.leading_whitespace:
-        yield Step(
-            "leading-whitespace",
-            f"Start every completion with {form.leading_whitespace!r}",
-            always(transforms.set_leading_whitespace(form)),
-            "Most tokens of the vocabulary begin with a space.",
-        )
-
-
-def _duplicates() -> Step:
-    return Step(
-        "drop-duplicates", "Drop rows that repeat an earlier one", transforms.drop_duplicates
-    )
-
-
-def _optional(draft: Plan, form: PromptFormat, task: Task) -> Iterator[Step]:
-    """Yield proposals that nobody should follow without a look: they start disabled."""
-    prefixes: dict[str, str | None] = {"prompt": None, "completion": None}
-    cases: Counter[tuple[str, bool]] = Counter()
-    rows = 0
-    for number, (prompt, completion, _) in enumerate(pairs(draft.rows())):
-        texts = {
-            "prompt": form.parse_prompt(prompt),
-            "completion": form.bare_completion(completion),
-        }
-        for name, text in texts.items():
-            prefixes[name] = _common_prefix(prefixes[name], text.lstrip())
-            if number < _ROWS_FOR_CASE:
-                cases[name, True] += sum(map(str.isupper, text))
-                cases[name, False] += sum(map(str.isalpha, text))
-        rows = number + 1
-        if rows > _ROWS_FOR_CASE and not any(prefixes.values()):
-            break
-    if rows < _FEWEST_FOR_A_PREFIX:
-        prefixes.clear()
-    longest = {"prompt": _LONGEST_PROMPT_PREFIX, "completion": _LONGEST_COMPLETION_PREFIX}
-    for name in transforms.FIELDS:
-        prefix = _whole_words(prefixes.get(name) or "")
-        # The words that all labels share are part of the labels.
-        is_label = name == "completion" and task == "classification"
-        if len(prefix) >= longest[name] and not is_label:
-            yield Step(
-                f"strip-{name}-prefix",
-                f"Take {_short(prefix)} off the start of every {name}",
-                always(transforms.strip_prefix(name, prefix)),
-                f"All {name}s start with it; a fine-tuned model does not need to be told.",
-                enabled=False,
-            )
-        if _CAPITALS_OF * cases[name, True] > cases[name, False]:
-            yield Step(
-                f"lower-case-{name}",
-                f"Write every {name} in lower case",
-                always(transforms.lower_case(name)),
-                f"More than a third of the letters in {name}s are capitals, which take more "
-                "tokens.",
-                enabled=False,
-            )
-
-
-def _common_prefix(known: str | None, text: str) -> str:
-    if known is None or text.startswith(known):
-        return text if known is None else known
-    limit = min(len(known), len(text))
-    same = next((index for index in range(limit) if known[index] != text[index]), limit)
-    return known[:same]
-
-
-def _whole_words(prefix: str) -> str:
-    """Cut a prefix after its last white space or mark, so that no word is torn."""
-    while prefix and prefix[-1].isalnum():
-        prefix = prefix[:-1]
-    return prefix
 
 
 def _run(running: Sequence[Transform], value: Value) -> Value | None:
@@ -556,19 +381,10 @@ def _describe(fix: Fix) -> str:
     for before, after, line in fix.samples:
         lines.append(f"  line {line}")
         names = [name for name in before if after is None or before[name] != after.get(name)]
-        lines += [f"  - {name}: {_short(before[name])}" for name in names]
+        lines += [f"  - {name}: {shorten(before[name])}" for name in names]
         if after is None:
             lines.append("  + (dropped)")
             continue
         names = [name for name in after if after[name] != before.get(name)]
-        lines += [f"  + {name}: {_short(after[name])}" for name in names]
+        lines += [f"  + {name}: {shorten(after[name])}" for name in names]
     return "\n".join(lines)
-
-
-def _short(value: object) -> str:
-    """Show both ends of a value: formats differ at the ends."""
-    shown = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-    if len(shown) <= _SHOWN:
-        return shown
-    half = (_SHOWN - 3) // 2
-    return f"{shown[:half]} … {shown[-half:]}"

@@ -18,6 +18,7 @@ from tunesmith.datasets.catalogue import RULES
 from tunesmith.datasets.dataset import Dataset, read
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.pairs import pairs
+from tunesmith.datasets.plan_steps import shorten
 from tunesmith.datasets.prompt_format import format_path, saved_format
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _AFFIRMATIVE: Final = frozenset({"positive", "pos", "yes", "true", "1", "spam"})
 _CLASSES_NAMED: Final = 10
 # Faults of a file that cost no row and that nobody would notice in the written one.
 _TOLD: Final = frozenset({"encoding-guessed", "sheets-ignored"})
-_SHOWN: Final = 70
 
 
 class Conversation(Protocol):
@@ -254,16 +254,9 @@ def _explain(fix: Fix) -> str:
         before, after, line = fix.samples[0]
         changed = [name for name in before if after is None or before[name] != after.get(name)]
         for name in changed[:2]:
-            becomes = "dropped" if after is None else _ends(after.get(name, "left out"))
-            lines.append(f"    line {line}: {_ends(before[name])} → {becomes}")
+            becomes = "dropped" if after is None else shorten(after.get(name, "left out"))
+            lines.append(f"    line {line}: {shorten(before[name])} → {becomes}")
     return "\n".join(lines)
-
-
-def _ends(value: object) -> str:
-    """Show a value on one line, both of its ends if it is long."""
-    shown = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-    half = _SHOWN // 2
-    return shown if len(shown) <= _SHOWN else f"{shown[:half]} … {shown[-half:]}"
 
 
 def _divide(
