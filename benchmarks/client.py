@@ -77,12 +77,17 @@ def process_cpu(python: str, code: str, url: str, rounds: int = 7) -> float:
 def figure(python: str, case: str, client: str, url: str) -> Any:
     """Run one case and return its figure."""
     command = [python, str(HERE / "client_cases.py"), case, client, url]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=180)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return None
     return json.loads(done.stdout)
 
 
 def shown(value: Any, unit: str) -> str:
     """Return a figure with its unit."""
+    if value is None:
+        return "failed"
     if isinstance(value, dict):
         return f"{value['cpu_ms']:.0f} ms, {value['peak_mb']:.0f} MB"
     return f"{value:.3f} {unit}" if value < 1 else f"{value:.0f} {unit}"
@@ -90,6 +95,8 @@ def shown(value: Any, unit: str) -> str:
 
 def ratio(own: Any, peer: Any) -> float:
     """Return our figure as a share of the peer's."""
+    if own is None or peer is None:
+        return float("nan")
     if isinstance(own, dict):
         return own["cpu_ms"] / peer["cpu_ms"]
     return own / peer
@@ -118,19 +125,24 @@ def main() -> None:
         for name, (title, theirs, ours, goal) in PROCESSES.items():
             if name in wanted:
                 one, two = process_cpu(peer, theirs, url), process_cpu(own, ours, url)
-                print(f"{title:40} {one:17.0f} ms {two:17.0f} ms {two / one:7.3f} {goal or '':>6}")
+                print(
+                    f"{title:40} {one:17.0f} ms {two:17.0f} ms {two / one:7.3f} {goal or '':>6}",
+                    flush=True,
+                )
         for name, (title, unit, goal, fast_goal) in CASES.items():
             if name not in wanted:
                 continue
             one, two = figure(peer, name, "openai", url), figure(own, name, "tunesmith", url)
             line = f"{title:40} {shown(one, unit):>20} {shown(two, unit):>20} "
             line += f"{ratio(two, one):7.3f} {goal or '':>6}"
-            if fast_goal is not None and False:
+            if fast_goal is not None:
                 three = figure(own, name, "fast", url)
                 line += f" {ratio(three, one):7.3f} (goal {fast_goal})"
-            print(line)
+            print(line, flush=True)
         if "retrieve" in wanted:
-            print(f"{'floor: raw socket and json':40} {figure(own, 'retrieve', 'floor', url):38.0f} µs")
+            print(
+                f"{'floor: raw socket and json':40} {figure(own, 'retrieve', 'floor', url):38.0f} µs"
+            )
     finally:
         stub.kill()
 

@@ -27,7 +27,9 @@ def make(client: str, url: str, *, asynchronous: bool = False) -> Any:
     import tunesmith
 
     settings = {"transport": "fast"} if client == "fast" else {}
-    return (tunesmith.AsyncClient if asynchronous else tunesmith.Client)("k", base_url=url, **settings)
+    return (tunesmith.AsyncClient if asynchronous else tunesmith.Client)(
+        "k", base_url=url, **settings
+    )
 
 
 def cpu(work: Any, count: int) -> float:
@@ -54,7 +56,9 @@ def floor(url: str) -> float:
     """A raw socket and the JSON decoder of the standard library."""
     port = int(url.split(":")[2].split("/")[0])
     connection = socket.create_connection(("127.0.0.1", port))
-    question = b"GET /v1/fine_tuning/jobs/ftjob-1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer k\r\n\r\n"
+    question = (
+        b"GET /v1/fine_tuning/jobs/ftjob-1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer k\r\n\r\n"
+    )
 
     def work() -> None:
         for _ in range(300):
@@ -173,9 +177,7 @@ def waiters(client: str, url: str) -> float:
         if client == "openai":
             tasks = [asyncio.create_task(poll(name)) for name in names]
         else:
-            tasks = [
-                asyncio.create_task(one.fine_tuning.jobs.wait(name, poll=1)) for name in names
-            ]
+            tasks = [asyncio.create_task(one.fine_tuning.jobs.wait(name, poll=1)) for name in names]
         await asyncio.sleep(3)
         started = time.process_time()
         await asyncio.sleep(10)

@@ -46,10 +46,13 @@ def _dumped(content: Any) -> bytes:
 
 
 def _answer(body: bytes, kind: bytes = b"application/json") -> bytes:
-    return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\nx-request-id: req_1\r\ncontent-length: %d\r\n\r\n%b" % (
-        kind,
-        len(body),
-        body,
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\nx-request-id: req_1\r\ncontent-length: %d\r\n\r\n%b"
+        % (
+            kind,
+            len(body),
+            body,
+        )
     )
 
 
@@ -119,7 +122,9 @@ class Connection(asyncio.Protocol):
             lower = head.lower()
             place = lower.find(b"content-length:")
             if place >= 0:
-                self.left = int(lower[place + 15 : lower.find(b"\r", place) if b"\r" in lower[place:] else None])
+                self.left = int(
+                    lower[place + 15 : lower.find(b"\r", place) if b"\r" in lower[place:] else None]
+                )
             if not self.left:
                 self._reply()
 
@@ -139,7 +144,8 @@ class Connection(asyncio.Protocol):
 
     async def _download(self, size: int) -> None:
         self.transport.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: %d\r\n\r\n" % size
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: %d\r\n\r\n"
+            % size
         )
         sent = 0
         while sent < size:

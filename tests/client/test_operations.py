@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from client_stub import answer, raw
 import pytest
+from client_stub import answer, raw
 
 import tunesmith
 
@@ -245,7 +245,7 @@ def test_a_file_is_uploaded_from_anything(colour, stub, file_object, tmp_path, k
         ))  # fmt: skip
     request = stub.requests[0]
     body = request.body
-    name = {"str": 'tr%22äin.jsonl', "path": 'tr%22äin.jsonl', "handle": 'tr%22äin.jsonl',
+    name = {"str": "tr%22äin.jsonl", "path": "tr%22äin.jsonl", "handle": "tr%22äin.jsonl",
             "tuple": "named.jsonl"}.get(kind, "upload")  # fmt: skip
     assert f'name="file"; filename="{name}"'.encode() in body
     assert b"\r\n\r\nhello\r\n--" in body

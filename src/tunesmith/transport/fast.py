@@ -19,7 +19,6 @@ from pyreqwest.exceptions import (
     ConnectTimeoutError,
     PoolTimeoutError,
     PyreqwestError,
-    ReadTimeoutError,
     RequestTimeoutError,
     WriteTimeoutError,
 )
@@ -28,7 +27,7 @@ from tunesmith import errors
 from tunesmith.core.request import deadline_exceeded
 from tunesmith.core.response import Response
 
-from .failures import connect_failure, pool_timeout, server_of
+from .failures import connect_failure, pool_timeout, seconds, server_of
 from .limits import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, is_loopback
 
 if TYPE_CHECKING:
@@ -316,20 +315,19 @@ def _translated(error: PyreqwestError, request: Request, limit: int) -> errors.A
     info, place = request.info, server_of(request.info)
     if request.deadline is not None and time.monotonic() >= request.deadline - 0.005:
         return deadline_exceeded(request)
-    kinds: list[tuple[type[PyreqwestError], type[errors.APITimeoutError], str]] = [
-        (ConnectTimeoutError, errors.ConnectTimeoutError, f"No connection to {place} in time."),
-        (WriteTimeoutError, errors.WriteTimeoutError, f"{place} took nothing in time."),
-        (ReadTimeoutError, errors.ReadTimeoutError, _silence(request)),
-    ]
     if isinstance(error, PoolTimeoutError):
         return pool_timeout(request, limit)
-    for theirs, ours, text in kinds:
-        if isinstance(error, theirs):
-            return ours(text, request=info)
+    if isinstance(error, ConnectTimeoutError) and "(Connect)" in _reasons(error):
+        text = f"No connection to {place} within {seconds(request.timeout.connect)}."
+        return errors.ConnectTimeoutError(text, request=info)
+    if isinstance(error, WriteTimeoutError):
+        text = f"{place} took nothing for {seconds(request.timeout.write)}."
+        return errors.WriteTimeoutError(text, request=info)
     if isinstance(error, RequestTimeoutError):
         return errors.ReadTimeoutError(_silence(request), request=info)
-    if isinstance(error, ConnectError):
-        return connect_failure(_reasons(error), info)
+    # The engine calls every failure of a connection a connect error; its causes tell.
+    if isinstance(error, ConnectError) and "(Connect)" in (reasons := _reasons(error)):
+        return connect_failure(reasons, info)
     return errors.APIConnectionError(
         f"The connection broke during {info.method} {info.url}: {_reasons(error)}",
         request=info,
@@ -338,14 +336,12 @@ def _translated(error: PyreqwestError, request: Request, limit: int) -> errors.A
 
 
 def _silence(request: Request) -> str:
-    limit = request.timeout.read
-    shown = "the time allowed" if limit is None else f"{limit:g} s"
-    info = request.info
-    return f"{server_of(info)} sent nothing for {shown}, in answer to {info.method} {info.url}."
+    info, silence = request.info, seconds(request.timeout.read)
+    return f"{server_of(info)} sent nothing for {silence}, in answer to {info.method} {info.url}."
 
 
 def _reasons(error: PyreqwestError) -> str:
     """Return what the engine says, causes included."""
-    details: Any = getattr(error, "details", None) or {}
-    causes = [str(cause.get("message")) for cause in details.get("causes") or ()]
-    return ": ".join([str(error), *causes])
+    details: Any = error.args[1] if len(error.args) > 1 else {}
+    causes = [str(cause.get("message")) for cause in (details or {}).get("causes") or ()]
+    return ": ".join([str(error.args[0]) if error.args else type(error).__name__, *causes])

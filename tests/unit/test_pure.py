@@ -1,0 +1,165 @@
+"""The small pure rooms: pages, forms, pace, errors, secrets, the package's face."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import tunesmith
+from tunesmith import errors
+from tunesmith.core.headers import HeaderFields, Headers
+from tunesmith.core.multipart import FileHead, form_fields, multipart_frame
+from tunesmith.core.pacing import Pace
+from tunesmith.core.paging import PageCursor, PageData
+from tunesmith.core.redact import Secret
+from tunesmith.types.fine_tunes import FineTune
+from tunesmith.types.fine_tuning import FineTuningJob
+from tunesmith.types.models import Model
+
+
+def page(*ids: str, has_more: bool | None = True) -> PageData[Model]:
+    return PageData([Model(id=one, created=1, owned_by="me") for one in ids], has_more)
+
+
+def test_the_next_page_starts_after_the_last_item():
+    first = page("a", "b")
+    first.follow(PageCursor())
+    assert first.next == PageCursor("b", frozenset({"b"}))
+
+
+@pytest.mark.parametrize("last", [page("a", has_more=False), page(has_more=None), page()])
+def test_the_last_page(last):
+    last.follow(PageCursor("x", frozenset({"x"})))
+    assert last.next is None
+
+
+def test_a_page_seen_before_is_empty():
+    again = page("a", "b")
+    again.follow(PageCursor("b", frozenset({"b"})))
+    assert (again.data, again.next) == ([], None)
+
+
+def test_a_form():
+    frame = multipart_frame(
+        {"purpose": "fine-tune"}, FileHead("file", 'a"\r\nb.jsonl', "text/plain")
+    )
+    assert (
+        b'name="file"; filename="a%22%0D%0Ab.jsonl"\r\nContent-Type: text/plain\r\n\r\n'
+        in frame.head
+    )
+    assert frame.boundary in frame.content_type
+    assert frame.tail == f"\r\n--{frame.boundary}--\r\n".encode()
+    assert form_fields({"a": {"b": 1}, "c": None, "d": "e"}) == {"a[b]": "1", "d": "e"}
+
+
+def test_the_pace_rises_slowly_and_falls_fast():
+    pace = Pace(16)
+    for _ in range(200):
+        pace.succeeded(0.01 * pace.allowed)
+    assert pace.allowed == 16
+    pace.refused()
+    assert pace.allowed == 8
+    for _ in range(10):
+        pace.refused()
+    assert pace.allowed == 1
+    assert Pace(1).allowed == 1
+
+
+def test_every_error_pickles_and_copies():
+    classes = [
+        one for one in vars(errors).values()
+        if inspect.isclass(one) and issubclass(one, errors.TunesmithError)
+    ]  # fmt: skip
+    assert len(classes) > 20
+    info = errors.RequestInfo("GET", "http://h/")
+    told = errors.ResponseInfo(404, {"x-request-id": "req_1"}, "text", info)
+    for one in classes:
+        known = inspect.signature(one).parameters if one.__init__ is not Exception.__init__ else {}
+        body = {"code": "c", "param": "p", "type": "t"}
+        given = {
+            "response": told,
+            "body": body,
+            "request": info,
+            "job": {"id": 1},
+            "file": 2,
+            "completion": 3,
+        }
+        error = one("message", **{name: value for name, value in given.items() if name in known})
+        for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert type(other) is one
+            assert str(other) == str(error)
+            assert vars(other) == vars(error)
+
+
+def test_names_of_the_official_client():
+    assert tunesmith.OpenAIError is tunesmith.TunesmithError
+    assert issubclass(tunesmith.APITimeoutError, tunesmith.APIConnectionError)
+    assert issubclass(tunesmith.NotFoundError, tunesmith.APIStatusError)
+
+
+def test_a_secret_shows_itself_only_when_asked():
+    secret = Secret("sk-1")
+    assert "sk-1" not in repr(secret) + str(secret) + f"{secret!s}"
+    assert secret.reveal() == "sk-1"
+    with pytest.raises(tunesmith.TunesmithError, match="not pickled"):
+        pickle.dumps(secret)
+    assert not hasattr(secret, "__dict__")
+
+
+def test_headers_compare_without_case_and_mask_secrets():
+    headers = Headers([("Authorization", "Bearer sk-1"), ("X-A", "1"), ("x-a", "2")])
+    assert headers["x-A"] == "1, 2"
+    assert "sk-1" not in repr(headers)
+    assert "sk-1" not in repr(HeaderFields({"authorization": "Bearer sk-1"}))
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
+def test_ends_of_jobs(status):
+    assert FineTuningJob.model_construct(status=status).is_terminal
+    assert FineTune.model_construct(status=status).is_terminal
+
+
+@pytest.mark.parametrize(
+    "status", ["validating_files", "queued", "running", "paused", "pending", "new"]
+)
+def test_what_is_no_end(status):
+    assert not FineTuningJob.model_construct(status=status).is_terminal
+    assert not FineTune.model_construct(status=status).is_terminal
+
+
+def test_every_public_name_exists_and_is_sorted():
+    def place(name: str) -> tuple[int, str]:
+        return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+    assert tunesmith.__all__ == sorted(tunesmith.__all__, key=place)
+    for name in tunesmith.__all__:
+        assert getattr(tunesmith, name) is not None, name
+    for name in tunesmith.types.__all__:
+        assert getattr(tunesmith.types, name) is not None, name
+    with pytest.raises(AttributeError, match="nothing"):
+        tunesmith.nothing  # noqa: B018 - the access is the test
+
+
+def test_importing_costs_next_to_nothing():
+    code = """
+import json, sys
+before = set(sys.modules)
+import tunesmith
+loaded = set(sys.modules) - before
+tunesmith.Client("k")
+print(json.dumps([sorted(loaded), sorted(set(sys.modules) - before)]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    imported, with_client = map(set, json.loads(done.stdout))
+    heavy = {"torch", "fastapi", "pandas", "numpy", "transformers", "sqlalchemy", "matplotlib"}
+    for loaded in (imported, with_client):
+        roots = {name.partition(".")[0] for name in loaded}
+        assert not roots & {*heavy, "httpx", "pydantic", "tenacity", "asyncio", "ssl"}
+    assert len(imported) <= 12
+    assert len(with_client) <= 90
