@@ -254,6 +254,7 @@ def test_a_faulty_row_is_found_at_its_line(tmp_path, name):
 
 @pytest.mark.parametrize("name", [*FAULTY_CHAT, *FAULTY_LINES])
 def test_without_the_fast_decoder_the_same_is_found(tmp_path, name, without_extras):
+    del without_extras
     test_a_faulty_row_is_found_at_its_line(tmp_path, name)
 
 

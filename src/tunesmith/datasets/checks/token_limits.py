@@ -7,16 +7,21 @@ tokens a message, the tokens of each value, one more for a name, three for the a
 
 from __future__ import annotations
 
+from itertools import islice
+from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.catalogue import finding_of
 from tunesmith.datasets.findings import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from tunesmith.datasets.checks.fold import Outcome, SoundRows
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
     from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.tokens import Encoder
 
 __all__ = ["TokenLimits", "texts_of"]
 
@@ -39,7 +44,10 @@ class TokenLimits:
     def observe(self, rows: SoundRows) -> None:
         """See `Fold.observe`."""
         if self.settings.count_tokens:
-            self._count(rows, range(len(rows)))
+            if rows.shape == "prompt_completion":
+                self._count_pairs(rows)
+            else:
+                self._count(rows, range(len(rows)))
             return
         if self.limit is None:
             return
@@ -56,20 +64,45 @@ class TokenLimits:
         longest = max(map(len, rows.prompts)) + max(map(len, rows.completions))
         return _BYTES_PER_CHARACTER * longest <= (self.limit or 0)
 
-    def _count(self, rows: SoundRows, indices: Any, *, only_if_long: bool = False) -> None:
+    def _count(
+        self, rows: SoundRows, indices: Iterable[int], *, only_if_long: bool = False
+    ) -> None:
+        counted: list[int] = []
+        extras: list[int] = []
+        sizes: list[int] = []
+        texts: list[str] = []
+        for index in indices:
+            of_row, extra = texts_of(rows.values[index], rows.shape)
+            if only_if_long and self._fits_by_length(of_row, extra):
+                continue
+            counted.append(index)
+            extras.append(extra)
+            sizes.append(len(of_row))
+            texts += of_row
+        if counted:
+            counts = iter(self._encoder().count_batch(texts))
+            totals = [sum(islice(counts, size)) for size in sizes]
+            self._add(rows, counted, list(map(add, totals, extras)))
+
+    def _count_pairs(self, rows: SoundRows) -> None:
+        count = self._encoder().count_batch
+        totals = map(add, count(rows.prompts), count(rows.completions))
+        self._add(rows, range(len(rows)), list(totals))
+
+    def _add(self, rows: SoundRows, indices: Sequence[int], totals: list[int]) -> None:
+        self.tokens += sum(totals)
+        self.longest = max(self.longest, *totals)
+        if self.limit is None or self.longest <= self.limit:
+            return
+        for index, total in zip(indices, totals, strict=True):
+            if total > self.limit:
+                message = f"{total:,} tokens, {total - self.limit:,} more than {self.limit:,}"
+                self.over.add(rows.location(index, "", message))
+
+    def _encoder(self) -> Encoder:
         from tunesmith.datasets import tokens  # noqa: PLC0415 - loads a vocabulary
 
-        encoder = tokens.encoder(self.settings.encoding)
-        for index in indices:
-            texts, extra = texts_of(rows.values[index], rows.shape)
-            if only_if_long and self._fits_by_length(texts, extra):
-                continue
-            count = sum(encoder.count_batch(texts)) + extra
-            self.tokens += count
-            self.longest = max(self.longest, count)
-            if self.limit is not None and count > self.limit:
-                message = f"{count:,} tokens, {count - self.limit:,} more than {self.limit:,}"
-                self.over.add(rows.location(index, "", message))
+        return tokens.encoder(self.settings.encoding)
 
     def _fits_by_length(self, texts: list[str], extra: int) -> bool:
         room = (self.limit or 0) - extra
