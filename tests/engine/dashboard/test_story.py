@@ -124,6 +124,10 @@ def test_create_watch_and_cancel(open_page, upload):
     sequence = page.locator("#messages .words").all_text_contents()
     assert len(sequence) == len(set(sequence)), "no message appears twice"
 
+    page.get_by_role("button", name="Cancel").focus()
+    page.evaluate("() => document.getElementById('live').setAttribute('data-old', '')")
+    page.wait_for_function("() => !('old' in document.getElementById('live').dataset)")
+    assert page.evaluate("document.activeElement.id") == "cancel", "renewal keeps the focus"
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Keep it").click()
     assert page.get_by_role("heading", name="watched").get_by_text("Running").is_visible()
@@ -209,6 +213,16 @@ def test_chat_is_streamed_and_can_be_stopped(open_page):
     page.get_by_role("button", name="Stop", exact=True).click()
     page.locator("#left-stats [data-stat=reason]").get_by_text(re.compile("you|stop")).wait_for()
     assert page.get_by_role("button", name="Ask both").is_enabled()
+    page.get_by_label("Max tokens").fill("3")
+    page.get_by_role("button", name="Ask both").click()
+    page.locator("#right-take").click()
+    turns = page.locator(".turn select")
+    assert [turns.nth(place).input_value() for place in range(4)] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+    ]
 
 
 def test_upload_and_delete_a_file_with_a_hostile_name(open_page, tmp_path):

@@ -142,7 +142,17 @@ function showBars(side, tops) {
   bars.hidden = false;
 }
 
+/** Puts an answer into the conversation, with room for what the user says next. */
+function take(side) {
+  const said = get(`${side}-said`).querySelector(".text").textContent;
+  addTurn("assistant", said);
+  for (const other of SIDES) get(`${other}-take`).hidden = true;
+  addTurn("user", "").querySelector("textarea").focus();
+  showCode();
+}
+
 function clear(side) {
+  get(`${side}-take`).hidden = true;
   get(`${side}-said`).replaceChildren();
   get(`${side}-said`).classList.add("writing");
   get(`${side}-bars`).hidden = true;
@@ -193,6 +203,7 @@ async function askSide(side, signal) {
       said.append(note);
     }
     get(`${side}-status`).textContent = `Answer: ${text.textContent || "empty"}`;
+    get(`${side}-take`).hidden = !isChat() || !text.textContent;
   } catch (error) {
     if (error.name === "AbortError") stat(side, "reason", "you");
     else fail(side, error instanceof TypeError ? "The engine could not be reached." : error.message);
@@ -283,6 +294,7 @@ if (form) {
     addTurn(before === "user" ? "assistant" : "user", "").querySelector("textarea").focus();
     showCode();
   });
+  for (const side of SIDES) get(`${side}-take`).addEventListener("click", () => take(side));
   get("code-side").addEventListener("change", showCode);
   get("left-model").addEventListener("change", showCode);
   get("right-model").addEventListener("change", () => followModel({ fill: true }));
