@@ -17,8 +17,25 @@ def test_a_table_aligns_its_columns_and_cuts_long_cells():
     assert third == f"22  {'x' * 59}…  {'y' * 80}"
 
 
-def test_fields_show_nested_values_as_json():
-    assert fields({"id": "a", "nested": {"n": 1}}).splitlines() == ["id      a", 'nested  {"n": 1}']
+def test_fields_show_nested_values_in_short():
+    shown = fields(
+        {
+            "id": "a",
+            "settings": {"epochs": 1, "rate": None},
+            "files": [{"id": "file-1", "bytes": 2}, {"id": "file-2"}],
+            "events": [{"message": "hello"}],
+            "empty": [],
+            "betas": [0.5, 2],
+        }
+    ).splitlines()
+    assert [line.split(maxsplit=1)[1] for line in shown] == [
+        "a",
+        "epochs=1, rate=-",
+        "file-1, file-2",
+        "1, see --json",
+        "-",
+        "0.5, 2",
+    ]
 
 
 def test_control_codes_from_a_server_do_not_reach_the_terminal():

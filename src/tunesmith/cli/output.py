@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import argparse
@@ -64,9 +64,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def fields(values: Mapping[str, object]) -> str:
-    """Return one object as `name: value` lines, nested values as compact JSON."""
+    """Return one object as lines of name and value, what is nested in short; JSON has it whole."""
     width = max((len(name) for name in values), default=0)
-    return "\n".join(f"{name.ljust(width)}  {_whole(value)}" for name, value in values.items())
+    return "\n".join(f"{name.ljust(width)}  {_short(value)}" for name, value in values.items())
 
 
 def local_minute(seconds: int | None) -> str:
@@ -83,6 +83,23 @@ def local_time(seconds: int | None) -> str:
 
 def _width() -> int:
     return min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+
+
+def _short(value: object) -> str:
+    """Return an object as `name=value, …`, a list of objects as their ids or their number."""
+    if isinstance(value, dict):
+        pairs = cast("dict[str, object]", value).items()
+        return ", ".join(f"{name}={_short(item)}" for name, item in pairs) or "-"
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        if items and all(isinstance(item, dict) and "id" not in item for item in items):
+            return f"{len(items)}, see --json"
+        return ", ".join(_whole(_id_of(item)) for item in items) or "-"
+    return _whole(value)
+
+
+def _id_of(item: object) -> object:
+    return cast("dict[str, object]", item).get("id") if isinstance(item, dict) else item
 
 
 def _line(value: object) -> str:
