@@ -36,8 +36,8 @@ _TOP_SHARE = 0.2
 _SHORT_SECONDS = 60.0
 # Operations a second that trainings of small models reach, per thread, or per GPU.
 _RATE = {
-    ("cpu", torch.bfloat16): 2.0e11,
-    ("cpu", torch.float32): 0.6e11,
+    ("cpu", torch.bfloat16): 1.4e11,
+    ("cpu", torch.float32): 0.5e11,
     ("cuda", torch.bfloat16): 5.0e13,
     ("cuda", torch.float32): 1.0e13,
 }
