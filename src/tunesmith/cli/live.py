@@ -106,6 +106,8 @@ def _watching(steps: StepSource | None, view: JobView) -> Generator[None]:
     thread.start()
     try:
         yield
+        if newest := steps():  # so that the bar ends where the training did
+            view.event(*newest)
     finally:
         ended.set()
         thread.join()

@@ -57,7 +57,6 @@ def resolve_file(client: Client, given: str, *, check_existing: bool = True) -> 
 def _upload(client: Client, path: Path, *, check_existing: bool) -> str:
     existing = _identical(client, path) if check_existing else None
     if existing and _wants_existing(existing, path):
-        say(f"Using {existing.id}: the server already holds {path.name} with this content.")
         return existing.id
     uploaded = client.files.create(file=path, purpose=PURPOSE, prompt_format=_saved_format(path))
     say(f"Uploaded {path} as {uploaded.id}.")
@@ -87,6 +86,7 @@ def _saved_format(path: Path) -> dict[str, object] | None:
 def _wants_existing(existing: FileObject, path: Path) -> bool:
     """Ask on a terminal; in a script an identical file is simply used again."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        say(f"Using {existing.id}: the server already holds {path.name} with this content.")
         return True
     say(f"The server already holds {path.name} with this content, as {existing.id}.")
     print("Use it instead of uploading again? [Y/n] ", end="", file=sys.stderr, flush=True)
