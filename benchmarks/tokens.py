@@ -22,7 +22,7 @@ from pathlib import Path
 
 MEGABYTE = 1_000_000
 ENCODINGS = ("r50k_base", "p50k_base", "cl100k_base", "o200k_base")
-BACKENDS = ("python", "tiktoken", "toktok")
+BACKENDS = ("tiktoken", "toktok", "python")
 PYTHON_SHARE = 8  # plain Python is given this part of the texts only
 LIMIT = 2_048
 ROW = 1_500

@@ -37,7 +37,8 @@ __all__ = [
     "huggingface",
 ]
 
-_PIECE = 1_024
+_SHORTEST_PIECE = 256
+_LONGEST_PIECE = 4  # times the limit, in characters: enough to find most texts too long
 # All four vocabularies start a new token at a space between two letters.
 _BOUNDARY = re.compile(r"(?<=[a-zA-Z]) (?=[a-zA-Z])")
 
@@ -87,8 +88,10 @@ def fits(text: str, limit: int, encoding: str | Encoder = "r50k_base") -> bool:
 def _fits_piecewise(text: str, size: int, limit: int, counter: Encoder) -> bool:
     """Count piece by piece, until more than the limit is found or what is left is bound to fit."""
     found = start = 0
-    while size > limit - found:
-        boundary = _BOUNDARY.search(text, start + max(_PIECE, limit))
+    while (excess := size - (limit - found)) > 0:
+        # Counting n bytes of English takes about 3/4 n off the excess.
+        step = min(max(_SHORTEST_PIECE, excess * 4 // 3), _LONGEST_PIECE * limit)
+        boundary = _BOUNDARY.search(text, start + step)
         end = boundary.start() if boundary else len(text)
         piece = text[start:end]
         found += counter.count(piece)
