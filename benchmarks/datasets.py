@@ -186,11 +186,12 @@ def main() -> None:
                 continue
             size = (folder / file).stat().st_size / MEGABYTE
             cost = median(command, folder, arguments.runs)
-            net = max(cost.cpu - nothing.cpu, 1e-9)
+            ours = what.startswith("tunesmith")
+            net = f"{size / max(cost.cpu - nothing.cpu, 1e-9):.0f}" if ours else ""
             cut = "" if cost.ended else f" (stopped after {TIME_LIMIT} s of CPU)"
             print(
                 f"| {file} {size:.0f} MB | {what}{cut} | {cost.cpu:.2f} | {size / cost.cpu:.0f} "
-                f"| {size / net:.0f} | {cost.wall:.2f} | {cost.memory - nothing.memory:.0f} |",
+                f"| {net} | {cost.wall:.2f} | {cost.memory - nothing.memory:.0f} |",
                 flush=True,
             )
 

@@ -411,6 +411,32 @@ def test_hashes_in_files_give_the_same_answer(monkeypatch, without_extras, rows_
 NUMPY = pytest.importorskip("numpy")
 
 
+def test_everything_works_with_the_network_blocked(tmp_path):
+    path = written(tmp_path, rows(40))
+    program = (
+        "import socket, sys\n"
+        "def refuse(*arguments, **options): raise OSError('the network is blocked')\n"
+        "socket.socket = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from tunesmith import datasets\n"
+        "for model in ('davinci', 'davinci-002', 'gpt-4o'):\n"
+        "    datasets.check_file(sys.argv[1], 'openai', model=model, count_tokens=True)\n"
+        "prepared = datasets.read(sys.argv[1]).plan().apply()\n"
+        "train, validation = prepared.split(0.2)\n"
+        "print(len(train) + len(validation))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "40", done.stderr
+
+
+def test_every_public_name_is_there():
+    for name in datasets.__all__:
+        assert getattr(datasets, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        datasets.nothing  # noqa: B018
+
+
 def test_checking_loads_no_extra_that_it_does_not_need(tmp_path):
     path = written(tmp_path, rows(5))
     program = (

@@ -19,15 +19,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tunesmith.datasets import templates, tokens
     from tunesmith.datasets.check import check_file, profile
     from tunesmith.datasets.dataset import Dataset, read
     from tunesmith.datasets.errors import BrokenRowError, DatasetError, UnreadableError
     from tunesmith.datasets.findings import Finding, Location
     from tunesmith.datasets.format_inference import infer_prompt_format
+    from tunesmith.datasets.plan import Plan
     from tunesmith.datasets.profiles import PROFILES, Profile
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.report import Report
     from tunesmith.datasets.rows import Row, Shape
+    from tunesmith.datasets.split import check_overlap
 
 __all__ = [
     "PROFILES",
@@ -36,6 +39,7 @@ __all__ = [
     "DatasetError",
     "Finding",
     "Location",
+    "Plan",
     "Profile",
     "PromptFormat",
     "Report",
@@ -43,10 +47,15 @@ __all__ = [
     "Shape",
     "UnreadableError",
     "check_file",
+    "check_overlap",
     "infer_prompt_format",
     "profile",
     "read",
+    "templates",
+    "tokens",
 ]
+
+_MODULES = frozenset({"templates", "tokens"})
 
 _HOMES = {
     "BrokenRowError": "errors",
@@ -54,6 +63,7 @@ _HOMES = {
     "DatasetError": "errors",
     "Finding": "findings",
     "Location": "findings",
+    "Plan": "plan",
     "PROFILES": "profiles",
     "Profile": "profiles",
     "PromptFormat": "prompt_format",
@@ -62,6 +72,7 @@ _HOMES = {
     "Shape": "rows",
     "UnreadableError": "errors",
     "check_file": "check",
+    "check_overlap": "split",
     "profile": "check",
     "infer_prompt_format": "format_inference",
     "read": "dataset",
@@ -69,6 +80,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
