@@ -32,7 +32,9 @@ def decode(response: Response, model: type[ModelT]) -> ModelT:
         value = model.model_validate_json(response.body or b"")
     except ValidationError as error:
         raise mismatch(response, model.__name__, error) from None
-    value._request_id = response.request_id  # type: ignore[attr-defined]  # noqa: SLF001 - wire objects have it
+    note = getattr(value, "_set_request_id", None)
+    if note is not None:
+        note(response.request_id)
     return value
 
 

@@ -65,6 +65,12 @@ class Response:
     @property
     def request_id(self) -> str | None:
         """The server's name for this exchange, from `x-request-id`."""
+        if self._headers is None and not isinstance(self._raw, Headers):
+            # The one field that every success needs; the others are decoded when asked for.
+            for name, value in self._raw:
+                if name.lower() == b"x-request-id":
+                    return str(value, "latin-1")
+            return None
         return self.headers.get("x-request-id")
 
     @property

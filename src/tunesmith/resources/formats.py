@@ -68,7 +68,7 @@ def parse_completion(completion: ChatCompletion, kind: type[T]) -> ParsedChatCom
         if text is not None and not choice.message.refusal and is_type(kind):
             plain["message"]["parsed"] = parse_text(text, kind)
     parsed = ParsedChatCompletion[Any].model_validate(data)
-    parsed._request_id = completion._request_id
+    parsed._set_request_id(completion._request_id)
     return cast("ParsedChatCompletion[T]", parsed)
 
 

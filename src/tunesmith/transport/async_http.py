@@ -164,7 +164,7 @@ class AsyncHttpxTransport:
                 status, answer.headers.raw, None, request.info, stream=stream, elapsed=elapsed
             )
         try:
-            body = await answer.aread()
+            body = b"".join([chunk async for chunk in chunks_of(answer)])
         finally:
             await answer.aclose()
         await self._free(pool, slot, whole=True)
@@ -280,7 +280,7 @@ class AsyncBodyStream:
         self._answer = answer
         self._request = request
         self._free = free
-        self._chunks = answer.aiter_bytes()
+        self._chunks = chunks_of(answer)
         self._done = False
 
     async def read(self) -> bytes:
@@ -363,3 +363,10 @@ async def _pieces(body: bytes | Body | None) -> AsyncIterator[bytes]:
         if chunk is None:
             return
         yield chunk
+
+
+def chunks_of(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """Return the body's pieces, content encodings undone where there are any."""
+    if "content-encoding" in answer.headers or not isinstance(answer.stream, httpx.AsyncByteStream):
+        return answer.aiter_bytes()
+    return aiter(answer.stream)

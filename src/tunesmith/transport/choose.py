@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from tunesmith.errors import ConfigurationError
+from tunesmith.errors import ConfigurationError, MissingExtraError
 
 from .limits import MAX_CONNECTIONS
 
@@ -70,9 +70,7 @@ def _fast_engine() -> Any:
     try:
         from . import fast
     except ImportError as error:
-        raise ConfigurationError(
-            'The fast transport needs the extra "fast": pip install "tunesmith[fast]".'
-        ) from error
+        raise MissingExtraError("The fast transport", "fast") from error
     return fast
 
 

@@ -312,19 +312,13 @@ def _raise(error: PyreqwestError, request: Request, limit: int) -> NoReturn:
 
 
 def _translated(error: PyreqwestError, request: Request, limit: int) -> errors.APIConnectionError:
-    info, place = request.info, server_of(request.info)
+    info = request.info
     if request.deadline is not None and time.monotonic() >= request.deadline - 0.005:
         return deadline_exceeded(request)
     if isinstance(error, PoolTimeoutError):
         return pool_timeout(request, limit)
-    if isinstance(error, ConnectTimeoutError) and "(Connect)" in _reasons(error):
-        text = f"No connection to {place} within {seconds(request.timeout.connect)}."
-        return errors.ConnectTimeoutError(text, request=info)
-    if isinstance(error, WriteTimeoutError):
-        text = f"{place} took nothing for {seconds(request.timeout.write)}."
-        return errors.WriteTimeoutError(text, request=info)
     if isinstance(error, RequestTimeoutError):
-        return errors.ReadTimeoutError(_silence(request), request=info)
+        return _timed_out(error, request)
     # The engine calls every failure of a connection a connect error; its causes tell.
     if isinstance(error, ConnectError) and "(Connect)" in (reasons := _reasons(error)):
         return connect_failure(reasons, info)
@@ -333,6 +327,18 @@ def _translated(error: PyreqwestError, request: Request, limit: int) -> errors.A
         request=info,
         retryable=not isinstance(error, BuilderError),
     )
+
+
+def _timed_out(error: PyreqwestError, request: Request) -> errors.APITimeoutError:
+    info, limits = request.info, request.timeout
+    place = server_of(info)
+    if isinstance(error, ConnectTimeoutError) and "(Connect)" in _reasons(error):
+        text = f"No connection to {place} within {seconds(limits.connect)}."
+        return errors.ConnectTimeoutError(text, request=info)
+    if isinstance(error, WriteTimeoutError):
+        text = f"{place} took nothing for {seconds(limits.write)}."
+        return errors.WriteTimeoutError(text, request=info)
+    return errors.ReadTimeoutError(_silence(request), request=info)
 
 
 def _silence(request: Request) -> str:

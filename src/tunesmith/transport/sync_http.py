@@ -36,7 +36,7 @@ from .limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, origin_o
 from .watchdog import Guard, watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tunesmith.core.request import Request
 
@@ -128,7 +128,7 @@ class HttpxTransport:
                     status, answer.headers.raw, None, request.info, stream=stream, elapsed=elapsed
                 )
             try:
-                body = answer.read()
+                body = b"".join(chunks_of(answer))
             finally:
                 answer.close()
         finally:
@@ -225,7 +225,7 @@ class UserClientTransport:
                     elapsed=elapsed,
                 )
             try:
-                body = answer.read()
+                body = b"".join(chunks_of(answer))
             finally:
                 answer.close()
         except Exception as error:
@@ -256,7 +256,7 @@ class BodyStream:
         self._answer = answer
         self._request = request
         self._free = free
-        self._chunks = answer.iter_bytes()
+        self._chunks = chunks_of(answer)
         self._done = False
 
     def read(self) -> bytes:
@@ -329,3 +329,10 @@ def _httpx_request(request: Request, slot: _Slot) -> httpx.Request:
 def _socket_of(answer: httpx.Response) -> socket.socket | None:
     stream = answer.extensions.get("network_stream")
     return None if stream is None else stream.get_extra_info("socket")
+
+
+def chunks_of(answer: httpx.Response) -> Iterator[bytes]:
+    """Return the body's pieces, content encodings undone where there are any."""
+    if "content-encoding" in answer.headers or not isinstance(answer.stream, httpx.SyncByteStream):
+        return answer.iter_bytes()
+    return iter(answer.stream)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict
 
 __all__ = ["TERMINAL_STATUSES", "WireModel"]
 
@@ -28,7 +28,16 @@ class WireModel(BaseModel):
 
     model_config = ConfigDict(extra="allow", defer_build=True, protected_namespaces=())
 
-    _request_id: str | None = PrivateAttr(default=None)
+    # A slot of its own, as a private attribute would cost a Python call for each object made.
+    __slots__ = ("_exchange_id",)
+
+    @property
+    def _request_id(self) -> str | None:
+        """The server's name for the exchange that this object came with, where it sent one."""
+        return getattr(self, "_exchange_id", None)
+
+    def _set_request_id(self, request_id: str | None) -> None:
+        object.__setattr__(self, "_exchange_id", request_id)
 
     def __str__(self) -> str:
         """Return the class's name and the fields, as people know it from `print(job)`."""

@@ -1,0 +1,15 @@
+"""Mistakes that a type checker must find: one on each line marked so."""
+
+from __future__ import annotations
+
+from tunesmith import Client
+
+
+def mistakes(client: Client) -> None:
+    client.fine_tuning.jobs.create(training_file="file-1")  # mistake
+    client.fine_tuning.jobs.create(model="m", training_file="f", seeed=3)  # mistake
+    client.fine_tuning.jobs.create(model="m", training_file="f", seed="three")  # mistake
+    client.completions.create(model="m", prompt="p", max_token=3)  # mistake
+    client.completions.create(model="m", prompt="p", stream=True).choices  # mistake
+    client.files.retrieve(3)  # mistake
+    client.models.list().nothing  # mistake
