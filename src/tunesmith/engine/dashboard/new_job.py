@@ -28,6 +28,14 @@ router = page_router()
 _MOST_FILES = 200
 _PLAIN = ("training_file", "validation_file", "model", "suffix", "recipe", "seed")
 _HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
+_WANTED = {
+    "n_epochs": "Enter a whole number from 1 to 50, or nothing.",
+    "batch_size": "Enter a whole number from 1 to 256, or nothing.",
+    "learning_rate_multiplier": "Enter a number above 0, or nothing.",
+    "seed": "Enter a whole number from 0 to 2147483647, or nothing.",
+    "suffix": "Enter at most 64 characters, with classification metrics at most 40.",
+    "classification_n_classes": "Enter a whole number from 2 to 10000, or nothing.",
+}
 _CLASSIFICATION = ("classification_n_classes", "classification_positive_class")
 
 
@@ -53,7 +61,7 @@ def create(
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = next((str(part) for part in first["loc"] if part in values), "")
-        return _form(request, asker, values, (name, f"{first['msg']}."))
+        return _form(request, asker, values, (name, _WANTED.get(name, f"{first['msg']}.")))
     except ApiError as error:
         return _form(request, asker, values, (error.param or "", error.message))
     return see_other(request, f"/jobs/{shown_id(job)}")
