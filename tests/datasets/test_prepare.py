@@ -103,6 +103,37 @@ def test_the_positive_class_is_the_one_that_says_yes(tmp_path):
     assert "--classification_positive_class ' Yes'" in prepared.command
 
 
+@pytest.fixture
+def shades(tmp_path):
+    """Classes that begin with the same token."""
+    rows = [
+        {"prompt": text(), "completion": f"very {'good' if k % 3 else 'bad'}"} for k in range(90)
+    ]
+    return write(tmp_path / "shades.jsonl", rows)
+
+
+def test_bug_b12_classes_that_begin_alike_get_no_metrics_that_a_server_would_refuse(shades):
+    script = Script()
+    prepared = prepare_data(shades, script)
+    assert "--compute_classification_metrics" not in prepared.command
+    assert prepared.validation is not None
+    assert "'very bad' and others begin with the same token" in script.said[-1]
+    assert prepared.inference_parameters["max_tokens"] == 2
+
+
+def test_bug_b12_or_become_numbers_on_request(shades):
+    script = Script("yes")
+    prepared = prepare_data(shades, script)
+    assert "Write the 2 classes as numbers" in script.asked[0]
+    assert prepared.class_numbers == {"very bad": "0", "very good": "1"}
+    assert {row["completion"] for row in read(prepared.training)} == {" 0\n", " 1\n"}
+    assert "--classification_positive_class ' 1'" in prepared.command
+    assert prepared.inference_parameters == {"stop": ["\n"], "max_tokens": 1, "logprobs": 2}
+    saved = prepared.training.with_name("shades_prepared_train.classes.json")
+    assert json.loads(saved.read_text()) == prepared.class_numbers
+    assert saved.name in script.said[-1]
+
+
 def test_lines_that_cannot_be_read_are_left_out_in_sight(stories):
     lines = stories.read_text().splitlines()
     lines[6] = lines[6][:-4]

@@ -32,6 +32,7 @@ __all__ = [
     "drop_long_rows",
     "keep_fields",
     "lower_case",
+    "rename_classes",
     "rename_fields",
     "replace_surrogates",
     "set_leading_whitespace",
@@ -142,6 +143,21 @@ def strip_prefix(field: Field, prefix: str) -> Transform:
             return value
         lead = text[: len(text) - len(body)]
         return _replaced(value, {field: lead + body.removeprefix(prefix).lstrip()})
+
+    return transform
+
+
+def rename_classes(names: Mapping[str, str], form: PromptFormat) -> Transform:
+    """Write other names for class labels: {label: name}."""
+
+    def transform(value: Value) -> Value:
+        completion = value["completion"]
+        label = form.bare_completion(completion).strip()
+        if label not in names:
+            return value
+        start = completion.index(label)
+        ending = completion[start + len(label) :]
+        return _replaced(value, {"completion": completion[:start] + names[label] + ending})
 
     return transform
 

@@ -307,6 +307,7 @@ def make_plan(
     steps = [
         *cleaning,
         *plan_steps.proposals(rows, form, task),
+        *_numbering(rows, form, task, encoding),
         *plan_steps.room_for_marks(form),
         plan_steps.dropping(form),
         *plan_steps.writing(form, inference),
@@ -314,6 +315,14 @@ def make_plan(
         plan_steps.limiting(token_limit, encoding),
     ]
     return Plan(dataset, steps, prompt_format=form, inference=inference, task=task, options=options)
+
+
+def _numbering(
+    rows: Iterable[Row], form: PromptFormat, task: Task, encoding: str | Encoder
+) -> Iterator[Step]:
+    if task == "classification":
+        labels = {form.bare_completion(pair.completion).strip() for pair in pairs(rows)}
+        yield from plan_steps.numbering(labels - {""}, form, encoding)
 
 
 def _run(running: Sequence[Transform], value: Value) -> Value | None:

@@ -11,6 +11,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from tunesmith.datasets import fixes
+from tunesmith.datasets.class_numbers import (
+    MOST_CLASSES,
+    number_labels,
+    sharing_first_token,
+)
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.fixes import Step, always
 from tunesmith.datasets.pairs import pairs
@@ -29,6 +34,7 @@ __all__ = [
     "dropping",
     "duplicates",
     "limiting",
+    "numbering",
     "proposals",
     "room_for_marks",
     "shorten",
@@ -155,6 +161,24 @@ def limiting(limit: int, encoding: str | Encoder) -> Step:
         f"Drop rows of more than {limit:,} tokens",
         always(fixes.drop_long_rows(limit, encoding)),
         f"Prompt and completion, separator included, may have {limit:,} tokens.",
+    )
+
+
+def numbering(labels: Iterable[str], form: PromptFormat, encoding: str | Encoder) -> Iterator[Step]:
+    """Yield the proposal to write classes as numbers, where their first tokens do not differ."""
+    names = sorted(set(labels))
+    shared = sharing_first_token(names, form.leading_whitespace, encoding)
+    if not shared or len(names) > MOST_CLASSES:
+        return
+    numbers = number_labels(names, encoding)
+    examples = ", ".join(f"{label!r} as {numbers[label]}" for label in shared[:3])
+    yield Step(
+        "number-classes",
+        f"Write the {len(names):,} classes as numbers: {examples}, …",
+        always(fixes.rename_classes(numbers, form)),
+        f"{len(shared):,} of them, such as {shared[0]!r}, begin with the same token as another; "
+        "metrics for classes need first tokens that differ.",
+        enabled=False,
     )
 
 

@@ -14,19 +14,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from tunesmith.datasets.atomic import write_atomically
 from tunesmith.datasets.catalogue import RULES
+from tunesmith.datasets.class_numbers import number_labels, sharing_first_token
 from tunesmith.datasets.dataset import Dataset, read
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.pairs import pairs
 from tunesmith.datasets.plan_steps import shorten
-from tunesmith.datasets.prompt_format import format_path, saved_format
+from tunesmith.datasets.prompt_format import PromptFormat, format_path, saved_format
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
     from tunesmith.datasets.plan import Fix, Plan
-    from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.report import Report
 
 __all__ = ["Conversation", "Preparation", "Prepared", "prepare_data"]
@@ -79,6 +80,7 @@ class Prepared:
         prompt_format: The same as an object.
         command: The shell command that starts the fine-tune.
         inference_parameters: What to send with each completion request.
+        class_numbers: The number that stands for each class, where classes became numbers.
         report: What is still worth knowing about the written rows.
     """
 
@@ -88,6 +90,7 @@ class Prepared:
     prompt_format: PromptFormat | None
     command: str
     inference_parameters: Mapping[str, Any]
+    class_numbers: Mapping[str, str]
     report: Report
 
 
@@ -128,13 +131,16 @@ def prepare_data(
     training.write(targets[0])
     if validation is not None:
         validation.write(targets[1])
+    classes = _classes(plan) if preparation.classes else {}
+    numbers = _save_numbers(plan, preparation, targets[0])
     prepared = Prepared(
         training=targets[0],
         validation=targets[1] if validation is not None else None,
         format_file=format_path(targets[0]) if plan.format else None,
         prompt_format=plan.format,
-        command=_command(targets, preparation.classes),
-        inference_parameters=_inference_parameters(plan, preparation.classes),
+        command=_command(targets, classes, plan.format),
+        inference_parameters=_inference_parameters(plan, classes),
+        class_numbers=numbers,
         report=fixed.check(prompt_format=plan.format),
     )
     conversation.say(_next_steps(prepared, preparation))
@@ -155,6 +161,27 @@ def _analyse(dataset: Dataset) -> Preparation:
         _refuse_sameness(prompts, labels, rows)
     classes = dict(labels.most_common()) if plan.task == "classification" else {}
     return Preparation(dataset, plan, classes)
+
+
+def _classes(plan: Plan) -> dict[str, int]:
+    """Return the labels that the rows will have, with their numbers of rows."""
+    form = plan.format or PromptFormat()
+    said = (form.bare_completion(pair.completion).strip() for pair in pairs(plan.rows()))
+    return dict(Counter(said).most_common())
+
+
+def _save_numbers(plan: Plan, preparation: Preparation, training: Path) -> dict[str, str]:
+    """Write down beside the data which number stands for which class, if numbers do."""
+    if not any(fix.id == "number-classes" and fix.enabled for fix in plan.fixes):
+        return {}
+    numbers = number_labels(preparation.classes)
+    with write_atomically(_numbers_path(training)) as stream:
+        stream.write(json.dumps(numbers, indent=2).encode() + b"\n")
+    return numbers
+
+
+def _numbers_path(training: Path) -> Path:
+    return training.with_name(training.stem + ".classes.json")
 
 
 def _refuse_sameness(prompts: set[str], labels: Counter[str], rows: int) -> None:
@@ -290,17 +317,26 @@ def _targets(source: Path, *, split: bool) -> list[Path]:
         number += 1
 
 
-def _command(targets: list[Path], classes: Mapping[str, int]) -> str:
+def _command(targets: list[Path], classes: Mapping[str, int], form: PromptFormat | None) -> str:
     words = ["tunesmith", "api", "fine_tunes.create", "-t", str(targets[0])]
     if len(targets) > 1:
-        words += ["-v", str(targets[1]), "--compute_classification_metrics"]
-        if len(classes) == _BINARY:
-            words += ["--classification_positive_class", f" {_positive(classes)}"]
-        else:
-            words += ["--classification_n_classes", str(len(classes))]
+        words += ["-v", str(targets[1])]
+        words += [] if _alike(classes, form) else _metrics(classes)
     if classes:
         words += ["-m", "ada"]
     return shlex.join(words)
+
+
+def _alike(classes: Mapping[str, int], form: PromptFormat | None) -> list[str]:
+    """Return the classes that begin like another: with them no metrics can be computed."""
+    return sharing_first_token(classes, form.leading_whitespace if form else " ")
+
+
+def _metrics(classes: Mapping[str, int]) -> list[str]:
+    words = ["--compute_classification_metrics"]
+    if len(classes) == _BINARY:
+        return [*words, "--classification_positive_class", f" {_positive(classes)}"]
+    return [*words, "--classification_n_classes", str(len(classes))]
 
 
 def _positive(classes: Mapping[str, int]) -> str:
@@ -331,10 +367,21 @@ def _next_steps(prepared: Prepared, preparation: Preparation) -> str:
             "",
             "For generation, one or two epochs (--n_epochs 2) are often better than four.",
         ]
+    if prepared.class_numbers:
+        lines += ["", f"Which number is which class: {_numbers_path(prepared.training)}"]
+    elif alike := _alike(preparation.classes, prepared.prompt_format):
+        lines += ["", *_no_metrics(alike)]
     lines += ["", "Start the fine-tune:", f"  {prepared.command}"]
     if prepared.prompt_format is not None:
         lines += ["", *_how_to_ask(prepared.prompt_format, prepared.inference_parameters)]
     return "\n".join(lines)
+
+
+def _no_metrics(alike: list[str]) -> list[str]:
+    return [
+        f"Metrics for classes are left out: {alike[0]!r} and others begin with the same token.",
+        "Name the classes by words that begin differently, or accept numbers for them.",
+    ]
 
 
 def _how_to_ask(form: PromptFormat, parameters: Mapping[str, Any]) -> list[str]:

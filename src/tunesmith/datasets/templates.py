@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from tunesmith.datasets import tokens
+from tunesmith.datasets.class_numbers import number_labels
 from tunesmith.datasets.dataset import Dataset
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.format_inference import choose_prompt_format
@@ -37,7 +36,6 @@ __all__ = [
 ROWS_PER_CLASS: Final = 100
 ROWS_FOR_GENERATION: Final = 500
 ROWS_FOR_CHATBOT: Final = 2_000
-MOST_CLASSES: Final = 500
 
 # A generation model soon repeats its examples: fewer epochs, and smaller steps.
 _GENTLE: Final = {"n_epochs": 2, "learning_rate_multiplier": 0.05}
@@ -126,15 +124,7 @@ def number_classes(
         DatasetError: A record lacks a field, or there are more than 500 classes.
     """
     named = classification(records, text, label, encoding=encoding)
-    labels = sorted(named.classes)
-    if len(labels) > MOST_CLASSES:
-        raise DatasetError(
-            f"There are {len(labels):,} classes; up to {MOST_CLASSES} can be told apart. Merge "
-            "rare ones."
-        )
-    encoder = tokens.encoder(encoding or "r50k_base")
-    single = (str(number) for number in count() if encoder.count(f" {number}") == 1)
-    numbers = dict(zip(labels, islice(single, len(labels)), strict=True))
+    numbers = number_labels(named.classes, encoding)
     rows = [{**row, "completion": numbers[row["completion"]]} for row in named.rows]
     return Examples(
         rows,

@@ -1,0 +1,53 @@
+"""Class labels and their first tokens.
+
+Classification metrics look at one token, so each class must begin with a token of its own. Where
+labels do not, or where there are very many, numbers can stand for them.
+"""
+
+from __future__ import annotations
+
+from itertools import count, islice
+from typing import TYPE_CHECKING, Final
+
+from tunesmith.datasets import tokens
+from tunesmith.datasets.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tunesmith.datasets.tokens import Encoder
+
+__all__ = ["MOST_CLASSES", "number_labels", "sharing_first_token"]
+
+MOST_CLASSES: Final = 500
+
+
+def number_labels(labels: Iterable[str], encoding: str | Encoder | None = None) -> dict[str, str]:
+    """Give each label a number that is a single token with a space before it.
+
+    Labels are numbered in alphabetical order, so that the same labels always get the same numbers.
+
+    Raises:
+        DatasetError: There are more than 500.
+    """
+    ordered = sorted(set(labels))
+    if len(ordered) > MOST_CLASSES:
+        raise DatasetError(
+            f"There are {len(ordered):,} classes; up to {MOST_CLASSES} can be told apart. Merge "
+            "rare ones."
+        )
+    encoder = tokens.encoder(encoding or "r50k_base")
+    single = (str(number) for number in count() if encoder.count(f" {number}") == 1)
+    return dict(zip(ordered, islice(single, len(ordered)), strict=True))
+
+
+def sharing_first_token(
+    labels: Iterable[str], leading_whitespace: str = " ", encoding: str | Encoder | None = None
+) -> list[str]:
+    """Return the labels that begin with the same token as another, in alphabetical order."""
+    encoder = tokens.encoder(encoding or "r50k_base")
+    by_token: dict[int, list[str]] = {}
+    for label in sorted(set(labels)):
+        if label:
+            by_token.setdefault(encoder.encode(leading_whitespace + label)[0], []).append(label)
+    return sorted(label for group in by_token.values() if len(group) > 1 for label in group)
