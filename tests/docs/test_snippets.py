@@ -5,11 +5,13 @@ The folder holds the docs' examples; an engine with a tiny base model answers. B
 languages are shown, not run; so is a block that is preceded by `<!-- not run: reason -->`.
 """
 
+import gc
 import os
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +83,11 @@ def test_the_page_s_blocks_run(page, workshop):
     for value in namespace.values():
         if callable(getattr(value, "close", None)) and not isinstance(value, type):
             value.close()
+    # A page may make one client after another and close none, as people do in a shell.
+    namespace.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def test_the_readme_begins_with_the_two_commands():
