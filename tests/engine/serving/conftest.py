@@ -227,7 +227,7 @@ def engine(
         assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1", timeout=60) as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1", timeout=300) as http:
         yield Engine(http, app)
     server.should_exit = True
     thread.join()

@@ -166,7 +166,7 @@ def test_a_client_that_leaves_stops_the_generation(engine, stream):
         else:
             with pytest.raises(httpx.ReadTimeout):
                 leaving.post(PATH, json=body, timeout=0.2)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while rows_in_flight(engine):
         assert time.monotonic() < deadline, "the request is still in flight"
         time.sleep(0.02)

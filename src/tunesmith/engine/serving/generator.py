@@ -37,7 +37,7 @@ logger = logging.getLogger("tunesmith.serving")
 
 LINE_LIMIT = 1 << 28  # a scored prompt of a long context, with five rivals a token
 MOST_IN_FLIGHT = 1024
-START_SECONDS = 120.0
+START_SECONDS = 300.0  # torch on a machine that is busy with everything else
 STOP_SECONDS = 5.0
 
 
