@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ __all__ = ["main"]
 _log = logging.getLogger("tunesmith.engine.worker")
 
 _LOST = 70
+_LITTLE = 1 << 20
 
 
 class _Interruption(BaseException):
@@ -183,20 +185,52 @@ def _work(worker: _Worker, stage: leases.Stage, heartbeat: float) -> None:
     except TunesmithError as error:
         _log.exception("job")
         code = getattr(error, "code", None) or "training_failed"
-        worker.fail(code, str(error), getattr(error, "param", None))
+        if code == "disk_full":
+            _fail_without_room(worker)
+        else:
+            worker.fail(code, str(error), getattr(error, "param", None))
     except (MemoryError, OSError, RuntimeError, ValueError, ArithmeticError) as error:
         _log.exception("job")
-        worker.fail(*_explained(error))
+        if _is_disk_full(error, worker.home):
+            _fail_without_room(worker)
+        else:
+            worker.fail(*_explained(error))
+    except OperationalError as error:
+        if not _is_disk_full(error, worker.home):
+            raise
+        _log.error("the disk is full: %s", error.orig)
+        _fail_without_room(worker)
+
+
+def _is_disk_full(error: Exception, home: Home) -> bool:
+    """Return whether this is why; SQLite also calls it an I/O error."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    if not isinstance(error, OperationalError):
+        return False
+    return "disk is full" in str(error) or shutil.disk_usage(home.root).free < _LITTLE
+
+
+def _fail_without_room(worker: _Worker) -> None:
+    """End the job on a full disk, after making room for the few words that this takes."""
+    shutil.rmtree(worker.home.job(worker.job_id) / "work", ignore_errors=True)
+    message = (
+        "The engine's disk is full. Make room (`tunesmith engine gc` removes what is no longer "
+        "needed), then create the job again."
+    )
+    for wait in (0.1, 1.0, 3.0, 10.0):
+        try:
+            worker.fail("disk_full", message)
+        except OperationalError:
+            time.sleep(wait)
+        else:
+            return
+    worker.fail("disk_full", message)
 
 
 def _explained(error: Exception) -> tuple[str, str]:
     """Return a code and a paragraph for an error that is nobody's in particular."""
     text = str(error).strip() or type(error).__name__
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "disk_full", (
-            "The engine's disk is full. Make room (`tunesmith engine gc` removes what is no longer "
-            "needed), then create the job again."
-        )
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
         return "out_of_memory", (
             "The training ran out of memory. Create the job again with a smaller batch_size, or "
