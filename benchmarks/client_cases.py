@@ -54,7 +54,7 @@ def retrieve(client: str, url: str) -> float:
 
 def floor(url: str) -> float:
     """A raw socket and the JSON decoder of the standard library."""
-    port = int(url.split(":")[2].split("/")[0])
+    port = int(url.split(":")[2].split("/", maxsplit=1)[0])
     connection = socket.create_connection(("127.0.0.1", port))
     question = (
         b"GET /v1/fine_tuning/jobs/ftjob-1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer k\r\n\r\n"

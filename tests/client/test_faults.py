@@ -7,6 +7,7 @@ import os
 import random
 import time
 import traceback
+from pathlib import Path
 
 import pytest
 from client_stub import HANG_UP, RESET, answer, raw, sse
@@ -103,7 +104,7 @@ def test_each_status_has_its_error(colour, stub, status, error):
     assert (found.status_code, found.request_id) == (status, "req_7")
     assert (found.type, found.param, found.code) == ("kind", "model", "reason")
     assert "No." in str(found)
-    retried = status in {429} or status >= 500
+    retried = status == 429 or status >= 500
     assert len(stub.requests) == (3 if retried else 1)
 
 
@@ -257,6 +258,16 @@ def test_every_truncation_of_a_stream_is_told(colour, stub, completion):
             colour.items(client.completions.create(model="m", prompt="p", stream=True))
 
 
+def open_files() -> int:
+    place = Path("/proc/self/fd")
+    return len(list(place.iterdir())) if place.exists() else 0
+
+
+def shows_key(error: BaseException) -> bool:
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return any("sk-sentinel" in line for line in told.format())
+
+
 def test_random_faults_end_well(colour, stub, job):
     """Whatever happens to a creation, the job is made at most once and the call ends typed."""
     dice = random.Random(20261121)
@@ -281,17 +292,14 @@ def test_random_faults_end_well(colour, stub, job):
 
     stub.handle = handle
     client = colour.client(stub.url, retry=RetryPolicy(2, initial_delay=0.0001, max_delay=0.0002))
-    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    before = open_files()
     for _ in range(rounds):
         try:
             done = colour.run(client.fine_tuning.jobs.create(model="m", training_file="file-1"))
             assert done.id == "ftjob-1"
         except tunesmith.APIError as error:
-            text = "".join(
-                traceback.TracebackException.from_exception(error, capture_locals=True).format()
-            )
-            assert "sk-sentinel" not in text
+            assert not shows_key(error)  # noqa: PT017 - either end is right
     assert len(made) <= rounds
     gc.collect()
     if before:
-        assert len(os.listdir("/proc/self/fd")) <= before + 6
+        assert open_files() <= before + 6
