@@ -102,6 +102,24 @@ def test_a_training_with_no_whole_checkpoint_says_so(make_spec, recorder):
     assert caught.value.code == "corrupt_checkpoint"
 
 
+def test_a_trunk_cut_short_on_the_disk_is_computed_again(make_spec, recorder):
+    undisturbed = train(make_spec("undisturbed"), recorder())
+    spec = make_spec("damaged")
+    train(spec, recorder(stop_after=9))
+    trunk = spec.work_path / "trunk-train.bin"
+    trunk.write_bytes(trunk.read_bytes()[:100])
+    assert everything(train(spec, recorder())) == everything(undisturbed)
+
+
+def test_lost_rows_of_the_result_file_are_told(make_spec, recorder):
+    spec = make_spec()
+    stopped = train(spec, recorder(stop_after=9))
+    stopped.results_path.unlink()
+    with pytest.raises(TrainingError, match="have been lost") as caught:
+        train(spec, recorder())
+    assert caught.value.code == "corrupt_checkpoint"
+
+
 def test_a_stop_during_preparation_is_obeyed(make_spec, recorder):
     spec = make_spec()
     outcome = train(spec, recorder(stop_after=0, stop="pause"))

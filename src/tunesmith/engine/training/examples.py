@@ -208,7 +208,10 @@ def _opening_token(tokenizer: Any) -> int:
 
 def _check(row: Row, tokens: list[int], learned: list[bool], most: int, code: ErrorCode) -> None:
     if not any(learned):
-        msg = f"Line {row.line}: there is nothing to learn; the completion is empty."
+        msg = (
+            f"Line {row.line}: there is nothing to learn. The completion is empty, or no message "
+            "of the assistant has a weight other than 0."
+        )
         raise TrainingError(msg, code)
     if len(tokens) > most:
         msg = (

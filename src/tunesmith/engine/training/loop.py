@@ -248,9 +248,7 @@ class Loop:
             for name, parameter in self._parameters.items():
                 parameter.copy_(state[f"parameter/{name}"])
                 self._optimizer.state[parameter] = {
-                    key: state[f"{key}/{name}"].to(
-                        parameter.device if key != "step" else torch.device("cpu")
-                    )
+                    key: state[f"{key}/{name}"].to(parameter.device)
                     for key in ("step", "exp_avg", "exp_avg_sq")
                     if f"{key}/{name}" in state
                 }

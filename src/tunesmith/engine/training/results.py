@@ -7,6 +7,8 @@ import io
 import os
 from typing import TYPE_CHECKING
 
+from tunesmith.engine.training.errors import TrainingError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -46,6 +48,9 @@ class ResultFile:
         classification: Names of classification metrics.
         extra: Names of a method's own figures.
         length: Cut the file to this many bytes first; 0 starts anew.
+
+    Raises:
+        TrainingError: The file is shorter than that: rows have been lost.
     """
 
     def __init__(
@@ -55,6 +60,12 @@ class ResultFile:
         self._classification = classification
         self._extra = extra
         path.touch()
+        if path.stat().st_size < length:
+            msg = (
+                f"The training cannot go on: rows of its result file {path} have been lost since "
+                "they were written. Check the disk, then start the job anew."
+            )
+            raise TrainingError(msg, "corrupt_checkpoint")
         os.truncate(path, length)
         if length == 0:
             header = [*_COLUMNS, *(f"classification/{name}" for name in classification), *extra]

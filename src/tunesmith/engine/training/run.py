@@ -24,7 +24,7 @@ from tunesmith.engine.training.recipes import Choice, choose_recipe
 from tunesmith.engine.training.scoring import ExampleSet, Scorer
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingPlan
 from tunesmith.engine.training.supervised import Supervised
-from tunesmith.engine.training.trunk import TrunkCache, compute_trunk
+from tunesmith.engine.training.trunk import TrunkCache, compute_trunk, trunk_bytes
 from tunesmith.transport.download import NotEnoughSpaceError, require_space
 
 if TYPE_CHECKING:
@@ -243,10 +243,10 @@ def _sets(
             dtype = next(network.model.parameters()).dtype
             lengths = [len(example) for example in examples]
             if not path.exists():
-                size = sum(lengths) * network.hidden_size * dtype.itemsize
+                size = trunk_bytes(network, examples)
                 require_space(spec.work_path, size, "keep what the frozen layers give")
-                if not compute_trunk(network, choice.first_layer, examples, path, go_on):
-                    return None
+            if not compute_trunk(network, choice.first_layer, examples, path, go_on):
+                return None
             if examples:
                 trunks[name] = TrunkCache(path, lengths, network.hidden_size, dtype)
     train = ExampleSet(data.train, trunks.get("train"))

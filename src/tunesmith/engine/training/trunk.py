@@ -7,6 +7,7 @@ the shortest to the longest, so it is written from front to end and read by mapp
 
 from __future__ import annotations
 
+import os
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.training.examples import Example
     from tunesmith.engine.training.network import Network
 
-__all__ = ["TrunkCache", "compute_trunk"]
+__all__ = ["TrunkCache", "compute_trunk", "pad", "trunk_bytes"]
 
 _TOKENS_AT_ONCE = 1024
 
@@ -60,7 +61,7 @@ def compute_trunk(
     path: Path,
     go_on: Callable[[], bool],
 ) -> bool:
-    """Write what enters layer `layer` for every example to `path`, unless it is there.
+    """Write what enters layer `layer` for every example to `path`, unless it is there in full.
 
     Args:
         network: The base model.
@@ -72,7 +73,7 @@ def compute_trunk(
     Returns:
         False if `go_on` said no before the end.
     """
-    if path.exists():
+    if path.exists() and path.stat().st_size == trunk_bytes(network, examples):
         return True
     part = path.with_suffix(".part")
     with part.open("wb") as file:
@@ -87,8 +88,16 @@ def compute_trunk(
             for row, number in enumerate(batch):
                 values = hidden[row, : len(examples[number])].contiguous()
                 file.write(values.view(torch.uint8).numpy().data)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)
     return True
+
+
+def trunk_bytes(network: Network, examples: Sequence[Example]) -> int:
+    """Return the size of the file that `compute_trunk` writes."""
+    dtype: torch.dtype = next(network.model.parameters()).dtype
+    return sum(map(len, examples)) * network.hidden_size * dtype.itemsize
 
 
 def pad(rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
