@@ -86,7 +86,7 @@ class Engine:
             began = log.tell()
             environment = dict(os.environ) | {_CONFIG_VARIABLE: _to_json(self._config)}
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tunesmith.engine.process", str(ready)],
+                [sys.executable, "-P", "-m", "tunesmith.engine.process", str(ready)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

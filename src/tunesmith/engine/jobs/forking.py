@@ -67,7 +67,7 @@ class _Nursery:
         config.home.root.mkdir(parents=True, exist_ok=True)
         with (config.home.root / "nursery.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tunesmith.engine.jobs.nursery"],
+                [sys.executable, "-P", "-m", "tunesmith.engine.jobs.nursery"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -95,7 +95,7 @@ class SubprocessLauncher:
         arguments = worker_arguments(self._config, job, stage)
         with (folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "tunesmith.engine.jobs.worker", *arguments],
+                [sys.executable, "-P", "-m", "tunesmith.engine.jobs.worker", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
