@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = ["write_atomically"]
 
 
 @contextmanager
-def write_atomically(target: Path) -> Iterator[IO[bytes]]:
+def write_atomically(target: Path) -> Generator[IO[bytes], None, None]:
     """Open a temporary file beside `target` that takes its place at the end, if all went well.
 
     Raises:

@@ -97,7 +97,7 @@ class Finding:
     count: int = 1
     examples: tuple[Location, ...] = ()
     fix: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __str__(self) -> str:
         """Return place and fault: `line 7, byte 1234: not valid JSON: …`."""
@@ -133,7 +133,7 @@ class Tally:
 
     capacity: int
     count: int = 0
-    examples: list[Location] = field(default_factory=list)
+    examples: list[Location] = field(default_factory=list[Location])
 
     def add(self, location: Location) -> None:
         """Count one more, at `location`."""

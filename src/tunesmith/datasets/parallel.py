@@ -126,10 +126,14 @@ def examine_on_ray(
         return {"number": item["number"], "part": pickle.dumps(part)}
 
     data = ray.data.from_items(items, override_num_blocks=len(items))
-    found = data.map(examine, runtime_env={"env_vars": _HASH_SEED}).take_all()
-    found.sort(key=lambda item: item["number"])
+    mapped = data.map(examine, runtime_env={"env_vars": _HASH_SEED})
+    found: list[dict[str, Any]] = mapped.take_all()
+    parts_by_number = {int(item["number"]): item["part"] for item in found}
     # Made by the function above, on a cluster that runs any code of ours anyway.
-    answers: list[Examination] = [pickle.loads(item["part"]) for item in found]  # noqa: S301
+    answers: list[Examination] = [
+        pickle.loads(parts_by_number[number])  # noqa: S301
+        for number in sorted(parts_by_number)
+    ]
     return reduce(Examination.merge, answers)
 
 

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from tunesmith.datasets.errors import DatasetError
-from tunesmith.datasets.rows import SHAPES
+from tunesmith.datasets.findings import Severity
+from tunesmith.datasets.rows import SHAPES, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from tunesmith.datasets.findings import Severity
-    from tunesmith.datasets.rows import Shape
 
 __all__ = ["PROFILES", "Profile", "TokenLimit", "profile_named"]
 
@@ -55,13 +53,13 @@ class Profile:
     as_of: str
     sources: tuple[str, ...]
     shapes: tuple[Shape, ...] = SHAPES
-    limits: Mapping[Shape, TokenLimit] = field(default_factory=dict)
-    models: Mapping[str, TokenLimit] = field(default_factory=dict)
+    limits: Mapping[Shape, TokenLimit] = field(default_factory=dict[Shape, TokenLimit])
+    models: Mapping[str, TokenLimit] = field(default_factory=dict[str, TokenLimit])
     minimum_rows: int = 1
     maximum_rows: int | None = None
     maximum_bytes: int | None = None
     byte_order_mark: Literal["required", "allowed", "unwanted"] = "allowed"
-    severities: Mapping[str, Severity] = field(default_factory=dict)
+    severities: Mapping[str, Severity] = field(default_factory=dict[str, Severity])
 
     def token_limit(self, shape: Shape, model: str | None = None) -> TokenLimit | None:
         """Return the limit for rows of a shape, for a model if one is named."""

@@ -15,6 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from tunesmith.datasets.json_types import is_array, is_object
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -67,13 +69,17 @@ def _is_reinforcement(value: Mapping[str, Any]) -> bool:
     if value.keys() <= _CHAT_KEYS:
         return False
     messages = value["messages"]
-    if not isinstance(messages, list) or not messages:
+    if not is_array(messages) or not messages:
         return False
     last = messages[-1]
-    return isinstance(last, dict) and last.get("role") in {"user", "developer", "tool"}
+    return is_object(last) and last.get("role") in {"user", "developer", "tool"}
 
 
 def detect_shape(values: Iterable[Mapping[str, Any]]) -> Shape:
     """Return the shape of most rows; prompt/completion where none declares any."""
-    counts = Counter(shape for value in values if (shape := shape_of(value)) is not None)
-    return counts.most_common(1)[0][0] if counts else "prompt_completion"
+    counts: Counter[Shape] = Counter(
+        shape for value in values if (shape := shape_of(value)) is not None
+    )
+    if not counts:
+        return "prompt_completion"
+    return max(counts, key=counts.__getitem__)

@@ -108,7 +108,7 @@ class Classes:
         written = expected_format(self.settings)
         lead = written.leading_whitespace
         split = {label: encoder.encode(lead + label) for label in labels if label}
-        findings = []
+        findings: list[Finding] = []
         long = {label: ids for label, ids in split.items() if len(ids) > 1}
         if long:
             tally = self._tally(

@@ -33,7 +33,7 @@ def count_findings(report: Report, profile: Profile) -> list[Finding]:
         if any(finding.severity == "error" for finding in report.findings):
             return []
         return [finding_of("file-empty", Tally(1, 1))]
-    findings = []
+    findings: list[Finding] = []
     if report.shape not in profile.shapes:
         detail = f"{report.shape}; {profile.name} takes {', '.join(profile.shapes)}"
         findings.append(finding_of("shape-unsupported", Tally(1, 1), detail=detail))
@@ -52,7 +52,7 @@ def count_findings(report: Report, profile: Profile) -> list[Finding]:
 
 def file_findings(path: Path, format: str, profile: Profile) -> list[Finding]:  # noqa: A002 - the word
     """Return what is to be said about the file as a whole."""
-    findings = []
+    findings: list[Finding] = []
     if format != "jsonl":
         detail = f"it is {_FORMAT_WORDS.get(format, format.upper())}"
         findings.append(finding_of("file-format", Tally(1, 1), detail=detail))

@@ -63,7 +63,7 @@ class Duplicates:
 
     def conclude(self, outcome: Outcome) -> list[Finding]:
         """See `Fold.conclude`."""
-        findings = []
+        findings: list[Finding] = []
         repeats = find_repeats(self.hashes, self.capacity)
         if repeats.count:
             tally = self._located(repeats, "the same row as line {line}", outcome)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from tunesmith.datasets.checks.fold import Fold
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
     from tunesmith.datasets.profiles import Profile
@@ -32,7 +31,7 @@ class Examination:
 
     settings: Settings
     rules: RowRules
-    folds: list[Fold] = field(default_factory=list)
+    folds: list[Any] = field(default_factory=list[Any])
 
     @classmethod
     def start(cls, settings: Settings) -> Examination:

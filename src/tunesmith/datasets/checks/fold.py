@@ -41,7 +41,7 @@ class SoundRows:
         shape: Shape,
     ) -> None:
         self._values = values
-        self.shape = shape
+        self.shape: Shape = shape
         self._batch = batch
         self._indices = indices
 
@@ -125,3 +125,4 @@ class Fold(Protocol):
 
     def conclude(self, outcome: Outcome) -> list[Finding]:
         """Say what was found in all rows."""
+        ...

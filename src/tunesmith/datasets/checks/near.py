@@ -8,6 +8,7 @@ from tunesmith.datasets.catalogue import finding_of
 from tunesmith.datasets.findings import Finding, Location, Tally
 
 if TYPE_CHECKING:
+    from tunesmith.datasets.near_duplicates import Sketch
     from tunesmith.datasets.readers.batch import Source
 
 __all__ = ["near_duplicate_findings"]
@@ -19,7 +20,8 @@ def near_duplicate_findings(source: Source, max_examples: int) -> list[Finding]:
     from tunesmith.datasets.pairs import prompt_text  # noqa: PLC0415
 
     places: list[Location] = []
-    sketches, texts = [], []
+    sketches: list[Sketch] = []
+    texts: list[int] = []
     for batch in source.batches():
         for row in batch.rows(source.name):
             text = prompt_text(row.value)

@@ -23,7 +23,7 @@ def overlap_findings(training: Dataset, validation: Dataset, max_examples: int) 
     """
     from tunesmith.datasets.split import check_overlap  # noqa: PLC0415 - as needed
 
-    findings = []
+    findings: list[Finding] = []
     if training.shape != validation.shape:
         detail = f"{validation.shape}, not {training.shape}"
         findings.append(finding_of("validation-shape", Tally(1, 1), detail=detail))

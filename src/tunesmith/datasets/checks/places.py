@@ -37,7 +37,7 @@ class PlaceIndex:
     """Line and byte of every row seen, found again when a few of them are asked for."""
 
     rows: int = 0
-    _runs: list[_Run] = field(default_factory=list)
+    _runs: list[_Run] = field(default_factory=list[_Run])
 
     def add(self, rows: SoundRows) -> None:
         """Take in the places of some rows."""

@@ -129,7 +129,7 @@ class FormatKeeping:
         settings = self.settings
         if settings.format_given or total <= 1:
             return []
-        findings = []
+        findings: list[Finding] = []
         no_prompts = settings.task == "open-ended generation"
         if not self.format.separator and not no_prompts:
             findings.append(_absent("separator-missing", total, "no common separator was found"))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding, Location, Severity
     from tunesmith.datasets.readers.batch import Batch
+    from tunesmith.datasets.rows import Shape
 
 __all__ = ["RowRules"]
 
@@ -26,7 +27,7 @@ class RowRules:
     """Tallies of reading faults and of broken row rules, by id."""
 
     def __init__(self, settings: Settings) -> None:
-        self.shape = settings.shape
+        self.shape: Shape = settings.shape
         self.capacity = settings.max_examples
         self.tallies: dict[str, Tally] = {}
         self.rows = 0

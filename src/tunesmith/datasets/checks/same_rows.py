@@ -30,7 +30,7 @@ class SameRows:
     """
 
     count: int = 0
-    examples: list[tuple[int, int]] = field(default_factory=list)
+    examples: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
     def keep_first(self, wanted: int) -> None:
         """Put the examples in order and keep the first ones; 0 keeps all."""

@@ -69,7 +69,7 @@ def _boundary(rows: list[Row], settings: Settings) -> list[Finding]:
 
 def _upper_case(rows: list[Row], settings: Settings) -> list[Finding]:
     form = settings.prompt_format or PromptFormat("", "", "")
-    columns = []
+    columns: list[str] = []
     for name, mark in (("prompt", form.separator), ("completion", form.stop)):
         text = "".join(row.value[name].removesuffix(mark) for row in rows)
         upper = sum(map(str.isupper, text))

@@ -45,7 +45,7 @@ class SharedText:
         """See `Fold.conclude`."""
         if outcome.rows < _FEWEST_ROWS or self.prompts is None or self.completions is None:
             return []
-        findings = []
+        findings: list[Finding] = []
         total = Tally(0, outcome.rows)
         least, greatest = self.prompts
         prefix = _common_prefix(*self.prompts)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.catalogue import finding_of
 from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.json_types import is_array, is_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -156,10 +157,10 @@ def _gather(value: Any, texts: list[str]) -> None:
     """Add the strings within a value; an image is no text."""
     if isinstance(value, str):
         texts.append(value)
-    elif isinstance(value, list):
+    elif is_array(value):
         for item in value:
             _gather(item, texts)
-    elif isinstance(value, dict):
+    elif is_object(value):
         for key, item in value.items():
             if key != "image_url":
                 _gather(item, texts)

@@ -58,7 +58,8 @@ def open_source(source: Any, format: str | None = None) -> Source:  # noqa: A002
         UnreadableError: There is no such file, or its format is not known.
     """
     if isinstance(source, str | os.PathLike):
-        return source_of_path(Path(source), format)
+        path: str = os.fspath(source)
+        return source_of_path(Path(path), format)
     if hasattr(source, "read"):
         return _source_of_stream(source, format)
     return rows_of(source)
@@ -123,8 +124,8 @@ def _open(format: str) -> Callable[[Path], Source]:  # noqa: A002 - the word
 
 
 def _source_of_stream(stream: Any, format: str | None) -> Source:  # noqa: A002 - the word
-    name = getattr(stream, "name", None)
-    name = os.fspath(name) if isinstance(name, str | os.PathLike) else None
+    named: Any = getattr(stream, "name", None)
+    name = str(named) if isinstance(named, str | Path) else None
     suffix = Path(name).suffix if name else ""
     descriptor, copied = tempfile.mkstemp(suffix=suffix or ".jsonl")
     with open(descriptor, "wb") as copy:  # noqa: PTH123 - a descriptor, not a path

@@ -21,12 +21,14 @@ class Places(Protocol):
 
     def line(self, index: int) -> int:
         """Return the line of a row, counted from the first line that was read."""
+        ...
 
     def offset(self, index: int) -> int | None:
         """Return the byte at which a row starts, or None where the source has no bytes."""
 
     def excerpt(self, index: int) -> str:
         """Return a short piece of the row's text, or "" where the source has no text."""
+        ...
 
     def sizes(self) -> list[int] | None:
         """Return the bytes of each row's text, where they are known."""
@@ -78,9 +80,9 @@ class ChunkPlaces:
 class ListPlaces:
     """Rows whose lines and offsets were written down while reading."""
 
-    lines: list[int] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list[int])
     offsets: list[int] | None = None
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list[str])
 
     def append(self, line: int, offset: int, text: str) -> None:
         """Write down the place of the next row, and how its text begins."""
@@ -180,3 +182,4 @@ class Source(Protocol):
 
     def batches(self) -> Iterator[Batch]:
         """Yield all rows, in order; line numbers count from 1."""
+        ...

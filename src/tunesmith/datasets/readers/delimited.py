@@ -133,7 +133,7 @@ def _append(batch: Batch, value: dict[str, str], line: int, offset: int, text: s
 
 
 def _header(records: Iterator[list[str]], lines: _Lines, batch: Batch) -> list[str]:
-    header = next(records, [])
+    header = next(records, list[str]())
     line, offset, text = lines.take()
     names = [name.strip() for name in header]
     repeated = sorted({name for name in names if names.count(name) > 1})

@@ -11,18 +11,20 @@ import json
 import re
 from functools import cache
 from itertools import chain
-from operator import attrgetter, itemgetter
+from operator import attrgetter, itemgetter, methodcaller
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.optional import optional
 from tunesmith.datasets.readers.bytes_of_chunk import count_byte, only_plain_escapes
 from tunesmith.datasets.readers.json_values import character_faults, decode_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["ChunkDecoder", "Decoded"]
 
+_values_of: Any = methodcaller("values")
 _QUOTE: Final = ord('"')
 _QUOTES_OF_A_PAIR: Final = 8
 _SPACED_KEY: Final = re.compile(rb'"[ \t\r]+:')
@@ -98,8 +100,9 @@ def _fewest_quotes(decoded: Decoded) -> int:
     if set(map(len, values)) != {1}:
         return -1
     try:
-        messages = list(chain.from_iterable(map(itemgetter("messages"), values)))
-        strings = chain.from_iterable(map(dict.values, messages))
+        found: Iterator[list[dict[str, Any]]] = map(itemgetter("messages"), values)
+        messages = list(chain.from_iterable(found))
+        strings: Iterator[Any] = chain.from_iterable(map(_values_of, messages))
         if not set(map(type, strings)) <= {str}:
             return -1
     except (KeyError, TypeError):
@@ -140,9 +143,9 @@ def _keys_proven(chunk: bytes, decoded: Decoded) -> bool:
 
 
 def _count_keys(value: Any) -> int:
-    if type(value) is dict:
+    if is_object(value):
         return len(value) + sum(map(_count_keys, value.values()))
-    if type(value) is list:
+    if is_array(value):
         return sum(map(_count_keys, value))
     return 0
 

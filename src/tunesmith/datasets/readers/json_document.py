@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.readers.batch import Batch, ListPlaces
 from tunesmith.datasets.readers.json_values import JsonFault, character_faults, strict_decoder
 from tunesmith.datasets.readers.lines import byte_order_mark
@@ -66,7 +67,7 @@ def _add(batch: Batch, value: Any, place: Location, *, alone: bool) -> None:
     places = batch.places
     assert isinstance(places, ListPlaces)  # noqa: S101 - made by _new_batch
     for row in [value] if alone else _rows_of(value):
-        if isinstance(row, dict):
+        if is_object(row):
             batch.values.append(row)
             places.append(place.line, place.byte_offset or 0, place.excerpt)
         else:
@@ -79,15 +80,15 @@ def _add(batch: Batch, value: Any, place: Location, *, alone: bool) -> None:
 
 def _rows_of(value: Any) -> list[Any]:
     """Return the rows that one value of the document stands for: nearly always itself."""
-    if not isinstance(value, dict) or "messages" in value or not value:
+    if not is_object(value) or "messages" in value or not value:
         return [value]
     columns = list(value.values())
-    if all(isinstance(column, list) for column in columns):
-        if len(columns) == 1 and all(isinstance(row, dict) for row in columns[0]):
+    if all(is_array(column) for column in columns):
+        if len(columns) == 1 and all(is_object(row) for row in columns[0]):
             return list(columns[0])
         if len({len(column) for column in columns}) == 1 and "input" not in value:
             return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
-    if all(isinstance(column, dict) for column in columns) and "input" not in value:
+    if all(is_object(column) for column in columns) and "input" not in value:
         keys = list(columns[0])
         if all(list(column) == keys for column in columns):
             return [{name: value[name][key] for name in value} for key in keys]

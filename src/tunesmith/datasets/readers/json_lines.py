@@ -6,6 +6,7 @@ import io
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
+from tunesmith.datasets.json_types import is_object
 from tunesmith.datasets.readers.batch import Batch, ChunkPlaces, ListPlaces
 from tunesmith.datasets.readers.bytes_of_chunk import count_byte
 from tunesmith.datasets.readers.json_chunks import ChunkDecoder
@@ -131,7 +132,7 @@ def _value_of(text: bytes) -> tuple[dict[str, Any] | None, list[JsonFault]]:
         return None, faults
     if value is None and faults:
         return None, faults
-    if not isinstance(value, dict):
+    if not is_object(value):
         kind = type(value).__name__
         words = {"list": "an array", "str": "a string", "NoneType": "null", "bool": "a boolean"}
         message = f"a row must be a JSON object, not {words.get(kind, 'a number')}"

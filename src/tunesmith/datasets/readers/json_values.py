@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.readers.bytes_of_chunk import only_plain_escapes
 
 __all__ = ["JsonFault", "character_faults", "decode_line", "strict_decoder"]
@@ -125,10 +126,10 @@ def _walk_strings(value: Any, path: str, faults: list[JsonFault]) -> None:
             code = f"U+{ord(found[0]):04X}"
             message = f"control character {code} at character {found.start() + 1}"
             faults.append(JsonFault("control-character", message, path=path))
-    elif isinstance(value, dict):
+    elif is_object(value):
         for key, item in value.items():
             _walk_strings(key, f"{path}.{key}", faults)
             _walk_strings(item, f"{path}.{key}", faults)
-    elif isinstance(value, list):
+    elif is_array(value):
         for position, item in enumerate(value):
             _walk_strings(item, f"{path}[{position}]", faults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -44,16 +45,20 @@ class Rows:
 def _batch(part: list[Any], first: int) -> Batch:
     values: list[dict[str, Any]] = []
     numbers: list[int] = []
-    faults = []
+    faults: list[Fault] = []
     for number, row in enumerate(part, first):
         if isinstance(row, Mapping):
-            values.append(dict(row))
+            values.append(_as_dict(row))
             numbers.append(number)
         else:
             message = f"a row must be a mapping, not {type(row).__name__}"
             location = Location(number, message=message, excerpt=excerpt_of(repr(row)[:200]))
             faults.append(Fault("json-not-object", location))
     return Batch(values, ListPlaces(numbers), len(part), faults=faults)
+
+
+def _as_dict(row: Any) -> dict[str, Any]:
+    return dict(row)
 
 
 def rows_of(source: Any) -> Rows:
@@ -74,13 +79,18 @@ def rows_of(source: Any) -> Rows:
     if isinstance(source, list | tuple) or (
         hasattr(source, "__getitem__") and hasattr(source, "__len__")
     ):
-        return Rows(source)
+        return Rows(_as_iterable(source))
     if isinstance(source, Iterable):
-        return Rows(list(source))
+        return Rows(list(_as_iterable(source)))
     raise UnreadableError(
         f"Cannot read rows from {type(source).__name__}: give a path, a file object, a frame or "
         "an iterable of mappings."
     )
+
+
+def _as_iterable(source: Any) -> Iterable[Any]:
+    rows: Iterable[Any] = source
+    return rows
 
 
 class _Again:
@@ -106,8 +116,8 @@ def _arrow_rows(table: Any) -> Iterator[dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     """Return a cell as JSON data: the missing value is null, numbers are plain numbers."""
-    if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN is the missing value
-        return None
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(value)
     if type(value).__name__ in {"NaTType", "NAType"}:
         return None
     if isinstance(value, dt.date | dt.time):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.readers.lines import byte_order_mark
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def sniff_json(path: Path) -> Literal["jsonl", "json"]:
 
 def _holds_rows(value: Any) -> bool:
     """Tell whether the only line of a file is not a row but holds all of them."""
-    if isinstance(value, list):
-        return any(isinstance(row, dict) for row in value)
-    if not isinstance(value, dict) or not value or value.keys() & {"messages", "input"}:
+    if is_array(value):
+        return any(is_object(row) for row in value)
+    if not is_object(value) or not value or value.keys() & {"messages", "input"}:
         return False
     return all(isinstance(column, list | dict) for column in value.values())
 

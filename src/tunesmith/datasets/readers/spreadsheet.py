@@ -205,7 +205,7 @@ def _name(element: ET.Element) -> str:
 
 def _rich_text(element: ET.Element) -> str:
     """Return the text of a string item: its runs joined, without phonetic guides."""
-    pieces = []
+    pieces: list[str] = []
     for child in element:
         name = _name(child)
         if name == "t":

@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith.datasets.findings import Finding
+
 if TYPE_CHECKING:
-    from tunesmith.datasets.findings import Finding
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.rows import Shape
     from tunesmith.datasets.task import Task
@@ -51,7 +52,7 @@ class Report:
     token_limit: int | None = None
     tokens: int | None = None
     longest_row: int | None = None
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list[Finding])
 
     @property
     def ok(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.shapes import conversation, messages, tools
 from tunesmith.datasets.shapes.problem import Problem, describe, unknown_fields
 
@@ -43,12 +44,12 @@ def is_plain(value: dict[str, Any]) -> bool:
     """
     if len(value) != 1:
         return False
-    found = value.get("messages")
-    if type(found) is not list or not found:
+    found: Any = value.get("messages")
+    if not is_array(found) or not found:
         return False
-    role = None
+    role: object = None
     for message in found:
-        if type(message) is not dict or len(message) != 2:  # noqa: PLR2004 - role and content
+        if not is_object(message) or len(message) != 2:  # noqa: PLR2004 - role and content
             return False
         role = message.get("role")
         content = message.get("content")
@@ -81,7 +82,7 @@ def _message_list(
         yield Problem("missing-field", f"{path}.messages", "no field 'messages'")
         return None
     found = value["messages"]
-    if not isinstance(found, list):
+    if not is_array(found):
         yield Problem(
             "field-type",
             f"{path}.messages",
@@ -94,7 +95,7 @@ def _message_list(
     sound = True
     for position, message in enumerate(found):
         place = f"{path}.messages[{position}]"
-        if not isinstance(message, dict):
+        if not is_object(message):
             sound = False
             yield Problem(
                 "field-type", place, f"a message must be an object, not {describe(message)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.shapes.problem import Problem, describe
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def problems(
     elif isinstance(content, str):
         if not content.strip() and not optional:
             yield Problem("content-empty", place, f"the content of a {role} message is empty")
-    elif isinstance(content, list) and role in _PARTS:
+    elif is_array(content) and role in _PARTS:
         if not content:
             yield Problem("field-type", place, "'content' must have at least one part")
         for position, part in enumerate(content):
@@ -63,7 +64,7 @@ def _absent(message: dict[str, Any], place: str, role: str, *, optional: bool) -
 
 
 def _part(part: Any, place: str, role: str) -> Iterator[Problem]:
-    if not isinstance(part, dict):
+    if not is_object(part):
         yield Problem("field-type", place, f"a part must be an object, not {describe(part)}")
         return
     kind = part.get("type")
@@ -82,7 +83,7 @@ def _part(part: Any, place: str, role: str) -> Iterator[Problem]:
             )
     elif kind == "image_url":
         image = part.get("image_url")
-        if not isinstance(image, dict) or not isinstance(image.get("url"), str):
+        if not is_object(image) or not isinstance(image.get("url"), str):
             yield Problem(
                 "missing-field",
                 f"{place}.image_url.url",

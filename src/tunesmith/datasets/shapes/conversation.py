@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.shapes.problem import Problem
 from tunesmith.datasets.shapes.tools import declared_names
 
@@ -72,14 +73,14 @@ def _unanswered(waiting: dict[str, str]) -> Iterator[Problem]:
 
 def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
     calls = message.get("tool_calls")
-    if not isinstance(calls, list):
+    if not is_array(calls):
         return []
-    return [call for call in calls if isinstance(call, dict)]
+    return [call for call in calls if is_object(call)]
 
 
 def _called_name(call: dict[str, Any]) -> str | None:
     for kind in ("function", "custom"):
         function = call.get(kind)
-        if isinstance(function, dict) and isinstance(function.get("name"), str):
+        if is_object(function) and isinstance(function.get("name"), str):
             return str(function["name"])
     return None

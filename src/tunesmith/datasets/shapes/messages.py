@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.shapes import content
 from tunesmith.datasets.shapes.problem import Problem, describe
 
@@ -99,12 +100,12 @@ def _assistant_problems(message: dict[str, Any], path: str) -> Iterator[Problem]
 
 
 def _tool_calls(calls: Any, path: str) -> Iterator[Problem]:
-    if not isinstance(calls, list):
+    if not is_array(calls):
         yield Problem("field-type", path, f"'tool_calls' must be an array, not {describe(calls)}")
         return
     for position, call in enumerate(calls):
         place = f"{path}[{position}]"
-        if not isinstance(call, dict):
+        if not is_object(call):
             yield Problem("field-type", place, f"a call must be an object, not {describe(call)}")
             continue
         if not isinstance(call.get("id"), str):
@@ -121,7 +122,7 @@ def _tool_calls(calls: Any, path: str) -> Iterator[Problem]:
 
 
 def _call(function: Any, path: str) -> Iterator[Problem]:
-    if not isinstance(function, dict):
+    if not is_object(function):
         yield Problem(
             "field-type", path, f"a function call must be an object, not {describe(function)}"
         )
@@ -147,7 +148,7 @@ def _call(function: Any, path: str) -> Iterator[Problem]:
 
 
 def _custom_call(custom: Any, path: str) -> Iterator[Problem]:
-    if not isinstance(custom, dict):
+    if not is_object(custom):
         yield Problem(
             "field-type", path, f"a custom call must be an object, not {describe(custom)}"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.shapes import conversation, messages, tools
 from tunesmith.datasets.shapes.problem import Problem, describe, unknown_fields
 
@@ -43,11 +44,11 @@ def problems(value: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _input(value: Any) -> Iterator[Problem]:
-    if not isinstance(value, dict):
+    if not is_object(value):
         yield Problem("field-type", "$.input", f"'input' must be an object, not {describe(value)}")
         return
     found = value.get("messages")
-    if not isinstance(found, list):
+    if not is_array(found):
         yield Problem("missing-field", "$.input.messages", "'input' needs an array 'messages'")
     elif not found:
         yield Problem("messages-empty", "$.input.messages", "'messages' is empty")
@@ -66,7 +67,7 @@ def _input(value: Any) -> Iterator[Problem]:
 
 def _output(value: Any, name: str) -> Iterator[Problem]:
     path = f"$.{name}"
-    if not isinstance(value, list):
+    if not is_array(value):
         yield Problem("field-type", path, f"{name!r} must be an array, not {describe(value)}")
         return
     if len(value) != 1:
@@ -76,12 +77,12 @@ def _output(value: Any, name: str) -> Iterator[Problem]:
 
 
 def _message(message: Any, place: str, roles: frozenset[str]) -> Iterator[Problem]:
-    if not isinstance(message, dict):
+    if not is_object(message):
         yield Problem("field-type", place, f"a message must be an object, not {describe(message)}")
         return
     yield from messages.problems(message, place, roles)
     content = message.get("content")
-    if isinstance(content, list) and any(
-        isinstance(part, dict) and part.get("type") == "image_url" for part in content
+    if is_array(content) and any(
+        is_object(part) and part.get("type") == "image_url" for part in content
     ):
         yield Problem("part-untrainable", f"{place}.content", "preference rows hold text only")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tunesmith.datasets.json_types import is_array
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,7 +36,7 @@ def describe(value: Any) -> str:
         return "a number"
     if isinstance(value, str):
         return "a string"
-    return "an array" if isinstance(value, list) else "an object"
+    return "an array" if is_array(value) else "an object"
 
 
 def unknown_fields(value: dict[str, Any], known: frozenset[str], path: str) -> Iterator[Problem]:

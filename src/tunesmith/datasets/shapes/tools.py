@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.shapes.problem import Problem, describe
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ def problems(value: dict[str, Any], path: str) -> Iterator[Problem]:
 
 def declared_names(value: dict[str, Any]) -> set[str]:
     """Return the names of the declared tools and functions; rows need not be valid."""
-    names = set()
+    names: set[str] = set()
     for tool in _objects(value.get("tools")):
         for kind in ("function", "custom"):
             function = tool.get(kind)
-            if isinstance(function, dict) and isinstance(function.get("name"), str):
+            if is_object(function) and isinstance(function.get("name"), str):
                 names.add(function["name"])
     for function in _objects(value.get("functions")):
         if isinstance(function.get("name"), str):
@@ -44,18 +45,18 @@ def declared_names(value: dict[str, Any]) -> set[str]:
 
 
 def _objects(values: Any) -> list[dict[str, Any]]:
-    if not isinstance(values, list):
+    if not is_array(values):
         return []
-    return [value for value in values if isinstance(value, dict)]
+    return [value for value in values if is_object(value)]
 
 
 def _tools(tools: Any, path: str) -> Iterator[Problem]:
-    if not isinstance(tools, list):
+    if not is_array(tools):
         yield Problem("field-type", path, f"'tools' must be an array, not {describe(tools)}")
         return
     for position, tool in enumerate(tools):
         place = f"{path}[{position}]"
-        if not isinstance(tool, dict):
+        if not is_object(tool):
             yield Problem("field-type", place, f"a tool must be an object, not {describe(tool)}")
             continue
         kind = tool.get("type")
@@ -66,7 +67,7 @@ def _tools(tools: Any, path: str) -> Iterator[Problem]:
 
 
 def _functions(functions: Any, path: str) -> Iterator[Problem]:
-    if not isinstance(functions, list) or not 1 <= len(functions) <= _MAX_FUNCTIONS:
+    if not is_array(functions) or not 1 <= len(functions) <= _MAX_FUNCTIONS:
         yield Problem("field-type", path, f"'functions' must be an array of 1 to {_MAX_FUNCTIONS}")
         return
     for position, function in enumerate(functions):
@@ -74,12 +75,12 @@ def _functions(functions: Any, path: str) -> Iterator[Problem]:
 
 
 def _function(function: Any, path: str) -> Iterator[Problem]:
-    if not isinstance(function, dict):
+    if not is_object(function):
         yield Problem("field-type", path, f"a function must be an object, not {describe(function)}")
         return
     if not isinstance(function.get("name"), str):
         yield Problem("missing-field", f"{path}.name", "a function needs a 'name' string")
-    if not isinstance(function.get("parameters", {}), dict):
+    if not is_object(function.get("parameters", {})):
         yield Problem(
             "field-type",
             f"{path}.parameters",
