@@ -97,3 +97,13 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str):
     with pytest.raises(EngineError, match=re.escape(named)) as caught:
         load_config(Home(tmp_path), path)
     assert str(path) in str(caught.value)
+
+
+def test_the_settings_that_the_guide_shows_are_settings(tmp_path: Path):
+    guide = Path(__file__).parents[3] / "docs" / "guides" / "operating.md"
+    text = guide.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    (tmp_path / "engine.toml").write_text(text, encoding="utf-8")
+
+    settings = load_config(Home(tmp_path))
+
+    assert (settings.max_concurrent_jobs, settings.limits.requests_per_minute) == (2, 600)
