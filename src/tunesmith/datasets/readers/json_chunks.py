@@ -105,7 +105,7 @@ def _fewest_quotes(decoded: Decoded) -> int:
         strings: Iterator[Any] = chain.from_iterable(map(_values_of, messages))
         if not set(map(type, strings)) <= {str}:
             return -1
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return -1
     return 2 * len(values) + 4 * sum(map(len, messages))
 
