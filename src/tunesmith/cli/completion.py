@@ -5,7 +5,7 @@ The script is made from the grammar itself, so it never lags behind it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .parser import add_command, build_parser
 
@@ -89,8 +89,9 @@ def _walk(
     children: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:  # noqa: SLF001 - argparse has no public way to look
         words += [name for name in action.option_strings if name.startswith("--")]
-        if isinstance(action.choices, dict):
-            children = action.choices
+        choices: object = action.choices
+        if isinstance(choices, dict):
+            children = cast("dict[str, argparse.ArgumentParser]", choices)
             words += list(children)
         elif action.choices and not action.option_strings:
             words += [str(choice) for choice in action.choices]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tunesmith.client import Client
     from tunesmith.datasets import PromptFormat
+    from tunesmith.types.completions import Completion
 
 __all__ = ["Answer", "Score", "ask", "choose", "score"]
 
@@ -73,11 +74,12 @@ def ask(
         classes: The classes, without whitespace.
         progress: Called with the number of prompts answered so far.
     """
-    parameters = prompt_format.inference_parameters(classes=classes) | {"logprobs": MAX_LOGPROBS}
+    parameters: dict[str, Any] = prompt_format.inference_parameters(classes=classes)
+    parameters["logprobs"] = MAX_LOGPROBS
     answers: list[Answer] = []
     for batch in _batches(prompts):
-        completion = client.completions.create(
-            model=model, prompt=list(batch), temperature=0, **parameters
+        completion: Completion = client.completions.create(
+            model=model, prompt=list(batch), temperature=0, stream=False, **parameters
         )
         for choice in sorted(completion.choices, key=lambda choice: choice.index):
             likeliest = choice.logprobs.top_logprobs if choice.logprobs else None
@@ -106,7 +108,7 @@ def choose(
         completion = prompt_format.format_completion(name)
         for start in range(0, len(prompts), BATCH):
             batch = [prompt + completion for prompt in prompts[start : start + BATCH]]
-            echoed = client.completions.create(
+            echoed: Completion = client.completions.create(
                 model=model, prompt=batch, echo=True, max_tokens=0, logprobs=0
             )
             for choice in echoed.choices:

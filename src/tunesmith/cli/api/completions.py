@@ -11,9 +11,12 @@ from .call import add_call
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     from tunesmith.cli.parser import Commands
     from tunesmith.client import Client
+    from tunesmith.types.chat import ChatCompletion
+    from tunesmith.types.completions import Completion
 
 __all__ = ["register"]
 
@@ -125,13 +128,15 @@ def _complete(client: Client, arguments: argparse.Namespace) -> int:
     if arguments.echo:
         options["echo"] = True
     if arguments.stream:
-        chunks = client.completions.create(
+        chunks: Iterable[Any] = client.completions.create(
             model=arguments.model, prompt=prompt, stream=True, **options
         )
         for chunk in chunks:
             _write(chunk.to_json(indent=None) + "\n" if arguments.json else _first_text(chunk))
         return _end(arguments)
-    answer = client.completions.create(model=arguments.model, prompt=prompt, **options)
+    answer: Completion = client.completions.create(
+        model=arguments.model, prompt=prompt, stream=False, **options
+    )
     if arguments.json:
         print_json(answer.to_dict())
     else:
@@ -143,13 +148,15 @@ def _chat(client: Client, arguments: argparse.Namespace) -> int:
     options = _given(arguments, SAMPLING)
     messages = [{"role": role, "content": unescape(content)} for role, content in arguments.message]
     if arguments.stream:
-        chunks = client.chat.completions.create(
+        chunks: Iterable[Any] = client.chat.completions.create(
             model=arguments.model, messages=messages, stream=True, **options
         )
         for chunk in chunks:
             _write(chunk.to_json(indent=None) + "\n" if arguments.json else _first_delta(chunk))
         return _end(arguments)
-    answer = client.chat.completions.create(model=arguments.model, messages=messages, **options)
+    answer: ChatCompletion = client.chat.completions.create(
+        model=arguments.model, messages=messages, stream=False, **options
+    )
     if arguments.json:
         print_json(answer.to_dict())
     else:
