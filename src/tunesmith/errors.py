@@ -217,8 +217,8 @@ class APIResponseValidationError(APIError):
     ) -> None:
         super().__init__(message, request=response.request if response else None, body=body)
         self.response = response
-        self.status_code = response.status_code if response else 0
-        self.request_id = response.headers.get("x-request-id") if response else None
+        self.status_code: int = response.status_code if response else 0
+        self.request_id: str | None = response.headers.get("x-request-id") if response else None
 
 
 class APIStatusError(APIError):
@@ -239,8 +239,8 @@ class APIStatusError(APIError):
     ) -> None:
         super().__init__(message, request=response.request if response else None, body=body)
         self.response = response
-        self.status_code = response.status_code if response else 0
-        self.request_id = response.headers.get("x-request-id") if response else None
+        self.status_code: int = response.status_code if response else 0
+        self.request_id: str | None = response.headers.get("x-request-id") if response else None
 
 
 class BadRequestError(APIStatusError):

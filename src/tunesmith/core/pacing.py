@@ -21,8 +21,8 @@ class Pace:
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit = max(1, limit)
-        self.allowed = min(_START, self.limit)
+        self.limit: int = max(1, limit)
+        self.allowed: int = min(_START, self.limit)
         self._successes = 0
         self._elapsed = 0.0
         self._best: float | None = None

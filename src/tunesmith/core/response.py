@@ -39,12 +39,12 @@ class Response:
         elapsed: float = 0.0,
     ) -> None:
         """Hold the answer; `raw_headers` is an iterable of byte pairs, read when first needed."""
-        self.status = status
-        self.body = body
-        self.request = request
-        self.stream = stream
-        self.elapsed = elapsed
-        self.attempts = 1
+        self.status: int = status
+        self.body: bytes | None = body
+        self.request: RequestInfo = request
+        self.stream: Any = stream
+        self.elapsed: float = elapsed
+        self.attempts: int = 1
         self._raw = raw_headers
         self._headers: Headers | None = None
 

@@ -131,12 +131,12 @@ def _request(
 class ChatCompletions(APIResource[ClientT_co]):
     """`/chat/completions`: converse with a model."""
 
-    with_raw_response = views.RawView[
-        "ChatCompletions[views.RawClient]", "ChatCompletions[views.AsyncRawClient]"
-    ]()
-    with_streaming_response = views.StreamingView[
-        "ChatCompletions[views.StreamingClient]", "ChatCompletions[views.AsyncStreamingClient]"
-    ]()
+    with_raw_response: views.RawView[
+        ChatCompletions[views.RawClient], ChatCompletions[views.AsyncRawClient]
+    ] = views.RawView()
+    with_streaming_response: views.StreamingView[
+        ChatCompletions[views.StreamingClient], ChatCompletions[views.AsyncStreamingClient]
+    ] = views.StreamingView()
 
     @overload
     def create(
@@ -476,13 +476,13 @@ class ChatCompletionMessageListOptions(PageOptions, total=False):
 class ChatCompletionsMessages(APIResource[ClientT_co]):
     """`/chat/completions/{id}/messages`: the messages of a stored completion."""
 
-    with_raw_response = views.RawView[
-        "ChatCompletionsMessages[views.RawClient]", "ChatCompletionsMessages[views.AsyncRawClient]"
-    ]()
-    with_streaming_response = views.StreamingView[
-        "ChatCompletionsMessages[views.StreamingClient]",
-        "ChatCompletionsMessages[views.AsyncStreamingClient]",
-    ]()
+    with_raw_response: views.RawView[
+        ChatCompletionsMessages[views.RawClient], ChatCompletionsMessages[views.AsyncRawClient]
+    ] = views.RawView()
+    with_streaming_response: views.StreamingView[
+        ChatCompletionsMessages[views.StreamingClient],
+        ChatCompletionsMessages[views.AsyncStreamingClient],
+    ] = views.StreamingView()
 
     @listing
     def list(

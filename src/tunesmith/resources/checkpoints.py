@@ -42,13 +42,13 @@ class Checkpoints(Resource[ClientT_co]):
 class CheckpointsPermissions(APIResource[ClientT_co]):
     """`/fine_tuning/checkpoints/{checkpoint}/permissions`; the key needs the role of an owner."""
 
-    with_raw_response = views.RawView[
-        "CheckpointsPermissions[views.RawClient]", "CheckpointsPermissions[views.AsyncRawClient]"
-    ]()
-    with_streaming_response = views.StreamingView[
-        "CheckpointsPermissions[views.StreamingClient]",
-        "CheckpointsPermissions[views.AsyncStreamingClient]",
-    ]()
+    with_raw_response: views.RawView[
+        CheckpointsPermissions[views.RawClient], CheckpointsPermissions[views.AsyncRawClient]
+    ] = views.RawView()
+    with_streaming_response: views.StreamingView[
+        CheckpointsPermissions[views.StreamingClient],
+        CheckpointsPermissions[views.AsyncStreamingClient],
+    ] = views.StreamingView()
 
     @listing
     def create(

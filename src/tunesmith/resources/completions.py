@@ -64,12 +64,12 @@ def _request(one: str | Mapping[str, Any], common: Mapping[str, Any]) -> Mapping
 class Completions(APIResource[ClientT_co]):
     """`/completions`: complete prompts with a model."""
 
-    with_raw_response = views.RawView[
-        "Completions[views.RawClient]", "Completions[views.AsyncRawClient]"
-    ]()
-    with_streaming_response = views.StreamingView[
-        "Completions[views.StreamingClient]", "Completions[views.AsyncStreamingClient]"
-    ]()
+    with_raw_response: views.RawView[
+        Completions[views.RawClient], Completions[views.AsyncRawClient]
+    ] = views.RawView()
+    with_streaming_response: views.StreamingView[
+        Completions[views.StreamingClient], Completions[views.AsyncStreamingClient]
+    ] = views.StreamingView()
 
     @overload
     def create(

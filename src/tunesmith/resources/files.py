@@ -46,10 +46,12 @@ class FileListOptions(RequestOptions, total=False):
 class Files(APIResource[ClientT_co]):
     """`/files`: upload, list, read and delete files."""
 
-    with_raw_response = views.RawView["Files[views.RawClient]", "Files[views.AsyncRawClient]"]()
-    with_streaming_response = views.StreamingView[
-        "Files[views.StreamingClient]", "Files[views.AsyncStreamingClient]"
-    ]()
+    with_raw_response: views.RawView[Files[views.RawClient], Files[views.AsyncRawClient]] = (
+        views.RawView()
+    )
+    with_streaming_response: views.StreamingView[
+        Files[views.StreamingClient], Files[views.AsyncStreamingClient]
+    ] = views.StreamingView()
 
     @operation
     def create(

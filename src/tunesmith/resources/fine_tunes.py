@@ -51,12 +51,12 @@ class FineTuneCreateOptions(RequestOptions, total=False):
 class FineTunes(APIResource[ClientT_co]):
     """`/fine-tunes`: create, follow and end fine-tunes."""
 
-    with_raw_response = views.RawView[
-        "FineTunes[views.RawClient]", "FineTunes[views.AsyncRawClient]"
-    ]()
-    with_streaming_response = views.StreamingView[
-        "FineTunes[views.StreamingClient]", "FineTunes[views.AsyncStreamingClient]"
-    ]()
+    with_raw_response: views.RawView[
+        FineTunes[views.RawClient], FineTunes[views.AsyncRawClient]
+    ] = views.RawView()
+    with_streaming_response: views.StreamingView[
+        FineTunes[views.StreamingClient], FineTunes[views.AsyncStreamingClient]
+    ] = views.StreamingView()
 
     @operation
     def create(

@@ -65,12 +65,12 @@ class FineTuningJobCreateOptions(RequestOptions, total=False):
 class FineTuningJobs(APIResource[ClientT_co]):
     """`/fine_tuning/jobs`: create, follow and end fine-tuning jobs."""
 
-    with_raw_response = views.RawView[
-        "FineTuningJobs[views.RawClient]", "FineTuningJobs[views.AsyncRawClient]"
-    ]()
-    with_streaming_response = views.StreamingView[
-        "FineTuningJobs[views.StreamingClient]", "FineTuningJobs[views.AsyncStreamingClient]"
-    ]()
+    with_raw_response: views.RawView[
+        FineTuningJobs[views.RawClient], FineTuningJobs[views.AsyncRawClient]
+    ] = views.RawView()
+    with_streaming_response: views.StreamingView[
+        FineTuningJobs[views.StreamingClient], FineTuningJobs[views.AsyncStreamingClient]
+    ] = views.StreamingView()
 
     @operation
     def create(
@@ -213,14 +213,13 @@ class FineTuningJobs(APIResource[ClientT_co]):
 class FineTuningJobsCheckpoints(APIResource[ClientT_co]):
     """`/fine_tuning/jobs/{id}/checkpoints`: snapshots that can be used as models."""
 
-    with_raw_response = views.RawView[
-        "FineTuningJobsCheckpoints[views.RawClient]",
-        "FineTuningJobsCheckpoints[views.AsyncRawClient]",
-    ]()
-    with_streaming_response = views.StreamingView[
-        "FineTuningJobsCheckpoints[views.StreamingClient]",
-        "FineTuningJobsCheckpoints[views.AsyncStreamingClient]",
-    ]()
+    with_raw_response: views.RawView[
+        FineTuningJobsCheckpoints[views.RawClient], FineTuningJobsCheckpoints[views.AsyncRawClient]
+    ] = views.RawView()
+    with_streaming_response: views.StreamingView[
+        FineTuningJobsCheckpoints[views.StreamingClient],
+        FineTuningJobsCheckpoints[views.AsyncStreamingClient],
+    ] = views.StreamingView()
 
     @listing
     def list(

@@ -37,10 +37,12 @@ class Alpha(Resource[ClientT_co]):
 class Graders(APIResource[ClientT_co]):
     """`/fine_tuning/alpha/graders`."""
 
-    with_raw_response = views.RawView["Graders[views.RawClient]", "Graders[views.AsyncRawClient]"]()
-    with_streaming_response = views.StreamingView[
-        "Graders[views.StreamingClient]", "Graders[views.AsyncStreamingClient]"
-    ]()
+    with_raw_response: views.RawView[Graders[views.RawClient], Graders[views.AsyncRawClient]] = (
+        views.RawView()
+    )
+    with_streaming_response: views.StreamingView[
+        Graders[views.StreamingClient], Graders[views.AsyncStreamingClient]
+    ] = views.StreamingView()
 
     @operation
     def run(

@@ -20,10 +20,12 @@ __all__ = ["Models"]
 class Models(APIResource[ClientT_co]):
     """`/models`: base models and fine-tuned ones."""
 
-    with_raw_response = views.RawView["Models[views.RawClient]", "Models[views.AsyncRawClient]"]()
-    with_streaming_response = views.StreamingView[
-        "Models[views.StreamingClient]", "Models[views.AsyncStreamingClient]"
-    ]()
+    with_raw_response: views.RawView[Models[views.RawClient], Models[views.AsyncRawClient]] = (
+        views.RawView()
+    )
+    with_streaming_response: views.StreamingView[
+        Models[views.StreamingClient], Models[views.AsyncStreamingClient]
+    ] = views.StreamingView()
 
     @operation
     def retrieve(self, model: str, **params: Unpack[RequestOptions]) -> Flow[Model]:

@@ -67,10 +67,12 @@ class UploadChunkedOptions(RequestOptions, total=False):
 class Uploads(APIResource[ClientT_co]):
     """`/uploads`: send a file in parts, then make a file object of it."""
 
-    with_raw_response = views.RawView["Uploads[views.RawClient]", "Uploads[views.AsyncRawClient]"]()
-    with_streaming_response = views.StreamingView[
-        "Uploads[views.StreamingClient]", "Uploads[views.AsyncStreamingClient]"
-    ]()
+    with_raw_response: views.RawView[Uploads[views.RawClient], Uploads[views.AsyncRawClient]] = (
+        views.RawView()
+    )
+    with_streaming_response: views.StreamingView[
+        Uploads[views.StreamingClient], Uploads[views.AsyncStreamingClient]
+    ] = views.StreamingView()
 
     @operation
     def create(
@@ -198,12 +200,12 @@ class Uploads(APIResource[ClientT_co]):
 class UploadsParts(APIResource[ClientT_co]):
     """`/uploads/{id}/parts`."""
 
-    with_raw_response = views.RawView[
-        "UploadsParts[views.RawClient]", "UploadsParts[views.AsyncRawClient]"
-    ]()
-    with_streaming_response = views.StreamingView[
-        "UploadsParts[views.StreamingClient]", "UploadsParts[views.AsyncStreamingClient]"
-    ]()
+    with_raw_response: views.RawView[
+        UploadsParts[views.RawClient], UploadsParts[views.AsyncRawClient]
+    ] = views.RawView()
+    with_streaming_response: views.StreamingView[
+        UploadsParts[views.StreamingClient], UploadsParts[views.AsyncStreamingClient]
+    ] = views.StreamingView()
 
     @operation
     def create(

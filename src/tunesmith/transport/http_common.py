@@ -28,7 +28,7 @@ from .limits import is_loopback
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tunesmith.core.request import Body, Request
 
@@ -49,7 +49,7 @@ __all__ = [
 _PROBE_SECONDS = 60
 _PROBES = 5
 
-parsed_url = functools.lru_cache(maxsize=512)(httpx.URL)
+parsed_url: Callable[[str], httpx.URL] = functools.lru_cache(maxsize=512)(httpx.URL)
 
 
 @functools.cache

@@ -196,7 +196,7 @@ class MultipartBody:
         self._source = source
         self._on_progress = on_progress
         size = source.length
-        self.length = None if size is None else len(frame.head) + size + len(frame.tail)
+        self.length: int | None = None if size is None else len(frame.head) + size + len(frame.tail)
         self._size = size
 
     @property

@@ -25,7 +25,7 @@ class Guard:
     __slots__ = ("action", "deadline")
 
     def __init__(self, deadline: float, action: Callable[[], None]) -> None:
-        self.deadline = deadline
+        self.deadline: float = deadline
         self.action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
