@@ -407,7 +407,8 @@ def test_an_upload_that_fails_is_cancelled(colour, stub):
         colour.run(client.uploads.upload_file_chunked(
             file=b"x" * 100, mime_type="text/plain", purpose="fine-tune", part_size=10
         ))  # fmt: skip
-    assert stub.requests[-1].path.endswith("/upload_1/cancel")
+    # Parts that were under way may be recorded after it.
+    assert any(request.path.endswith("/upload_1/cancel") for request in stub.requests)
 
 
 def test_raw_responses(colour, stub, job):
