@@ -40,7 +40,7 @@ from .serving import create_generator
 from .store.blobs import BlobStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from starlette.types import ASGIApp
 
@@ -99,7 +99,7 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
     )
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         nonlocal loop
         loop = asyncio.get_running_loop()
         await anyio.to_thread.run_sync(parts.blobs.clear_incoming)

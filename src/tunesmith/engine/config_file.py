@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pydantic
 
@@ -46,12 +46,13 @@ def load_config(
         said = _read(path) if path.is_file() else {}
     else:
         said = _read(path)
-    limits = said.pop("limits", {})
+    limits: Any = said.pop("limits", {})
     _check(path, said, EngineConfig, without={"home", "limits"})
     if not isinstance(limits, dict):
         raise EngineError(f"{path}: limits must be a table, [limits].")
-    _check(path, limits, Limits, prefix="limits.")
-    return _built(path, said | settings | {"home": home, "limits": Limits(**limits)})
+    bounds = cast("dict[str, Any]", limits)
+    _check(path, bounds, Limits, prefix="limits.")
+    return _built(path, said | settings | {"home": home, "limits": Limits(**bounds)})
 
 
 def _read(path: Path) -> dict[str, Any]:

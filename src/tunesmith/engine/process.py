@@ -64,7 +64,8 @@ class Engine:
         """Return a client for this engine; `options` are those of `tunesmith.Client`."""
         from tunesmith import Client  # noqa: PLC0415 - the server does without it
 
-        return Client(**{"base_url": self.base_url, "api_key": "local"} | options)
+        given: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
+        return Client(**given | options)
 
     def start(self) -> None:
         """Start the process and wait until it answers.

@@ -27,7 +27,7 @@ from .security.keys import KeyRing
 from .store.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
     from types import FrameType
 
@@ -157,7 +157,7 @@ def _stop_with_parent(server: _Server) -> None:
 
 
 @contextlib.contextmanager
-def _locked(home: Home) -> Iterator[None]:
+def _locked(home: Home) -> Generator[None]:
     """Keep a second server out of the state folder, and prove that it can be written."""
     path = home.root / "server.lock"
     try:

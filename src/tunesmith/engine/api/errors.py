@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -125,13 +125,14 @@ def _place(first: Mapping[str, Any], body: Any) -> list[str]:
     source, *parts = first["loc"]
     if source != "body":
         return [str(part) for part in parts]
-    place, value = [], body
+    place: list[str] = []
+    value: Any = body
     for part in parts:
         inside = isinstance(value, dict) and part in value
         if not inside and not (isinstance(value, list) and isinstance(part, int)):
             break
         place.append(str(part))
-        value = value[part]
+        value = cast("Any", value[part])
     if first["type"] == "missing" and parts:
         place.append(str(parts[-1]))
     return place

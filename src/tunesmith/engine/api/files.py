@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
@@ -206,12 +206,12 @@ def _prompt_format(fields: dict[str, str]) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        value = json.loads(text)
+        value: Any = json.loads(text)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise invalid("prompt_format must be a JSON object.", param="prompt_format")
-    return value
+    return cast("dict[str, Any]", value)
 
 
 def _media_type(filename: str) -> str:

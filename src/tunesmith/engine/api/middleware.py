@@ -63,13 +63,14 @@ class RequestContext:
         scope["request_id"] = request_id
         scope["path"] = _path(scope)
         began = first_byte = time.perf_counter()
-        status = 0
+        status, failed = 0, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status, first_byte
+            nonlocal status, failed, first_byte
             if message["type"] == "http.response.start":
                 first_byte = time.perf_counter()
                 status = message["status"]
+                failed = status == _SERVER
                 message.setdefault("headers", [])
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
@@ -78,7 +79,7 @@ class RequestContext:
         try:
             await self._app(scope, limited, send_with_id)
         except Exception:
-            if status != _SERVER:  # otherwise it was logged and answered
+            if not failed:  # otherwise it was logged and answered
                 raise
         finally:
             self._note(scope, status, first_byte - began, time.perf_counter() - began)

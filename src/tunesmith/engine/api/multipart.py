@@ -31,7 +31,7 @@ _MOST_FIELD_BYTES = 64 << 10
 class Upload:
     """What a form said: its text fields, and the file with the name that the client gave it."""
 
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict[str, str])
     filename: str | None = None
     has_file: bool = False
 

@@ -175,7 +175,7 @@ class Dispatcher:
 
     def _endings(self) -> dict[str, str]:
         """Forget the children that have ended; return how each did."""
-        endings = {}
+        endings: dict[str, str] = {}
         for worker, child in list(self._children.items()):
             status = child.process.poll()
             if status is None:

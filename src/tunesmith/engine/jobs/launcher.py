@@ -54,6 +54,7 @@ class WorkerProcess(Protocol):
     @property
     def pid(self) -> int:
         """The process's id."""
+        ...
 
     def poll(self) -> int | None:
         """Return how it ended, as `subprocess.Popen.poll` does; None while it lives."""
@@ -70,6 +71,7 @@ class Launcher(Protocol):
 
     def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
         """Start a worker for a job that was claimed for it."""
+        ...
 
     def close(self) -> None:
         """Let go of what only serves to start workers; those that run go on."""

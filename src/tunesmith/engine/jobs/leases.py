@@ -127,9 +127,12 @@ def beat(connection: Connection, job_id: str, worker_id: str) -> str:
 
 def release(connection: Connection, job: JobRow) -> None:
     """Let go of a job that is held; one that was interrupted goes back into the queue."""
-    values: dict[str, object] = dict.fromkeys(
-        ("worker_id", "worker_host", "worker_pid", "heartbeat_at")
-    )
+    values: dict[str, object] = {
+        "worker_id": None,
+        "worker_host": None,
+        "worker_pid": None,
+        "heartbeat_at": None,
+    }
     if job.status == "running":
         values["status"] = "queued"
     job_rows.change(connection, job.id, **values)

@@ -55,7 +55,7 @@ def main() -> int:
     waker, wakee = os.pipe()
     os.set_blocking(waker, False)
     os.set_blocking(wakee, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, _ignore)
     signal.set_wakeup_fd(wakee, warn_on_full_buffer=False)
     selector = selectors.DefaultSelector()
     selector.register(0, selectors.EVENT_READ)
@@ -79,6 +79,10 @@ def main() -> int:
                     _become_worker(order)
                 numbers[pid] = order["start"]
                 _say({"started": order["start"], "pid": pid})
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Be a handler, which makes the signal write to the wakeup pipe."""
 
 
 def _report_ended(numbers: dict[int, int]) -> None:
@@ -107,8 +111,8 @@ def _become_worker(order: dict[str, Any]) -> NoReturn:
         status = work(order["arguments"])
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
-    except BaseException:  # noqa: BLE001 - nothing may reach the nursery's loop
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:  # noqa: BLE001 - nothing may reach the nursery's loop
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

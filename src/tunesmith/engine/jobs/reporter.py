@@ -16,7 +16,7 @@ from tunesmith.engine.store.records import CheckpointRow, ModelRow, new_token
 from . import leases, naming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -140,7 +140,7 @@ class Reporter:
             job_rows.add_event(connection, job.id, f"checkpoint:{record.step}", "checkpoint", data)
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[Connection, JobRow]]:
+    def _writing(self) -> Generator[tuple[Connection, JobRow]]:
         """Yield a write transaction and the job as it is now.
 
         Nothing is kept of what is written about a job that has ended: its last event is the last.

@@ -134,7 +134,7 @@ class EventWatcher:
 
     def _read(self, known: Mapping[str, int]) -> dict[str, tuple[Sequence[EventRow], bool]]:
         """Return new events of jobs that have some, or that have ended."""
-        news = {}
+        news: dict[str, tuple[Sequence[EventRow], bool]] = {}
         with self._database.read() as connection:
             counts = job_rows.event_counts(connection, known)
             for job_id, (count, ended) in counts.items():

@@ -155,7 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     database = Database(os.environ.pop(DATABASE_VARIABLE), durable=False)
     worker = _Worker(database, Home(options.home), options.job_id, options.worker)
-    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
+
+    def terminate(_number: int, _frame: object) -> None:
+        worker.terminate()
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         try:
             _work(worker, options.stage, options.heartbeat)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tunesmith.engine.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from sqlalchemy import Connection, Engine
 
@@ -74,13 +74,13 @@ class Database:
         cursor.close()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> Generator[Connection]:
         """Yield a connection that sees one snapshot; nothing written on it is kept."""
         with self.engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> Generator[Connection]:
         """Yield a connection in a write transaction, committed at the end of the block."""
         with self.engine.connect() as connection:
             connection = connection.execution_options(tunesmith_write=True)  # noqa: PLW2901 - the same connection

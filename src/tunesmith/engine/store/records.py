@@ -159,4 +159,4 @@ Record = TypeVar("Record", FileRow, JobRow, EventRow, ModelRow, CheckpointRow)
 
 def from_row(kind: type[Record], row: Row[Any]) -> Record:
     """Return the record of a row that selects exactly its table's columns."""
-    return kind(**row._mapping)  # noqa: SLF001 - public in all but name
+    return kind(**row._mapping)  # noqa: SLF001 - public in all but name # pyright: ignore[reportPrivateUsage]

@@ -1,5 +1,8 @@
 """The first schema."""
 
+# The type of JSON columns is only partly known.
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import sqlalchemy as sa
