@@ -40,7 +40,7 @@ def texts_of(corpus: Path | None) -> list[str]:
 
 def measure(name: str, backend: str, corpus: Path | None) -> dict[str, float]:
     """Count once in this process."""
-    from tunesmith.datasets import tokens  # noqa: PLC0415 - only measuring processes need it
+    from tunesmith.datasets import tokens
 
     texts = texts_of(corpus)
     if backend == "python":

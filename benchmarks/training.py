@@ -1,4 +1,3 @@
-# ruff: noqa: PLC0415 - each process imports its own trainer only
 """Training speed on the processor: tunesmith's recipes against TRL's SFTTrainer.
 
 Same base model, same prompt-completion rows, same rank (16), batch, epochs and learning

@@ -43,12 +43,16 @@ class Objective(Protocol):
     @property
     def validation_count(self) -> int:
         """Validation examples; 0 where there are none."""
+        ...
 
     def backward(self, numbers: Sequence[int]) -> StepFigures:
         """Add the gradients of a batch of training examples; return its figures."""
+        ...
 
     def validate(self, numbers: Sequence[int]) -> ValidationRecord:
         """Return the figures of some validation examples."""
+        ...
 
     def validate_all(self) -> tuple[ValidationRecord, dict[str, float]]:
         """Return the figures of all validation examples, and the classification metrics."""
+        ...
