@@ -78,8 +78,8 @@ def _create(arguments: argparse.Namespace) -> int:
     else:
         print(secret)
         say(
-            f"This is key {row.id}, a {row.role} of {row.organization}. It is shown only now: keep "
-            "it, for example as TUNESMITH_API_KEY."
+            f"This is key {row.id}, with the role {row.role} in {row.organization}. It is "
+            "shown only now: keep it, for example as TUNESMITH_API_KEY."
         )
     return 0
 

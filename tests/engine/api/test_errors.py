@@ -90,3 +90,10 @@ def test_a_body_beyond_the_limit_is_refused(http: httpx.Client):
 
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "body_too_large"
+
+
+def test_without_keys_only_this_machines_names_are_answered(http):
+    rebound = http.get("models", headers={"host": "evil.example:80"})
+    assert rebound.status_code == 421
+    assert rebound.json()["error"]["code"] == "unknown_host"
+    assert http.get("models", headers={"host": "localhost:1"}).status_code == 200

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
+from tunesmith.engine.security.hosts import check_host
 from tunesmith.engine.security.keys import Identity
 
 from .errors import ApiError
@@ -50,8 +51,8 @@ def identify(request: Request) -> Identity:
     """Return who is asking: by key, or by the dashboard's session that has let the request in.
 
     Raises:
-        ApiError: 401 without a key that is in use, once any key has been made; 429 for too
-            many requests.
+        ApiError: 401 without a key that is in use, once any key has been made; until then 421
+            under another machine's name; 429 for too many requests.
     """
     known: Identity | None = request.scope.get("identity")
     if known is not None:
@@ -62,6 +63,8 @@ def identify(request: Request) -> Identity:
     parts = parts_of(request)
     identity = parts.keys.identify(secret or None)
     if identity is not None:
+        if identity.key_id is None:
+            check_host(request, parts.config.host)
         request.scope["identity"] = identity
         _spare(parts, request, identity)
         return identity

@@ -1,13 +1,11 @@
 """Who is looking: the cookie of a request, the identity behind it, and the checks on forms.
 
-While no key has ever been made, whoever reaches the loopback address is let in, but only
-under a name of this machine: a page of another site that resolves its own name to
-127.0.0.1 is not.
+While no key has ever been made, whoever reaches the loopback address under a name of this
+machine is let in (`security.hosts`).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Form, Request
 
 from tunesmith.engine.api.errors import ApiError
+from tunesmith.engine.security.hosts import check_host
 from tunesmith.engine.security.keys import Identity
 
 from .sessions import Sessions, form_token, is_form_token, new_session_token
@@ -37,7 +36,6 @@ __all__ = [
 
 _TOKEN = re.compile(r"[\w-]{20,100}", re.ASCII)
 _FORBIDDEN = 403
-_MISDIRECTED = 421
 
 
 class SignInNeededError(Exception):
@@ -83,7 +81,7 @@ def read_visitor(connection: HTTPConnection, parts: Parts, sessions: Sessions) -
     token = new_session_token() if is_new else cookie
     opened = parts.keys.identify(None)
     if opened is not None:
-        _check_host(connection, parts.config.host)
+        check_host(connection, parts.config.host)
         return Visitor(token, is_new, opened, is_open=True)
     key_id = sessions.key_id(token)
     identity = None if key_id is None else parts.keys.holder(key_id)
@@ -130,22 +128,3 @@ SignedIn = Annotated[Identity, Depends(_signed_in)]
 
 Verified = Annotated[Identity, Depends(_verified)]
 """Parameter of a form's target: the same, once the form has been checked."""
-
-
-def _check_host(connection: HTTPConnection, own: str) -> None:
-    host = connection.url.hostname or ""
-    if host in ("localhost", own) or host.endswith(".localhost") or _is_loopback(host):
-        return
-    raise ApiError(
-        _MISDIRECTED,
-        "As long as no API key exists, the dashboard answers only under this machine's own names, "
-        "such as localhost. `tunesmith keys create` on the engine's machine makes a key.",
-        code="unknown_host",
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
