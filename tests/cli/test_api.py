@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -248,9 +249,12 @@ def read_until(descriptor, pattern, seconds=60):
 
 def test_on_a_terminal_a_bar_shows_progress_and_ctrl_c_leaves_the_job_running(run):
     """A real terminal, as a person has it: bar, then Ctrl-C, then the way to go on."""
+    # Long enough that the job cannot end before the Ctrl-C arrives.
+    rows = "".join(f'{{"prompt": "{n} ->", "completion": " {n}"}}\n' for n in range(200))
+    Path("long.jsonl").write_text(rows, encoding="utf-8")
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tunesmith.cli", "api", "fine_tunes.create", "-t", "train.jsonl",
+        [sys.executable, "-m", "tunesmith.cli", "api", "fine_tunes.create", "-t", "long.jsonl",
          "-m", "ada", "--n_epochs", "50", "--batch_size", "1", "--no_check_if_files_exist"],
         stdin=child, stdout=child, stderr=child, start_new_session=True,
     )  # fmt: skip

@@ -214,6 +214,7 @@ def test_a_database_url_that_is_none_says_what_one_looks_like():
 
 
 def test_a_database_out_of_reach_is_told_without_its_password():
+    pytest.importorskip("psycopg")
     database = Database("postgresql://someone:sesame@127.0.0.1:1/none")
     with pytest.raises(StoreError) as caught:
         database.migrate()
