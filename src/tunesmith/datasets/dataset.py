@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.atomic import write_atomically
 from tunesmith.datasets import readers
-from tunesmith.datasets.atomic import write_atomically
 from tunesmith.datasets.errors import BrokenRowError, DatasetError
 from tunesmith.datasets.readers.columns import Columns
 from tunesmith.datasets.rows import Row, detect_shape

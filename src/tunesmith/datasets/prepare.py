@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from tunesmith.datasets.atomic import write_atomically
+from tunesmith.atomic import write_atomically
 from tunesmith.datasets.catalogue import RULES
 from tunesmith.datasets.class_numbers import number_labels, sharing_first_token
 from tunesmith.datasets.dataset import Dataset, read

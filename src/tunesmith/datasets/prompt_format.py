@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
 
-from tunesmith.datasets.atomic import write_atomically
+from tunesmith.atomic import write_atomically
 from tunesmith.datasets.errors import DatasetError
 
 if TYPE_CHECKING:

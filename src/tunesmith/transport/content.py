@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .whole_file import whole_file
+from tunesmith.atomic import write_atomically
 
 if TYPE_CHECKING:
     import os
@@ -89,7 +89,7 @@ class FileBytes:
 
     def write_to_file(self, file: str | os.PathLike[str]) -> None:
         """Write the bytes to `file`, whole or not at all."""
-        with whole_file(file) as output:
+        with write_atomically(file) as output:
             output.write(self.content)
 
     def stream_to_file(

@@ -11,9 +11,8 @@ import codecs
 import json
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
+from tunesmith.atomic import write_atomically
 from tunesmith.core.flow import Send
-
-from .whole_file import whole_file
 
 if TYPE_CHECKING:
     import os
@@ -229,7 +228,7 @@ class StreamedResponse(_Facts, Generic[T_co]):
         self, file: str | os.PathLike[str], *, chunk_size: int | None = None
     ) -> None:
         """Write the body to `file` as it comes; the file appears when it is whole."""
-        with whole_file(file) as output:
+        with write_atomically(file) as output:
             for chunk in self.iter_bytes(chunk_size):
                 output.write(chunk)
 
@@ -332,7 +331,7 @@ class AsyncStreamedResponse(_Facts, Generic[T_co]):
         self, file: str | os.PathLike[str], *, chunk_size: int | None = None
     ) -> None:
         """Write the body to `file` as it comes; the file appears when it is whole."""
-        with whole_file(file) as output:
+        with write_atomically(file) as output:
             async for chunk in self.iter_bytes(chunk_size):
                 output.write(chunk)
 

@@ -6,7 +6,14 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli.connection import add_connection_options, connect
-from tunesmith.cli.output import add_json_option, fields, print_json, table
+from tunesmith.cli.output import (
+    add_json_option,
+    fields,
+    local_minute,
+    local_time,
+    print_json,
+    table,
+)
 from tunesmith.cli.parser import add_command
 
 if TYPE_CHECKING:
@@ -21,7 +28,28 @@ if TYPE_CHECKING:
     # Column header to what an object shows under it.
     Columns = dict[str, Callable[[Any], object]]
 
-__all__ = ["add_call", "add_id_option", "print_list", "print_object"]
+__all__ = [
+    "EVENT_COLUMNS",
+    "JOB_COLUMNS",
+    "add_call",
+    "add_id_option",
+    "print_list",
+    "print_object",
+]
+
+# The same for both APIs: what differs between their objects is not shown in lists.
+JOB_COLUMNS: Columns = {
+    "id": lambda job: job.id,
+    "status": lambda job: job.status,
+    "model": lambda job: job.model,
+    "fine-tuned model": lambda job: job.fine_tuned_model,
+    "created": lambda job: local_minute(job.created_at),
+}
+EVENT_COLUMNS: Columns = {
+    "time": lambda event: local_time(event.created_at),
+    "level": lambda event: event.level,
+    "message": lambda event: event.message,
+}
 
 
 def add_call(

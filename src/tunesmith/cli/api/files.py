@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-CHUNK = 1 << 16
-
 
 def register(commands: Commands) -> None:
     """Add the commands."""

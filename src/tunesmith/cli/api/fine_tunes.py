@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import local_minute, local_time, say
+from tunesmith.cli.output import say
 from tunesmith.cli.training_files import resolve_file
 from tunesmith.errors import TunesmithError
 
-from .call import add_call, add_id_option, print_list, print_object
+from .call import EVENT_COLUMNS, JOB_COLUMNS, add_call, add_id_option, print_list, print_object
 from .follow import follow, newest_step
 from .results import add_results_options, print_results
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from tunesmith.cli.parser import Commands
     from tunesmith.client import Client
-
-    from .call import Columns
 
 __all__ = ["register"]
 
@@ -158,14 +156,7 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _list(client: Client, arguments: argparse.Namespace) -> int:
-    columns: Columns = {
-        "id": lambda job: job.id,
-        "status": lambda job: job.status,
-        "model": lambda job: job.model,
-        "fine-tuned model": lambda job: job.fine_tuned_model,
-        "created": lambda job: local_minute(job.created_at),
-    }
-    return print_list(client.fine_tunes.list(), arguments, columns)
+    return print_list(client.fine_tunes.list(), arguments, JOB_COLUMNS)
 
 
 def _get(client: Client, arguments: argparse.Namespace) -> int:
@@ -173,12 +164,7 @@ def _get(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _events(client: Client, arguments: argparse.Namespace) -> int:
-    columns: Columns = {
-        "time": lambda event: local_time(event.created_at),
-        "level": lambda event: event.level,
-        "message": lambda event: event.message,
-    }
-    return print_list(client.fine_tunes.list_events(arguments.id), arguments, columns)
+    return print_list(client.fine_tunes.list_events(arguments.id), arguments, EVENT_COLUMNS)
 
 
 def _follow(client: Client, arguments: argparse.Namespace) -> int:

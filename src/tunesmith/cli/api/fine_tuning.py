@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import local_minute, local_time, say
+from tunesmith.cli.output import say
 
-from .call import add_call, add_id_option, print_list, print_object
+from .call import EVENT_COLUMNS, JOB_COLUMNS, add_call, add_id_option, print_list, print_object
 from .fine_tunes import add_create_options, uploaded_files
 from .follow import follow
 from .results import add_results_options, print_results
@@ -111,15 +111,8 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _list(client: Client, arguments: argparse.Namespace) -> int:
-    columns: Columns = {
-        "id": lambda job: job.id,
-        "status": lambda job: job.status,
-        "model": lambda job: job.model,
-        "fine-tuned model": lambda job: job.fine_tuned_model,
-        "created": lambda job: local_minute(job.created_at),
-    }
     jobs = itertools.islice(client.fine_tuning.jobs.list(), arguments.limit)
-    return print_list(jobs, arguments, columns)
+    return print_list(jobs, arguments, JOB_COLUMNS)
 
 
 def _get(client: Client, arguments: argparse.Namespace) -> int:
@@ -130,12 +123,7 @@ def _events(client: Client, arguments: argparse.Namespace) -> int:
     newest_first = itertools.islice(
         client.fine_tuning.jobs.list_events(arguments.id), arguments.limit
     )
-    columns: Columns = {
-        "time": lambda event: local_time(event.created_at),
-        "level": lambda event: event.level,
-        "message": lambda event: event.message,
-    }
-    return print_list(list(newest_first)[::-1], arguments, columns)
+    return print_list(list(newest_first)[::-1], arguments, EVENT_COLUMNS)
 
 
 def _checkpoints(client: Client, arguments: argparse.Namespace) -> int:

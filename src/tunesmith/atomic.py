@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all; the one place for every room that writes a user's file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ __all__ = ["write_atomically"]
 
 
 @contextmanager
-def write_atomically(target: Path) -> Generator[IO[bytes], None, None]:
-    """Open a temporary file beside `target` that takes its place at the end, if all went well.
+def write_atomically(path: str | os.PathLike[str]) -> Generator[IO[bytes], None, None]:
+    """Open a temporary file beside `path` that takes its place at the end, if all went well.
 
     Raises:
         OSError: The folder does not exist or cannot be written.
     """
+    target = Path(path)
     descriptor, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.name}.", suffix=".partial"
     )
