@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.metadata
-import logging
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from fastapi import FastAPI
-
-from tunesmith.errors import TunesmithError
 
 from .api import (
     chat,
@@ -38,6 +34,7 @@ from .security.keys import KeyRing
 from .security.limits import RateLimiter
 from .serving import create_generator
 from .store.blobs import BlobStore
+from .warming import Warmer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -45,15 +42,19 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from .config import EngineConfig
+    from .serving import Generator
     from .store.database import Database
-    from .store.records import JobRow
 
 __all__ = ["create_app", "with_context"]
 
-_log = logging.getLogger("tunesmith.engine")
 
-
-def create_app(config: EngineConfig, database: Database) -> FastAPI:
+def create_app(
+    config: EngineConfig,
+    database: Database,
+    *,
+    launcher: Launcher | None = None,
+    generator: Generator | None = None,
+) -> FastAPI:
     """Return the application, which starts its parts when it is served.
 
     Its state holds `parts` (see `api.context.Parts`), and for the serving routes also
@@ -62,37 +63,23 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
     Args:
         config: The engine's settings.
         database: Open, with its schema up to date. The application closes it at the end.
+        launcher: Starts workers; default: processes on this machine.
+        generator: Answers completions; default: a process on this machine.
     """
     registry = ModelRegistry(config.home, database)
-    generator = create_generator(threads=config.serving_threads, memory_bytes=config.memory_bytes)
-    loop: asyncio.AbstractEventLoop | None = None
-    prewarming: set[asyncio.Task[None]] = set()
-
-    async def prewarm(job: JobRow) -> None:
-        try:
-            model = await anyio.to_thread.run_sync(
-                registry.resolve, str(job.fine_tuned_model), job.organization
-            )
-            await generator.prewarm(model)
-        except TunesmithError as error:
-            _log.warning("the model of job %s could not be loaded: %s", job.id, error)
-
-    def on_success(job: JobRow) -> None:
-        def begin() -> None:
-            task = asyncio.ensure_future(prewarm(job))
-            prewarming.add(task)
-            task.add_done_callback(prewarming.discard)
-
-        if loop is not None:
-            loop.call_soon_threadsafe(begin)
-
+    generator = generator or create_generator(
+        threads=config.serving_threads, memory_bytes=config.memory_bytes
+    )
+    warmer = Warmer(registry, generator)
     parts = Parts(
         config=config,
         database=database,
         blobs=BlobStore(config.home.files),
         models=registry,
         keys=KeyRing(database, config.organization),
-        dispatcher=Dispatcher(config, database, registry, _launcher(config), on_success=on_success),
+        dispatcher=Dispatcher(
+            config, database, registry, launcher or _launcher(config), on_success=on_success
+        ),
         watcher=EventWatcher(database),
         limiter=RateLimiter(config.limits.requests_per_minute),
         figures=RequestFigures(),
@@ -100,17 +87,14 @@ def create_app(config: EngineConfig, database: Database) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        nonlocal loop
-        loop = asyncio.get_running_loop()
+        warmer.start()
         await anyio.to_thread.run_sync(parts.blobs.clear_incoming)
         parts.watcher.start()
         parts.dispatcher.start()
         try:
             yield
         finally:
-            loop = None
-            for task in prewarming:
-                task.cancel()
+            warmer.stop()
             await parts.watcher.stop()
             await anyio.to_thread.run_sync(parts.dispatcher.stop)
             await generator.stop()

@@ -52,8 +52,8 @@ class WorkerProcess(Protocol):
     """A worker that was started here."""
 
     @property
-    def pid(self) -> int:
-        """The process's id."""
+    def pid(self) -> int | None:
+        """The process's id; None if it is no process of this machine."""
         ...
 
     def poll(self) -> int | None:

@@ -94,7 +94,7 @@ def claim(connection: Connection, stage: Stage) -> JobRow | None:
     return job_rows.lock(connection, job.id)
 
 
-def launched(connection: Connection, job: JobRow, pid: int) -> None:
+def launched(connection: Connection, job: JobRow, pid: int | None) -> None:
     """Note the process that was started for a claimed job."""
     mine = (jobs.c.id == job.id) & (jobs.c.worker_id == job.worker_id)
     connection.execute(update(jobs).where(mine).values(worker_pid=pid))

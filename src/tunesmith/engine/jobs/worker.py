@@ -25,6 +25,7 @@ from tunesmith.engine.errors import LostLeaseError
 from tunesmith.engine.home import Home
 from tunesmith.engine.store import job_rows
 from tunesmith.engine.store.database import Database
+from tunesmith.engine.training import train
 from tunesmith.errors import TunesmithError
 
 from . import leases, lifecycle
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tunesmith.engine.store.records import JobRow
+    from tunesmith.engine.training.spec import TrainingObserver, TrainingOutcome, TrainingSpec
 
-__all__ = ["main"]
+__all__ = ["Worker", "main"]
 
 _log = logging.getLogger("tunesmith.engine.worker")
 
@@ -50,7 +52,7 @@ class _Interruption(BaseException):
     """SIGTERM before there was anything to save."""
 
 
-class _Worker:
+class Worker:
     """One job, held."""
 
     def __init__(self, database: Database, home: Home, job_id: str, worker_id: str) -> None:
@@ -105,10 +107,9 @@ class _Worker:
                 lifecycle.fail(connection, job, fault.code, fault.message, fault.param)
             leases.release(connection, leases.held(connection, self.job_id, self.worker_id))
 
-    def train(self) -> None:
+    def train(self, train: Callable[[TrainingSpec, TrainingObserver], TrainingOutcome]) -> None:
         """Train, and register what comes out of it."""
-        from tunesmith.engine.training import train  # noqa: PLC0415 - loads torch
-        from tunesmith.engine.training.spec import TrainingSpec  # noqa: PLC0415
+        from tunesmith.engine.training.spec import TrainingSpec  # noqa: PLC0415 - not to validate
 
         path = self.home.job(self.job_id) / "spec.json"
         spec = TrainingSpec.model_validate_json(path.read_bytes())
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     database = Database(os.environ.pop(DATABASE_VARIABLE), durable=False)
-    worker = _Worker(database, Home(options.home), options.job_id, options.worker)
+    worker = Worker(database, Home(options.home), options.job_id, options.worker)
 
     def terminate(_number: int, _frame: object) -> None:
         worker.terminate()
@@ -172,14 +173,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _work(worker: _Worker, stage: leases.Stage, heartbeat: float) -> None:
+def _work(worker: Worker, stage: leases.Stage, heartbeat: float) -> None:
     try:
         worker.beat()
         threading.Thread(target=worker.keep_beating, args=(heartbeat,), daemon=True).start()
         if stage == "validation":
             worker.validate()
         else:
-            worker.train()
+            worker.train(train)
     except (LostLeaseError, _Interruption):
         raise
     except ModuleNotFoundError as error:
@@ -215,7 +216,7 @@ def _is_disk_full(error: Exception, home: Home) -> bool:
     return "disk is full" in str(error) or shutil.disk_usage(home.root).free < _LITTLE
 
 
-def _fail_without_room(worker: _Worker) -> None:
+def _fail_without_room(worker: Worker) -> None:
     """End the job on a full disk, after making room for the few words that this takes."""
     shutil.rmtree(worker.home.job(worker.job_id) / "work", ignore_errors=True)
     message = (
