@@ -85,8 +85,7 @@ Ask = Callable[..., list[GenerationDelta]]
 @pytest.fixture
 def ask(loaded: Any, models: dict[str, ServableModel]) -> Ask:
     """Answer requests in this process, all of them in one batch."""
-    from tunesmith.engine.serving.answers import Answers
-    from tunesmith.engine.serving.batch import Batch, BatchLimits
+    from tunesmith.engine.serving.batch import Batch, BatchLimits, accept
 
     def run(
         *requests: tuple[str, dict[str, Any]], limits: BatchLimits | None = None
@@ -96,7 +95,7 @@ def ask(loaded: Any, models: dict[str, ServableModel]) -> Ask:
         for number, (name, fields) in enumerate(requests):
             base, adapter = loaded.get(models[name])
             batch = batches.setdefault(base, Batch(base, limits or BatchLimits()))
-            answers = Answers(number, GenerationRequest(**fields), base, adapter)
+            answers = accept(number, GenerationRequest(**fields), base, adapter)
             told[number] += batch.add(answers)
         for batch in batches.values():
             while batch.busy:

@@ -56,8 +56,7 @@ def test_a_family_s_scores(loaded, write_base, family):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from tunesmith.engine.serving.answers import Answers
-    from tunesmith.engine.serving.batch import Batch, BatchLimits
+    from tunesmith.engine.serving.batch import Batch, BatchLimits, accept
 
     model = write_base(family, FAMILIES[family])
     base, adapter = loaded.get(model)
@@ -65,7 +64,7 @@ def test_a_family_s_scores(loaded, write_base, family):
     request = GenerationRequest(prompts=[TEXT, TEXT[:9]], **fields)
     # Prompts in parts, two rows of different lengths.
     batch = Batch(base, BatchLimits(prompt_tokens=4))
-    answers = Answers(1, request, base, adapter)
+    answers = accept(1, request, base, adapter)
     deltas = list(batch.add(answers))
     while batch.busy:
         deltas += [delta for _, delta in batch.step()]

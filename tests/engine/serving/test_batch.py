@@ -212,8 +212,7 @@ def test_the_same_seed_gives_the_same_answer(ask):
 
 
 def test_leaving_rows_do_not_disturb_the_others(loaded, models):
-    from tunesmith.engine.serving.answers import Answers
-    from tunesmith.engine.serving.batch import Batch
+    from tunesmith.engine.serving.batch import Batch, accept
     from tunesmith.engine.serving.messages import GenerationRequest
 
     base, _ = loaded.get(models["tiny"])
@@ -222,7 +221,7 @@ def test_leaving_rows_do_not_disturb_the_others(loaded, models):
         request = GenerationRequest(
             prompts=PROMPTS[number : number + 1], max_tokens=10, temperature=0
         )
-        return Answers(number, request, base, None)
+        return accept(number, request, base, None)
 
     def finish(batch):
         told = {}

@@ -10,7 +10,8 @@ from random import Random
 import pytest
 import torch
 
-from tunesmith.engine.serving.sampling import Sampler, choose_tokens, score_tokens
+from tunesmith.engine.serving.sampler import Sampler
+from tunesmith.engine.serving.sampling import adjusted, choose_tokens, score_tokens
 
 PROBABILITIES = [0.4, 0.3, 0.2, 0.1]
 LOGITS = torch.tensor(PROBABILITIES).log()
@@ -59,9 +60,9 @@ def test_penalties_count_what_was_generated():
         sampler.saw(token)
         chosen.append(token)
     assert chosen[:2] == [0, 1]  # 0.4 → 0.4·e^-0.3 = 0.296, just below 0.3
-    adjusted = sampler.adjust(LOGITS)
+    logits = adjusted(sampler, LOGITS)
     for token, count in sampler.counts.items():
-        assert float(adjusted[token]) == pytest.approx(float(LOGITS[token]) - 0.2 - 0.1 * count)
+        assert float(logits[token]) == pytest.approx(float(LOGITS[token]) - 0.2 - 0.1 * count)
 
 
 def test_bias_and_grammar():

@@ -12,11 +12,10 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .constraints import answer_grammar
 from .errors import GenerationError
 from .messages import GenerationDelta, GenerationUsage, ScoredToken, TokenCandidate
-from .prompts import check_context, prompt_tokens
-from .sampling import Sampler, TokenScore
+from .prompts import check_context
+from .sampler import Sampler
 from .token_text import AnswerText, token_label
 
 if TYPE_CHECKING:
@@ -24,8 +23,9 @@ if TYPE_CHECKING:
 
     from .adapters import Adapter
     from .constraints import AnswerGrammar
-    from .loading import LoadedBase
     from .messages import GenerationRequest
+    from .prompts import Vocabulary
+    from .sampler import TokenScore
 
 __all__ = ["Answers", "Row"]
 
@@ -118,25 +118,31 @@ class Answers:
 
     Args:
         request_id: The request's number on the wire.
-        base: The model that answers, with `adapter` on it.
+        base: What is known of the model that answers.
+        prompts: The request's prompts in tokens.
+        adapter: What lies on the base, where this process generates.
+        grammar: What the answers are held to, where this process generates.
 
     Raises:
-        GenerationError: The prompts cannot be tokenised or do not fit the context.
+        GenerationError: A prompt does not fit the context.
     """
 
     def __init__(
         self,
         request_id: int,
         request: GenerationRequest,
-        base: LoadedBase,
-        adapter: Adapter | None,
+        base: Vocabulary,
+        prompts: list[list[int]],
+        *,
+        adapter: Adapter | None = None,
+        grammar: AnswerGrammar | None = None,
     ) -> None:
         self.id = request_id
         self.request = request
         self.base = base
-        self.prompts = prompt_tokens(base, request)
+        self.prompts = prompts
         self._check_bias()
-        self._grammar = answer_grammar(base, request)
+        self._grammar = grammar
         self.rows = [
             self._row(place, prompt, choice, adapter)
             for place, prompt in enumerate(self.prompts)

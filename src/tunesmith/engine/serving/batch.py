@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .answers import Answers
+from .constraints import answer_grammar
 from .masks import attention_mask
-from .sampling import TokenScore, choose_tokens, score_tokens
+from .prompts import prompt_tokens
+from .sampler import TokenScore
+from .sampling import choose_tokens, score_tokens
 from .slot_cache import SlotCache
 
 if TYPE_CHECKING:
@@ -24,11 +28,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from .answers import Answers, Row
+    from .adapters import Adapter
+    from .answers import Row
     from .loading import LoadedBase
-    from .messages import GenerationDelta
+    from .messages import GenerationDelta, GenerationRequest
 
-__all__ = ["Batch", "BatchLimits"]
+__all__ = ["Batch", "BatchLimits", "accept"]
 
 SCORED_PART = 256  # prompt positions scored at a time: a float32 row of logits for each
 
@@ -46,6 +51,21 @@ class BatchLimits:
     rows: int = 32
     prompt_tokens: int = 512
     cache_bytes: int = 2 << 30
+
+
+def accept(
+    number: int, request: GenerationRequest, base: LoadedBase, adapter: Adapter | None
+) -> Answers:
+    """Return the answers to be generated for a request that has the number `number`.
+
+    Raises:
+        GenerationError: The prompts cannot be tokenised, do not fit the context, or are to be
+            answered in a form that cannot be expressed.
+    """
+    prompts = prompt_tokens(base, request)
+    return Answers(
+        number, request, base, prompts, adapter=adapter, grammar=answer_grammar(base, request)
+    )
 
 
 @dataclass(slots=True)

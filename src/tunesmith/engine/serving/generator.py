@@ -153,6 +153,14 @@ class Generator:
                 sizes |= report["sizes"]
         return {Path(folder): size for folder, size in sizes.items()}
 
+    async def forget(self, model: ServableModel) -> None:
+        """Let go of what is in memory of a fine-tuned model that has been deleted."""
+        if self.running and model.adapter_path is not None:
+            command = {"kind": "forget", "folder": str(model.adapter_path)}
+            async with contextlib.aclosing(self._reports(command)) as reports:
+                async for _report in reports:
+                    pass
+
     async def generate(
         self, model: ServableModel, request: GenerationRequest
     ) -> AsyncGenerator[GenerationDelta, None]:

@@ -197,6 +197,16 @@ class LoadedModels:
         base.adapters.move_to_end(folder)
         return base, adapter
 
+    def forget(self, folder: Path) -> None:
+        """Let go of a model that has been deleted; a base that is answering stays for now."""
+        for base in self.bases.values():
+            adapter = base.adapters.pop(folder, None)
+            if adapter is not None:
+                base.switch.forget(adapter)
+        base_of_its_own = self.bases.get(folder)
+        if base_of_its_own is not None and not self.is_busy(base_of_its_own):
+            self._unload(base_of_its_own)
+
     def held(self) -> dict[Path, int]:
         """Return the folders of what is in memory, bases and adapters, and the bytes of each."""
         sizes: dict[Path, int] = {}

@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import GenerationError
 
 if TYPE_CHECKING:
-    from .loading import LoadedBase
-    from .messages import ChatPrompt, GenerationRequest
+    from pathlib import Path
 
-__all__ = ["END_OF_TEXT", "check_context", "prompt_tokens", "template_text"]
+    from .messages import ChatPrompt, GenerationRequest
+    from .token_text import TokenBytes
+
+__all__ = [
+    "END_OF_TEXT",
+    "Vocabulary",
+    "check_context",
+    "check_template",
+    "prompt_tokens",
+    "template_text",
+    "text_tokens",
+]
 
 END_OF_TEXT = "<|endoftext|>"  # the API's default prompt: the beginning of a new document
 
 
-def prompt_tokens(base: LoadedBase, request: GenerationRequest) -> list[list[int]]:
+class Vocabulary(Protocol):
+    """What a prompt and an answer need to know of the base, wherever its weights are.
+
+    Attributes:
+        tokenizer: Has transformers' `encode`; for conversations also `apply_chat_template`.
+        context: Most tokens of a prompt and its answer together.
+        vocabulary: Number of token ids.
+        end_tokens: Tokens that end an answer.
+        start_token: What an empty prompt begins with.
+    """
+
+    path: Path
+    tokenizer: Any
+    token_bytes: TokenBytes
+    context: int
+    vocabulary: int
+    end_tokens: frozenset[int]
+    start_token: int
+
+    @property
+    def chat_template(self) -> str:
+        """The template that writes conversations out; empty if there is none."""
+        ...
+
+
+def prompt_tokens(base: Vocabulary, request: GenerationRequest) -> list[list[int]]:
     """Return the token ids of each prompt of a request.
 
     Raises:
@@ -25,35 +60,31 @@ def prompt_tokens(base: LoadedBase, request: GenerationRequest) -> list[list[int
     if request.chat is not None:
         text = template_text(base, request.chat)
         return [_encode(base, text, "messages", add_special_tokens=False)]
-    return [_tokens_of(base, prompt, place) for place, prompt in enumerate(request.prompts)]
+    return text_tokens(base, request.prompts)
 
 
-def template_text(base: LoadedBase, chat: ChatPrompt) -> str:
+def text_tokens(base: Vocabulary, prompts: list[str | list[int]]) -> list[list[int]]:
+    """Return the token ids of each prompt, which is text or ids.
+
+    Raises:
+        GenerationError: A token id is unknown.
+    """
+    return [_tokens_of(base, prompt, place) for place, prompt in enumerate(prompts)]
+
+
+def template_text(base: Vocabulary, chat: ChatPrompt) -> str:
     """Write a conversation out by the chat template of the base.
 
     The template runs in transformers' sandbox.
     """
     import jinja2  # noqa: PLC0415 - comes with transformers
 
-    template = base.chat_template
-    if not template:
-        raise GenerationError(
-            f"The base model {base.path.name} has no chat template: ask /v1/completions instead.",
-            param="model",
-            code="no_chat_template",
-        )
-    if chat.tools and "tools" not in template:
-        raise GenerationError(
-            f"The chat template of the base model {base.path.name} has no place for tools: "
-            "leave `tools` out or take a base model that knows them.",
-            param="tools",
-            code="unsupported_parameter",
-        )
+    check_template(base, chat)
     try:
         text: str = base.tokenizer.apply_chat_template(
             chat.messages,
             tools=chat.tools,
-            chat_template=template,
+            chat_template=base.chat_template,
             add_generation_prompt=True,
             tokenize=False,
         )
@@ -66,7 +97,24 @@ def template_text(base: LoadedBase, chat: ChatPrompt) -> str:
     return text
 
 
-def check_context(base: LoadedBase, prompt: list[int], max_tokens: int | None) -> int:
+def check_template(base: Vocabulary, chat: ChatPrompt) -> None:
+    """Raise GenerationError unless the base has a chat template that can write `chat`."""
+    if not base.chat_template:
+        raise GenerationError(
+            f"The base model {base.path.name} has no chat template: ask /v1/completions instead.",
+            param="model",
+            code="no_chat_template",
+        )
+    if chat.tools and "tools" not in base.chat_template:
+        raise GenerationError(
+            f"The chat template of the base model {base.path.name} has no place for tools: "
+            "leave `tools` out or take a base model that knows them.",
+            param="tools",
+            code="unsupported_parameter",
+        )
+
+
+def check_context(base: Vocabulary, prompt: list[int], max_tokens: int | None) -> int:
     """Return how many tokens may be generated after a prompt.
 
     Raises:
@@ -86,7 +134,7 @@ def check_context(base: LoadedBase, prompt: list[int], max_tokens: int | None) -
     return room if max_tokens is None else max_tokens
 
 
-def _tokens_of(base: LoadedBase, prompt: str | list[int], place: int) -> list[int]:
+def _tokens_of(base: Vocabulary, prompt: str | list[int], place: int) -> list[int]:
     if isinstance(prompt, str):
         if prompt in {"", END_OF_TEXT}:
             return [base.start_token]
@@ -102,7 +150,7 @@ def _tokens_of(base: LoadedBase, prompt: str | list[int], place: int) -> list[in
     return list(prompt) or [base.start_token]
 
 
-def _encode(base: LoadedBase, text: str, param: str, *, add_special_tokens: bool) -> list[int]:
+def _encode(base: Vocabulary, text: str, param: str, *, add_special_tokens: bool) -> list[int]:
     try:
         text.encode()
     except UnicodeEncodeError as error:

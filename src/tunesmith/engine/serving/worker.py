@@ -15,6 +15,7 @@ import os
 import queue
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from .messages import GenerationRequest, delta_to_json, encode_line, model_from_json
@@ -93,29 +94,30 @@ class _Worker:
                 sizes = {str(path): size for path, size in self._models.held().items()}
                 self._report({"kind": "held", "id": number, "sizes": sizes})
                 self._report({"kind": "done", "id": number})
+            elif kind == "forget":
+                self._models.forget(Path(command["folder"]))
+                self._report({"kind": "done", "id": number})
             elif kind == "generate":
                 self._generate(number, command)
         except Exception as error:  # noqa: BLE001 - one request must not stop the others
             self._fail(number, error)
 
     def _prewarm(self, model: ServableModel) -> None:
-        from .answers import Answers  # noqa: PLC0415
-        from .batch import Batch  # noqa: PLC0415
+        from .batch import Batch, accept  # noqa: PLC0415
 
         base, adapter = self._models.get(model)
         request = GenerationRequest(prompts=[[base.start_token]], max_tokens=1)
         batch = Batch(base, self._limits)
-        list(batch.add(Answers(0, request, base, adapter)))
+        list(batch.add(accept(0, request, base, adapter)))
         while batch.busy:
             list(batch.step())
 
     def _generate(self, number: int, command: dict[str, Any]) -> None:
-        from .answers import Answers  # noqa: PLC0415
-        from .batch import Batch  # noqa: PLC0415
+        from .batch import Batch, accept  # noqa: PLC0415
 
         base, adapter = self._models.get(model_from_json(command["model"]))
         request = GenerationRequest.model_validate(command["request"])
-        answers = Answers(number, request, base, adapter)
+        answers = accept(number, request, base, adapter)
         if base not in self._batches:
             self._batches[base] = Batch(base, self._limits)
         for delta in self._batches[base].add(answers):
