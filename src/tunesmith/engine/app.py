@@ -78,7 +78,7 @@ def create_app(
         models=registry,
         keys=KeyRing(database, config.organization),
         dispatcher=Dispatcher(
-            config, database, registry, launcher or _launcher(config), on_success=on_success
+            config, database, registry, launcher or _launcher(config), warmer.want
         ),
         watcher=EventWatcher(database),
         limiter=RateLimiter(config.limits.requests_per_minute),

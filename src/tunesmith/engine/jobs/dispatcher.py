@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,6 +22,7 @@ from tunesmith.engine.maintenance import collect_garbage
 from tunesmith.engine.store import job_rows
 
 from . import leases, lifecycle
+from .foresight import Foresight
 from .specification import write_specification
 
 if TYPE_CHECKING:
@@ -44,13 +45,6 @@ _STOP_PAUSE_SECONDS = 0.05
 _VALIDATORS = 2
 
 
-class _Child(NamedTuple):
-    """A worker that this process has started."""
-
-    job_id: str
-    process: WorkerProcess
-
-
 class Dispatcher:
     """Runs the queue from its own thread.
 
@@ -59,7 +53,8 @@ class Dispatcher:
         database: Where the queue is.
         models: Knows where the models lie that jobs start from.
         launcher: Starts workers.
-        on_success: Called from the dispatcher's thread with each job that has succeeded.
+        want: Called from the dispatcher's thread with the name and the organisation of each
+            model that is likely to be asked for soon.
     """
 
     def __init__(
@@ -68,14 +63,14 @@ class Dispatcher:
         database: Database,
         models: ModelRegistry,
         launcher: Launcher,
-        on_success: Callable[[JobRow], None] = lambda _job: None,
+        want: Callable[[str, str], None] = lambda _name, _organization: None,
     ) -> None:
         self._config = config
         self._database = database
         self._models = models
         self._launcher = launcher
-        self._on_success = on_success
-        self._children: dict[str, _Child] = {}
+        self._foresight = Foresight(database, want)
+        self._children: dict[str, WorkerProcess] = {}
         self._wake = threading.Event()
         self._stopping = False
         self._asked: dict[str, int] = {}
@@ -148,11 +143,12 @@ class Dispatcher:
         try:
             if stage == "training":
                 write_specification(self._config, self._models, job)
+                self._foresight.begun(job)
             process = self._launcher.launch(job, stage)
         except ApiError as error:
             self._fail(job, str(error))
             return
-        self._children[str(job.worker_id)] = _Child(job.id, process)
+        self._children[str(job.worker_id)] = process
         with self._database.write() as connection:
             leases.launched(connection, job, process.pid)
 
@@ -164,7 +160,9 @@ class Dispatcher:
 
     def _notice_deaths(self) -> None:
         endings = self._endings()
-        for job in self._held():
+        held = self._held()
+        self._foresight.look(held)
+        for job in held:
             worker = str(job.worker_id)
             if worker in endings:
                 self._give_up(job, endings[worker])
@@ -176,21 +174,17 @@ class Dispatcher:
     def _endings(self) -> dict[str, str]:
         """Forget the children that have ended; return how each did."""
         endings: dict[str, str] = {}
-        for worker, child in list(self._children.items()):
-            status = child.process.poll()
+        for worker, process in list(self._children.items()):
+            status = process.poll()
             if status is None:
                 continue
             del self._children[worker]
             endings[worker] = _how(status)
-            with self._database.read() as connection:
-                job = job_rows.find(connection, child.job_id)
-            if job is not None and job.status == "succeeded":
-                self._on_success(job)
         return endings
 
-    def _kill_if_silent(self, job: JobRow, child: _Child) -> None:
+    def _kill_if_silent(self, job: JobRow, process: WorkerProcess) -> None:
         if time.time() - (job.heartbeat_at or 0) > self._config.lease_seconds:
-            child.process.kill()
+            process.kill()
 
     def _held(self) -> list[JobRow]:
         with self._database.read() as connection:
