@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import os
 import statistics
 import tempfile
@@ -19,21 +18,13 @@ from pathlib import Path
 import httpx
 
 from tunesmith.engine import start
+from tunesmith.testing import write_tiny_home, write_tiny_model
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def write_home(folder: Path) -> Path:
-    path = Path(__file__).parents[1] / "tests" / "engine" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("engine_fixtures", path)
-    fixtures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fixtures)
-    model = fixtures.write_tiny_model(folder / "tiny")
-    home = folder / "home"
-    home.mkdir()
-    table = f'default = "tiny"\n[base.tiny]\npath = "{model.as_posix()}"\n'
-    (home / "models.toml").write_text(table, encoding="utf-8")
-    return home
+    return write_tiny_home(folder / "home", write_tiny_model(folder / "tiny"))
 
 
 async def follow(

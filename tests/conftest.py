@@ -1,17 +1,15 @@
 """What several rooms' tests share: the tiny base model, and an engine that serves it."""
 
-import importlib.util
-from pathlib import Path
+import signal
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location(
-    "tunesmith_tests_tiny_model", Path(__file__).parent / "engine/conftest.py"
-)
-assert _spec
-assert _spec.loader
-_tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_tiny)
+from tunesmith.testing import write_tiny_home, write_tiny_model
+
+
+# Started in the background of a script, pytest inherits an ignored SIGINT; the programs whose
+# Ctrl-C is tested would inherit it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -20,13 +18,7 @@ def shared_tiny_home(tmp_path_factory):
     from tunesmith.engine.home import Home
 
     folder = tmp_path_factory.mktemp("shared")
-    model = _tiny.write_tiny_model(folder / "tiny")
-    home = Home(folder / "home")
-    home.root.mkdir()
-    home.base_model_table.write_text(
-        f'default = "tiny"\n\n[base.tiny]\npath = "{model.as_posix()}"\n', encoding="utf-8"
-    )
-    return home
+    return Home(write_tiny_home(folder / "home", write_tiny_model(folder / "tiny")))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.engine import Engine, start
+from tunesmith.engine import Engine
+from tunesmith.testing import start_tiny
 
 HERE = Path(__file__).parent
 
@@ -27,25 +28,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny base model of the engine's tests."""
-    import importlib.util
-
-    path = HERE.parent / "engine" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("engine_fixtures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    fixtures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fixtures)
-    return Path(fixtures.write_tiny_model(tmp_path_factory.mktemp("base") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Engine]:
-    home = tmp_path_factory.mktemp("home")
-    table = f'default = "tiny"\n[base.tiny]\npath = "{tiny_model.as_posix()}"\n'
-    (home / "models.toml").write_text(table, encoding="utf-8")
-    with start(home) as running:
+def engine() -> Iterator[Engine]:
+    with start_tiny() as running:
         yield running
 
 

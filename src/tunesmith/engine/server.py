@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from fastapi import FastAPI
+
     from .config import EngineConfig
     from .home import Home
 
-__all__ = ["serve"]
+__all__ = ["Server", "serve"]
 
 _STREAM_SECONDS = 10
 _BACKLOG = 2048
@@ -83,19 +85,10 @@ def _run(
     *,
     parent: bool,
 ) -> None:
-    from .app import create_app, with_context  # noqa: PLC0415 - not before the start is sure
+    from .app import create_app  # noqa: PLC0415 - not before the start is sure
 
     app = create_app(config, database)
-    settings = uvicorn.Config(
-        with_context(app, config),
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        timeout_graceful_shutdown=_STREAM_SECONDS,
-        server_header=False,
-        h11_max_incomplete_event_size=64 << 10,
-    )
-    server = _Server(settings, tell, app.state.parts.watcher.close)
+    server = Server(app, config, tell)
     if parent:
         threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
     asyncio.run(server.serve([listener]))
@@ -103,16 +96,32 @@ def _run(
         raise EngineError("The engine could not start; the lines above say why.")
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn that says when it is ready, and ends open streams when it is asked to stop."""
+class Server(uvicorn.Server):
+    """Uvicorn that says when it is ready, and ends open streams when it is asked to stop.
 
-    def __init__(
-        self, config: uvicorn.Config, tell: Callable[[], None], close_streams: Callable[[], None]
-    ) -> None:
-        super().__init__(config)
+    Args:
+        app: Made by `create_app`.
+        config: The engine's settings.
+        tell: Called once requests are answered.
+    """
+
+    def __init__(self, app: FastAPI, config: EngineConfig, tell: Callable[[], None]) -> None:
+        from .app import with_context  # noqa: PLC0415 - not before the start is sure
+
+        super().__init__(
+            uvicorn.Config(
+                with_context(app, config),
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                timeout_graceful_shutdown=_STREAM_SECONDS,
+                server_header=False,
+                h11_max_incomplete_event_size=64 << 10,
+            )
+        )
         self.told = False
         self._tell = tell
-        self._close_streams = close_streams
+        self._close_streams: Callable[[], None] = app.state.parts.watcher.close
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -149,7 +158,7 @@ class _Server(uvicorn.Server):
                 self._loop.call_soon_threadsafe(self._close_streams)
 
 
-def _stop_with_parent(server: _Server) -> None:
+def _stop_with_parent(server: Server) -> None:
     """Stop when the standard input ends: the parent has closed it, or has died."""
     while os.read(0, 1024):
         pass

@@ -1,0 +1,113 @@
+"""The real engine on a tiny base model: it trains in a second and answers nonsense.
+
+The model has everything that a real one has (tokenizer, chat template, safetensors), two
+layers of random weights, and a byte-pair vocabulary trained on a few sentences.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tunesmith.engine import Engine
+
+__all__ = ["start_tiny", "write_tiny_home", "write_tiny_model"]
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+_CORPUS = [
+    "I love this phone -> positive",
+    "I hate this phone -> negative",
+    "what a great day -> positive",
+    "what an awful day -> negative",
+    "the game was won in the last inning, a baseball story -> baseball",
+    "the puck went past the goalie on the ice -> hockey",
+    "system user assistant\nYou are a poet who answers in rhyme.\nWrite a limerick about the sea.",
+    "Company: Acme\nAd: the best soap\nSupported: yes END\n\n###\n\n",
+    "Denver is a city. Agent: hello, how can I help you? Customer: my name is Ann.",
+    "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15",
+]
+
+
+@contextlib.contextmanager
+def start_tiny() -> Generator[Engine]:
+    """Run the real engine on a tiny model, in a process and a folder of its own, while in use."""
+    from tunesmith import engine
+
+    # Nothing of this machine's settings, and threads that sleep while they wait.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
+        model = write_tiny_model(Path(folder) / "tiny")
+        with engine.start(home=write_tiny_home(Path(folder) / "home", model)) as running:
+            yield running
+
+
+def write_tiny_home(folder: Path, model: Path) -> Path:
+    """Write a state folder in which every known model name leads to `model`; return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "models.toml").write_text(
+        f'default = "tiny"\n\n[base.tiny]\npath = "{model.as_posix()}"\n', encoding="utf-8"
+    )
+    return folder
+
+
+def write_tiny_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
+    """Write a random Llama of `layers` layers with its tokenizer to `folder`; return the folder."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS * 4, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",  # noqa: S106 - a mark in texts
+        eos_token="<|im_end|>",  # noqa: S106 - a mark in texts
+        pad_token="<|im_end|>",  # noqa: S106 - a mark in texts
+        unk_token="<|endoftext|>",  # noqa: S106 - a mark in texts
+        model_max_length=2048,
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = _CHAT_TEMPLATE
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(fast),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=2048,
+            # Wide enough for adapters under a frozen output layer to move its predictions.
+            initializer_range=0.4,
+            tie_word_embeddings=True,
+            bos_token_id=fast.bos_token_id,
+            eos_token_id=fast.eos_token_id,
+            pad_token_id=fast.pad_token_id,
+        )
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
