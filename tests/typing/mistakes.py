@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunesmith import Client
+from tunesmith import AsyncClient, Client
 
 
 def mistakes(client: Client) -> None:
@@ -13,3 +13,10 @@ def mistakes(client: Client) -> None:
     client.completions.create(model="m", prompt="p", stream=True).choices  # mistake
     client.files.retrieve(3)  # mistake
     client.models.list().nothing  # mistake
+    client.fine_tuning.jobs.retrieve("ftjob-1").wait(timeot=3)  # mistake
+    client.fine_tunes.retrieve("ft-1").wait(on_event=lambda event: event.data)  # mistake
+
+
+async def forgotten(client: AsyncClient) -> None:
+    job = await client.fine_tuning.jobs.retrieve("ftjob-1")
+    job.refresh().status  # mistake

@@ -53,7 +53,7 @@ def test_signatures_are_spelt_out(path):
         parameters = inspect.signature(method).parameters
         assert "self" not in parameters
         assert all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters.values())
-        if name not in {"wait", "events", "wait_for_processing", "find_matching"}:
+        if name not in {"wait", "follow", "events", "wait_for_processing", "find_matching"}:
             assert set(RequestOptions.__annotations__) <= set(parameters), name
         assert "Flow" not in str(inspect.signature(method).return_annotation)
 

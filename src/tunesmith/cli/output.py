@@ -13,6 +13,8 @@ import textwrap
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+from tunesmith.progress.text import printable
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping, Sequence
@@ -117,11 +119,3 @@ def _whole(value: object) -> str:
     if isinstance(value, str):
         return printable(value)
     return json.dumps(value, ensure_ascii=False)
-
-
-def printable(text: str) -> str:
-    """Return text without characters that a terminal would act on; it may come from anywhere."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else "\ufffd"
-        for character in text
-    )

@@ -9,7 +9,9 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from .output import WIDEST, printable, say
+from tunesmith.progress.text import printable
+
+from .output import WIDEST, say
 from .parser import add_command, add_group
 
 if TYPE_CHECKING:

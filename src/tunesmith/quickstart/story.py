@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.cli.api.follow import INTERRUPTED, newest_step
-from tunesmith.cli.live import job_view
-from tunesmith.cli.output import printable, table
+from tunesmith.cli.api.follow import INTERRUPTED
+from tunesmith.cli.output import table
 from tunesmith.cli.progress_bar import progress_bar
 from tunesmith.cli.training_files import resolve_file
 from tunesmith.datasets import PromptFormat
 from tunesmith.errors import TunesmithError
-from tunesmith.results import parse
+from tunesmith.progress.text import printable
+from tunesmith.progress.views import open_view
 
 from .evaluate import Answer, Score, ask, choose, score
 from .prepare import prepare
@@ -96,7 +96,7 @@ def tell(tweets: Sequence[Tweet], options: Options) -> Score:
     prepared = _prepare(tweets, options)
     with _client(options) as client:
         job = _train(client, prepared, options)
-        _show_results(client, job, options.output)
+        _show_results(job, options.output)
         result = _compare(client, job, prepared, options.model)
     _show_snippet(prepared, options)
     return result
@@ -158,7 +158,7 @@ def _client(options: Options) -> Generator[Client]:
         yield client
 
 
-def _train(client: Client, prepared: Prepared, options: Options) -> FineTune:
+def _train(client: Client, prepared: Prepared, options: Options) -> FineTune[Client]:
     _heading("3. Upload and fine-tune")
     training = resolve_file(client, str(prepared.training))
     validation = resolve_file(client, str(prepared.validation))
@@ -175,21 +175,18 @@ def _train(client: Client, prepared: Prepared, options: Options) -> FineTune:
     )
     print(f"Job {job.id}", flush=True)
     try:
-        with job_view(newest_step(client, job.id)) as view:
-            for event in client.fine_tunes.events(job.id):
-                view.event(event.message, event.created_at)
+        job.follow(view=open_view())
     except KeyboardInterrupt:
         print()
         _say_interrupted(job, options)
         raise SystemExit(INTERRUPTED) from None
-    job = client.fine_tunes.retrieve(job.id)
     if job.status != "succeeded":
         message = job.events[-1].message if job.events else "it gave no reason"
         raise TunesmithError(f"Job {job.id} {job.status}: {message}")
     return job
 
 
-def _unfinished(client: Client, training: str) -> FineTune | None:
+def _unfinished(client: Client, training: str) -> FineTune[Client] | None:
     """Return the job that an interrupted run left behind, if there is one."""
     for job in client.fine_tunes.list():
         if not job.is_terminal and [file.id for file in job.training_files] == [training]:
@@ -212,9 +209,9 @@ def _say_interrupted(job: FineTune, options: Options) -> None:
         )
 
 
-def _show_results(client: Client, job: FineTune, output: Path) -> None:
+def _show_results(job: FineTune[Client], output: Path) -> None:
     _heading("4. Results")
-    results = parse(client.files.content(job.result_files[0].id).read())
+    results = job.results()
     results.to_csv(output / "results.csv")
     results.plot(output / "curves.png", title=job.fine_tuned_model)
     print(results.summary())

@@ -122,7 +122,7 @@ class Files(APIResource[ClientT_co]):
         """Return a file's content: `.text`, `.content`, `.json()`, `.write_to_file(path)`, ….
 
         The content is held in memory. For large files use
-        `files.with_streaming_response.content(…)`, or `files.download(…)`.
+        `files.with_streaming_response.content(…)`.
 
         Raises:
             NotFoundError: There is no such file.

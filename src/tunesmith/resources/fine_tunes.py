@@ -6,7 +6,7 @@ import builtins
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.core.events import END, EventReader
 from tunesmith.core.flow import Close, Emit, Emitting, Flow, Read, Sleep
@@ -14,15 +14,29 @@ from tunesmith.core.options import NotGiven, Omit, RequestOptions, Timeout
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.request import Plan, fill_path
 from tunesmith.core.response import Response
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import APIStatusError, TunesmithError
+from tunesmith.progress.facts import is_step
 from tunesmith.types.fine_tunes import FineTune, FineTuneEvent
-from tunesmith.types.fine_tuning import FineTuningJobGlance
+from tunesmith.types.fine_tuning import FineTuningJobEvent, FineTuningJobGlance
 
 from . import views
 from .base import APIResource
 from .declare import ClientT_co, Opened, iteration, listing, operation, streaming
 from .files import Files, find_matching
-from .following import Patience, job_id, patiently, wait_for_end, wait_shared
+from .following import (
+    Patience,
+    follow_job,
+    how_to_go_on,
+    job_id,
+    patiently,
+    wait_for_end,
+    wait_shared,
+)
+from .jobs import JobResource
+
+if TYPE_CHECKING:
+    from tunesmith.progress.views import JobView
+    from tunesmith.results import Results
 
 __all__ = ["FineTuneCreateOptions", "FineTunes"]
 
@@ -30,6 +44,8 @@ _FINE_TUNE = "/fine-tunes/{fine_tune_id}"
 # A silent stream is opened again after this long: a server that died without a word
 # would otherwise hold the reader for the whole read timeout.
 _SILENCE_SECONDS = 60.0
+# A step's event is among the newest few, whatever else was said after it.
+_NEWEST_EVENTS = 5
 
 
 class FineTuneCreateOptions(RequestOptions, total=False):
@@ -48,7 +64,7 @@ class FineTuneCreateOptions(RequestOptions, total=False):
     suffix: str | Omit | NotGiven | None
 
 
-class FineTunes(APIResource[ClientT_co]):
+class FineTunes(JobResource[ClientT_co]):
     """`/fine-tunes`: create, follow and end fine-tunes."""
 
     with_raw_response: views.RawView[
@@ -64,7 +80,7 @@ class FineTunes(APIResource[ClientT_co]):
         *,
         training_file: str | os.PathLike[str],
         **params: Unpack[FineTuneCreateOptions],
-    ) -> Flow[FineTune]:
+    ) -> Flow[FineTune[ClientT_co]]:
         """Start a fine-tune.
 
         Files may be given by id or by path. A path is uploaded first, unless an identical file
@@ -90,30 +106,30 @@ class FineTunes(APIResource[ClientT_co]):
         if isinstance(validation, str | os.PathLike):
             fields["validation_file"] = yield from self._file_id(validation, "validation_file")
             params.pop("validation_file")
-        return (yield from self._ask("POST", "/fine-tunes", FineTune, {**fields, **params}))
+        return (yield from self._job("POST", "/fine-tunes", FineTune, {**fields, **params}))
 
     @operation
-    def retrieve(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune]:
+    def retrieve(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune[ClientT_co]]:
         """Return a fine-tune as it stands, its events included.
 
         Raises:
             NotFoundError: There is no such fine-tune.
         """
-        return self._ask("GET", _path(id), FineTune, params)
+        return self._job("GET", _path(id), FineTune, params)
 
     @listing
-    def list(self, **params: Unpack[RequestOptions]) -> PageFlow[FineTune]:
+    def list(self, **params: Unpack[RequestOptions]) -> PageFlow[FineTune[ClientT_co]]:
         """Return the fine-tunes; the list comes whole."""
-        return self._pages("/fine-tunes", FineTune, params, paged=False)
+        return self._jobs("/fine-tunes", FineTune, params, paged=False)
 
     @operation
-    def cancel(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune]:
+    def cancel(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune[ClientT_co]]:
         """Stop a fine-tune that has not ended.
 
         Raises:
             BadRequestError: The fine-tune has ended already.
         """
-        return self._ask("POST", _path(id, "/cancel"), FineTune, params)
+        return self._job("POST", _path(id, "/cancel"), FineTune, params)
 
     @operation
     def delete(self, id: str, **params: Unpack[RequestOptions]) -> Flow[Any]:
@@ -184,7 +200,7 @@ class FineTunes(APIResource[ClientT_co]):
         timeout: float | None = None,
         on_event: Callable[[FineTuneEvent], object] | None = None,
         poll: float = 2.0,
-    ) -> Flow[FineTune]:
+    ) -> Flow[FineTune[ClientT_co]]:
         """Wait until a fine-tune has ended and return it, however it ended.
 
         Survives broken connections and restarts of the server.
@@ -216,6 +232,54 @@ class FineTunes(APIResource[ClientT_co]):
             timeout=timeout,
             poll=poll,
         )
+
+    @operation
+    def follow(
+        self,
+        id: str | FineTune,
+        *,
+        timeout: float | None = None,
+        poll: float = 1.0,
+        view: JobView | None = None,
+    ) -> Flow[FineTune[ClientT_co]]:
+        """Wait until a fine-tune has ended and show how far it is: notebook, terminal or pipe.
+
+        An interruption leaves the fine-tune running and says how to go on.
+
+        Args:
+            id: The fine-tune or its id.
+            timeout: Seconds to wait at most; None waits as long as it takes.
+            poll: Seconds between two looks at the job.
+            view: What shows the job; by default what fits where the output goes.
+
+        Raises:
+            WaitTimeoutError: The fine-tune did not end in time.
+        """
+        name = job_id(id)
+        return follow_job(
+            lambda: FineTunes.retrieve.flow(self, name),
+            NewEvents(self, name, EventCount()).read,
+            view,
+            newest_step=NewestStep(self, name).read,
+            timeout=timeout,
+            poll=poll,
+            advice=how_to_go_on("fine_tunes", name),
+        )
+
+    @operation
+    def results(self, id: str | FineTune, **params: Unpack[RequestOptions]) -> Flow[Results]:
+        """Return a fine-tune's result file as a table of typed rows: summary, curves, data frames.
+
+        Args:
+            id: The fine-tune or its id.
+            params: The request options.
+
+        Raises:
+            TunesmithError: The fine-tune has no result file.
+            ResultFileError: Its result file is damaged.
+        """
+        job = yield from FineTunes.retrieve.flow(self, job_id(id), **params)
+        return (yield from self._results(job, [file.id for file in job.result_files], params))
 
     def _events_once(self, name: str, seen: EventCount) -> Emitting[FineTuneEvent]:
         """Read the stream of events once, emitting those that have not been seen."""
@@ -270,6 +334,32 @@ class NewEvents:
         fresh = page.data[self._seen.value :]
         self._seen.value += len(fresh)
         return fresh
+
+
+class NewestStep:
+    """Reads the newest step of a fine-tune, whose own events tell epochs only.
+
+    The embedded engine shows the same job in the second API, which tells each step; where a
+    server does not, there is nothing to read.
+    """
+
+    def __init__(self, resource: APIResource[Any], name: str) -> None:
+        path = fill_path(
+            "/fine_tuning/jobs/{job_id}/events", job_id=f"ftjob-{name.removeprefix('ft-')}"
+        )
+        self._page = resource._pages(path, FineTuningJobEvent, {"limit": _NEWEST_EVENTS})
+        self._known = True
+
+    def read(self) -> Flow[FineTuningJobEvent | None]:
+        """Return the event of the newest step, None where there is none."""
+        if not self._known:
+            return None
+        try:
+            page = yield from self._page(PageCursor())
+        except APIStatusError:
+            self._known = False
+            return None
+        return next((event for event in page.data if is_step(event.message)), None)
 
 
 def _unseen(response: Response, seen: EventCount) -> Emitting[FineTuneEvent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.core.flow import Emitting, Flow
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
@@ -21,7 +21,20 @@ from tunesmith.types.fine_tuning import (
 from . import views
 from .base import APIResource
 from .declare import ClientT_co, iteration, listing, operation
-from .following import emitting_only, follow_events, job_id, wait_for_end, wait_shared
+from .following import (
+    emitting_only,
+    follow_events,
+    follow_job,
+    how_to_go_on,
+    job_id,
+    wait_for_end,
+    wait_shared,
+)
+from .jobs import JobResource
+
+if TYPE_CHECKING:
+    from tunesmith.progress.views import JobView
+    from tunesmith.results import Results
 
 __all__ = [
     "FineTuningJobCreateOptions",
@@ -62,7 +75,7 @@ class FineTuningJobCreateOptions(RequestOptions, total=False):
     validation_file: str | Omit | NotGiven | None
 
 
-class FineTuningJobs(APIResource[ClientT_co]):
+class FineTuningJobs(JobResource[ClientT_co]):
     """`/fine_tuning/jobs`: create, follow and end fine-tuning jobs."""
 
     with_raw_response: views.RawView[
@@ -75,7 +88,7 @@ class FineTuningJobs(APIResource[ClientT_co]):
     @operation
     def create(
         self, *, model: str, training_file: str, **params: Unpack[FineTuningJobCreateOptions]
-    ) -> Flow[FineTuningJob]:
+    ) -> Flow[FineTuningJob[ClientT_co]]:
         """Start a fine-tuning job.
 
         The request carries an idempotency key, so a retry does not start a second job.
@@ -90,53 +103,55 @@ class FineTuningJobs(APIResource[ClientT_co]):
                 and the request options.
         """
         fields = {"model": model, "training_file": training_file}
-        return self._ask("POST", "/fine_tuning/jobs", FineTuningJob, params, fields=fields)
+        return self._job("POST", "/fine_tuning/jobs", FineTuningJob, params, fields=fields)
 
     @operation
     def retrieve(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[FineTuningJob]:
+    ) -> Flow[FineTuningJob[ClientT_co]]:
         """Return a job as it stands.
 
         Raises:
             NotFoundError: There is no such job.
         """
-        return self._ask("GET", _path(fine_tuning_job_id), FineTuningJob, params)
+        return self._job("GET", _path(fine_tuning_job_id), FineTuningJob, params)
 
     @listing
-    def list(self, **params: Unpack[FineTuningJobListOptions]) -> PageFlow[FineTuningJob]:
+    def list(
+        self, **params: Unpack[FineTuningJobListOptions]
+    ) -> PageFlow[FineTuningJob[ClientT_co]]:
         """Return the jobs, newest first.
 
         Args:
             params: `after` (a job id), `limit` per page (20), `metadata` that jobs must have
                 (None: have none), and the request options.
         """
-        return self._pages("/fine_tuning/jobs", FineTuningJob, params)
+        return self._jobs("/fine_tuning/jobs", FineTuningJob, params)
 
     @operation
     def cancel(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[FineTuningJob]:
+    ) -> Flow[FineTuningJob[ClientT_co]]:
         """Stop a job that has not ended.
 
         Raises:
             BadRequestError: The job has ended already.
         """
-        return self._ask("POST", _path(fine_tuning_job_id, "/cancel"), FineTuningJob, params)
+        return self._job("POST", _path(fine_tuning_job_id, "/cancel"), FineTuningJob, params)
 
     @operation
     def pause(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[FineTuningJob]:
+    ) -> Flow[FineTuningJob[ClientT_co]]:
         """Hold a running job; `resume` lets it go on from where it was."""
-        return self._ask("POST", _path(fine_tuning_job_id, "/pause"), FineTuningJob, params)
+        return self._job("POST", _path(fine_tuning_job_id, "/pause"), FineTuningJob, params)
 
     @operation
     def resume(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[FineTuningJob]:
+    ) -> Flow[FineTuningJob[ClientT_co]]:
         """Let a paused job go on."""
-        return self._ask("POST", _path(fine_tuning_job_id, "/resume"), FineTuningJob, params)
+        return self._job("POST", _path(fine_tuning_job_id, "/resume"), FineTuningJob, params)
 
     @listing
     def list_events(
@@ -173,7 +188,7 @@ class FineTuningJobs(APIResource[ClientT_co]):
         timeout: float | None = None,
         on_event: Callable[[FineTuningJobEvent], object] | None = None,
         poll: float = 2.0,
-    ) -> Flow[FineTuningJob]:
+    ) -> Flow[FineTuningJob[ClientT_co]]:
         """Wait until a job has ended and return it, whether it succeeded, failed or was cancelled.
 
         Survives broken connections and restarts of the server.
@@ -201,12 +216,62 @@ class FineTuningJobs(APIResource[ClientT_co]):
         events = NewEvents(self, name).read
         return wait_for_end(self._looker(name), events, on_event, timeout=timeout, poll=poll)
 
+    @operation
+    def follow(
+        self,
+        fine_tuning_job_id: str | FineTuningJob,
+        *,
+        timeout: float | None = None,
+        poll: float = 1.0,
+        view: JobView | None = None,
+    ) -> Flow[FineTuningJob[ClientT_co]]:
+        """Wait until a job has ended and show how far it is: in a notebook, a terminal, a pipe.
+
+        An interruption leaves the job running and says how to go on.
+
+        Args:
+            fine_tuning_job_id: The job or its id.
+            timeout: Seconds to wait at most; None waits as long as it takes.
+            poll: Seconds between two looks at the job.
+            view: What shows the job; by default what fits where the output goes.
+
+        Raises:
+            WaitTimeoutError: The job did not end in time.
+        """
+        name = job_id(fine_tuning_job_id)
+        return follow_job(
+            self._looker(name),
+            NewEvents(self, name).read,
+            view,
+            timeout=timeout,
+            poll=poll,
+            advice=how_to_go_on("fine_tuning.jobs", name),
+        )
+
+    @operation
+    def results(
+        self, fine_tuning_job_id: str | FineTuningJob, **params: Unpack[RequestOptions]
+    ) -> Flow[Results]:
+        """Return a job's result file as a table of typed rows: summary, curves, data frames.
+
+        Args:
+            fine_tuning_job_id: The job or its id.
+            params: The request options.
+
+        Raises:
+            TunesmithError: The job has no result file.
+            ResultFileError: Its result file is damaged.
+        """
+        name = job_id(fine_tuning_job_id)
+        job = yield from FineTuningJobs.retrieve.flow(self, name, **params)
+        return (yield from self._results(job, job.result_files, params))
+
     @cached_property
     def checkpoints(self) -> FineTuningJobsCheckpoints[ClientT_co]:
         """The checkpoints of jobs."""
         return FineTuningJobsCheckpoints(self._client)
 
-    def _looker(self, name: str) -> Callable[[], Flow[FineTuningJob]]:
+    def _looker(self, name: str) -> Callable[[], Flow[FineTuningJob[ClientT_co]]]:
         return lambda: FineTuningJobs.retrieve.flow(self, name)
 
 

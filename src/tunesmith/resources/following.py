@@ -9,9 +9,10 @@ a wait; only `patience` seconds of nothing else do.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, Sleep, Watch
 from tunesmith.core.paging import PageCursor, PageFlow
@@ -24,7 +25,19 @@ from tunesmith.errors import (
     WaitTimeoutError,
 )
 
-__all__ = ["PATIENCE", "Patience", "follow_events", "job_id", "wait_for_end", "wait_shared"]
+if TYPE_CHECKING:
+    from tunesmith.progress.views import JobView
+
+__all__ = [
+    "PATIENCE",
+    "Patience",
+    "follow_events",
+    "follow_job",
+    "how_to_go_on",
+    "job_id",
+    "wait_for_end",
+    "wait_shared",
+]
 
 PATIENCE = 600.0
 _FIRST_PAUSE = 0.05
@@ -43,19 +56,48 @@ class Job(Protocol):
         ...
 
     @property
+    def status(self) -> str:
+        """Its status."""
+        ...
+
+    @property
     def is_terminal(self) -> bool:
         """Whether the job has ended."""
         ...
 
 
+class Event(Protocol):
+    """What both kinds of event have."""
+
+    @property
+    def message(self) -> str:
+        """What it says."""
+        ...
+
+    @property
+    def created_at(self) -> int:
+        """Unix time in seconds."""
+        ...
+
+
 JobT = TypeVar("JobT", bound=Job)
 EventT = TypeVar("EventT")
+ShownT = TypeVar("ShownT", bound=Event)
 T = TypeVar("T")
 
 
 def job_id(job: str | Job) -> str:
     """Return the id of a job that is given as an object or as an id."""
     return job if isinstance(job, str) else job.id
+
+
+def how_to_go_on(resource: str, name: str) -> str:
+    """Return what to tell a person whose following was interrupted."""
+    return (
+        f"Job {name} goes on by itself.\n"
+        f"To follow it again:  client.{resource}.follow({name!r})\n"
+        f"To cancel it:        client.{resource}.cancel({name!r})"
+    )
 
 
 class Patience:
@@ -139,6 +181,57 @@ def wait_for_end(
                 job=job,
             )
         yield Sleep(pause)
+
+
+def follow_job(
+    retrieve: Callable[[], Flow[JobT]],
+    new_events: Callable[[], Flow[list[ShownT]]],
+    view: JobView | None,
+    *,
+    newest_step: Callable[[], Flow[Event | None]] | None = None,
+    timeout: float | None,
+    poll: float,
+    advice: str,
+) -> Flow[JobT]:
+    """Return the job when it has ended; show it and its events on the way.
+
+    Args:
+        retrieve: Reads the job.
+        new_events: Reads the events since the last reading.
+        view: What shows them; None opens what fits where the output goes, and says `advice`
+            when the following is interrupted.
+        newest_step: Reads the newest step's event, where `new_events` does not tell the steps.
+        timeout: Seconds at most.
+        poll: Seconds between two looks.
+        advice: How to go on with a job that runs though nobody follows it.
+
+    Raises:
+        WaitTimeoutError: The job did not end within `timeout` seconds.
+    """
+    from tunesmith.progress.views import open_view
+
+    shown: JobView = view if view is not None else (yield Call(open_view))
+
+    def look() -> Flow[JobT]:
+        job = yield from retrieve()
+        step = (yield from newest_step()) if newest_step and shown.wants_steps else None
+        if step is not None:
+            yield Call(shown.event, (step.message, step.created_at))
+        yield Call(shown.look, (job.status, getattr(job, "estimated_finish", None)))
+        return job
+
+    def show(event: ShownT) -> None:
+        shown.event(event.message, event.created_at)
+
+    try:
+        job = yield from wait_for_end(look, new_events, show, timeout=timeout, poll=poll)
+    except BaseException as error:
+        shown.close()
+        if view is None and not isinstance(error, Exception | GeneratorExit):
+            print(f"\n{advice}", file=sys.stderr, flush=True)  # noqa: T201 - for the person there
+        raise
+    shown.close()
+    return job
 
 
 def wait_shared(

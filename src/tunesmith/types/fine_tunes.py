@@ -6,6 +6,7 @@ from typing import Literal
 
 from .base import TERMINAL_STATUSES, WireModel
 from .files import FileObject
+from .jobs import ClientT_co, JobCalls
 
 __all__ = ["FineTune", "FineTuneEvent", "FineTuneHyperparams", "FineTuneStatus"]
 
@@ -34,7 +35,7 @@ class FineTuneHyperparams(WireModel):
     classification_betas: list[float] | None = None
 
 
-class FineTune(WireModel):
+class FineTune(WireModel, JobCalls[FineTuneEvent, ClientT_co]):
     """A fine-tune job of the first API.
 
     Attributes:
@@ -43,8 +44,10 @@ class FineTune(WireModel):
         hyperparams: The values the job trains with.
         status: "pending", "running", "succeeded", "failed" or "cancelled".
         training_files: Whole file objects, where the second API gives ids.
-        events: Oldest first; absent in lists.
+        events: Oldest first; absent in lists. `iter_events` gives them as they happen.
     """
+
+    __slots__ = ("_origin",)
 
     id: str
     object: Literal["fine-tune"] | str = "fine-tune"

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import ConfigDict
 
 from .base import TERMINAL_STATUSES, WireModel
+from .jobs import ClientT_co, JobCalls
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tunesmith.core.options import RequestOptions
+
+    from .jobs import AwaitedJob, BlockingJob
 
 __all__ = [
     "FineTuningJob",
@@ -77,7 +86,19 @@ class FineTuningJobIntegration(WireModel):
     wandb: FineTuningJobIntegrationWandb | None = None
 
 
-class FineTuningJob(WireModel):
+class FineTuningJobEvent(WireModel):
+    """One message of a job; `type` "metrics" carries numbers in `data`."""
+
+    id: str
+    created_at: int
+    level: Literal["info", "warn", "error"] | str
+    message: str
+    object: Literal["fine_tuning.job.event"] | str = "fine_tuning.job.event"
+    data: dict[str, Any] | None = None
+    type: Literal["message", "metrics"] | str | None = None
+
+
+class FineTuningJob(WireModel, JobCalls[FineTuningJobEvent, ClientT_co]):
     """A fine-tuning job of the second API.
 
     Attributes:
@@ -88,6 +109,8 @@ class FineTuningJob(WireModel):
         result_files: Ids of the result files.
         trained_tokens: Tokens seen in training, repeats included; null until the end.
     """
+
+    __slots__ = ("_origin",)
 
     id: str
     created_at: int
@@ -115,6 +138,34 @@ class FineTuningJob(WireModel):
         """True once the job can no longer change: succeeded, failed or cancelled."""
         return self.status in TERMINAL_STATUSES
 
+    @overload
+    def pause(self: BlockingJob, **params: Unpack[RequestOptions]) -> BlockingJob: ...
+    @overload
+    def pause(
+        self: AwaitedJob, **params: Unpack[RequestOptions]
+    ) -> Coroutine[Any, Any, AwaitedJob]: ...
+    def pause(self, **params: Unpack[RequestOptions]) -> Any:
+        """Hold the running job; `resume` lets it go on from where it was.
+
+        Args:
+            params: The request options.
+        """
+        return self._asked("pause", params)
+
+    @overload
+    def resume(self: BlockingJob, **params: Unpack[RequestOptions]) -> BlockingJob: ...
+    @overload
+    def resume(
+        self: AwaitedJob, **params: Unpack[RequestOptions]
+    ) -> Coroutine[Any, Any, AwaitedJob]: ...
+    def resume(self, **params: Unpack[RequestOptions]) -> Any:
+        """Let the paused job go on.
+
+        Args:
+            params: The request options.
+        """
+        return self._asked("resume", params)
+
 
 class FineTuningJobGlance(WireModel):
     """As much of a job as tells whether it has ended."""
@@ -128,18 +179,6 @@ class FineTuningJobGlance(WireModel):
     def is_terminal(self) -> bool:
         """True once the job can no longer change."""
         return self.status in TERMINAL_STATUSES
-
-
-class FineTuningJobEvent(WireModel):
-    """One message of a job; `type` "metrics" carries numbers in `data`."""
-
-    id: str
-    created_at: int
-    level: Literal["info", "warn", "error"] | str
-    message: str
-    object: Literal["fine_tuning.job.event"] | str = "fine_tuning.job.event"
-    data: dict[str, Any] | None = None
-    type: Literal["message", "metrics"] | str | None = None
 
 
 class FineTuningJobCheckpointMetrics(WireModel):

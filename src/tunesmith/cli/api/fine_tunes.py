@@ -9,7 +9,7 @@ from tunesmith.cli.training_files import resolve_file
 from tunesmith.errors import TunesmithError
 
 from .call import EVENT_COLUMNS, JOB_COLUMNS, add_call, add_id_option, print_list, print_object
-from .follow import follow, newest_step
+from .follow import follow
 from .results import add_results_options, print_results
 
 if TYPE_CHECKING:
@@ -172,14 +172,7 @@ def _follow(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _follow_job(client: Client, job_id: str, arguments: argparse.Namespace) -> int:
-    return follow(
-        "fine_tunes",
-        job_id,
-        client.fine_tunes.events(job_id),
-        client.fine_tunes.retrieve,
-        as_json=arguments.json,
-        steps=newest_step(client, job_id),
-    )
+    return follow("fine_tunes", job_id, client.fine_tunes, as_json=arguments.json)
 
 
 def _cancel(client: Client, arguments: argparse.Namespace) -> int:
@@ -194,5 +187,4 @@ def _delete(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _results(client: Client, arguments: argparse.Namespace) -> int:
-    job = client.fine_tunes.retrieve(arguments.id)
-    return print_results(client, job, [file.id for file in job.result_files], arguments)
+    return print_results(client.fine_tunes.retrieve(arguments.id), arguments)

@@ -142,9 +142,7 @@ def _follow(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _follow_job(client: Client, job_id: str, arguments: argparse.Namespace) -> int:
-    jobs = client.fine_tuning.jobs
-    events = jobs.events(job_id)
-    return follow("fine_tuning.jobs", job_id, events, jobs.retrieve, as_json=arguments.json)
+    return follow("fine_tuning.jobs", job_id, client.fine_tuning.jobs, as_json=arguments.json)
 
 
 def _cancel(client: Client, arguments: argparse.Namespace) -> int:
@@ -160,5 +158,4 @@ def _resume(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _results(client: Client, arguments: argparse.Namespace) -> int:
-    job = client.fine_tuning.jobs.retrieve(arguments.id)
-    return print_results(client, job, list(job.result_files), arguments)
+    return print_results(client.fine_tuning.jobs.retrieve(arguments.id), arguments)

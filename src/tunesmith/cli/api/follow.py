@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.live import job_view
 from tunesmith.cli.output import say
-from tunesmith.cli.progress import is_step
-from tunesmith.errors import TunesmithError
+from tunesmith.progress.views import open_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from tunesmith.cli.live import StepSource
     from tunesmith.client import Client
+    from tunesmith.resources.fine_tunes import FineTunes
+    from tunesmith.resources.fine_tuning_jobs import FineTuningJobs
 
-__all__ = ["INTERRUPTED", "JOB_UNSUCCESSFUL", "follow", "newest_step"]
+__all__ = ["INTERRUPTED", "JOB_UNSUCCESSFUL", "follow"]
 
 JOB_UNSUCCESSFUL = 3
 INTERRUPTED = 130
 
 
 def follow(
-    group: str,
-    job_id: str,
-    events: Iterable[Any],
-    retrieve: Callable[[str], Any],
-    *,
-    as_json: bool,
-    steps: StepSource | None = None,
+    group: str, job_id: str, jobs: FineTunes[Client] | FineTuningJobs[Client], *, as_json: bool
 ) -> int:
     """Show a job's events until it ends, then how it ended.
 
@@ -37,58 +28,30 @@ def follow(
     Args:
         group: The commands' group, "fine_tunes" or "fine_tuning.jobs".
         job_id: The job.
-        events: Its events, oldest first, ending when the job does.
-        retrieve: Reads the job.
+        jobs: The operations of its API.
         as_json: Print one JSON object a line instead.
-        steps: Where a live view may ask for the newest step, if `events` does not tell it.
 
     Returns:
         0 if the job succeeded, 3 if it did not, 130 if the person interrupted.
     """
     try:
-        _show(events, as_json=as_json, steps=steps)
+        if as_json:
+            for event in jobs.events(job_id):
+                print(event.to_json(indent=None), flush=True)
+            job: Any = jobs.retrieve(job_id)
+            print(job.to_json(indent=None))
+        else:
+            job = jobs.follow(job_id, view=open_view())
+            _print_end(group, job)
     except KeyboardInterrupt:
-        status = retrieve(job_id).status
+        status = jobs.retrieve(job_id).status
         say(
             f"\nStream interrupted. The job is still {status} and goes on by itself.\n"
             f"To follow it again:  tunesmith api {group}.follow -i {job_id}\n"
             f"To cancel it:        tunesmith api {group}.cancel -i {job_id}"
         )
         return INTERRUPTED
-    job = retrieve(job_id)
-    if as_json:
-        print(job.to_json(indent=None))
-    else:
-        _print_end(group, job)
     return 0 if job.status == "succeeded" else JOB_UNSUCCESSFUL
-
-
-def newest_step(client: Client, fine_tune_id: str) -> StepSource:
-    """Return a source of the newest step message of a first-API job.
-
-    The first API tells epochs only. The embedded engine shows the same job in the second
-    API, which tells each step; where a server does not, there is nothing to show.
-    """
-    job_id = f"ftjob-{fine_tune_id.removeprefix('ft-')}"
-
-    def newest() -> tuple[str, int] | None:
-        try:
-            events = client.fine_tuning.jobs.list_events(job_id, limit=5).data
-        except TunesmithError:
-            return None
-        return next(((e.message, e.created_at) for e in events if is_step(e.message)), None)
-
-    return newest
-
-
-def _show(events: Iterable[Any], *, as_json: bool, steps: StepSource | None) -> None:
-    if as_json:
-        for event in events:
-            print(event.to_json(indent=None), flush=True)
-        return
-    with job_view(steps) as view:
-        for event in events:
-            view.event(event.message, event.created_at)
 
 
 def _print_end(group: str, job: Any) -> None:

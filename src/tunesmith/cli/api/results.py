@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunesmith.cli.output import print_json, say
-from tunesmith.errors import TunesmithError
 
 if TYPE_CHECKING:
     import argparse
 
     from tunesmith.client import Client
+    from tunesmith.types import FineTune, FineTuningJob
 
 __all__ = ["add_results_options", "print_results"]
 
@@ -23,17 +23,15 @@ def add_results_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="PATH", help="draw the curves to a PNG, PDF or SVG file")
 
 
-def print_results(client: Client, job: Any, files: list[str], arguments: argparse.Namespace) -> int:
+def print_results(
+    job: FineTune[Client] | FineTuningJob[Client], arguments: argparse.Namespace
+) -> int:
     """Print the job's result file as CSV, or what the options ask for.
 
     Raises:
         TunesmithError: The job has no result file yet.
     """
-    if not files:
-        raise TunesmithError(f"Job {job.id} is {job.status} and has no result file.")
-    from tunesmith.results import parse
-
-    results = parse(client.files.content(files[0]).read())
+    results = job.results()
     if arguments.plot:
         results.plot(arguments.plot, title=job.fine_tuned_model)
         say(f"Curves: {arguments.plot}")

@@ -1,4 +1,4 @@
-"""How far a job is, read from its own messages. Pure: no clock, no terminal.
+"""How far a job is, read from the job and its own messages. Pure: no clock, no terminal.
 
 Both APIs tell progress in prose: "Step 85/100: training loss=0.14" and "Completed
 epoch 1/4". Whatever else they say is a message for the person who follows.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from .text import duration
 
 __all__ = ["Progress", "is_step"]
 
@@ -25,16 +27,20 @@ class Progress:
     """The state of a job's training.
 
     Attributes:
+        status: The job's status when it was last looked at; empty before.
         done: Steps done, or epochs where the job only tells those.
         total: Of how many; 0 until the job has said so.
         unit: "step" or "epoch".
         loss: Training loss of the last step.
+        estimated_finish: Unix time in seconds, where the server gives one.
     """
 
+    status: str = ""
     done: int = 0
     total: int = 0
     unit: str = "step"
     loss: float | None = None
+    estimated_finish: float | None = None
     _first: tuple[int, int] | None = None
     _last: tuple[int, int] | None = None
 
@@ -51,13 +57,33 @@ class Progress:
         return False
 
     @property
-    def share(self) -> float:
-        """Between 0 and 1."""
-        return self.done / self.total if self.total else 0.0
+    def headline(self) -> str:
+        """Where the job stands: "step 85/100", or its status before the first step."""
+        return f"{self.unit} {self.done}/{self.total}" if self.total else self.status or "waiting"
 
-    @property
-    def seconds_left(self) -> float | None:
-        """The time still needed at the pace so far; None until there is a pace."""
+    def detail(self, now: float) -> str:
+        """Return "loss 0.14  1:10 left", as much of it as is known.
+
+        Args:
+            now: Unix time in seconds.
+        """
+        left = self.seconds_left(now)
+        parts = [
+            "" if self.loss is None else f"loss {self.loss:.2f}",
+            "" if left is None else f"{duration(left)} left",
+        ]
+        return "  ".join(part for part in parts if part)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the time still needed: the server's estimate, else by the pace so far.
+
+        Args:
+            now: Unix time in seconds.
+        """
+        if not self.total:
+            return None
+        if self.estimated_finish is not None:
+            return max(0.0, self.estimated_finish - now)
         if self._first is None or self._last is None:
             return None
         steps, seconds = self._last[0] - self._first[0], self._last[1] - self._first[1]
