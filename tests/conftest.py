@@ -6,7 +6,6 @@ import pytest
 
 from tunesmith.testing import write_tiny_home, write_tiny_model
 
-
 # Started in the background of a script, pytest inherits an ignored SIGINT; the programs whose
 # Ctrl-C is tested would inherit it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
