@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import socket
@@ -149,8 +150,9 @@ class Restarting:
         self.stub = self._start(self.port)
 
 
-@pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
-def test_twenty_restarts_of_the_server(colour, job, api):
+@contextlib.contextmanager
+def killed_twenty_times(job, api):
+    """A server that is killed and started again twenty times; its job ends soon after the last."""
     server = JobServer(job, 400) if api == "jobs" else FineTuneServer(LEGACY, 400)
     place = Restarting(server)
     stop = threading.Event()
@@ -164,16 +166,60 @@ def test_twenty_restarts_of_the_server(colour, job, api):
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        client = colour.client(place.url)
-        resource = client.fine_tuning.jobs if api == "jobs" else client.fine_tunes
-        found = colour.items(resource.events("id-1", poll=0.005))
+        yield place
     finally:
         stop.set()
         killer.join()
         place.stub.close()
-    assert [event.message for event in found] == names(len(found))
-    assert len(found) == server.made
     assert place.restarts == 20
+
+
+def following(client, api):
+    return client.fine_tuning.jobs if api == "jobs" else client.fine_tunes
+
+
+@pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
+def test_events_over_twenty_restarts_of_the_server(colour, job, api):
+    with killed_twenty_times(job, api) as place:
+        client = colour.client(place.url)
+        found = colour.items(following(client, api).events("id-1", poll=0.005))
+    assert [event.message for event in found] == names(len(found))
+    assert len(found) == place.handle.made
+
+
+@pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
+def test_waiting_with_events_over_twenty_restarts_of_the_server(colour, job, api):
+    seen: list[str] = []
+    with killed_twenty_times(job, api) as place:
+        client = colour.client(place.url)
+        done = colour.run(
+            following(client, api).wait(
+                "id-1", on_event=lambda event: seen.append(event.message), poll=0.005
+            )
+        )
+    assert done.status == "succeeded"
+    assert seen == names(place.handle.made)
+
+
+@pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
+def test_waiting_over_twenty_restarts_of_the_server(colour, job, api):
+    with killed_twenty_times(job, api) as place:
+        client = colour.client(place.url)
+        done = colour.run(following(client, api).wait("id-1", poll=0.005))
+    assert done.status == "succeeded"
+    assert place.handle.made == place.handle.last
+
+
+@pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
+def test_many_wait_together_over_twenty_restarts_of_the_server(job, api):
+    async def main(url: str) -> list[Any]:
+        async with tunesmith.AsyncClient("k", base_url=url) as client:
+            waits = [following(client, api).wait("id-1", poll=0.005) for _ in range(50)]
+            return await asyncio.gather(*waits)
+
+    with killed_twenty_times(job, api) as place:
+        done = asyncio.run(main(place.url))
+    assert {one.status for one in done} == {"succeeded"}
 
 
 def test_wait_gives_up_in_time_and_tells_the_job(colour, stub, job):
@@ -265,6 +311,29 @@ def test_many_waiters_share_their_looks(stub, job):
     assert [one.id for one in done] == [f"job-{n}" for n in range(200)]
     assert server.lists <= 6
     assert server.looks <= 210
+
+
+def test_clones_with_other_keys_do_not_look_for_each_other(stub, job):
+    """The job of one key is unknown to the other."""
+
+    def handle(request: Any) -> Any:
+        name = request.path.rpartition("/")[2]
+        if request.headers["authorization"] != f"Bearer {name}":
+            return answer({"error": {"message": "No such job."}}, 404)
+        return answer({**job, "id": name, "status": next(states)})
+
+    states = itertools.chain(["running"] * 6, itertools.repeat("succeeded"))
+    stub.handle = handle
+
+    async def main() -> list[Any]:
+        async with tunesmith.AsyncClient("job-a", base_url=stub.url) as client:
+            other = client.with_options(api_key="job-b")
+            return await asyncio.gather(
+                client.fine_tuning.jobs.wait("job-a", poll=0.01),
+                other.fine_tuning.jobs.wait("job-b", poll=0.01),
+            )
+
+    assert [one.id for one in asyncio.run(main())] == ["job-a", "job-b"]
 
 
 def test_many_threads_share_their_looks(stub, job):

@@ -218,7 +218,7 @@ class FineTunes(JobResource[ClientT_co]):
         name = job_id(id)
         if on_event is None:
             return wait_shared(
-                "fine-tunes",
+                self,
                 name,
                 lambda one: FineTunes.retrieve.flow(self, one),
                 self._pages("/fine-tunes", FineTuningJobGlance, {}, paged=False),

@@ -206,7 +206,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
         name = job_id(fine_tuning_job_id)
         if on_event is None:
             return wait_shared(
-                "fine_tuning.jobs",
+                self,
                 name,
                 lambda one: FineTuningJobs.retrieve.flow(self, one),
                 self._pages("/fine_tuning/jobs", FineTuningJobGlance, {"limit": _JOBS_PER_PAGE}),

@@ -25,6 +25,8 @@ from tunesmith.errors import (
     WaitTimeoutError,
 )
 
+from .declare import Resource
+
 if TYPE_CHECKING:
     from tunesmith.progress.views import JobView
 
@@ -235,7 +237,7 @@ def follow_job(
 
 
 def wait_shared(
-    key: str,
+    resource: Resource[Any],
     name: str,
     retrieve: Callable[[str], Flow[JobT]],
     pages: PageFlow[Any],
@@ -245,6 +247,7 @@ def wait_shared(
 ) -> Flow[JobT]:
     """Return the job when it has ended, sharing the looks with all who wait on the same API.
 
+    Clones of a client share its connections but not their looks: another key sees other jobs.
     Few waiters ask for their own jobs; many are served by the list of jobs.
 
     Raises:
@@ -272,6 +275,7 @@ def wait_shared(
             patience.met()
         return ended
 
+    key = f"{type(resource).__name__} {id(resource._client._settings)}"
     found: JobT | Exception | None = yield Watch(key, name, look, poll, timeout)
     job = (yield from retrieve(name)) if found is None else found
     if isinstance(job, Exception):
