@@ -7,18 +7,24 @@ AsyncClient may be used from one event loop after another.
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
-from urllib.parse import urlsplit
 
+from .core.environment import (
+    DEFAULT_BASE_URL,
+    admin_credential,
+    base_headers,
+    credential,
+    lowered,
+    named_headers,
+    server_url,
+    without_user_headers,
+)
 from .core.options import DEFAULT_TIMEOUT, NotGiven, Timeout, TimeoutLike, not_given
 from .core.redact import Secret
 from .core.retry import RetryPolicy
-from .core.settings import Credential, Settings
-from .errors import ConfigurationError
+from .core.settings import Settings
 from .resources.declare import ClientT_co
 from .resources.tree import ResourceTree
 from .resources.views import AsyncRawClient, AsyncStreamingClient, RawClient, StreamingClient
@@ -38,11 +44,7 @@ __all__ = ["DEFAULT_BASE_URL", "AsyncClient", "Client"]
 
 T = TypeVar("T")
 
-DEFAULT_BASE_URL = "http://127.0.0.1:8712/v1"
-"""Where the embedded engine listens unless told otherwise."""
-
 DEFAULT_MAX_RETRIES = 2
-_LOCAL_KEY = "local"
 
 
 class BaseClient(ResourceTree[ClientT_co]):
@@ -52,6 +54,7 @@ class BaseClient(ResourceTree[ClientT_co]):
         self,
         api_key: str | Callable[[], str | Awaitable[str]] | None = None,
         *,
+        admin_api_key: str | None = None,
         base_url: str | None = None,
         organization: str | None = None,
         project: str | None = None,
@@ -65,44 +68,51 @@ class BaseClient(ResourceTree[ClientT_co]):
         require_stream_end: bool = True,
         max_connections: int | None = None,
         transport: Any = None,
+        http2: bool = False,
     ) -> None:
         """Read the settings; what is left out comes from the environment.
 
         Args:
             api_key: The key, or a function that returns it and is asked for each call. From
                 TUNESMITH_API_KEY or OPENAI_API_KEY. A server on this machine needs none.
+            admin_api_key: Sent in its place for the permissions of checkpoints. From
+                TUNESMITH_ADMIN_KEY or OPENAI_ADMIN_KEY.
             base_url: The server, from TUNESMITH_BASE_URL or OPENAI_BASE_URL; otherwise the
                 embedded engine at its usual address.
             organization: Sent with each request, from TUNESMITH_ORG_ID or OPENAI_ORG_ID.
             project: Sent with each request, from TUNESMITH_PROJECT_ID or OPENAI_PROJECT_ID.
             timeout: Seconds, or a Timeout; 600 by default, 5 to connect.
             max_retries: Sendings after a first failure that may pass.
-            default_headers: Header fields for each request.
+            default_headers: Header fields for each request, besides those of
+                TUNESMITH_CUSTOM_HEADERS or OPENAI_CUSTOM_HEADERS (one `Name: value` a line).
             default_query: Query parameters for each request.
-            http_client: An httpx client of your own to send with, instead of the built-in
-                connections.
+            http_client: A client of httpx (or of its continuation httpx2) of your own to send
+                with, instead of the built-in connections.
             retry: The whole retry policy, in place of `max_retries`.
             hooks: Functions that see requests, answers and retries.
             require_stream_end: Whether a stream that ends without `[DONE]` is an error.
             max_connections: Connections at most at one time, 1000 by default.
             transport: "httpx" (the default), "fast" (the extra of that name), or an object with
                 a `send` method of your own.
+            http2: Ask servers for HTTP/2 (with httpx: the extra of that name). It pays where many
+                requests at a time go to one distant server; a single one costs more.
 
         Raises:
             ConfigurationError: There is no key, or the base URL is none.
         """
-        url = _base_url(base_url)
+        url = server_url(base_url)
         self._settings = Settings(
             base_url=url,
-            credential=_credential(api_key, url),
-            headers=_headers(organization, project, default_headers),
+            credential=credential(api_key, url),
+            admin_key=admin_credential(admin_api_key),
+            headers=base_headers(organization, project, default_headers),
             default_query=dict(default_query or {}),
             timeout=DEFAULT_TIMEOUT if isinstance(timeout, NotGiven) else Timeout.of(timeout),
             retry=retry or RetryPolicy(max_retries=max_retries),
             hooks=hooks,
             require_stream_end=require_stream_end,
         )
-        self._connections = _Connections(http_client, max_connections, transport)
+        self._connections = _Connections(http_client, max_connections, transport, http2=http2)
         super().__init__(self)
 
     @property
@@ -113,8 +123,14 @@ class BaseClient(ResourceTree[ClientT_co]):
     @property
     def api_key(self) -> str | None:
         """The key in plain text, None where a function provides it."""
-        credential = self._settings.credential
-        return credential.reveal() if isinstance(credential, Secret) else None
+        key = self._settings.credential
+        return key.reveal() if isinstance(key, Secret) else None
+
+    @property
+    def admin_api_key(self) -> str | None:
+        """The administrator's key in plain text."""
+        key = self._settings.admin_key
+        return None if key is None else key.reveal()
 
     @property
     def organization(self) -> str | None:
@@ -151,6 +167,7 @@ class BaseClient(ResourceTree[ClientT_co]):
         self,
         *,
         api_key: str | Callable[[], str | Awaitable[str]] | None = None,
+        admin_api_key: str | None = None,
         base_url: str | None = None,
         organization: str | None = None,
         project: str | None = None,
@@ -173,22 +190,24 @@ class BaseClient(ResourceTree[ClientT_co]):
         now = self._settings
         changes: dict[str, Any] = {}
         if base_url is not None:
-            changes["base_url"] = _base_url(base_url)
+            changes["base_url"] = server_url(base_url)
         if api_key is not None or base_url is not None:
             key = api_key if api_key is not None else now.credential
-            changes["credential"] = _credential(key, changes.get("base_url", now.base_url))
+            changes["credential"] = credential(key, changes.get("base_url", now.base_url))
+        if admin_api_key is not None:
+            changes["admin_key"] = admin_credential(admin_api_key)
         if not isinstance(timeout, NotGiven):
             changes["timeout"] = Timeout.of(timeout)
         if not isinstance(max_retries, NotGiven):
             changes["retry"] = replace(now.retry, max_retries=max_retries)
         given = {"retry": retry, "hooks": hooks, "require_stream_end": require_stream_end}
         changes |= {name: value for name, value in given.items() if value is not None}
-        kept = now.headers if set_default_headers is None else _own_headers(now.headers)
+        kept = now.headers if set_default_headers is None else without_user_headers(now.headers)
         changes["headers"] = {
             **kept,
-            **_named_headers(organization, project),
-            **_lower(set_default_headers),
-            **_lower(default_headers),
+            **named_headers(organization, project),
+            **lowered(set_default_headers),
+            **lowered(default_headers),
         }
         query = now.default_query if set_default_query is None else set_default_query
         changes["default_query"] = {**query, **(default_query or {})}
@@ -214,8 +233,11 @@ _CACHED = frozenset(
 class _Connections:
     """The driver that a client and its clones share, made when it is first needed."""
 
-    def __init__(self, http_client: Any, limit: int | None, transport: Any) -> None:
+    def __init__(
+        self, http_client: Any, limit: int | None, transport: Any, *, http2: bool = False
+    ) -> None:
         self.transport = transport
+        self.http2 = http2
         self.http_client = http_client
         self.limit = limit
         self.driver: Any = None
@@ -268,7 +290,7 @@ class Client(BaseClient["Client"]):
             from .transport.sync_driver import SyncDriver
 
             shared.driver = SyncDriver(
-                sync_transport(shared.transport, shared.http_client, shared.limit)
+                sync_transport(shared.transport, shared.http_client, shared.limit, shared.http2)
             )
         driver: SyncDriver = shared.driver
         return driver
@@ -332,7 +354,7 @@ class AsyncClient(BaseClient["AsyncClient"]):
             from .transport.choose import async_transport
 
             shared.driver = AsyncDriver(
-                async_transport(shared.transport, shared.http_client, shared.limit)
+                async_transport(shared.transport, shared.http_client, shared.limit, shared.http2)
             )
         driver: AsyncDriver = shared.driver
         return driver
@@ -347,83 +369,3 @@ class AsyncClient(BaseClient["AsyncClient"]):
 
     def _iterate(self, flow: Emitting[T]) -> AsyncIterator[T]:
         return self._driver.iterate(flow)
-
-
-def environment(name: str, *, fallback: str | None = None) -> str | None:
-    """Return TUNESMITH_`name` from the environment, else OPENAI_`fallback`; empty is unset."""
-    return (
-        os.environ.get(f"TUNESMITH_{name}") or os.environ.get(f"OPENAI_{fallback or name}") or None
-    )
-
-
-def _base_url(base_url: str | None) -> str:
-    url = str(base_url or environment("BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(
-            f"{url!r} is no address of a server. Give base_url (or TUNESMITH_BASE_URL) like "
-            f"{DEFAULT_BASE_URL!r}."
-        )
-    return url
-
-
-def _credential(
-    api_key: str | Credential | Callable[[], str | Awaitable[str]] | None, base_url: str
-) -> Credential:
-    if isinstance(api_key, Secret):
-        return api_key
-    if callable(api_key):
-        return api_key
-    key = (api_key or environment("API_KEY") or "").strip()
-    if key:
-        if not key.isascii() or not key.isprintable():
-            raise ConfigurationError(
-                "The API key holds characters that no key has. It may have been copied wrongly."
-            )
-        return Secret(key)
-    if _is_local(base_url):
-        return Secret(_LOCAL_KEY)
-    raise ConfigurationError(
-        f"There is no API key for {base_url}. Give api_key, or set TUNESMITH_API_KEY or "
-        "OPENAI_API_KEY in the environment."
-    )
-
-
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
-
-
-def _headers(
-    organization: str | None, project: str | None, extra: Mapping[str, str] | None
-) -> dict[str, str]:
-    return {
-        "accept": "application/json",
-        "accept-encoding": "gzip, deflate",
-        "user-agent": _user_agent(),
-        **_named_headers(
-            organization or environment("ORG_ID"), project or environment("PROJECT_ID")
-        ),
-        **_lower(extra),
-    }
-
-
-def _named_headers(organization: str | None, project: str | None) -> dict[str, str]:
-    named = {"openai-organization": organization, "openai-project": project}
-    return {name: value for name, value in named.items() if value}
-
-
-def _own_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields that are not the user's default ones."""
-    own = {"accept", "accept-encoding", "user-agent", "openai-organization", "openai-project"}
-    return {name: value for name, value in headers.items() if name in own}
-
-
-def _lower(headers: Mapping[str, str] | None) -> dict[str, str]:
-    return {name.lower(): value for name, value in (headers or {}).items()}
-
-
-def _user_agent() -> str:
-    from . import __version__
-
-    return f"tunesmith/{__version__} Python/{platform.python_version()}"

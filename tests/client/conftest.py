@@ -20,20 +20,22 @@ _spec.loader.exec_module(stub_module)
 
 FAST = RetryPolicy(max_retries=2, initial_delay=0.01, max_delay=0.02)
 KEY = "sk-sentinel-do-not-show-4711"
+TRANSPORTS = ["httpx", *(["fast"] if importlib.util.find_spec("pyreqwest") else [])]
 
 
 class Colour:
     """One colour of the client; every test that takes it runs in both."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, transport: str | None = None) -> None:
         self.name = name
+        self.transport = transport or os.environ.get("TUNESMITH_TEST_TRANSPORT")
         self.runner = asyncio.Runner() if name == "async" else None
         self.clients: list[Any] = []
 
     def client(self, url: str, **settings: Any) -> Any:
         kind = AsyncClient if self.runner else Client
         settings.setdefault("retry", FAST)
-        settings.setdefault("transport", os.environ.get("TUNESMITH_TEST_TRANSPORT"))
+        settings.setdefault("transport", self.transport)
         client = kind(KEY, base_url=url, **settings)
         self.clients.append(client)
         return client
@@ -67,11 +69,26 @@ async def _collected(value: Any) -> list[Any]:
     return [item async for item in value]
 
 
-@pytest.fixture(params=["sync", "async"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests in both colours, those of modules that say EVERY_TRANSPORT on both engines."""
+    if "colour" in metafunc.fixturenames:
+        names = ["sync", "async"]
+        if getattr(metafunc.module, "EVERY_TRANSPORT", False) and "fast" in TRANSPORTS:
+            names += ["sync-fast", "async-fast"]
+        metafunc.parametrize("colour", names, indirect=True)
+
+
+@pytest.fixture
 def colour(request: pytest.FixtureRequest) -> Any:
-    colour = Colour(request.param)
+    name, _, transport = request.param.partition("-")
+    colour = Colour(name, transport or None)
     yield colour
     colour.close()
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
@@ -84,7 +101,15 @@ def stub() -> Any:
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for prefix in ("OPENAI", "TUNESMITH"):
-        for name in ("API_KEY", "BASE_URL", "ORG_ID", "PROJECT_ID"):
+        for name in (
+            "API_KEY",
+            "ADMIN_KEY",
+            "BASE_URL",
+            "ORG_ID",
+            "PROJECT_ID",
+            "CUSTOM_HEADERS",
+            "LOG",
+        ):
             monkeypatch.delenv(f"{prefix}_{name}", raising=False)
 
 

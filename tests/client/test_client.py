@@ -102,16 +102,19 @@ def test_what_is_sent(colour, stub):
 def test_clones(colour, stub):
     stub.handle = lambda _: answer(MODEL)
     client = colour.client(stub.url, default_headers={"x-a": "1"})
-    clone = client.with_options(
-        api_key="other", timeout=3, max_retries=7, default_headers={"x-b": "2"}
-    )
+    clone = client.with_options(api_key="other", max_retries=7, default_headers={"x-b": "2"})
     colour.run(client.models.retrieve("m"))
     colour.run(clone.models.retrieve("m"))
     first, second = (request.headers for request in stub.requests)
     assert "x-b" not in first
     assert (second["authorization"], second["x-a"], second["x-b"]) == ("Bearer other", "1", "2")
-    assert (clone.timeout.read, clone.max_retries, client.max_retries) == (3, 7, 2)
+    assert (clone.max_retries, client.max_retries) == (7, 2)
     assert stub.connections == 1
+    patient = clone.with_options(timeout=3)
+    colour.run(patient.models.retrieve("m"))
+    assert (patient.timeout.read, clone.timeout.read) == (3, 600)
+    # The fast engine's time limits belong to its connections.
+    assert stub.connections == (2 if colour.transport == "fast" else 1)
     bare = client.copy(set_default_headers={"x-c": "3"}, set_default_query={"q": "1"})
     colour.run(bare.models.retrieve("m"))
     assert "x-a" not in stub.requests[-1].headers
@@ -175,9 +178,9 @@ def test_the_key_is_nowhere(colour, stub, caplog, capfd):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_client_survives_a_fork(stub):
+def test_a_client_survives_a_fork(stub, transport):
     stub.handle = lambda _: answer(MODEL)
-    client = Client(KEY, base_url=stub.url)
+    client = Client(KEY, base_url=stub.url, transport=transport)
     client.models.retrieve("m")
     reading, writing = os.pipe()
     with warnings.catch_warnings():
@@ -197,9 +200,9 @@ def test_a_client_survives_a_fork(stub):
     client.close()
 
 
-def test_one_client_on_one_loop_after_another(stub):
+def test_one_client_on_one_loop_after_another(stub, transport):
     stub.handle = lambda _: answer(MODEL)
-    client = AsyncClient(KEY, base_url=stub.url)
+    client = AsyncClient(KEY, base_url=stub.url, transport=transport)
 
     async def ask() -> str:
         found = (await client.models.retrieve("m")).id
@@ -209,9 +212,9 @@ def test_one_client_on_one_loop_after_another(stub):
     assert [asyncio.run(ask()) for _ in range(3)] == ["m"] * 3
 
 
-def test_one_client_on_two_loops_at_a_time(stub):
+def test_one_client_on_two_loops_at_a_time(stub, transport):
     stub.handle = lambda _: answer(MODEL)
-    client = AsyncClient(KEY, base_url=stub.url)
+    client = AsyncClient(KEY, base_url=stub.url, transport=transport)
     found: list[str] = []
 
     async def ask() -> None:
@@ -227,11 +230,13 @@ def test_one_client_on_two_loops_at_a_time(stub):
     assert found == ["m"] * 15
 
 
-def test_a_cancelled_task_leaves_nothing_behind(stub):
+def test_a_cancelled_task_leaves_nothing_behind(stub, transport):
     stub.handle = lambda request: raw(0.5) if "slow" in request.path else answer(MODEL)
 
     async def main() -> None:
-        async with AsyncClient(KEY, base_url=stub.url, max_connections=1) as client:
+        async with AsyncClient(
+            KEY, base_url=stub.url, transport=transport, max_connections=1
+        ) as client:
             task = asyncio.create_task(client.models.retrieve("slow"))
             await asyncio.sleep(0.05)
             task.cancel()

@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 import tunesmith
 
+EVERY_TRANSPORT = True
+
 
 class Sentiment(BaseModel):
     label: str

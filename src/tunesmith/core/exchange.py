@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import (
@@ -21,6 +20,7 @@ from tunesmith.errors import (
     status_error_class,
 )
 
+from .environment import NO_KEY
 from .flow import Call, Flow, Send, Sleep
 from .redact import Secret
 from .redirects import MAX_REDIRECTS, is_redirect, redirected
@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 
 __all__ = ["exchange", "status_error"]
 
+# The levels of the standard logger, which is loaded with the first request.
+_DEBUG, _INFO = 10, 20
+_UNAUTHENTICATED = 401
+_NO_KEY_GIVEN = (
+    "The server wants an API key, and none was given: give api_key, or set TUNESMITH_API_KEY or "
+    "OPENAI_API_KEY. It says: "
+)
+
 
 def exchange(settings: Settings, plan: Plan) -> Flow[Response]:
     """Carry out `plan` and return the successful answer.
@@ -42,7 +50,7 @@ def exchange(settings: Settings, plan: Plan) -> Flow[Response]:
         APIStatusError: The server answered with an error status, after the retries.
         DeadlineExceededError: The call's total time passed.
     """
-    credential = settings.credential
+    credential = settings.credential_for(plan.path)
     if credential is not None and not isinstance(credential, Secret):
         credential = _checked((yield Call(credential)))
     request = build_request(settings, plan, credential)
@@ -61,15 +69,18 @@ def _checked(key: object) -> Secret:
 
 def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Flow[Response]:
     """Retry as the policy has it, then return the success or raise the last failure."""
+    from .logs import log_retry
+
     machine, state = retrying(settings.retry)
     attempt = 1
     while True:
         delay = next_delay(machine, state, outcome) if _can_resend(request) else None
         if delay is None:
             break
-        _check_deadline(request, delay, outcome)
+        _check_pause(request, delay, outcome)
         if settings.hooks is not None:
             yield from settings.hooks.call_retry(request, outcome, attempt, delay)
+        log_retry(request, delay)
         yield Sleep(delay)
         attempt += 1
         outcome = yield from _send(settings, request, attempt)
@@ -79,17 +90,23 @@ def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Fl
         raise outcome
     outcome.attempts = attempt
     if not outcome.is_success:
-        raise status_error(outcome)
+        keyless = outcome.status == _UNAUTHENTICATED and settings.credential is NO_KEY
+        raise status_error(outcome, _NO_KEY_GIVEN if keyless else "")
     return outcome
 
 
 def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
     """Send once, redirects followed; a connection error is returned, not raised."""
+    from .logs import log_outcome, log_request, logger
+
+    if logger.isEnabledFor(_DEBUG):
+        log_request(request, attempt)
     if settings.hooks is not None:
         yield from settings.hooks.call_before(request, attempt)
     outcome: Outcome
     try:
-        response: Response = yield Send(_within_deadline(request))
+        _check_deadline(request)
+        response: Response = yield Send(request)
         if not response.is_success and is_redirect(response):
             response = yield from _follow(request, response)
         outcome = response
@@ -97,6 +114,8 @@ def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
         raise
     except APIConnectionError as error:
         outcome = error
+    if logger.isEnabledFor(_INFO):
+        log_outcome(request, outcome)
     if settings.hooks is not None:
         yield from settings.hooks.call_after(request, outcome, attempt)
     return outcome
@@ -105,7 +124,8 @@ def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
 def _follow(request: Request, response: Response) -> Flow[Response]:
     for _ in range(MAX_REDIRECTS):
         request = redirected(request, response)
-        response = yield Send(_within_deadline(request))
+        _check_deadline(request)
+        response = yield Send(request)
         if not is_redirect(response):
             return response
     raise TooManyRedirectsError(
@@ -115,17 +135,12 @@ def _follow(request: Request, response: Response) -> Flow[Response]:
     )
 
 
-def _within_deadline(request: Request) -> Request:
-    """Return the request with no phase longer than what the deadline leaves."""
-    if request.deadline is None:
-        return request
-    remaining = request.deadline - time.monotonic()
-    if remaining <= 0:
+def _check_deadline(request: Request) -> None:
+    if request.deadline is not None and time.monotonic() >= request.deadline:
         raise deadline_exceeded(request)
-    return replace(request, timeout=request.timeout.clipped(remaining))
 
 
-def _check_deadline(request: Request, delay: float, outcome: Outcome) -> None:
+def _check_pause(request: Request, delay: float, outcome: Outcome) -> None:
     if request.deadline is None or time.monotonic() + delay < request.deadline:
         return
     cause = outcome if isinstance(outcome, APIConnectionError) else status_error(outcome)
@@ -137,8 +152,8 @@ def _can_resend(request: Request) -> bool:
     return body is None or isinstance(body, bytes) or body.replayable
 
 
-def status_error(response: Response) -> APIStatusError:
-    """Return the error that stands for an answer with an error status."""
+def status_error(response: Response, remark: str = "") -> APIStatusError:
+    """Return the error that stands for an answer with an error status, after a remark of ours."""
     body = _error_body(response)
     message = body.get("message") if isinstance(body, Mapping) else None
     text = message if isinstance(message, str) and message else _excerpt(response)
@@ -146,7 +161,7 @@ def status_error(response: Response) -> APIStatusError:
     if response.request_id:
         known.append(f"request id {response.request_id}")
     error_class = status_error_class(response.status)
-    return error_class(f"{text} ({', '.join(known)})", response=response.info(), body=body)
+    return error_class(f"{remark}{text} ({', '.join(known)})", response=response.info(), body=body)
 
 
 def _error_body(response: Response) -> Any:

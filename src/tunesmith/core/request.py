@@ -104,6 +104,12 @@ class Request:
         """Method and URL, for errors."""
         return RequestInfo(self.method, self.url)
 
+    def limits(self) -> Timeout:
+        """Return the time limits, none longer than what the deadline leaves."""
+        if self.deadline is None:
+            return self.timeout
+        return self.timeout.clipped(max(0.0, self.deadline - time.monotonic()))
+
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url} {self.headers!r}>"
 

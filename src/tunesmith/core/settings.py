@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Credential", "Settings"]
 
+# The hosted service takes only an administrator's key for a checkpoint's permissions.
+_ADMIN_PATHS = "/fine_tuning/checkpoints/"
+
 Credential = Secret | Callable[[], str | Awaitable[str]]
 
 
@@ -29,6 +32,7 @@ class Settings:
         headers: Header fields by lower-case name, the key not among them.
         key_header: The field that carries the key: "authorization" or "api-key".
         require_stream_end: Whether a stream without `[DONE]` is an error.
+        admin_key: Sent in place of the credential where administrators' operations want it.
         azure: Where an Azure endpoint keeps its operations.
     """
 
@@ -41,7 +45,14 @@ class Settings:
     key_header: str = "authorization"
     hooks: Hooks | None = None
     require_stream_end: bool = True
+    admin_key: Secret | None = None
     azure: AzurePlace | None = None
+
+    def credential_for(self, path: str) -> Credential | None:
+        """Return the credential of an operation."""
+        if self.admin_key is not None and path.startswith(_ADMIN_PATHS):
+            return self.admin_key
+        return self.credential
 
     def credential_headers(self, key: str) -> dict[str, str]:
         """Return the header field that carries the key."""

@@ -7,10 +7,7 @@ own; a client may be used from several loops, one after the other or in several 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -32,6 +29,7 @@ from .http_common import (
     wire_timeout,
 )
 from .limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, origin_of
+from .local import Given, LoopLocal, enter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -52,46 +50,36 @@ class _Slot:
 
 
 class _Pool:
-    """The connections of one event loop: free ones, a count of those out, and who waits."""
+    """The connections of one event loop: free ones by their server, and places for all."""
 
     def __init__(self, limit: int) -> None:
-        self.free: dict[str, list[_Slot]] = {}
-        self.places = limit
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.places = asyncio.Semaphore(limit)
+        self._free: dict[str, list[_Slot]] = {}
 
-    async def enter(self, seconds: float | None) -> bool:
-        """Take a place, waiting at most `seconds`; False when none came free."""
-        if self.places > 0:
-            self.places -= 1
-            return True
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.append(turn)
+    def slot(self, url: str) -> _Slot:
+        """Return a connection for an address, the most recently used one first."""
+        origin = origin_of(url)
         try:
-            async with asyncio.timeout(seconds):
-                await turn
-        except TimeoutError:
-            return self._withdrawn(turn)
-        except BaseException:
-            if self._withdrawn(turn):
-                self.leave()
-            raise
-        return True
+            return self._free[origin].pop()
+        except (KeyError, IndexError):
+            return _Slot(origin, _new_transport(url))
 
-    def leave(self) -> None:
-        """Give a place to whoever waits longest, or keep it."""
-        while self.waiting:
-            turn = self.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.places += 1
+    def give_back(self, slot: _Slot) -> None:
+        """Keep a connection whose answer has been read."""
+        self._free.setdefault(slot.origin, []).append(slot)
+        self.places.release()
 
-    def _withdrawn(self, turn: asyncio.Future[None]) -> bool:
-        """Stop waiting; True when the place had been given at the same moment."""
-        if turn.done() and not turn.cancelled():
-            return True
-        turn.cancel()
-        return False
+    async def discard(self, slot: _Slot) -> None:
+        """Close a connection in whatever state it is."""
+        self.places.release()
+        await slot.http.aclose()
+
+    async def close(self) -> None:
+        """Close the free connections."""
+        free, self._free = self._free, {}
+        for slots in free.values():
+            for slot in slots:
+                await slot.http.aclose()
 
 
 class AsyncHttpxTransport:
@@ -99,12 +87,7 @@ class AsyncHttpxTransport:
 
     def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
         self._max_connections = max_connections
-        self._process = os.getpid()
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._inherited: list[Any] = []
-        self._last: tuple[asyncio.AbstractEventLoop, _Pool] | None = None
+        self._pools = LoopLocal(lambda: _Pool(max_connections))
 
     async def send(self, request: Request) -> Response:
         """Perform one exchange.
@@ -122,97 +105,67 @@ class AsyncHttpxTransport:
 
     async def aclose(self) -> None:
         """Close the idle connections of the running loop; others are closed with their loop."""
-        pool = self._pools.pop(asyncio.get_running_loop(), None)
-        self._last = None
-        if pool is not None:
-            for slots in pool.free.values():
-                for slot in slots:
-                    await slot.http.aclose()
+        await self._pools.get().close()
 
     async def _send(self, request: Request) -> Response:
-        pool = self._pool()
+        pool = self._pools.get()
         slot = await self._take(pool, request)
         try:
-            return await self._exchange(pool, slot, request)
+            return await _exchange(pool, slot, request)
         except BaseException as error:
-            pool.leave()
-            await slot.http.aclose()
+            await pool.discard(slot)
             if is_transport_error(error):
                 raise_error(error, request)
             raise
 
-    async def _exchange(self, pool: _Pool, slot: _Slot, request: Request) -> Response:
-        started = time.perf_counter()
-        answer = await slot.http.handle_async_request(
-            httpx.Request(
-                request.method,
-                parsed_url(request.url),
-                headers=wire_headers(request),
-                content=_content(request),
-                extensions={"timeout": request.timeout.phases()},
-            )
-        )
-        elapsed = time.perf_counter() - started
-        status = answer.status_code
-        if request.stream and 200 <= status < 300:  # noqa: PLR2004 - success
-
-            async def free(whole: bool) -> None:  # noqa: FBT001 - called in one place
-                await self._free(pool, slot, whole=whole)
-
-            stream = AsyncBodyStream(answer, request, free)
-            return Response(
-                status, answer.headers.raw, None, request.info, stream=stream, elapsed=elapsed
-            )
-        try:
-            body = b"".join([chunk async for chunk in chunks_of(answer)])
-        finally:
-            await answer.aclose()
-        await self._free(pool, slot, whole=True)
-        return Response(status, answer.headers.raw, body, request.info, elapsed=elapsed)
-
-    def _pool(self) -> _Pool:
-        loop = asyncio.get_running_loop()
-        if self._last is not None and self._last[0] is loop and self._process == os.getpid():
-            return self._last[1]
-        if self._process != os.getpid():
-            # After a fork the connections belong to the parent; they are kept, not closed.
-            self._process = os.getpid()
-            self._inherited.append(list(self._pools.items()))
-            self._pools = weakref.WeakKeyDictionary()
-        pool = self._pools.get(loop)
-        if pool is None:
-            pool = self._pools[loop] = _Pool(self._max_connections)
-        self._last = (loop, pool)
-        return pool
-
     async def _take(self, pool: _Pool, request: Request) -> _Slot:
-        if not await pool.enter(request.timeout.pool):
+        if not await enter(pool.places, request.timeout.pool):
             raise pool_timeout(request, self._max_connections)
-        origin = origin_of(request.url)
         try:
-            return pool.free[origin].pop()
-        except (KeyError, IndexError):
-            pass
-        try:
-            return _Slot(origin, _new_transport(request.url))
+            return pool.slot(request.url)
         except BaseException:
-            pool.leave()
+            pool.places.release()
             raise
 
-    async def _free(self, pool: _Pool, slot: _Slot, *, whole: bool) -> None:
-        if whole:
-            pool.free.setdefault(slot.origin, []).append(slot)
-            pool.leave()
-        else:
-            pool.leave()
-            await slot.http.aclose()
+
+async def _exchange(pool: _Pool, slot: _Slot, request: Request) -> Response:
+    started = time.perf_counter()
+    answer = await slot.http.handle_async_request(
+        httpx.Request(
+            request.method,
+            parsed_url(request.url),
+            headers=wire_headers(request),
+            content=_content(request),
+            extensions={"timeout": request.timeout.phases()},
+        )
+    )
+    elapsed = time.perf_counter() - started
+    status = answer.status_code
+    if request.stream and 200 <= status < 300:  # noqa: PLR2004 - success
+
+        async def free(whole: bool) -> None:  # noqa: FBT001 - called in one place
+            if whole:
+                pool.give_back(slot)
+            else:
+                await pool.discard(slot)
+
+        stream = AsyncBodyStream(answer, request, free)
+        return Response(
+            status, answer.headers.raw, None, request.info, stream=stream, elapsed=elapsed
+        )
+    try:
+        body = b"".join([chunk async for chunk in chunks_of(answer)])
+    finally:
+        await answer.aclose()
+    pool.give_back(slot)
+    return Response(status, answer.headers.raw, body, request.info, elapsed=elapsed)
 
 
 class AsyncUserClientTransport:
-    """Sends requests through an httpx.AsyncClient that the user made and owns."""
+    """Sends requests through an httpx.AsyncClient, most often one that the user made and owns."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, clients: LoopLocal[Any] | Given[Any]) -> None:
+        self._clients = clients
 
     async def send(self, request: Request) -> Response:
         """Perform one exchange.
@@ -229,20 +182,22 @@ class AsyncUserClientTransport:
             raise deadline_exceeded(request) from None
 
     async def aclose(self) -> None:
-        """Close the user's client."""
-        await self._client.aclose()
+        """Close the client."""
+        client = self._clients.drop()
+        if client is not None:
+            await client.aclose()
 
     async def _send(self, request: Request) -> Response:
-        started = time.perf_counter()
+        client, started = self._clients.get(), time.perf_counter()
         try:
-            message = self._client.build_request(
+            message = client.build_request(
                 request.method,
                 request.url,
                 headers=wire_headers(request),
                 content=_content(request),
                 timeout=wire_timeout(request),
             )
-            answer = await self._client.send(message, stream=True, follow_redirects=False)
+            answer = await client.send(message, stream=True, follow_redirects=False)
             elapsed = time.perf_counter() - started
             if request.stream and answer.is_success:
                 stream = AsyncBodyStream(answer, request, _nothing_to_free)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tunesmith.errors import ConfigurationError, MissingExtraError
 
 from .limits import MAX_CONNECTIONS
+from .local import Given, LoopLocal, ProcessLocal
 
 if TYPE_CHECKING:
     from .async_driver import AsyncTransport
@@ -15,46 +16,70 @@ if TYPE_CHECKING:
 __all__ = ["async_transport", "sync_transport"]
 
 
-def sync_transport(chosen: Any, http_client: Any, max_connections: int | None) -> Transport:
+def sync_transport(
+    chosen: Any,
+    http_client: Any,
+    max_connections: int | None,
+    http2: bool,  # noqa: FBT001 - called in two places
+) -> Transport:
     """Return the blocking transport.
 
     Raises:
         ConfigurationError: `http_client` cannot send requests, or the transport is unknown.
+        MissingExtraError: What it needs is not installed.
     """
     limit = max_connections or MAX_CONNECTIONS
     if http_client is not None:
         from .sync_http import UserClientTransport
 
         _check(http_client, "close", "httpx.Client")
-        return UserClientTransport(http_client)
+        return UserClientTransport(Given(http_client))
     if chosen == "fast":
-        return cast("Transport", _fast_engine().FastTransport(max_connections=limit))
-    if chosen in {None, "httpx"}:
-        from .sync_http import HttpxTransport
+        engine = _fast_engine()
+        return cast("Transport", engine.FastTransport(max_connections=limit, http2=http2))
+    if chosen not in {None, "httpx"}:
+        return cast("Transport", _own(chosen))
+    if http2:
+        from .http2 import make_client
+        from .sync_http import UserClientTransport
 
-        return HttpxTransport(max_connections=limit)
-    return cast("Transport", _own(chosen))
+        return UserClientTransport(ProcessLocal(lambda: make_client(limit)))
+    from .sync_http import HttpxTransport
+
+    return HttpxTransport(max_connections=limit)
 
 
-def async_transport(chosen: Any, http_client: Any, max_connections: int | None) -> AsyncTransport:
+def async_transport(
+    chosen: Any,
+    http_client: Any,
+    max_connections: int | None,
+    http2: bool,  # noqa: FBT001 - called in two places
+) -> AsyncTransport:
     """Return the transport for asyncio.
 
     Raises:
         ConfigurationError: `http_client` cannot send requests, or the transport is unknown.
+        MissingExtraError: What it needs is not installed.
     """
     limit = max_connections or MAX_CONNECTIONS
     if http_client is not None:
         from .async_http import AsyncUserClientTransport
 
         _check(http_client, "aclose", "httpx.AsyncClient")
-        return AsyncUserClientTransport(http_client)
+        return AsyncUserClientTransport(Given(http_client))
     if chosen == "fast":
-        return cast("AsyncTransport", _fast_engine().AsyncFastTransport(max_connections=limit))
-    if chosen in {None, "httpx"}:
-        from .async_http import AsyncHttpxTransport
+        engine = _fast_engine()
+        return cast("AsyncTransport", engine.AsyncFastTransport(max_connections=limit, http2=http2))
+    if chosen not in {None, "httpx"}:
+        return cast("AsyncTransport", _own(chosen))
+    if http2:
+        from .async_http import AsyncUserClientTransport
+        from .http2 import make_async_client
 
-        return AsyncHttpxTransport(max_connections=limit)
-    return cast("AsyncTransport", _own(chosen))
+        return AsyncUserClientTransport(LoopLocal(lambda: make_async_client(limit)))
+    from .async_http import AsyncHttpxTransport
+
+    return AsyncHttpxTransport(max_connections=limit)
 
 
 def _own(chosen: Any) -> Any:

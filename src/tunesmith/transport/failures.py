@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tunesmith.core.request import deadline_exceeded
 from tunesmith.errors import APIConnectionError, PoolTimeoutError
 
 from .limits import is_loopback
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["connect_failure", "pool_timeout", "seconds", "server_of"]
 
 
-def pool_timeout(request: Request, connections: int | None) -> PoolTimeoutError:
-    """Return the error for a request that found no free connection."""
+def pool_timeout(request: Request, connections: int | None) -> APIConnectionError:
+    """Return the error for a request that found no free connection in the time it had."""
+    if request.deadline is not None and time.monotonic() >= request.deadline:
+        return deadline_exceeded(request)
     limit = f" (limit {connections})" if connections else ""
     return PoolTimeoutError(
         f"No free connection in the pool{limit} within {seconds(request.timeout.pool)}; "

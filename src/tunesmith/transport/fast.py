@@ -1,23 +1,25 @@
 """The fast engine: the same exchanges on pyreqwest (the extra `fast`), an HTTP client in Rust.
 
 A request costs about a tenth of what it costs on httpx. Connections, TLS and pooling are
-the engine's; effects, errors, retries and decoding stay as they are.
+the engine's; effects, errors, retries and decoding stay as they are. In a child forked
+from a process that has used the engine, requests go over httpx.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+from collections.abc import Generator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pyreqwest.client import ClientBuilder, SyncClientBuilder
 from pyreqwest.exceptions import (
     BuilderError,
     ConnectError,
     ConnectTimeoutError,
-    PoolTimeoutError,
     PyreqwestError,
     RequestTimeoutError,
     WriteTimeoutError,
@@ -27,42 +29,57 @@ from tunesmith import errors
 from tunesmith.core.request import deadline_exceeded
 from tunesmith.core.response import Response
 
+from .choose import async_transport, sync_transport
 from .failures import connect_failure, pool_timeout, seconds, server_of
-from .limits import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, is_loopback
+from .limits import (
+    DRAIN_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    MAX_CONNECTIONS,
+    PROBE_SECONDS,
+    PROBES,
+    is_loopback,
+)
+from .local import LoopLocal, ProcessLocal, enter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from tunesmith.core.request import Request
 
 __all__ = ["AsyncFastTransport", "FastTransport"]
 
+T = TypeVar("T")
+
 _SUCCESS = range(200, 300)
+_MAX_CLIENTS = 16
+
+
+_owner: list[int] = []
+
+
+def _is_elsewhere() -> bool:
+    """Return whether the engine runs in a parent: it cannot be started again after a fork."""
+    return bool(_owner) and _owner[0] != os.getpid()
 
 
 class _Clients:
-    """The engine's clients, one for each set of time limits, made again after a fork."""
+    """The engine's clients. Time limits belong to a client there, so each set has its own."""
 
-    def __init__(self, builder: Any, max_connections: int) -> None:
+    def __init__(self, builder: Any, *, http2: bool) -> None:
         self._builder = builder
-        self._limit = max_connections
-        self._process = os.getpid()
+        self._http2 = http2
         self._clients: dict[Any, Any] = {}
-        self._inherited: list[Any] = []
 
     def of(self, request: Request) -> Any:
         """Return the client for a request."""
-        if self._process != os.getpid():
-            # Its threads stayed with the parent, and closing would wait for them.
-            self._inherited.append(self._clients)
-            self._clients = {}
-            self._process = os.getpid()
         limits = request.timeout
-        local = is_loopback(request.url)
-        key = (local, limits.connect, limits.read, limits.pool)
+        key = (is_loopback(request.url), limits.connect, limits.read)
         client = self._clients.get(key)
         if client is None:
-            client = self._clients[key] = self._build(request, local=local)
+            while len(self._clients) >= _MAX_CLIENTS:
+                # What it still has to do goes on; its idle connections close.
+                self._clients.pop(next(iter(list(self._clients))), None)
+            client = self._clients[key] = self._build(*key)
         return client
 
     def all(self) -> list[Any]:
@@ -70,27 +87,27 @@ class _Clients:
         clients, self._clients = list(self._clients.values()), {}
         return clients
 
-    def _build(self, request: Request, *, local: bool) -> Any:
-        limits = request.timeout
+    def _build(self, local: bool, connect: float | None, read: float | None) -> Any:  # noqa: FBT001
+        _owner[:] = [os.getpid()]
         builder = (
             self._builder()
             .follow_redirects(False)  # noqa: FBT003 - the engine's interface
-            .max_connections(self._limit)
+            .http2(self._http2)
             .pool_idle_timeout(timedelta(seconds=KEEP_ALIVE_SECONDS))
-            .pool_max_idle_per_host(self._limit)
             .tcp_nodelay(True)  # noqa: FBT003
+            .tcp_keepalive(timedelta(seconds=PROBE_SECONDS))
+            .tcp_keepalive_interval(timedelta(seconds=PROBE_SECONDS))
+            .tcp_keepalive_retries(PROBES)
         )
-        if limits.connect is not None:
-            builder = builder.connect_timeout(timedelta(seconds=limits.connect))
-        if limits.read is not None:
-            builder = builder.read_timeout(timedelta(seconds=limits.read))
-        if limits.pool is not None:
-            builder = builder.pool_timeout(timedelta(seconds=limits.pool))
+        if connect is not None:
+            builder = builder.connect_timeout(timedelta(seconds=connect))
+        if read is not None:
+            builder = builder.read_timeout(timedelta(seconds=read))
         return (builder.no_proxy() if local else builder).build()
 
 
-def _built(client: Any, request: Request, body: Any) -> Any:
-    """Return the engine's request builder, filled."""
+def _built(client: Any, request: Request, chunks: Any) -> Any:
+    """Return the engine's request builder, filled; `chunks` are those of a body that is read."""
     builder = client.request(request.method, request.url)
     headers = {name: value for name, value in request.headers.items() if name != "accept-encoding"}
     if isinstance(request.body, bytes):
@@ -98,7 +115,7 @@ def _built(client: Any, request: Request, body: Any) -> Any:
     elif request.body is not None:
         if request.body.length is not None:
             headers["content-length"] = str(request.body.length)
-        builder = builder.body_stream(body)
+        builder = builder.body_stream(chunks)
     elif request.method == "POST":
         headers["content-length"] = "0"
     if request.deadline is not None:
@@ -107,12 +124,124 @@ def _built(client: Any, request: Request, body: Any) -> Any:
     return builder.headers(headers)
 
 
+Steps = Generator[Any, Any, T]
+"""Calls of the engine, yielded and sent their outcomes: at once, or awaited first."""
+
+
+def _perform(steps: Steps[T]) -> T:
+    outcome = None
+    try:
+        while True:
+            outcome = steps.send(outcome)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+async def _perform_async(steps: Steps[T]) -> T:
+    try:
+        step = steps.send(None)
+        while True:
+            try:
+                outcome = await step
+            except BaseException as error:  # noqa: BLE001 - the steps decide, and see all
+                step = steps.throw(error)
+            else:
+                step = steps.send(outcome)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+class _Exchange:
+    """One exchange, in steps that both colours perform."""
+
+    def __init__(self, request: Request, enter: str, leave: str, free: Callable[[], None]) -> None:
+        self._request = request
+        self._enter = enter
+        self._leave = leave
+        self._free = [free]
+        self._opened: Any = None
+        self._reader: Any = None
+        self._finished = False
+
+    def send(self, client: Any, chunks: Any, body_stream: Any) -> Steps[Response]:
+        """Send the request; the answer's body is a `body_stream` where it is left unread."""
+        request, started = self._request, time.perf_counter()
+        try:
+            builder = _built(client, request, chunks)
+            if not request.stream:
+                answer = yield builder.build().send()
+                elapsed = time.perf_counter() - started
+                return _response(answer, (yield answer.bytes()), request, elapsed)
+            # Without the limit nothing is handed over before 64 KiB or the body's end are there.
+            opened = builder.streamed_read_buffer_limit(0).build_streamed()
+            answer = yield getattr(opened, self._enter)()
+            elapsed = time.perf_counter() - started
+            self._opened = opened
+            if answer.status not in _SUCCESS:
+                return _response(answer, (yield answer.bytes()), request, elapsed)
+            self._reader = answer.body_reader
+            return _response(answer, None, request, elapsed, body_stream(self))
+        except PyreqwestError as error:
+            _raise(error, request)
+        finally:
+            if self._reader is None:
+                yield from self.finish()
+
+    def read(self) -> Steps[bytes]:
+        """Read the next piece of the body, `b""` at its end."""
+        if self._finished:
+            return b""
+        try:
+            chunk = yield self._reader.read_chunk()
+        except PyreqwestError as error:
+            yield from self.finish()
+            _raise(error, self._request)
+        except (Exception, KeyboardInterrupt, asyncio.CancelledError):
+            yield from self.finish()
+            raise
+        if chunk is None:
+            yield from self.finish()
+            return b""
+        return bytes(chunk)
+
+    def finish(self) -> Steps[None]:
+        """Free the place and the connection, which is closed unless its body was read whole."""
+        if self._finished:
+            return
+        self._finished = True
+        try:
+            if self._opened is not None:
+                yield getattr(self._opened, self._leave)(None, None, None)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Free the place, once."""
+        while self._free:
+            self._free.pop()()
+
+
+def _response(
+    answer: Any, body: Any, request: Request, elapsed: float, stream: Any = None
+) -> Response:
+    headers = [
+        (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
+        for name, value in answer.headers.items()
+    ]
+    content = None if body is None else body.to_bytes()
+    return Response(answer.status, headers, content, request.info, stream=stream, elapsed=elapsed)
+
+
 class FastTransport:
     """Blocking exchanges."""
 
-    def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, *, max_connections: int = MAX_CONNECTIONS, http2: bool = False) -> None:
         self._limit = max_connections
-        self._clients = _Clients(SyncClientBuilder, max_connections)
+        self._clients = _Clients(SyncClientBuilder, http2=http2)
+        self._places = threading.Semaphore(max_connections)
+        self._after_fork = ProcessLocal(lambda: sync_transport(None, None, max_connections, http2))
 
     def send(self, request: Request) -> Response:
         """Perform one exchange.
@@ -120,90 +249,75 @@ class FastTransport:
         Raises:
             APIConnectionError: No whole answer arrived.
         """
-        started = time.perf_counter()
-        try:
-            body = request.body
-            chunks = None if body is None or isinstance(body, bytes) else body.chunks()
-            builder = _built(self._clients.of(request), request, chunks)
-            if request.stream:
-                return self._open(builder.build_streamed(), request, started)
-            answer = builder.build().send()
-            return Response(
-                answer.status,
-                _raw_headers(answer),
-                answer.bytes().to_bytes(),
-                request.info,
-                elapsed=time.perf_counter() - started,
-            )
-        except PyreqwestError as error:
-            _raise(error, request, self._limit)
+        if _is_elsewhere():
+            return self._after_fork.get().send(request)
+        places, body = self._places, request.body
+        if not places.acquire(timeout=request.limits().pool):
+            raise pool_timeout(request, self._limit)
+        exchange = _Exchange(request, "__enter__", "__exit__", places.release)
+        chunks = None if body is None or isinstance(body, bytes) else body.chunks()
+        return _perform(exchange.send(self._clients.of(request), chunks, _BodyStream))
 
     def close(self) -> None:
         """Close the connections."""
+        if _is_elsewhere():
+            self._after_fork.get().close()
+            return
         for client in self._clients.all():
             client.close()
-
-    def _open(self, opened: Any, request: Request, started: float) -> Response:
-        answer = opened.__enter__()
-        elapsed = time.perf_counter() - started
-        stream = _BodyStream(opened, answer, request, self._limit)
-        body = None
-        if answer.status not in _SUCCESS:
-            try:
-                body = answer.bytes().to_bytes()
-            finally:
-                stream.close()
-        return Response(
-            answer.status,
-            _raw_headers(answer),
-            body,
-            request.info,
-            stream=None if body is not None else stream,
-            elapsed=elapsed,
-        )
 
 
 class _BodyStream:
     """The unread body of one answer."""
 
-    def __init__(self, opened: Any, answer: Any, request: Request, limit: int) -> None:
-        self._opened = opened
-        self._reader = answer.body_reader
-        self._request = request
-        self._limit = limit
-        self._done = False
+    _draining = threading.Lock()
+
+    def __init__(self, exchange: _Exchange) -> None:
+        self._exchange = exchange
+        self._given_away = False
 
     def read(self) -> bytes:
         """Return the next piece of the body, `b""` at its end."""
-        if self._done:
-            return b""
-        try:
-            chunk = self._reader.read_chunk()
-        except PyreqwestError as error:
-            self.close()
-            _raise(error, self._request, self._limit)
-        if chunk is None:
-            self.close()
-            return b""
-        return bytes(chunk)
+        return _perform(self._exchange.read())
 
     def drain(self) -> None:
-        """Give up what follows a stream's end mark."""
-        self.close()
+        """Read what little follows a stream's end mark, so that the connection can be kept.
+
+        The engine's reads cannot be interrupted, so one thread waits for a server that keeps
+        the body open; while it does, the connections of other streams are closed.
+        """
+        if not self._draining.acquire(blocking=False):
+            self.close()
+            return
+        self._given_away = True
+        reader = threading.Thread(target=self._read_on, name="tunesmith-drain", daemon=True)
+        reader.start()
+        reader.join(DRAIN_SECONDS)
+        self._exchange.release()
+
+    def _read_on(self) -> None:
+        try:
+            while self.read():
+                pass
+        except errors.APIConnectionError:
+            return
+        finally:
+            self._draining.release()
 
     def close(self) -> None:
         """Free the connection."""
-        if not self._done:
-            self._done = True
-            self._opened.__exit__(None, None, None)
+        if not self._given_away:
+            _perform(self._exchange.finish())
 
 
 class AsyncFastTransport:
     """Exchanges on asyncio's event loop."""
 
-    def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, *, max_connections: int = MAX_CONNECTIONS, http2: bool = False) -> None:
         self._limit = max_connections
-        self._clients = _Clients(ClientBuilder, max_connections)
+        self._clients = LoopLocal(lambda: _Clients(ClientBuilder, http2=http2))
+        self._places = LoopLocal(lambda: asyncio.Semaphore(max_connections))
+        self._after_fork = ProcessLocal(lambda: async_transport(None, None, max_connections, http2))
 
     async def send(self, request: Request) -> Response:
         """Perform one exchange.
@@ -211,80 +325,48 @@ class AsyncFastTransport:
         Raises:
             APIConnectionError: No whole answer arrived.
         """
-        started = time.perf_counter()
-        try:
-            builder = _built(self._clients.of(request), request, _pieces(request))
-            if request.stream:
-                return await self._open(builder.build_streamed(), request, started)
-            answer = await builder.build().send()
-            return Response(
-                answer.status,
-                _raw_headers(answer),
-                (await answer.bytes()).to_bytes(),
-                request.info,
-                elapsed=time.perf_counter() - started,
-            )
-        except PyreqwestError as error:
-            _raise(error, request, self._limit)
+        if _is_elsewhere():
+            return await self._after_fork.get().send(request)
+        places = self._places.get()
+        if not await enter(places, request.limits().pool):
+            raise pool_timeout(request, self._limit)
+        exchange = _Exchange(request, "__aenter__", "__aexit__", places.release)
+        client = self._clients.get().of(request)
+        return await _perform_async(exchange.send(client, _pieces(request), _AsyncBodyStream))
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for client in self._clients.all():
+        if _is_elsewhere():
+            await self._after_fork.get().aclose()
+            return
+        for client in self._clients.get().all():
             await client.close()
-
-    async def _open(self, opened: Any, request: Request, started: float) -> Response:
-        answer = await opened.__aenter__()
-        elapsed = time.perf_counter() - started
-        stream = _AsyncBodyStream(opened, answer, request, self._limit)
-        body = None
-        if answer.status not in _SUCCESS:
-            try:
-                body = (await answer.bytes()).to_bytes()
-            finally:
-                await stream.aclose()
-        return Response(
-            answer.status,
-            _raw_headers(answer),
-            body,
-            request.info,
-            stream=None if body is not None else stream,
-            elapsed=elapsed,
-        )
 
 
 class _AsyncBodyStream:
     """The unread body of one answer."""
 
-    def __init__(self, opened: Any, answer: Any, request: Request, limit: int) -> None:
-        self._opened = opened
-        self._reader = answer.body_reader
-        self._request = request
-        self._limit = limit
-        self._done = False
+    def __init__(self, exchange: _Exchange) -> None:
+        self._exchange = exchange
 
     async def read(self) -> bytes:
         """Return the next piece of the body, `b""` at its end."""
-        if self._done:
-            return b""
-        try:
-            chunk = await self._reader.read_chunk()
-        except PyreqwestError as error:
-            await self.aclose()
-            _raise(error, self._request, self._limit)
-        if chunk is None:
-            await self.aclose()
-            return b""
-        return bytes(chunk)
+        return await _perform_async(self._exchange.read())
 
     async def drain(self) -> None:
-        """Give up what follows a stream's end mark."""
-        await self.aclose()
+        """Read what little follows a stream's end mark, so that the connection can be kept."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while await self.read():
+                    pass
+        except (errors.APIConnectionError, TimeoutError):
+            return
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Free the connection."""
-        if not self._done:
-            self._done = True
-            await self._opened.__aexit__(None, None, None)
+        await _perform_async(self._exchange.finish())
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
@@ -297,26 +379,17 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _raw_headers(answer: Any) -> list[tuple[bytes, bytes]]:
-    return [
-        (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
-        for name, value in answer.headers.items()
-    ]
-
-
-def _raise(error: PyreqwestError, request: Request, limit: int) -> NoReturn:
+def _raise(error: PyreqwestError, request: Request) -> NoReturn:
     """Raise this package's error for one of the engine's."""
     detached = error.with_traceback(None)
     detached.__cause__ = detached.__context__ = None
-    raise _translated(error, request, limit) from detached
+    raise _translated(error, request) from detached
 
 
-def _translated(error: PyreqwestError, request: Request, limit: int) -> errors.APIConnectionError:
+def _translated(error: PyreqwestError, request: Request) -> errors.APIConnectionError:
     info = request.info
     if request.deadline is not None and time.monotonic() >= request.deadline - 0.005:
         return deadline_exceeded(request)
-    if isinstance(error, PoolTimeoutError):
-        return pool_timeout(request, limit)
     if isinstance(error, RequestTimeoutError):
         return _timed_out(error, request)
     # The engine calls every failure of a connection a connect error; its causes tell.

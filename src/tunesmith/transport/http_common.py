@@ -24,7 +24,7 @@ from tunesmith.errors import (
 )
 
 from .failures import connect_failure, pool_timeout, seconds, server_of
-from .limits import is_loopback
+from .limits import PROBE_SECONDS, PROBES, is_loopback
 
 if TYPE_CHECKING:
     import ssl
@@ -44,11 +44,6 @@ __all__ = [
     "wire_timeout",
 ]
 
-# Idle connections die silently behind address translation; probes keep them alive
-# and find the dead ones. The values are those that long-running API clients use.
-_PROBE_SECONDS = 60
-_PROBES = 5
-
 parsed_url: Callable[[str], httpx.URL] = functools.lru_cache(maxsize=512)(httpx.URL)
 
 
@@ -65,9 +60,9 @@ def socket_options() -> list[tuple[int, int, int]]:
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     ]
     for name, value in (
-        ("TCP_KEEPIDLE", _PROBE_SECONDS),
-        ("TCP_KEEPINTVL", _PROBE_SECONDS),
-        ("TCP_KEEPCNT", _PROBES),
+        ("TCP_KEEPIDLE", PROBE_SECONDS),
+        ("TCP_KEEPINTVL", PROBE_SECONDS),
+        ("TCP_KEEPCNT", PROBES),
     ):
         option = getattr(socket, name, None)
         if option is not None:
@@ -99,31 +94,39 @@ def raise_connection_error(error: BaseException, request: Request) -> NoReturn:
 
 
 def _translated(error: BaseException, request: Request) -> APIConnectionError:
-    info = request.info
-    limits = request.timeout
-    if isinstance(error, httpx.ConnectTimeout):
+    info, limits, kinds = request.info, request.timeout, _kinds(error)
+    if "ConnectTimeout" in kinds:
         return ConnectTimeoutError(
             f"No connection to {server_of(info)} within {seconds(limits.connect)}.", request=info
         )
-    if isinstance(error, httpx.ReadTimeout):
+    if "ReadTimeout" in kinds:
         return ReadTimeoutError(
             f"{server_of(info)} sent nothing for {seconds(limits.read)}, in answer to "
             f"{info.method} {info.url}.",
             request=info,
         )
-    if isinstance(error, httpx.WriteTimeout):
+    if "WriteTimeout" in kinds:
         return WriteTimeoutError(
             f"{server_of(info)} took nothing for {seconds(limits.write)}, during "
             f"{info.method} {info.url}.",
             request=info,
         )
-    if isinstance(error, httpx.PoolTimeout):
+    if "PoolTimeout" in kinds:
         return pool_timeout(request, None)
-    if isinstance(error, httpx.ConnectError):
+    if "ConnectError" in kinds:
         return connect_failure(_reason(error), info)
     return APIConnectionError(
         f"The connection broke during {info.method} {info.url}: {_reason(error)}", request=info
     )
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """Return the names of the error's classes in httpx, or in its continuation httpx2."""
+    return {
+        base.__name__
+        for base in type(error).__mro__
+        if base.__module__.partition(".")[0] in {"httpx", "httpx2"}
+    }
 
 
 def _reason(error: BaseException) -> str:
@@ -131,11 +134,8 @@ def _reason(error: BaseException) -> str:
 
 
 def is_transport_error(error: BaseException) -> bool:
-    """Return whether an HTTP library raised this: httpx, or its continuation httpx2."""
-    return isinstance(error, httpx.RequestError | httpx.StreamError | httpx.InvalidURL) or any(
-        base.__name__ == "RequestError" and base.__module__.partition(".")[0] == "httpx2"
-        for base in type(error).__mro__
-    )
+    """Return whether httpx or httpx2 raised this."""
+    return not _kinds(error).isdisjoint({"RequestError", "StreamError", "InvalidURL"})
 
 
 def raise_error(error: BaseException, request: Request) -> NoReturn:
@@ -166,6 +166,6 @@ def wire_content(request: Request) -> bytes | Iterator[bytes] | None:
     return body.chunks() if body is not None and not isinstance(body, bytes) else body
 
 
-def wire_timeout(request: Request) -> httpx.Timeout:
-    """Return the time limits as httpx takes them."""
-    return httpx.Timeout(**request.timeout.phases())
+def wire_timeout(request: Request) -> tuple[float | None, ...]:
+    """Return the time limits as httpx and httpx2 take them: connect, read, write, pool."""
+    return tuple(request.limits().phases().values())

@@ -10,6 +10,8 @@ __all__ = [
     "DRAIN_SECONDS",
     "KEEP_ALIVE_SECONDS",
     "MAX_CONNECTIONS",
+    "PROBES",
+    "PROBE_SECONDS",
     "is_loopback",
     "origin_of",
 ]
@@ -19,6 +21,10 @@ MAX_CONNECTIONS = 1000
 KEEP_ALIVE_SECONDS = 15.0
 # How long the end of a body may take to follow a stream's end mark.
 DRAIN_SECONDS = 0.25
+# Idle connections die silently behind address translation; probes keep them alive
+# and find the dead ones. The values are those that long-running API clients use.
+PROBE_SECONDS = 60
+PROBES = 5
 
 
 @functools.lru_cache(maxsize=512)

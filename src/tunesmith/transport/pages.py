@@ -57,6 +57,12 @@ class _PageFacts(Generic[T]):
     def __len__(self) -> int:
         return len(self._page.data)
 
+    def _repr_html_(self) -> str:
+        from tunesmith.types.html import list_html
+
+        more = ", more follow" if self.has_next_page() else ""
+        return list_html(self._page.data, f"{len(self)} on this page{more}")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(data={self._page.data!r}, has_more={self.has_more!r})"
 

@@ -9,7 +9,6 @@ A client that the user passes is used as it is, with all its settings.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -33,6 +32,7 @@ from .http_common import (
     wire_timeout,
 )
 from .limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, origin_of
+from .local import Given, ProcessLocal
 from .watchdog import Guard, watchdog
 
 if TYPE_CHECKING:
@@ -73,18 +73,45 @@ class _Slot:
                 return
 
 
+class _Pool:
+    """The connections of one process: free ones by their server, and places for all."""
+
+    def __init__(self, limit: int) -> None:
+        self.places = threading.Semaphore(limit)
+        self._free: dict[str, list[_Slot]] = {}
+
+    def slot(self, url: str) -> _Slot:
+        """Return a connection for an address, the most recently used one first."""
+        origin = origin_of(url)
+        try:
+            return self._free[origin].pop()
+        except (KeyError, IndexError):
+            return _Slot(origin, _new_transport(url))
+
+    def give_back(self, slot: _Slot) -> None:
+        """Keep a connection whose answer has been read."""
+        self._free.setdefault(slot.origin, []).append(slot)
+        self.places.release()
+
+    def discard(self, slot: _Slot) -> None:
+        """Close a connection in whatever state it is."""
+        slot.http.close()
+        self.places.release()
+
+    def close(self) -> None:
+        """Close the free connections."""
+        free, self._free = self._free, {}
+        for slots in free.values():
+            for slot in slots:
+                slot.http.close()
+
+
 class HttpxTransport:
     """Sends requests over its own connections; safe to share between threads and after fork."""
 
     def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
         self._max_connections = max_connections
-        self._reset()
-
-    def _reset(self) -> None:
-        self._process = os.getpid()
-        self._free: dict[str, list[_Slot]] = {}
-        self._places = threading.Semaphore(self._max_connections)
-        self._inherited: list[Any] = getattr(self, "_inherited", [])
+        self._pools = ProcessLocal(lambda: _Pool(max_connections))
 
     def send(self, request: Request) -> Response:
         """Perform one exchange.
@@ -92,110 +119,76 @@ class HttpxTransport:
         Raises:
             APIConnectionError: No whole answer arrived.
         """
-        if os.getpid() != self._process:
-            self._leave_to_parent()
-        slot = self._take(request)
+        pool = self._pools.get()
+        slot = self._take(pool, request)
         try:
-            return self._exchange(slot, request)
+            return _exchange(pool, slot, request)
         except BaseException as error:
-            self._discard(slot)
+            pool.discard(slot)
             if is_transport_error(error):
                 raise_error(error, request)
             raise
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their answer ends."""
-        free, self._free = self._free, {}
-        for slots in free.values():
-            for slot in slots:
-                slot.http.close()
+        self._pools.get().close()
 
-    def _exchange(self, slot: _Slot, request: Request) -> Response:
-        started = time.perf_counter()
-        deadline = request.deadline
-        guard = None if deadline is None else watchdog().watch(deadline, slot.cut)
-        try:
-            answer = slot.http.handle_request(_httpx_request(request, slot))
-            elapsed = time.perf_counter() - started
-            if slot.current_socket() is None:
-                slot.socket = _socket_of(answer)
-            status = answer.status_code
-            if request.stream and 200 <= status < 300:  # noqa: PLR2004 - success
-                free = self._freer(slot, guard)
-                stream = BodyStream(answer, request, free, slot.cut)
-                guard = None
-                return Response(
-                    status, answer.headers.raw, None, request.info, stream=stream, elapsed=elapsed
-                )
-            try:
-                body = b"".join(chunks_of(answer))
-            finally:
-                answer.close()
-        finally:
-            if guard is not None:
-                guard.cancel()
-        self._give_back(slot)
-        return Response(status, answer.headers.raw, body, request.info, elapsed=elapsed)
-
-    def _freer(self, slot: _Slot, guard: Guard | None) -> Callable[[bool], None]:
-        """Return what a stream calls at its end, with whether it was read whole."""
-
-        def free(whole: bool) -> None:  # noqa: FBT001 - called in one place
-            if guard is not None:
-                guard.cancel()
-            if whole:
-                self._give_back(slot)
-            else:
-                self._discard(slot)
-
-        return free
-
-    def _take(self, request: Request) -> _Slot:
-        if not self._places.acquire(timeout=request.timeout.pool):
+    def _take(self, pool: _Pool, request: Request) -> _Slot:
+        if not pool.places.acquire(timeout=request.limits().pool):
             raise pool_timeout(request, self._max_connections)
-        origin = origin_of(request.url)
         try:
-            return self._free[origin].pop()
-        except (KeyError, IndexError):
-            pass
-        try:
-            return _Slot(origin, self._new_transport(request.url))
+            return pool.slot(request.url)
         except BaseException:
-            self._places.release()
+            pool.places.release()
             raise
 
-    def _give_back(self, slot: _Slot) -> None:
-        self._free.setdefault(slot.origin, []).append(slot)
-        self._places.release()
 
-    def _discard(self, slot: _Slot) -> None:
-        slot.http.close()
-        self._places.release()
+def _exchange(pool: _Pool, slot: _Slot, request: Request) -> Response:
+    started = time.perf_counter()
+    deadline = request.deadline
+    guard = None if deadline is None else watchdog().watch(deadline, slot.cut)
+    try:
+        answer = slot.http.handle_request(_httpx_request(request, slot))
+        elapsed = time.perf_counter() - started
+        if slot.current_socket() is None:
+            slot.socket = _socket_of(answer)
+        status = answer.status_code
+        if request.stream and 200 <= status < 300:  # noqa: PLR2004 - success
+            stream = BodyStream(answer, request, _freer(pool, slot, guard), slot.cut)
+            guard = None
+            return Response(
+                status, answer.headers.raw, None, request.info, stream=stream, elapsed=elapsed
+            )
+        try:
+            body = b"".join(chunks_of(answer))
+        finally:
+            answer.close()
+    finally:
+        if guard is not None:
+            guard.cancel()
+    pool.give_back(slot)
+    return Response(status, answer.headers.raw, body, request.info, elapsed=elapsed)
 
-    def _new_transport(self, url: str) -> httpx.HTTPTransport:
-        return httpx.HTTPTransport(
-            verify=shared_tls_context(),
-            proxy=environment_proxy(url),
-            limits=httpx.Limits(
-                max_connections=1,
-                max_keepalive_connections=1,
-                keepalive_expiry=KEEP_ALIVE_SECONDS,
-            ),
-            socket_options=socket_options(),
-        )
 
-    def _leave_to_parent(self) -> None:
-        # After a fork the connections belong to the parent. They are kept, not closed:
-        # closing would end the parent's TLS sessions.
-        self._inherited.append(self._free)
-        self._reset()
+def _freer(pool: _Pool, slot: _Slot, guard: Guard | None) -> Callable[[bool], None]:
+    """Return what a stream calls at its end, with whether it was read whole."""
+
+    def free(whole: bool) -> None:  # noqa: FBT001 - called in one place
+        if guard is not None:
+            guard.cancel()
+        if whole:
+            pool.give_back(slot)
+        else:
+            pool.discard(slot)
+
+    return free
 
 
 class UserClientTransport:
-    """Sends requests through an httpx client that the user made and owns."""
+    """Sends requests through an httpx.Client, most often one that the user made and owns."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, clients: ProcessLocal[Any] | Given[Any]) -> None:
+        self._clients = clients
 
     def send(self, request: Request) -> Response:
         """Perform one exchange.
@@ -203,16 +196,16 @@ class UserClientTransport:
         Raises:
             APIConnectionError: No whole answer arrived.
         """
-        started = time.perf_counter()
+        client, started = self._clients.get(), time.perf_counter()
         try:
-            message = self._client.build_request(
+            message = client.build_request(
                 request.method,
                 request.url,
                 headers=request.headers,
                 content=wire_content(request),
                 timeout=wire_timeout(request),
             )
-            answer = self._client.send(message, stream=True, follow_redirects=False)
+            answer = client.send(message, stream=True, follow_redirects=False)
             elapsed = time.perf_counter() - started
             if request.stream and answer.is_success:
                 stream = BodyStream(answer, request, lambda _: None, None)
@@ -235,8 +228,10 @@ class UserClientTransport:
         return Response(answer.status_code, answer.headers.raw, body, request.info, elapsed=elapsed)
 
     def close(self) -> None:
-        """Close the user's client."""
-        self._client.close()
+        """Close the client."""
+        client = self._clients.drop()
+        if client is not None:
+            client.close()
 
 
 class BodyStream:
@@ -313,8 +308,19 @@ class BodyStream:
             self._free(whole)
 
 
+def _new_transport(url: str) -> httpx.HTTPTransport:
+    return httpx.HTTPTransport(
+        verify=shared_tls_context(),
+        proxy=environment_proxy(url),
+        limits=httpx.Limits(
+            max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS
+        ),
+        socket_options=socket_options(),
+    )
+
+
 def _httpx_request(request: Request, slot: _Slot) -> httpx.Request:
-    extensions: dict[str, Any] = {"timeout": request.timeout.phases()}
+    extensions: dict[str, Any] = {"timeout": request.limits().phases()}
     if slot.socket is None or request.deadline is not None:
         extensions["trace"] = slot.trace
     return httpx.Request(
