@@ -135,6 +135,25 @@ def test_html_escapes_what_the_file_says():
     assert "&lt;script&gt;" in html
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_table_becomes_a_data_frame_with_the_files_own_columns(library):
+    pytest.importorskip(library)
+    table = parse(FIRST_API)
+    frame = getattr(table, f"to_{library}")()
+    assert list(frame.columns) == list(table.columns)
+    assert frame["training_loss"].to_list() == [2.5, 1.5, 0.5]
+    missing = frame["validation_loss"].to_list()[0]
+    assert missing is None or missing != missing  # noqa: PLR0124 - pandas says NaN
+
+
+def test_a_table_is_written_whole(tmp_path):
+    path = tmp_path / "results.csv"
+    table = parse(FIRST_API)
+    assert table.to_csv(path) == path.read_text(encoding="utf-8")
+    assert read(path) == table
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_missing_data_frame_library_is_an_error_with_the_way_out(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "polars", None)
     with pytest.raises(TunesmithError, match="pip install polars"):

@@ -28,8 +28,25 @@ class Comparison:
     entries: tuple[tuple[str, Summary, float | None], ...]
 
     def __str__(self) -> str:
-        header = ("job", self.metric, "training loss", "validation loss", "steps")
-        rows = [
+        lines = [self._header, *self._rows]
+        widths = [max(len(row[column]) for row in lines) for column in range(len(self._header))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in lines
+        )
+
+    def _repr_html_(self) -> str:
+        from tunesmith.types.html import cell, table
+
+        return table(self._header, [[cell(text) for text in row] for row in self._rows])
+
+    @property
+    def _header(self) -> tuple[str, ...]:
+        return ("job", self.metric, "training loss", "validation loss", "steps")
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
             (
                 name,
                 _figure(value),
@@ -39,11 +56,6 @@ class Comparison:
             )
             for name, summary, value in self.entries
         ]
-        widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in [header, *rows]
-        )
 
 
 def compare(results: Mapping[str, Results]) -> Comparison:

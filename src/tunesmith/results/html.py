@@ -5,30 +5,31 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from tunesmith.types.html import table
+
 if TYPE_CHECKING:
+    from .summary import Summary
     from .table import Results
 
-__all__ = ["results_html"]
+__all__ = ["results_html", "summary_html"]
 
 SHOWN_ROWS = 10
 
 
 def results_html(results: Results) -> str:
     """Return the summary and the last rows as HTML. All text of the file is escaped."""
-    lines = "".join(f"<li>{escape(line)}</li>" for line in results.summary().lines())
-    header = "".join(f"<th>{escape(name)}</th>" for name in results.columns)
     first = max(0, len(results) - SHOWN_ROWS)
-    rows = "".join(
-        "<tr>"
-        + "".join(f"<td>{_shown(results.cells[name][index])}</td>" for name in results.columns)
-        + "</tr>"
+    rows = [
+        [_shown(results.cells[name][index]) for name in results.columns]
         for index in range(first, len(results))
-    )
+    ]
     caption = f"last {len(results) - first} of {len(results)} steps"
-    return (
-        f"<ul>{lines}</ul><table><caption>{caption}</caption>"
-        f"<thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>"
-    )
+    return summary_html(results.summary()) + table(results.columns, rows, caption)
+
+
+def summary_html(summary: Summary) -> str:
+    """Return the lines of a summary as a list."""
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in summary.lines())}</ul>"
 
 
 def _shown(value: float | None) -> str:

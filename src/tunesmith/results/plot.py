@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.atomic import write_atomically
 from tunesmith.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    import os
+
     from .table import Results
 
 __all__ = ["draw"]
@@ -85,9 +88,6 @@ def _finish(axes: Any, name: str) -> None:
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    """Write beside the target and move into place, so that no half picture is ever seen."""
-    target = os.fspath(path)
-    ending = os.path.splitext(target)[1].lstrip(".") or "png"  # noqa: PTH122 - a str, as matplotlib
-    temporary = f"{target}.part"
-    figure.savefig(temporary, format=ending, dpi=150)
-    os.replace(temporary, target)  # noqa: PTH105 - as above
+    ending = Path(path).suffix.lstrip(".") or "png"
+    with write_atomically(path) as output:
+        figure.savefig(output, format=ending, dpi=150)

@@ -53,6 +53,11 @@ class Summary:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
+    def _repr_html_(self) -> str:
+        from .html import summary_html
+
+        return summary_html(self)
+
     def lines(self) -> list[str]:
         """Return the summary as lines of prose."""
         examples = "" if self.elapsed_examples is None else f", {self.elapsed_examples:,} examples"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.atomic import write_atomically
 from tunesmith.errors import TunesmithError
 
 from .errors import ResultFileError
@@ -139,7 +140,8 @@ class Results:
             for index in range(len(self.rows))
         )
         if path is not None:
-            Path(path).write_text(buffer.getvalue(), encoding="utf-8")
+            with write_atomically(path) as output:
+                output.write(buffer.getvalue().encode())
         return buffer.getvalue()
 
     def to_pandas(self) -> Any:

@@ -9,7 +9,7 @@ side writes the other side reads.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +28,9 @@ class WireModel(BaseModel):
 
     model_config = ConfigDict(extra="allow", defer_build=True, protected_namespaces=())
 
+    list_columns: ClassVar[tuple[str, ...]] = ()
+    """The fields that a notebook shows of each object in a list; empty for the first ones."""
+
     # A slot of its own, as a private attribute would cost a Python call for each object made.
     __slots__ = ("_exchange_id",)
 
@@ -42,6 +45,11 @@ class WireModel(BaseModel):
     def __str__(self) -> str:
         """Return the class's name and the fields, as people know it from `print(job)`."""
         return repr(self)
+
+    def _repr_html_(self) -> str:
+        from .html import object_html  # noqa: PLC0415 - for notebooks alone
+
+        return object_html(self)
 
     def to_dict(self, *, exclude_unset: bool = True) -> dict[str, Any]:
         """Return the object as JSON-ready Python data, without the fields the server left out."""

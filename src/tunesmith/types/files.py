@@ -37,6 +37,8 @@ class FileObject(WireModel):
         status: "uploaded", "processed" or "error"; kept for older clients.
     """
 
+    list_columns = ("id", "filename", "bytes", "purpose", "status", "created_at")
+
     id: str
     bytes: int
     created_at: int

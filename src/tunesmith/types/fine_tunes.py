@@ -16,6 +16,8 @@ FineTuneStatus = Literal["pending", "created", "running", "succeeded", "failed",
 class FineTuneEvent(WireModel):
     """One message of a fine-tune. It has no id: its place in the list is its identity."""
 
+    list_columns = ("created_at", "level", "message")
+
     object: Literal["fine-tune-event"] | str = "fine-tune-event"
     created_at: int
     level: Literal["info", "warn", "error"] | str = "info"
@@ -48,6 +50,7 @@ class FineTune(WireModel, JobCalls[FineTuneEvent, ClientT_co]):
     """
 
     __slots__ = ("_origin",)
+    list_columns = ("id", "status", "model", "fine_tuned_model", "created_at")
 
     id: str
     object: Literal["fine-tune"] | str = "fine-tune"

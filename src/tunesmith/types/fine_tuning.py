@@ -89,6 +89,8 @@ class FineTuningJobIntegration(WireModel):
 class FineTuningJobEvent(WireModel):
     """One message of a job; `type` "metrics" carries numbers in `data`."""
 
+    list_columns = ("created_at", "level", "message")
+
     id: str
     created_at: int
     level: Literal["info", "warn", "error"] | str
@@ -111,6 +113,7 @@ class FineTuningJob(WireModel, JobCalls[FineTuningJobEvent, ClientT_co]):
     """
 
     __slots__ = ("_origin",)
+    list_columns = ("id", "status", "model", "fine_tuned_model", "created_at")
 
     id: str
     created_at: int
@@ -195,6 +198,8 @@ class FineTuningJobCheckpointMetrics(WireModel):
 
 class FineTuningJobCheckpoint(WireModel):
     """A snapshot of a job that can be used as a model."""
+
+    list_columns = ("step_number", "fine_tuned_model_checkpoint", "metrics", "created_at")
 
     id: str
     created_at: int

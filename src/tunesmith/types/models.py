@@ -12,6 +12,8 @@ __all__ = ["Model", "ModelDeleted"]
 class Model(WireModel):
     """A model that completions can name. Fields that the engine adds are in `model_extra`."""
 
+    list_columns = ("id", "owned_by", "created")
+
     id: str
     created: int
     object: Literal["model"] | str = "model"
