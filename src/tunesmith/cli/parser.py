@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["add_command", "add_group", "build_parser"]
 
 # In the order of `tunesmith --help`.
-GROUPS = ("quickstart", "serve", "models", "keys", "engine", "tools", "api", "completion")
+GROUPS = (
+    *("quickstart", "serve", "models", "keys", "engine"),
+    *("tools", "api", "tracking", "completion"),
+)
 
 EXAMPLES = """\
 examples:
