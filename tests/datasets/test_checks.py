@@ -388,9 +388,8 @@ def test_hashes_in_files_give_the_same_answer(monkeypatch, without_extras, rows_
     def store():
         made = HashStore()
         for start in range(0, 100, 7):
-            made.extend(
-                array("q", inputs[start : start + 7]), array("q", hashes[start : start + 7])
-            )
+            part = slice(start, start + 7)
+            made.extend(array("q", inputs[part]).tobytes(), array("q", hashes[part]).tobytes())
         return made
 
     def answers():

@@ -32,7 +32,7 @@ class Classes:
         """See `Fold.observe`."""
         if len(self.counts) > _MOST_CLASSES:
             return
-        counts = Counter(rows.completions)
+        counts = rows.completion_counts
         for completion in counts.keys() - self.first.keys():
             self.first[completion] = rows.location(
                 rows.completions.index(completion), "$.completion"

@@ -13,7 +13,7 @@ from tunesmith.datasets.catalogue import finding_of
 from tunesmith.datasets.checks.hash_store import HashStore
 from tunesmith.datasets.checks.identity import identities
 from tunesmith.datasets.checks.places import PlaceIndex
-from tunesmith.datasets.checks.same_rows import find_conflicts, find_repeats
+from tunesmith.datasets.checks.same_rows import any_input_repeats, find_conflicts, find_repeats
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.findings import Tally
 from tunesmith.datasets.optional import optional
@@ -44,8 +44,7 @@ class Duplicates:
     def observe(self, rows: SoundRows) -> None:
         """See `Fold.observe`."""
         given, said = identities(rows)
-        inputs = array("q", map(hash, given))
-        self.hashes.extend(inputs, _combined(inputs, array("q", map(hash, said))))
+        self.hashes.extend(*_hashes(given, said))
         self.places.add(rows)
 
     def merge(self, following: Duplicates, lines: int) -> None:
@@ -64,6 +63,8 @@ class Duplicates:
     def conclude(self, outcome: Outcome) -> list[Finding]:
         """See `Fold.conclude`."""
         findings: list[Finding] = []
+        if not any_input_repeats(self.hashes):
+            return findings
         repeats = find_repeats(self.hashes, self.capacity)
         if repeats.count:
             tally = self._located(repeats, "the same row as line {line}", outcome)
@@ -99,12 +100,15 @@ class Duplicates:
         return tally
 
 
-def _combined(inputs: array[int], outputs: array[int]) -> array[int]:
-    """Return a hash of each pair of hashes."""
+def _hashes(given: list[Any], said: list[Any]) -> tuple[bytes, bytes]:
+    """Return 64-bit hashes of what the rows are given, and of the whole rows."""
     numpy: Any = optional("numpy")
     if numpy is None:
-        return array("q", map(hash, zip(inputs, outputs, strict=True)))
-    left = numpy.frombuffer(inputs, dtype=numpy.uint64)
-    right = numpy.frombuffer(outputs, dtype=numpy.uint64)
+        inputs, outputs = map(hash, given), map(hash, said)
+        pairs = list(zip(inputs, outputs, strict=True))
+        whole = array("q", map(hash, pairs))
+        return array("q", (left for left, _ in pairs)).tobytes(), whole.tobytes()
+    left = numpy.fromiter(map(hash, given), numpy.int64, len(given)).view(numpy.uint64)
+    right = numpy.fromiter(map(hash, said), numpy.int64, len(said)).view(numpy.uint64)
     mixed = (left * numpy.uint64(_ODD)) ^ (right + (left >> numpy.uint64(29)))
-    return array("q", mixed.tobytes())
+    return left.tobytes(), mixed.tobytes()

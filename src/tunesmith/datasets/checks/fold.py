@@ -8,6 +8,7 @@ rows were split into batches or ranges: any split gives the same findings.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -46,7 +47,7 @@ class SoundRows:
         self._indices = indices
 
     def __len__(self) -> int:
-        return len(self._batch) if self._values is None else len(self._values)
+        return len(self._batch) if self._indices is None else len(self._indices)
 
     @property
     def values(self) -> list[dict[str, Any]]:
@@ -88,6 +89,16 @@ class SoundRows:
         if self._indices is None and self._batch.pairs is not None:
             return self._batch.pairs[0]
         return list(map(itemgetter("prompt"), self.values))
+
+    @cached_property
+    def completion_counts(self) -> Counter[str]:
+        """How often each completion occurs; where classes repeat, a few stand for many rows."""
+        return Counter(self.completions)
+
+    @property
+    def conversations(self) -> list[Any] | None:
+        """The rows as `Batch.conversations` has them, if they are all as plain as that."""
+        return self._batch.conversations if self._indices is None else None
 
     @cached_property
     def completions(self) -> list[str]:

@@ -29,11 +29,11 @@ class HashStore:
         self._rows = array("q")
         self._files: tuple[IO[bytes], IO[bytes]] | None = None
 
-    def extend(self, inputs: array[int], rows: array[int]) -> None:
-        """Append the hashes of some rows."""
-        self.count += len(rows)
-        self._inputs.extend(inputs)
-        self._rows.extend(rows)
+    def extend(self, inputs: bytes, rows: bytes) -> None:
+        """Append the hashes of some rows, eight bytes each."""
+        self.count += len(rows) // _BYTES
+        self._inputs.frombytes(inputs)
+        self._rows.frombytes(rows)
         if len(self._rows) > _IN_MEMORY:
             self._spill()
 
@@ -49,7 +49,7 @@ class HashStore:
     def join(self, following: HashStore) -> None:
         """Append the hashes of another store."""
         for inputs, rows in following.parts():
-            self.extend(inputs, rows)
+            self.extend(inputs.tobytes(), rows.tobytes())
 
     def parts(self) -> Iterator[tuple[array[int], array[int]]]:
         """Yield all hashes, some rows at a time."""
@@ -71,4 +71,4 @@ class HashStore:
         """Take the hashes that were pickled."""
         HashStore.__init__(self)
         for inputs, rows in state["parts"]:
-            self.extend(inputs, rows)
+            self.extend(inputs.tobytes(), rows.tobytes())

@@ -21,6 +21,10 @@ def identities(rows: SoundRows) -> tuple[list[Any], list[Any]]:
     """Return for each row a hashable value for its input and one for its output."""
     if rows.shape == "prompt_completion":
         return rows.prompts, rows.completions
+    if rows.shape == "chat" and rows.conversations is not None:
+        encode = _encoder()
+        given = [encode(row.messages[:-1]) for row in rows.conversations]
+        return given, [encode(row.messages[-1]) for row in rows.conversations]
     pairs = [identity(value, rows.shape) for value in rows.values]
     return [given for given, _ in pairs], [said for _, said in pairs]
 

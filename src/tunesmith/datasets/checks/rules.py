@@ -84,8 +84,13 @@ class RowRules:
 def _all_sound(rows: SoundRows, batch: Batch) -> bool:
     """Tell quickly whether no row has any problem; False leaves it to the rules."""
     if rows.shape == "chat":
+        if batch.conversations is not None:
+            return chat.are_sound(batch.conversations)
         return all(map(chat.is_plain, rows.values))
     if rows.shape != "prompt_completion" or batch.pairs is None:
         return False
-    completions = batch.pairs[1]
-    return all(completions) and not any(map(str.isspace, completions))
+    return not any(map(_is_blank, rows.completion_counts))
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()

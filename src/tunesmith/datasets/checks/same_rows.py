@@ -14,9 +14,10 @@ from tunesmith.datasets.optional import optional
 if TYPE_CHECKING:
     from tunesmith.datasets.checks.hash_store import HashStore
 
-__all__ = ["SameRows", "find_conflicts", "find_repeats"]
+__all__ = ["SameRows", "any_input_repeats", "find_conflicts", "find_repeats"]
 
 _ROWS_PER_PASS: Final = 1 << 18
+_HASHES_PER_PASS: Final = 1 << 20
 _EXAMPLES_TO_SORT: Final = 10_000
 
 
@@ -37,6 +38,24 @@ class SameRows:
         self.examples.sort()
         if wanted:
             del self.examples[wanted:]
+
+
+def any_input_repeats(store: HashStore) -> bool:
+    """Tell whether two rows have the same input; if none have, nothing else is to be looked for."""
+    numpy = optional("numpy")
+    if numpy is None:
+        return _any_input_repeats_in_python(store)
+    for mask, number in _shares(store, _HASHES_PER_PASS):
+        chosen: list[Any] = []
+        for inputs, _ in store.parts():
+            hashes = numpy.frombuffer(inputs, dtype=numpy.int64)
+            chosen.append(hashes[(hashes & mask) == number])
+        if chosen:
+            hashes = numpy.concatenate(chosen)
+            hashes.sort()
+            if (hashes[1:] == hashes[:-1]).any():
+                return True
+    return False
 
 
 def find_repeats(store: HashStore, wanted: int) -> SameRows:
@@ -163,10 +182,22 @@ def _conflicts_in_python(store: HashStore, wanted: int, ignored_input: int) -> S
     return found
 
 
-def _shares(store: HashStore) -> list[tuple[int, int]]:
+def _any_input_repeats_in_python(store: HashStore) -> bool:
+    for mask, number in _shares(store):
+        seen: set[int] = set()
+        for inputs, _ in store.parts():
+            chosen = [value for value in inputs if value & mask == number]
+            size = len(seen) + len(chosen)
+            seen.update(chosen)
+            if len(seen) < size:
+                return True
+    return False
+
+
+def _shares(store: HashStore, rows_per_pass: int = _ROWS_PER_PASS) -> list[tuple[int, int]]:
     """Return (mask, value) for each pass: the hashes whose masked bits have that value."""
     passes = 1
-    while passes * _ROWS_PER_PASS < store.count:
+    while passes * rows_per_pass < store.count:
         passes *= 2
     return [(passes - 1, number) for number in range(passes)]
 

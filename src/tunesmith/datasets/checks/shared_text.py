@@ -8,6 +8,8 @@ from tunesmith.datasets.catalogue import finding_of
 from tunesmith.datasets.findings import Finding, Tally, excerpt_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tunesmith.datasets.checks.fold import Outcome, SoundRows
     from tunesmith.datasets.checks.settings import Settings
 
@@ -31,7 +33,7 @@ class SharedText:
         if self.prompts is None or _common_prefix(*self.prompts):
             self.prompts = _extremes(rows.prompts, self.prompts)
         if self.completions is None or _common_prefix(*self.completions):
-            self.completions = _extremes(rows.completions, self.completions)
+            self.completions = _extremes(rows.completion_counts, self.completions)
 
     def merge(self, following: SharedText, lines: int) -> None:
         """See `Fold.merge`."""
@@ -60,7 +62,7 @@ class SharedText:
         return findings
 
 
-def _extremes(texts: list[str], before: tuple[str, str] | None) -> tuple[str, str]:
+def _extremes(texts: Collection[str], before: tuple[str, str] | None) -> tuple[str, str]:
     least, greatest = min(texts), max(texts)
     if before is None:
         return least, greatest

@@ -62,7 +62,7 @@ class TokenLimits:
             self._count(rows, suspects, only_if_long=True)
 
     def _all_short(self, rows: SoundRows) -> bool:
-        longest = max(map(len, rows.prompts)) + max(map(len, rows.completions))
+        longest = max(map(len, rows.prompts)) + max(map(len, rows.completion_counts))
         return _BYTES_PER_CHARACTER * longest <= (self.limit or 0)
 
     def _count(
@@ -87,7 +87,9 @@ class TokenLimits:
 
     def _count_pairs(self, rows: SoundRows) -> None:
         count = self._encoder().count_batch
-        totals = map(add, count(rows.prompts), count(rows.completions))
+        distinct = list(rows.completion_counts)
+        completions = dict(zip(distinct, count(distinct), strict=True))
+        totals = map(add, count(rows.prompts), map(completions.__getitem__, rows.completions))
         self._add(rows, range(len(rows)), list(totals))
 
     def _add(self, rows: SoundRows, indices: Sequence[int], totals: list[int]) -> None:

@@ -11,7 +11,7 @@ from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Batch", "ChunkPlaces", "ListPlaces", "Places", "Source"]
 
@@ -118,17 +118,23 @@ class Batch:
         faults: What could not be read.
         pairs: Prompts and completions, where it is known that each row is these two strings and
             nothing else.
+        conversations: Rows with `messages`, each of them with `role` and `content`, where it is
+            known that each row is such strings of the three common roles and nothing else.
+
+    Args:
+        values: The rows, or what makes them when they are first asked for.
     """
 
     def __init__(
         self,
-        values: list[dict[str, Any]] | None,
+        values: list[dict[str, Any]] | Callable[[], list[dict[str, Any]]],
         places: Places,
         lines: int,
         *,
         size: int = 0,
         faults: list[Fault] | None = None,
         pairs: tuple[list[str], list[str]] | None = None,
+        conversations: list[Any] | None = None,
     ) -> None:
         self._values = values
         self.places = places
@@ -136,19 +142,19 @@ class Batch:
         self.size = size
         self.faults = [] if faults is None else faults
         self.pairs = pairs
+        self.conversations = conversations
 
     @property
     def values(self) -> list[dict[str, Any]]:
-        """The rows that are JSON objects, in order; made of `pairs` when first asked for."""
-        if self._values is None:
-            self._values = [
-                {"prompt": prompt, "completion": completion}
-                for prompt, completion in zip(*(self.pairs or ([], [])), strict=True)
-            ]
+        """The rows that are JSON objects, in order."""
+        if callable(self._values):
+            self._values = self._values()
         return self._values
 
     def __len__(self) -> int:
-        return len(self.pairs[0]) if self.pairs is not None else len(self.values)
+        if self.pairs is not None:
+            return len(self.pairs[0])
+        return len(self.values if self.conversations is None else self.conversations)
 
     def location(self, index: int, path: str = "", message: str = "") -> Location:
         """Return the place of something in row `index` of the batch."""

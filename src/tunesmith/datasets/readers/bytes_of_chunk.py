@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tunesmith.datasets.optional import optional
 
-__all__ = ["count_byte", "only_plain_escapes"]
+__all__ = ["Survey", "count_byte", "survey"]
 
-_BACKSLASH: Final = 0x5C
-_PLAIN: Final = frozenset(b'"\\/nrt')
-_OTHER_ESCAPE: Final = re.compile(rb"\\[ubf]")
+_QUOTE: Final = ord('"')
+_BACKSLASH: Final = ord("\\")
+_U: Final = ord("u")
+_ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
+_DOUBTFUL: Final = re.compile(rb"\\(?:[bf]|u00[01]|u[dD][89a-fA-F])")
+_ESCAPE_LENGTH: Final = 6
+"""Of an escape by code: \\ud83d."""
+
+
+class Survey(NamedTuple):
+    """What the strings of valid JSON are like.
+
+    Attributes:
+        quotes: Quotes that begin or end a string.
+        harmless: Whether no escape can stand for a control character other than tab and line
+            ends, or for half of a surrogate pair. False may be a false alarm.
+    """
+
+    quotes: int
+    harmless: bool
 
 
 def count_byte(chunk: bytes, byte: int) -> int:
@@ -23,26 +40,65 @@ def count_byte(chunk: bytes, byte: int) -> int:
     return int(numpy.count_nonzero(numpy.frombuffer(chunk, numpy.uint8) == byte))
 
 
-def only_plain_escapes(chunk: bytes) -> bool:
-    r"""Tell whether no backslash is followed by anything but a quote, a slash, n, r or t.
-
-    Then no string of the JSON in the chunk holds a control character, half of a surrogate pair or
-    a letter in disguise. False may be a false alarm: `\\b` is a backslash and a letter.
-    """
+def survey(chunk: bytes) -> Survey:
+    """Look at the quotes and escapes of valid JSON texts."""
     numpy = optional("numpy")
     if numpy is None:
-        return _OTHER_ESCAPE.search(chunk) is None
+        return _survey_in_python(chunk)
     data = numpy.frombuffer(chunk, numpy.uint8)
-    after = numpy.flatnonzero(data == _BACKSLASH) + 1
-    if not len(after):
-        return True
-    if after[-1] == len(data):
-        return False
-    return bool(_plain_table()[data[after]].all())
+    quotes = int(numpy.count_nonzero(data == _QUOTE))
+    at = _escapes(numpy, data)
+    after = data[at + 1]
+    quotes -= int(numpy.count_nonzero(after == _QUOTE))
+    return Survey(quotes, _are_harmless(numpy, data, at, after))
+
+
+def _escapes(numpy: Any, data: Any) -> Any:
+    """Return where the backslashes are that no other backslash escapes."""
+    at = numpy.flatnonzero(data == _BACKSLASH)
+    starts_run = numpy.ones(len(at), dtype=bool)
+    numpy.not_equal(at[1:], at[:-1] + 1, out=starts_run[1:])
+    if starts_run.all():
+        return at
+    number = numpy.arange(len(at))
+    first_of_run = numpy.maximum.accumulate(numpy.where(starts_run, number, 0))
+    return at[(number - first_of_run) % 2 == 0]
+
+
+def _are_harmless(numpy: Any, data: Any, at: Any, after: Any) -> bool:
+    kinds = _kinds()[after]
+    if kinds.any():
+        if (kinds == _DOUBTFUL_KIND).any():
+            return False
+        at = at[kinds == _BY_CODE]
+        first, second, third = data[at + 2] | 32, data[at + 3] | 32, data[at + 4]
+        control = (first == ord("0") | 32) & (second == ord("0") | 32) & (third <= ord("1"))
+        if control.any():
+            return False
+        surrogate = first == ord("d")
+        high = at[surrogate & numpy.isin(second, list(b"89ab"))]
+        low = at[surrogate & numpy.isin(second, list(b"cdef"))]
+        return bool(numpy.array_equal(high + _ESCAPE_LENGTH, low))
+    return True
+
+
+_BY_CODE: Final = 1
+_DOUBTFUL_KIND: Final = 2
 
 
 @cache
-def _plain_table() -> Any:
-    table = optional("numpy").zeros(256, dtype=bool)
-    table[list(_PLAIN)] = True
-    return table
+def _kinds() -> Any:
+    """Return for the byte after a backslash what kind of escape it makes; 0 is a harmless one."""
+    kinds = optional("numpy").full(256, _DOUBTFUL_KIND, dtype="uint8")
+    kinds[list(b'"\\/nrt')] = 0
+    kinds[_U] = _BY_CODE
+    return kinds
+
+
+def _survey_in_python(chunk: bytes) -> Survey:
+    quotes = chunk.count(b'"')
+    if b"\\\\" in chunk:
+        quotes -= _ESCAPE.findall(chunk).count(b'"')
+    else:
+        quotes -= chunk.count(b'\\"')
+    return Survey(quotes, _DOUBTFUL.search(chunk) is None)

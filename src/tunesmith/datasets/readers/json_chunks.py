@@ -12,41 +12,53 @@ import re
 from functools import cache
 from itertools import chain
 from operator import attrgetter, itemgetter, methodcaller
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.optional import optional
-from tunesmith.datasets.readers.bytes_of_chunk import count_byte, only_plain_escapes
+from tunesmith.datasets.readers.bytes_of_chunk import survey
 from tunesmith.datasets.readers.json_values import character_faults, decode_line
+from tunesmith.datasets.shapes.chat import is_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
-__all__ = ["ChunkDecoder", "Decoded"]
+__all__ = ["ChunkDecoder", "Decoded", "values_of"]
 
+_Decoder: TypeAlias = "Callable[[bytes], list[Any] | None]"
+
+_prompt: Any = attrgetter("prompt")
+_completion: Any = attrgetter("completion")
+_messages: Any = attrgetter("messages")
 _values_of: Any = methodcaller("values")
-_QUOTE: Final = ord('"')
-_QUOTES_OF_A_PAIR: Final = 8
 _SPACED_KEY: Final = re.compile(rb'"[ \t\r]+:')
+_QUOTES_OF_A_STRING: Final = 2
+_STRINGS_OF_A_PAIR: Final = 4
+_STRINGS_OF_A_MESSAGE: Final = 4
 
 
 class Decoded(NamedTuple):
     """The rows of a chunk, all of them without a fault.
 
     Attributes:
-        values: One object a line; None if `pairs` says it all.
+        values: One object a line; None if one of the others says it all.
         pairs: Prompts and completions, where each row is these two strings and nothing else.
+        conversations: Rows with `messages`, each of them with `role` and `content`, where each
+            row is such strings of the three common roles and nothing else.
     """
 
     values: list[dict[str, Any]] | None
     pairs: tuple[list[str], list[str]] | None = None
+    conversations: list[Any] | None = None
 
 
 class ChunkDecoder:
     """Decodes the chunks of one file, and remembers what kind of rows it met."""
 
     def __init__(self) -> None:
-        self._expects_pairs = True
+        self._expected: Literal["pairs", "conversations"] | None = "pairs"
+        self._learns = optional("msgspec") is not None
 
     def decode(self, chunk: bytes, lines: int) -> Decoded | None:
         """Decode a chunk.
@@ -58,26 +70,38 @@ class ChunkDecoder:
         Returns:
             The rows; None where any line is not an object, or has or may have a fault.
         """
-        if self._expects_pairs:
-            pairs = _pair_decoder()(chunk)
-            if pairs is not None and len(pairs[0]) == lines:
-                return _proven(chunk, Decoded(None, pairs))
+        decoded = self._as_expected(chunk, lines) or self._as_values(chunk, lines)
+        return decoded if decoded is not None and _is_proven(chunk, decoded) else None
+
+    def _as_expected(self, chunk: bytes, lines: int) -> Decoded | None:
+        if self._expected is None or not self._learns:
+            return None
+        rows = _typed_decoder(self._expected)(chunk)
+        if rows is None or len(rows) != lines:
+            return None
+        if self._expected == "conversations":
+            return Decoded(None, None, rows)
+        return Decoded(None, (list(map(_prompt, rows)), list(map(_completion, rows))))
+
+    def _as_values(self, chunk: bytes, lines: int) -> Decoded | None:
         values = _decoder()(chunk)
         if values is None or len(values) != lines or set(map(type, values)) != {dict}:
             return None
-        self._expects_pairs = (pairs := _pairs(values)) is not None
-        return _proven(chunk, Decoded(values, pairs))
+        pairs = _pairs(values)
+        if self._learns:
+            self._expected = "pairs" if pairs is not None else None
+            if all(map(is_plain, values)):
+                self._expected = "conversations"
+        return Decoded(values, pairs)
 
 
-def _proven(chunk: bytes, decoded: Decoded) -> Decoded | None:
-    """Return the rows if it is certain that the rule book finds nothing in them."""
-    plain = only_plain_escapes(chunk)
-    if not plain and not _characters_proven(chunk, decoded):
-        return None
+def _is_proven(chunk: bytes, decoded: Decoded) -> bool:
+    """Tell whether it is certain that the rule book finds nothing in the rows."""
+    found = survey(chunk)
+    if not found.harmless and not _characters_proven(chunk, decoded):
+        return False
     # Every key and every string has two quotes: a chunk with no more than that repeats no key.
-    if plain and count_byte(chunk, _QUOTE) == _fewest_quotes(decoded):
-        return decoded
-    return decoded if _keys_proven(chunk, decoded) else None
+    return found.quotes == _fewest_quotes(decoded) or _keys_proven(chunk, decoded)
 
 
 def _pairs(values: list[dict[str, Any]]) -> tuple[list[str], list[str]] | None:
@@ -95,35 +119,44 @@ def _pairs(values: list[dict[str, Any]]) -> tuple[list[str], list[str]] | None:
 def _fewest_quotes(decoded: Decoded) -> int:
     """Return how many quotes plain rows have at least; -1 if they are not all plain."""
     if decoded.pairs is not None:
-        return _QUOTES_OF_A_PAIR * len(decoded.pairs[0])
+        return _QUOTES_OF_A_STRING * _STRINGS_OF_A_PAIR * len(decoded.pairs[0])
+    if decoded.conversations is not None:
+        rows = decoded.conversations
+        messages = sum(map(len, map(_messages, rows)))
+        return _QUOTES_OF_A_STRING * (len(rows) + _STRINGS_OF_A_MESSAGE * messages)
     values = decoded.values or []
     if set(map(len, values)) != {1}:
         return -1
     try:
-        found: Iterator[list[dict[str, Any]]] = map(itemgetter("messages"), values)
-        messages = list(chain.from_iterable(found))
-        strings: Iterator[Any] = chain.from_iterable(map(_values_of, messages))
+        found: Iterable[list[dict[str, Any]]] = map(itemgetter("messages"), values)
+        objects = list(chain.from_iterable(found))
+        strings: Iterable[Any] = chain.from_iterable(map(_values_of, objects))
         if not set(map(type, strings)) <= {str}:
             return -1
     except (KeyError, TypeError, AttributeError):
         return -1
-    return 2 * len(values) + 4 * sum(map(len, messages))
+    return _QUOTES_OF_A_STRING * (len(values) + 2 * sum(map(len, objects)))
+
+
+def values_of(decoded: Decoded, chunk: bytes) -> list[dict[str, Any]]:
+    """Return the rows of a chunk that was decoded as JSON objects."""
+    if decoded.values is not None:
+        return decoded.values
+    if decoded.pairs is not None:
+        pairs = zip(*decoded.pairs, strict=True)
+        return [{"prompt": prompt, "completion": completion} for prompt, completion in pairs]
+    return _decoder()(chunk) or []  # once more: keys shall keep the order that they have
 
 
 def _lines_and_values(chunk: bytes, decoded: Decoded) -> list[tuple[bytes, Any]]:
-    lines = chunk.split(b"\n")
-    if decoded.values is not None:
-        return list(zip(lines, decoded.values, strict=False))
-    pairs = zip(*(decoded.pairs or ()), strict=True)
-    rows = ({"prompt": prompt, "completion": completion} for prompt, completion in pairs)
-    return list(zip(lines, rows, strict=False))
+    return list(zip(chunk.split(b"\n"), values_of(decoded, chunk), strict=False))
 
 
 def _characters_proven(chunk: bytes, decoded: Decoded) -> bool:
     return not any(
         character_faults(value)
         for line, value in _lines_and_values(chunk, decoded)
-        if not only_plain_escapes(line)
+        if b"\\" in line
     )
 
 
@@ -151,42 +184,31 @@ def _count_keys(value: Any) -> int:
 
 
 @cache
-def _pair_decoder() -> Callable[[bytes], tuple[list[str], list[str]] | None]:
-    """Return a decoder for rows of a prompt and a completion, both of them strings."""
+def _typed_decoder(rows: Literal["pairs", "conversations"]) -> _Decoder:
+    """Return a decoder for rows of one kind and no other; it answers None for all the rest."""
     msgspec = optional("msgspec")
-    if msgspec is None:
-        return _no_pairs
-    fields = [("prompt", str), ("completion", str)]
-    row = msgspec.defstruct("PairRow", fields, gc=False, forbid_unknown_fields=True)
-    decode_lines = msgspec.json.Decoder(row).decode_lines
-    prompt, completion = attrgetter("prompt"), attrgetter("completion")
-
-    def decode(chunk: bytes) -> tuple[list[str], list[str]] | None:
-        try:
-            rows = decode_lines(chunk)
-        except (ValueError, RecursionError):  # its own errors and UnicodeDecodeError are these
-            return None
-        return list(map(prompt, rows)), list(map(completion, rows))
-
-    return decode
-
-
-def _no_pairs(chunk: bytes) -> None:
-    del chunk
+    strict: dict[str, Any] = {"gc": False, "forbid_unknown_fields": True}
+    fields: list[tuple[str, Any]] = [("prompt", str), ("completion", str)]
+    if rows == "conversations":
+        # In the order of the alphabet, which is that of `identity`.
+        strings = [("content", str), ("role", Literal["system", "user", "assistant"])]
+        message = msgspec.defstruct("Message", strings, **strict)
+        fields = [("messages", GenericAlias(list, message))]
+    return _guarded(msgspec.json.Decoder(msgspec.defstruct("Row", fields, **strict)).decode_lines)
 
 
 @cache
-def _decoder() -> Callable[[bytes], list[Any] | None]:
+def _decoder() -> _Decoder:
     """Return the fastest decoder of JSON lines that is installed."""
     msgspec = optional("msgspec")
-    if msgspec is None:
-        return _decode_with_json
-    decode_lines = msgspec.json.Decoder().decode_lines
+    return _decode_with_json if msgspec is None else _guarded(msgspec.json.Decoder().decode_lines)
 
+
+def _guarded(decode_lines: Callable[[bytes], list[Any]]) -> _Decoder:
     def decode(chunk: bytes) -> list[Any] | None:
         try:
-            return list(decode_lines(chunk))
-        except (ValueError, RecursionError):
+            return decode_lines(chunk)
+        except (ValueError, RecursionError):  # its own errors and UnicodeDecodeError are these
             return None
 
     return decode

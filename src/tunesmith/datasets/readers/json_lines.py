@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.json_types import is_object
 from tunesmith.datasets.readers.batch import Batch, ChunkPlaces, ListPlaces
 from tunesmith.datasets.readers.bytes_of_chunk import count_byte
-from tunesmith.datasets.readers.json_chunks import ChunkDecoder
+from tunesmith.datasets.readers.json_chunks import ChunkDecoder, values_of
 from tunesmith.datasets.readers.json_values import JsonFault, decode_line
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK_SIZE", "JsonLines", "chunks"]
 
-CHUNK_SIZE: Final = 1 << 20
+CHUNK_SIZE: Final = 1 << 19
 
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_FEED: Final = 10
@@ -95,7 +96,14 @@ def _read(
     decoded = decoder.decode(chunk, lines) if lines else None
     if decoded is not None:
         places = ChunkPlaces(chunk, first_line, first_offset)
-        yield Batch(decoded.values, places, lines, size=len(chunk), pairs=decoded.pairs)
+        yield Batch(
+            partial(values_of, decoded, chunk),
+            places,
+            lines,
+            size=len(chunk),
+            pairs=decoded.pairs,
+            conversations=decoded.conversations,
+        )
         return
     middle = chunk.find(b"\n", len(chunk) // 2) + 1
     if lines < _FEW_LINES or not 0 < middle < len(chunk):

@@ -10,7 +10,6 @@ import re
 from typing import Any, Final, NamedTuple
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.readers.bytes_of_chunk import only_plain_escapes
 
 __all__ = ["JsonFault", "character_faults", "decode_line", "strict_decoder"]
 
@@ -57,7 +56,7 @@ def decode_line(line: bytes) -> tuple[Any, list[JsonFault]]:
         return None, [JsonFault("json-too-deep", "the value is nested too deeply")]
     except ValueError as error:  # an integer of thousands of digits
         return None, [JsonFault("json-syntax", f"not readable: {error}")]
-    if not only_plain_escapes(line):
+    if b"\\" in line:
         faults += character_faults(value)
     return value, faults
 

@@ -16,7 +16,7 @@ from tunesmith.datasets.shapes.problem import Problem, describe, unknown_fields
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-__all__ = ["FIELDS", "problems", "reinforcement_problems"]
+__all__ = ["FIELDS", "are_sound", "is_plain", "problems", "reinforcement_problems"]
 
 FIELDS: Final = frozenset({"messages", "tools", "parallel_tool_calls", "functions"})
 
@@ -58,6 +58,16 @@ def is_plain(value: dict[str, Any]) -> bool:
         if type(content) is not str or not content or content.isspace():
             return False
     return role == "assistant"
+
+
+def are_sound(conversations: list[Any]) -> bool:
+    """Tell whether plain conversations have no problem at all; see `Batch.conversations`."""
+    if not all(conversation.messages for conversation in conversations):
+        return False
+    if {conversation.messages[-1].role for conversation in conversations} != {"assistant"}:
+        return False
+    texts = [message.content for row in conversations for message in row.messages]
+    return all(texts) and not any(map(str.isspace, texts))
 
 
 def reinforcement_problems(value: dict[str, Any]) -> Iterator[Problem]:
