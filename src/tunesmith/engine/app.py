@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from fastapi import FastAPI
 
+from tunesmith.core.redact import Secret
+
 from .api import (
     chat,
     completions,
@@ -32,7 +34,7 @@ from .metrics import RequestFigures
 from .models_registry import ModelRegistry
 from .security.keys import KeyRing
 from .security.limits import RateLimiter
-from .serving import create_generator
+from .serving import VllmServing, create_generator
 from .store.blobs import BlobStore
 from .warming import Warmer
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from .config import EngineConfig
-    from .serving import Generator
+    from .serving import Serving
     from .store.database import Database
 
 __all__ = ["create_app", "with_context"]
@@ -53,7 +55,7 @@ def create_app(
     database: Database,
     *,
     launcher: Launcher | None = None,
-    generator: Generator | None = None,
+    generator: Serving | None = None,
 ) -> FastAPI:
     """Return the application, which starts its parts when it is served.
 
@@ -64,12 +66,10 @@ def create_app(
         config: The engine's settings.
         database: Open, with its schema up to date. The application closes it at the end.
         launcher: Starts workers; default: processes on this machine.
-        generator: Answers completions; default: a process on this machine.
+        generator: Answers completions; default: what the settings say.
     """
     registry = ModelRegistry(config.home, database)
-    generator = generator or create_generator(
-        threads=config.serving_threads, memory_bytes=config.memory_bytes
-    )
+    generator = generator or _serving(config)
     warmer = Warmer(registry, generator)
     parts = Parts(
         config=config,
@@ -124,6 +124,13 @@ def create_app(
 
 def _launcher(config: EngineConfig) -> Launcher:
     return ForkingLauncher(config) if forks_are_sound() else SubprocessLauncher(config)
+
+
+def _serving(config: EngineConfig) -> Serving:
+    if config.serving.backend == "vllm":
+        key = config.serving.api_key
+        return VllmServing(config.serving.url, None if key is None else Secret(key))
+    return create_generator(threads=config.serving_threads, memory_bytes=config.memory_bytes)
 
 
 def with_context(app: FastAPI, config: EngineConfig) -> ASGIApp:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from .home import Home
 
-__all__ = ["DEFAULT_PORT", "EngineConfig", "Limits"]
+__all__ = ["DEFAULT_PORT", "EngineConfig", "Limits", "ServingConfig"]
 
 DEFAULT_PORT = 8712
 
@@ -33,6 +33,21 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class ServingConfig:
+    """What answers completions.
+
+    Attributes:
+        backend: "embedded" for a process of this engine, "vllm" for a vLLM server that runs.
+        url: Address of the vLLM server.
+        api_key: What that server was started with as `--api-key`, if anything.
+    """
+
+    backend: Literal["embedded", "vllm"] = "embedded"
+    url: str = "http://127.0.0.1:8000"
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """All that `serve` needs to know.
 
@@ -53,6 +68,7 @@ class EngineConfig:
         threads: Threads of one training; None lets the training choose.
         serving_threads: Threads that answer completions; None lets the serving choose.
         memory_bytes: Budget for models held in memory by the serving; None for its default.
+        serving: What answers completions.
         log_format: "text" for people, "json" for machines.
     """
 
@@ -71,6 +87,7 @@ class EngineConfig:
     threads: int | None = None
     serving_threads: int | None = None
     memory_bytes: int | None = None
+    serving: ServingConfig = field(default_factory=ServingConfig)
     log_format: Literal["text", "json"] = "text"
     limits: Limits = field(default_factory=Limits)
 

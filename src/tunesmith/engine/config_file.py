@@ -1,4 +1,4 @@
-"""Settings from a TOML file: the fields of `EngineConfig`, and a table `[limits]`.
+"""Settings from a TOML file: the fields of `EngineConfig`, and the tables `[limits]`, `[serving]`.
 
     port = 9000
     max_concurrent_jobs = 2
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pydantic
 
-from .config import EngineConfig, Limits
+from .config import EngineConfig, Limits, ServingConfig
 from .errors import EngineError
 from .home import Home
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["load_config"]
+
+_TABLES: dict[str, type[Limits | ServingConfig]] = {"limits": Limits, "serving": ServingConfig}
 
 
 def load_config(
@@ -46,13 +48,16 @@ def load_config(
         said = _read(path) if path.is_file() else {}
     else:
         said = _read(path)
-    limits: Any = said.pop("limits", {})
-    _check(path, said, EngineConfig, without={"home", "limits"})
-    if not isinstance(limits, dict):
-        raise EngineError(f"{path}: limits must be a table, [limits].")
-    bounds = cast("dict[str, Any]", limits)
-    _check(path, bounds, Limits, prefix="limits.")
-    return _built(path, said | settings | {"home": home, "limits": Limits(**bounds)})
+    tables = {name: said.pop(name, {}) for name in _TABLES}
+    _check(path, said, EngineConfig, without={"home", *_TABLES})
+    made: dict[str, Any] = {}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise EngineError(f"{path}: {name} must be a table, [{name}].")
+        values = cast("dict[str, Any]", table)
+        _check(path, values, _TABLES[name], prefix=f"{name}.")
+        made[name] = _TABLES[name](**values)
+    return _built(path, said | made | settings | {"home": home})
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -67,7 +72,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(
     path: Path,
     said: dict[str, Any],
-    kind: type[EngineConfig | Limits],
+    kind: type[EngineConfig | Limits | ServingConfig],
     *,
     without: frozenset[str] | set[str] = frozenset(),
     prefix: str = "",

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import EngineConfig, Limits
+from .config import EngineConfig, Limits, ServingConfig
 from .errors import EngineError
 from .home import Home
 
@@ -183,7 +183,8 @@ def _to_json(config: EngineConfig) -> str:
 def _from_json(text: str) -> EngineConfig:
     values = json.loads(text)
     home, limits = Home(Path(values.pop("home"))), Limits(**values.pop("limits"))
-    return EngineConfig(home=home, limits=limits, **values)
+    serving = ServingConfig(**values.pop("serving"))
+    return EngineConfig(home=home, limits=limits, serving=serving, **values)
 
 
 if __name__ == "__main__":

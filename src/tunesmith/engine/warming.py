@@ -18,7 +18,7 @@ from tunesmith.errors import TunesmithError
 if TYPE_CHECKING:
     from .models.servable import ServableModel
     from .models_registry import ModelRegistry
-    from .serving import Generator
+    from .serving import Serving
 
 __all__ = ["Warmer"]
 
@@ -35,7 +35,7 @@ class Warmer:
         generator: Loads them.
     """
 
-    def __init__(self, registry: ModelRegistry, generator: Generator) -> None:
+    def __init__(self, registry: ModelRegistry, generator: Serving) -> None:
         self._registry = registry
         self._generator = generator
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -51,7 +51,7 @@ class SimulatedGenerator:
     async def prewarm(self, model: ServableModel) -> None:
         """Do nothing: there is nothing to load."""
 
-    async def forget(self, model: ServableModel) -> None:
+    async def forget(self, folder: Path) -> None:
         """Do nothing: nothing is held."""
 
     async def held(self) -> dict[Path, int]:

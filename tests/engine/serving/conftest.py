@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
@@ -39,6 +40,12 @@ def write_adapter(base: Path, folder: Path, *, seed: int, rank: int = 4, **optio
             torch.nn.init.normal_(parameter, std=0.3)
     adapted.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", name="write_adapter")
+def write_adapter_fixture() -> Callable[..., Path]:
+    """The function `write_adapter`."""
+    return write_adapter
 
 
 @pytest.fixture(scope="session")
@@ -175,13 +182,11 @@ def write_tool_base(base: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def engine(
-    tiny_base_model: Path, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engine]:
-    """The whole application on a real socket: two bases, two fine-tuned models.
+@contextlib.contextmanager
+def served(home: Home, tuned: dict[str, Path], **settings: Any) -> Iterator[Engine]:
+    """Serve the application on a real socket, with fine-tuned models of the base "tiny".
 
-    The chat template of the base "tools" knows tools, that of all other names does not.
+    Each is called `ada:ft-local:NAME-2026-11-21-10-00-00`.
     """
     import uvicorn
 
@@ -190,22 +195,12 @@ def engine(
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import ModelRow
 
-    folder = tmp_path_factory.mktemp("serving")
-    home = Home(folder / "home")
-    home.root.mkdir()
-    tool_base = write_tool_base(tiny_base_model, folder / "tools")
-    home.base_model_table.write_text(
-        'default = "tiny"\n'
-        f'[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n'
-        f'[base.tools]\npath = "{tool_base.as_posix()}"\n',
-        "utf-8",
-    )
-    config = EngineConfig(home=home, port=0, serving_threads=1)
+    config = EngineConfig(home=home, port=0, serving_threads=1, **settings)
     database = Database(config.database)
     database.migrate()
     with database.write() as connection:
-        for name in ("red", "blue"):
-            shutil.copytree(adapters[name], home.models / name)
+        for name, folder in tuned.items():
+            shutil.copytree(folder, home.models / name)
             row = ModelRow(
                 name=f"ada:ft-local:{name}-2026-11-21-10-00-00",
                 organization="local",
@@ -226,7 +221,37 @@ def engine(
         assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1", timeout=300) as http:
-        yield Engine(http, app)
-    server.should_exit = True
-    thread.join()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1", timeout=300) as http:
+            yield Engine(http, app)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., contextlib.AbstractContextManager[Engine]]:
+    """The function `served`, for tests that need an engine with other settings."""
+    return served
+
+
+@pytest.fixture(scope="session")
+def engine(
+    tiny_base_model: Path, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """The whole application on a real socket: two bases, two fine-tuned models.
+
+    The chat template of the base "tools" knows tools, that of all other names does not.
+    """
+    folder = tmp_path_factory.mktemp("serving")
+    home = Home(folder / "home")
+    home.root.mkdir()
+    tool_base = write_tool_base(tiny_base_model, folder / "tools")
+    home.base_model_table.write_text(
+        'default = "tiny"\n'
+        f'[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n'
+        f'[base.tools]\npath = "{tool_base.as_posix()}"\n',
+        "utf-8",
+    )
+    with served(home, {name: adapters[name] for name in ("red", "blue")}) as engine:
+        yield engine

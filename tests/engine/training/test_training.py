@@ -94,15 +94,18 @@ def test_full_weights_load_as_a_model_of_their_own(make_spec, recorder, tiny_bas
     assert not any(same)
 
 
-def test_two_runs_of_one_seed_are_identical(make_spec, recorder):
-    outcomes = [train(make_spec(name, seed=7), recorder()) for name in ("one", "two")]
+@pytest.mark.parametrize("recipe", ["fast", "lora"])
+def test_two_runs_of_one_seed_are_identical(make_spec, recorder, recipe):
+    outcomes = [
+        train(make_spec(name, seed=7, recipe=recipe), recorder()) for name in ("one", "two")
+    ]
     first, second = (outcome.results_path.read_bytes() for outcome in outcomes)
     assert first == second
     weights = [
         (outcome.output_path / "adapter_model.safetensors").read_bytes() for outcome in outcomes
     ]
     assert weights[0] == weights[1]
-    other = train(make_spec("three", seed=8), recorder())
+    other = train(make_spec("three", seed=8, recipe=recipe), recorder())
     assert other.results_path.read_bytes() != first
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from tunesmith.engine.models.servable import ServableModel
-    from tunesmith.engine.serving.generator import Generator
+    from tunesmith.engine.serving.handle import Serving
     from tunesmith.engine.serving.messages import GenerationDelta, GenerationRequest
 
 __all__ = ["answer_head", "resolve_model", "respond_streaming", "respond_whole", "usage_object"]
@@ -149,7 +149,7 @@ def _frame(chunk: dict[str, Any]) -> bytes:
 def _deltas(
     request: Request, model: ServableModel, generation: GenerationRequest
 ) -> AsyncGenerator[GenerationDelta, None]:
-    generator: Generator = request.app.state.generator
+    generator: Serving = request.app.state.generator
     return generator.generate(model, generation)
 
 

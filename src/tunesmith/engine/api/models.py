@@ -6,10 +6,12 @@ import shutil
 from typing import Any
 from urllib.parse import unquote
 
+import anyio.from_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from tunesmith.engine.jobs.views import organization_id
+from tunesmith.engine.serving.handle import Serving
 from tunesmith.engine.store import model_rows
 from tunesmith.engine.store.records import ModelRow, new_token
 from tunesmith.types.models import Model
@@ -57,6 +59,8 @@ def delete_model(request: Request, asker: Owner, model: str) -> JSONResponse:
     if row is None:
         parts.models.base(name)
         raise invalid(f"{name!r} is a base model; only fine-tuned models can be deleted.")
+    generator: Serving = request.app.state.generator
+    anyio.from_thread.run(generator.forget, parts.models.folder(row))
     _remove_weights(parts, row)
     return JSONResponse({"id": name, "object": "model", "deleted": True})
 

@@ -1,11 +1,12 @@
-"""Answers from models: one process that generates, and the server's handle on it.
+"""Answers from models: one process that generates, or a vLLM server, and our handle on either.
 
-`create_generator` gives the handle; `GenerationRequest` and `GenerationDelta` are what
-goes in and what comes out. Importing this loads no torch.
+`create_generator` and `VllmServing` give the handle, a `Serving`; `GenerationRequest` and
+`GenerationDelta` are what goes in and what comes out. Importing this loads no torch.
 """
 
 from .errors import GenerationError, GeneratorStopped
 from .generator import Generator, create_generator
+from .handle import Serving
 from .messages import (
     ChatPrompt,
     GenerationDelta,
@@ -15,6 +16,7 @@ from .messages import (
     TokenCandidate,
 )
 from .settings import WorkerSettings
+from .vllm import VllmServing
 
 __all__ = [
     "ChatPrompt",
@@ -25,7 +27,9 @@ __all__ = [
     "Generator",
     "GeneratorStopped",
     "ScoredToken",
+    "Serving",
     "TokenCandidate",
+    "VllmServing",
     "WorkerSettings",
     "create_generator",
 ]

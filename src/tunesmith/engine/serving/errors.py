@@ -3,14 +3,15 @@
 TunesmithError
 └── EngineError
     └── GenerationError         this request cannot be answered; `status` says whose fault it is
-        └── GeneratorStopped    the process that generates ended while it answered
+        ├── GeneratorStopped    the process that generates ended while it answered
+        └── UnservedModelError  the server that answers for this engine does not know the model
 """
 
 from __future__ import annotations
 
 from tunesmith.engine.errors import EngineError
 
-__all__ = ["GenerationError", "GeneratorStopped"]
+__all__ = ["GenerationError", "GeneratorStopped", "UnservedModelError"]
 
 
 class GenerationError(EngineError):
@@ -39,6 +40,10 @@ class GenerationError(EngineError):
 
 class GeneratorStopped(GenerationError):  # noqa: N818 - says what happened, as StopIteration does
     """The generating process ended. The next request starts it again."""
+
+
+class UnservedModelError(GenerationError):
+    """A vLLM server does not know the model, or no longer."""
 
 
 def _rebuild(

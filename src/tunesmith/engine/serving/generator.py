@@ -153,13 +153,10 @@ class Generator:
                 sizes |= report["sizes"]
         return {Path(folder): size for folder, size in sizes.items()}
 
-    async def forget(self, model: ServableModel) -> None:
-        """Let go of what is in memory of a fine-tuned model that has been deleted."""
-        if self.running and model.adapter_path is not None:
-            command = {"kind": "forget", "folder": str(model.adapter_path)}
-            async with contextlib.aclosing(self._reports(command)) as reports:
-                async for _report in reports:
-                    pass
+    async def forget(self, folder: Path) -> None:
+        """Let go of the model that lies in a folder; nothing waits for it."""
+        if self._worker is not None and self.running:
+            self._tell(self._worker, {"kind": "forget", "folder": str(folder)})
 
     async def generate(
         self, model: ServableModel, request: GenerationRequest
@@ -217,14 +214,14 @@ class Generator:
         finally:
             worker.owed.pop(number, None)
             if not settled and self._worker is worker:
-                self._cancel(worker, number)
+                self._tell(worker, {"kind": "cancel", "id": number})
             self._watch_idleness()
 
-    def _cancel(self, worker: _Worker, number: int) -> None:
-        """Tell the child to forget a request; nothing waits for it to do so."""
+    def _tell(self, worker: _Worker, command: dict[str, Any]) -> None:
+        """Send a command that nothing waits for."""
         stdin = worker.process.stdin
         if stdin is not None and not stdin.is_closing():
-            stdin.write(encode_line({"kind": "cancel", "id": number}))
+            stdin.write(encode_line(command))
 
     async def _send(self, worker: _Worker, command: dict[str, Any]) -> None:
         stdin = worker.process.stdin

@@ -32,25 +32,11 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.models.servable import ServableModel
 
-__all__ = ["LoadedBase", "LoadedModels", "best_device", "best_dtype"]
+__all__ = ["LoadedBase", "LoadedModels"]
 
 logger = logging.getLogger("tunesmith.serving")
 
 EXACT_HEAD_BYTES = 1 << 30  # a larger head is not kept a second time in float32
-
-
-def best_device() -> torch.device:
-    """Return the GPU if there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def best_dtype(device: torch.device) -> torch.dtype:
-    """Return bf16 where the device computes in it, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    capabilities = torch.cpu.get_capabilities()
-    computes = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-    return torch.bfloat16 if computes else torch.float32
 
 
 class SelectiveHead(nn.Module):

@@ -1,7 +1,7 @@
 """What the server and the generating process say to each other: JSON lines, plain data.
 
 The server writes commands, one JSON object a line, each with a `kind`: "generate",
-"cancel", "prewarm", "stop". The generator writes reports: "ready" once, "delta" for
+"cancel", "prewarm", "held", "forget". The generator writes reports: "ready" once, "delta" for
 each piece of an answer, "done" for a prewarmed model, "error" for a request that
 cannot be answered. Neither side ever unpickles anything.
 """

@@ -39,13 +39,19 @@ class _Worker:
     def __init__(self, settings: WorkerSettings, commands: Commands, output: BinaryIO) -> None:
         import torch  # noqa: PLC0415 - slow to import, and only here
 
+        from tunesmith.engine.models.devices import best_dtype, pick_device  # noqa: PLC0415
+
         from .batch import BatchLimits  # noqa: PLC0415
-        from .loading import LoadedModels, best_device, best_dtype  # noqa: PLC0415
+        from .loading import LoadedModels  # noqa: PLC0415
 
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        device = best_device() if settings.device == "auto" else torch.device(settings.device)
-        dtype = best_dtype(device) if settings.dtype == "auto" else getattr(torch, settings.dtype)
+        device = pick_device() if settings.device == "auto" else torch.device(settings.device)
+        dtype = (
+            best_dtype(device, old_gpu=torch.float16)
+            if settings.dtype == "auto"
+            else getattr(torch, settings.dtype)
+        )
         self._commands = commands
         self._output = output
         self._limits = BatchLimits(
@@ -81,7 +87,11 @@ class _Worker:
                 yield self._commands.get_nowait()
 
     def _obey(self, command: dict[str, Any]) -> None:
-        kind, number = command["kind"], command["id"]
+        kind = command["kind"]
+        if kind == "forget":
+            self._models.forget(Path(command["folder"]))
+            return
+        number = command["id"]
         if kind == "cancel":
             for batch in self._batches.values():
                 batch.drop(number)
@@ -93,9 +103,6 @@ class _Worker:
             elif kind == "held":
                 sizes = {str(path): size for path, size in self._models.held().items()}
                 self._report({"kind": "held", "id": number, "sizes": sizes})
-                self._report({"kind": "done", "id": number})
-            elif kind == "forget":
-                self._models.forget(Path(command["folder"]))
                 self._report({"kind": "done", "id": number})
             elif kind == "generate":
                 self._generate(number, command)

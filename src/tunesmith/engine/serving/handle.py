@@ -1,0 +1,63 @@
+"""What the server asks of whatever generates answers: our own process, or another server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from tunesmith.engine.models.servable import ServableModel
+
+    from .messages import GenerationDelta, GenerationRequest
+
+__all__ = ["Serving"]
+
+
+class Serving(Protocol):
+    """Generates answers as any model that it is given. Belongs to one event loop."""
+
+    @property
+    def running(self) -> bool:
+        """True while models may be in memory."""
+        ...
+
+    def generate(
+        self, model: ServableModel, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationDelta, None]:
+        """Yield the pieces of the answer as they come; the last one carries the usage.
+
+        Closing the iterator early stops the generation.
+
+        Raises:
+            GenerationError: The request cannot be answered.
+        """
+        ...
+
+    async def prewarm(self, model: ServableModel) -> None:
+        """Load a model, so that its first request need not wait.
+
+        Raises:
+            GenerationError: It cannot be loaded.
+        """
+        ...
+
+    async def held(self) -> dict[Path, int]:
+        """Return the folders of the models and adapters in memory and the bytes of each.
+
+        Raises:
+            GenerationError: It cannot be told.
+        """
+        ...
+
+    async def forget(self, folder: Path) -> None:
+        """Let go of the fine-tuned model that lies in a folder: it is being deleted.
+
+        What cannot be let go at once is forgotten later; nothing is raised.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Stop; requests in flight fail."""
+        ...

@@ -1,0 +1,163 @@
+"""The HTTP calls to a running vLLM server, and its refusals told in our words.
+
+Its addresses are those of vLLM's OpenAI-compatible server: `/v1/models`,
+`/v1/load_lora_adapter`, `/v1/unload_lora_adapter` (both only with
+VLLM_ALLOW_RUNTIME_LORA_UPDATING=True), `/v1/completions` and `/tokenize`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.core.headers import HeaderFields
+from tunesmith.core.options import Timeout
+from tunesmith.core.request import Request, json_body
+from tunesmith.core.sse import ServerSentEventDecoder
+from tunesmith.errors import APIConnectionError
+
+from .errors import GenerationError, UnservedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from tunesmith.core.redact import Secret
+    from tunesmith.core.response import Response
+
+__all__ = ["VllmServer"]
+
+TIMEOUT = Timeout(600.0, connect=5.0)  # a busy server lets a long queue wait
+MOST_CONNECTIONS = 1024
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 400, 401, 403, 404
+
+
+class VllmServer:
+    """One vLLM server.
+
+    Args:
+        url: Its address, with or without `/v1`.
+        key: What it was started with as `--api-key`, if anything.
+    """
+
+    def __init__(self, url: str, key: Secret | None) -> None:
+        from tunesmith.transport.async_http import AsyncHttpxTransport  # noqa: PLC0415 - loads httpx
+
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._key = key
+        self._transport = AsyncHttpxTransport(max_connections=MOST_CONNECTIONS)
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        await self._transport.aclose()
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Return the models that it serves: bases, and adapters with their `parent`."""
+        answer = await self._ask("GET", "/v1/models")
+        cards: list[dict[str, Any]] = answer["data"]
+        return cards
+
+    async def load(self, name: str, folder: str) -> None:
+        """Have an adapter loaded; one of that name from elsewhere is replaced."""
+        fields = {"lora_name": name, "lora_path": folder, "load_inplace": True}
+        await self._ask("POST", "/v1/load_lora_adapter", fields)
+
+    async def unload(self, name: str) -> None:
+        """Have an adapter let go."""
+        await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name})
+
+    async def tokenize(self, fields: dict[str, Any]) -> list[int]:
+        """Return the tokens of a conversation, written out by the model's chat template."""
+        tokens: list[int] = (await self._ask("POST", "/tokenize", fields))["tokens"]
+        return tokens
+
+    async def complete(self, fields: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the chunks of a streamed completion; closing it early stops the generation.
+
+        Raises:
+            GenerationError: The server refuses, or goes away.
+        """
+        response = await self._send("POST", "/v1/completions", fields | {"stream": True})
+        if not response.is_success:
+            raise self._refusal(response.status, response.body, "/v1/completions")
+        decoder = ServerSentEventDecoder()
+        try:
+            while piece := await response.stream.read():
+                for event in decoder.feed(piece):
+                    if event.data == b"[DONE]":
+                        await response.stream.drain()
+                        return
+                    chunk: dict[str, Any] = json.loads(event.data)
+                    if "error" in chunk:
+                        raise self._refusal(500, event.data, "/v1/completions")
+                    yield chunk
+        except APIConnectionError as error:
+            raise self._unreachable(error) from error
+        finally:
+            await response.stream.aclose()
+
+    async def _ask(
+        self, method: str, path: str, fields: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        response = await self._send(method, path, fields)
+        if not response.is_success:
+            raise self._refusal(response.status, response.body, path)
+        try:
+            answer: dict[str, Any] = json.loads(response.body or b"")
+        except ValueError:  # "Success: …", after an adapter was loaded
+            return {}
+        return answer
+
+    async def _send(self, method: str, path: str, fields: dict[str, Any] | None) -> Response:
+        headers = HeaderFields()
+        body = json_body(fields)
+        if body is not None:
+            headers["content-type"] = "application/json"
+        if self._key is not None:
+            headers["authorization"] = f"Bearer {self._key.reveal()}"
+        stream = fields is not None and "stream" in fields
+        request = Request(method, self.url + path, headers, body, TIMEOUT, stream=stream)
+        try:
+            return await self._transport.send(request)
+        except APIConnectionError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: APIConnectionError) -> GenerationError:
+        return GenerationError(
+            f"The vLLM server at {self.url} that answers for this engine cannot be reached "
+            f"({error}). Start it, or correct `url` under [serving] in the engine's settings.",
+            status=503,
+            code="serving_unreachable",
+        )
+
+    def _refusal(self, status: int, body: bytes | None, path: str) -> GenerationError:
+        said = _message(body)
+        if status in {UNAUTHORIZED, FORBIDDEN}:
+            return GenerationError(
+                f"The vLLM server at {self.url} refuses this engine's key ({status}). Set "
+                "`api_key` under [serving] in the engine's settings to that of its --api-key.",
+                status=502,
+                code="serving_refused",
+            )
+        if status == NOT_FOUND and path.endswith("lora_adapter"):
+            return GenerationError(
+                f"The vLLM server at {self.url} does not load adapters while it runs. Start it "
+                "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.",
+                status=502,
+                code="serving_refused",
+            )
+        if status == BAD_REQUEST:
+            return GenerationError(f"vLLM refuses the request: {said}", code="serving_refused")
+        kind = UnservedModelError if status == NOT_FOUND else GenerationError
+        message = f"The vLLM server at {self.url} failed ({status}): {said}"
+        return kind(message, status=502, code="serving_failed")
+
+
+def _message(body: bytes | None) -> str:
+    """Return what an error envelope says, or the beginning of any other body."""
+    text = (body or b"").decode("utf-8", "replace")
+    try:
+        content = json.loads(text)
+        error = content.get("error", content)
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return text[:200].strip() or "no reason given"

