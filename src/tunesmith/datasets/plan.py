@@ -245,7 +245,7 @@ class PlannedRows:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self.name = plan.name
+        self.name: str | None = plan.name
 
     def batches(self) -> Iterator[Batch]:
         """Yield the fixed rows in batches; their lines are those of the original."""

@@ -34,12 +34,12 @@ class Duplicates:
     """Hashes of all rows."""
 
     def __init__(self, settings: Settings) -> None:
-        self.capacity = settings.max_examples
+        self.capacity: int = settings.max_examples
         self.shape = settings.shape
-        self.hashes = HashStore()
-        self.places = PlaceIndex()
-        self.seed = hash(_SEED_PROBE)
-        self.no_input = hash("")
+        self.hashes: HashStore = HashStore()
+        self.places: PlaceIndex = PlaceIndex()
+        self.seed: int = hash(_SEED_PROBE)
+        self.no_input: int = hash("")
 
     def observe(self, rows: SoundRows) -> None:
         """See `Fold.observe`."""

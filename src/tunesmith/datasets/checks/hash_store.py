@@ -24,7 +24,7 @@ class HashStore:
     """Hashes of inputs and of whole rows, in the order of the rows."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._inputs = array("q")
         self._rows = array("q")
         self._files: tuple[IO[bytes], IO[bytes]] | None = None

@@ -40,9 +40,9 @@ class FormatKeeping:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.format = expected_format(settings)
-        self.tallies = {kind: Tally(settings.max_examples) for kind in _KINDS}
-        self.empty_prompts = Tally(settings.max_examples)
+        self.format: PromptFormat = expected_format(settings)
+        self.tallies: dict[str, Tally] = {kind: Tally(settings.max_examples) for kind in _KINDS}
+        self.empty_prompts: Tally = Tally(settings.max_examples)
 
     def observe(self, rows: SoundRows) -> None:
         """See `Fold.observe`."""

@@ -28,11 +28,11 @@ class RowRules:
 
     def __init__(self, settings: Settings) -> None:
         self.shape: Shape = settings.shape
-        self.capacity = settings.max_examples
+        self.capacity: int = settings.max_examples
         self.tallies: dict[str, Tally] = {}
-        self.rows = 0
-        self.lines = 0
-        self.bytes = 0
+        self.rows: int = 0
+        self.lines: int = 0
+        self.bytes: int = 0
 
     def observe(self, batch: Batch) -> SoundRows:
         """Take in a batch and return the rows that keep the rules."""

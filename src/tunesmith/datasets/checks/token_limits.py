@@ -37,10 +37,10 @@ class TokenLimits:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.limit = settings.token_limit
-        self.over = Tally(settings.max_examples)
-        self.tokens = 0
-        self.longest = 0
+        self.limit: int | None = settings.token_limit
+        self.over: Tally = Tally(settings.max_examples)
+        self.tokens: int = 0
+        self.longest: int = 0
 
     def observe(self, rows: SoundRows) -> None:
         """See `Fold.observe`."""

@@ -140,7 +140,7 @@ class Batch:
         self.places = places
         self.lines = lines
         self.size = size
-        self.faults = [] if faults is None else faults
+        self.faults: list[Fault] = [] if faults is None else faults
         self.pairs = pairs
         self.conversations = conversations
 

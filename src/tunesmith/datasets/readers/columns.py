@@ -22,9 +22,9 @@ class Columns:
         self.inner = source
         self.prompt = prompt
         self.completion = completion
-        self.name = source.name
-        self.format = source.format
-        self.size = source.size
+        self.name: str | None = source.name
+        self.format: str = source.format
+        self.size: int | None = source.size
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`."""

@@ -133,7 +133,7 @@ class PlacedRows:
 
     def __init__(self, rows: list[Row], name: str | None = None) -> None:
         self.rows = rows
-        self.name = name or (rows[0].file if rows else None)
+        self.name: str | None = name or (rows[0].file if rows else None)
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`."""

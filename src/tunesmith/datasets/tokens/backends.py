@@ -124,7 +124,7 @@ class HuggingFaceEncoder:
                 "Counting with an open model's tokenizer needs the package tokenizers: "
                 "pip install tokenizers"
             ) from None
-        self.name = str(file)
+        self.name: str = str(file)
         self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(file))
         # A length limit saved with the tokenizer would cut what is to be counted.
         self._tokenizer.no_truncation()
