@@ -123,7 +123,9 @@ def create_app(
 
 
 def _launcher(config: EngineConfig) -> Launcher:
-    return ForkingLauncher(config) if forks_are_sound() else SubprocessLauncher(config)
+    if config.launcher == "process" and forks_are_sound():
+        return ForkingLauncher(config)
+    return SubprocessLauncher(config)
 
 
 def _serving(config: EngineConfig) -> Serving:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from .home import Home
 
-__all__ = ["DEFAULT_PORT", "EngineConfig", "Limits", "ServingConfig"]
+__all__ = ["DEFAULT_PORT", "EngineConfig", "Limits", "RayConfig", "ServingConfig"]
 
 DEFAULT_PORT = 8712
 
@@ -48,6 +48,22 @@ class ServingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RayConfig:
+    """How trainings run where the launcher is "ray".
+
+    Attributes:
+        address: Of the Ray cluster, "auto" for the one of this machine; None starts one here
+            for each job.
+        workers: Processes that share the batches of one training.
+        max_failures: Times that Ray starts the workers again after one has died.
+    """
+
+    address: str | None = None
+    workers: int = 2
+    max_failures: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """All that `serve` needs to know.
 
@@ -69,6 +85,8 @@ class EngineConfig:
         serving_threads: Threads that answer completions; None lets the serving choose.
         memory_bytes: Budget for models held in memory by the serving; None for its default.
         serving: What answers completions.
+        launcher: What runs trainings: "process" for processes of this machine, "ray" for Ray.
+        ray: How Ray does.
         log_format: "text" for people, "json" for machines.
     """
 
@@ -88,6 +106,8 @@ class EngineConfig:
     serving_threads: int | None = None
     memory_bytes: int | None = None
     serving: ServingConfig = field(default_factory=ServingConfig)
+    launcher: Literal["process", "ray"] = "process"
+    ray: RayConfig = field(default_factory=RayConfig)
     log_format: Literal["text", "json"] = "text"
     limits: Limits = field(default_factory=Limits)
 

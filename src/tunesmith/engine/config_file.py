@@ -1,4 +1,4 @@
-"""Settings from a TOML file: the fields of `EngineConfig`, and the tables `[limits]`, `[serving]`.
+"""Settings from a TOML file: fields of `EngineConfig`; tables `[limits]`, `[serving]`, `[ray]`.
 
     port = 9000
     max_concurrent_jobs = 2
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pydantic
 
-from .config import EngineConfig, Limits, ServingConfig
+from .config import EngineConfig, Limits, RayConfig, ServingConfig
 from .errors import EngineError
 from .home import Home
 
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["load_config"]
 
-_TABLES: dict[str, type[Limits | ServingConfig]] = {"limits": Limits, "serving": ServingConfig}
+_TABLES: dict[str, type[Limits | ServingConfig | RayConfig]] = {
+    "limits": Limits,
+    "serving": ServingConfig,
+    "ray": RayConfig,
+}
 
 
 def load_config(
@@ -72,7 +76,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(
     path: Path,
     said: dict[str, Any],
-    kind: type[EngineConfig | Limits | ServingConfig],
+    kind: type[EngineConfig | Limits | ServingConfig | RayConfig],
     *,
     without: frozenset[str] | set[str] = frozenset(),
     prefix: str = "",

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import EngineConfig, Limits, ServingConfig
+from .config import EngineConfig, Limits, RayConfig, ServingConfig
 from .errors import EngineError
 from .home import Home
 
@@ -43,9 +43,9 @@ class Engine:
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        self.home = config.home
-        self.base_url = ""
-        self.log_path = config.home.root / "server.log"
+        self.home: Home = config.home
+        self.base_url: str = ""
+        self.log_path: Path = config.home.root / "server.log"
         self._config = config
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -183,8 +183,8 @@ def _to_json(config: EngineConfig) -> str:
 def _from_json(text: str) -> EngineConfig:
     values = json.loads(text)
     home, limits = Home(Path(values.pop("home"))), Limits(**values.pop("limits"))
-    serving = ServingConfig(**values.pop("serving"))
-    return EngineConfig(home=home, limits=limits, serving=serving, **values)
+    serving, ray = ServingConfig(**values.pop("serving")), RayConfig(**values.pop("ray"))
+    return EngineConfig(home=home, limits=limits, serving=serving, ray=ray, **values)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib.util
 import json
 import os
 import signal
@@ -58,6 +59,11 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
         configure_logs(config.log_format, config.home.root / "audit.log")
         database.migrate()
         load_catalog(config.home)
+        if config.launcher == "ray" and importlib.util.find_spec("ray") is None:
+            raise EngineError(
+                "The settings let Ray run the trainings, which is not installed: "
+                "pip install 'tunesmith[ray]'."
+            )
         has_keys = KeyRing(database, config.organization).exist
         if not has_keys and not config.is_loopback:
             raise EngineError(
@@ -119,7 +125,7 @@ class Server(uvicorn.Server):
                 h11_max_incomplete_event_size=64 << 10,
             )
         )
-        self.told = False
+        self.told: bool = False
         self._tell = tell
         self._close_streams: Callable[[], None] = app.state.parts.watcher.close
         self._loop: asyncio.AbstractEventLoop | None = None

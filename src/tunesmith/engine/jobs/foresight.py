@@ -49,9 +49,9 @@ class Foresight:
         for job_id in self._near_end.keys() - running.keys():
             del self._near_end[job_id]
             with self._database.read() as connection:
-                job = job_rows.find(connection, job_id)
-            if job is not None and job.fine_tuned_model is not None:
-                self._want(job.fine_tuned_model, job.organization)
+                ended = job_rows.find(connection, job_id)
+            if ended is not None and ended.fine_tuned_model is not None:
+                self._want(ended.fine_tuned_model, ended.organization)
 
     def begun(self, job: JobRow) -> None:
         """Take note of a training that begins, unless it is known."""

@@ -6,6 +6,8 @@ reaches it. It finds what it needs in the database and in its job's `spec.json`.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -34,7 +36,9 @@ DATABASE_VARIABLE = "TUNESMITH_WORKER_DATABASE"
 
 def worker_arguments(config: EngineConfig, job: JobRow, stage: Stage) -> list[str]:
     """Return the command line of a worker for a job that was claimed for it."""
+    by_ray = config.launcher == "ray" and stage == "training"
     return [
+        *(("--ray", json.dumps(dataclasses.asdict(config.ray))) if by_ray else ()),
         *("--home", str(config.home.root)),
         *("--stage", stage),
         *("--heartbeat", str(config.heartbeat_seconds)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import logging
 import os
 import shutil
@@ -16,8 +17,9 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy.exc import OperationalError
 
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.records import JobRow
     from tunesmith.engine.training.spec import TrainingObserver, TrainingOutcome, TrainingSpec
 
-__all__ = ["Worker", "main"]
+__all__ = ["Train", "Worker", "main"]
+
+Train: TypeAlias = "Callable[[TrainingSpec, TrainingObserver], TrainingOutcome]"
+"""What does the work of a training: `tunesmith.engine.training.train`, or another one."""
 
 _log = logging.getLogger("tunesmith.engine.worker")
 
@@ -60,7 +65,7 @@ class Worker:
         self.home = home
         self.job_id = job_id
         self.worker_id = worker_id
-        self.shutdown = threading.Event()
+        self.shutdown: threading.Event = threading.Event()
         self.reporter: Reporter | None = None
         self.listener: Callable[[str], None] = lambda _status: None
 
@@ -107,7 +112,7 @@ class Worker:
                 lifecycle.fail(connection, job, fault.code, fault.message, fault.param)
             leases.release(connection, leases.held(connection, self.job_id, self.worker_id))
 
-    def train(self, train: Callable[[TrainingSpec, TrainingObserver], TrainingOutcome]) -> None:
+    def train(self, train: Train) -> None:
         """Train, and register what comes out of it."""
         from tunesmith.engine.training.spec import TrainingSpec  # noqa: PLC0415 - not to validate
 
@@ -151,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stage", choices=("validation", "training"), required=True)
     parser.add_argument("--worker", required=True)
     parser.add_argument("--heartbeat", type=float, default=2.0)
+    parser.add_argument("--ray", help="let Ray train, with these settings (JSON)")
     parser.add_argument("job_id")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -163,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, terminate)
     try:
         try:
-            _work(worker, options.stage, options.heartbeat)
+            _work(worker, options.stage, options.heartbeat, options.ray)
             worker.tidy()
         except _Interruption:
             worker.release()
@@ -173,19 +179,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _work(worker: Worker, stage: leases.Stage, heartbeat: float) -> None:
+def _work(worker: Worker, stage: leases.Stage, heartbeat: float, ray: str | None) -> None:
     try:
         worker.beat()
         threading.Thread(target=worker.keep_beating, args=(heartbeat,), daemon=True).start()
         if stage == "validation":
             worker.validate()
         else:
-            worker.train(train)
+            worker.train(train if ray is None else _by_ray(ray))
     except (LostLeaseError, _Interruption):
         raise
     except ModuleNotFoundError as error:
         _log.exception("import")
-        message = f"{error}. Training needs the engine's extra: pip install 'tunesmith[engine]'."
+        extra = "engine" if ray is None else "engine,ray"
+        message = f"{error}. This training needs: pip install 'tunesmith[{extra}]'."
         worker.fail("engine_incomplete", message)
     except TunesmithError as error:
         _log.exception("job")
@@ -205,6 +212,14 @@ def _work(worker: Worker, stage: leases.Stage, heartbeat: float) -> None:
             raise
         _log.error("the disk is full: %s", error.orig)
         _fail_without_room(worker)
+
+
+def _by_ray(settings: str) -> Train:
+    from tunesmith.engine.config import RayConfig  # noqa: PLC0415 - seldom needed
+
+    from .ray_training import train_on_ray  # noqa: PLC0415 - loads torch
+
+    return partial(train_on_ray, settings=RayConfig(**json.loads(settings)))
 
 
 def _is_disk_full(error: Exception, home: Home) -> bool:

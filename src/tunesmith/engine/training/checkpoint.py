@@ -12,12 +12,13 @@ import json
 import re
 import shutil
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tunesmith.engine.models.folders import publish_folder
+from tunesmith.engine.training.distributed import leads
 from tunesmith.engine.training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["CheckpointStore", "Position"]
+__all__ = ["CheckpointStore", "Checkpoints", "Position"]
 
 _NAME = re.compile(r"step-(\d+)")
 _KEPT = 2
@@ -48,6 +49,16 @@ class Position:
     results_length: int = 0
 
 
+class Checkpoints(Protocol):
+    """Where a training keeps what it needs to go on."""
+
+    def save(self, position: Position, tensors: dict[str, torch.Tensor]) -> None:
+        """Keep a checkpoint. Every process of a training calls it."""
+
+    def newest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
+        """Return the newest checkpoint; None if there never was one."""
+
+
 class CheckpointStore:
     """The checkpoints of one training, in one folder."""
 
@@ -56,7 +67,9 @@ class CheckpointStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, position: Position, tensors: dict[str, torch.Tensor]) -> None:
-        """Write a checkpoint; older ones than the last two go."""
+        """Write a checkpoint, in the leading process; older ones than the last two go."""
+        if not leads():
+            return
         target = self._folder / f"step-{position.step}"
         gathered = self._folder / f".{target.name}.tmp"
         for leftover in (gathered, target):

@@ -17,8 +17,9 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from tunesmith.engine.models.folders import publish_folder
+from tunesmith.engine.training import distributed
 from tunesmith.engine.training.batches import epoch_batches
-from tunesmith.engine.training.checkpoint import CheckpointStore, Position
+from tunesmith.engine.training.checkpoint import Position
 from tunesmith.engine.training.errors import TrainingError
 from tunesmith.engine.training.hyperparameters import learning_rate_at
 from tunesmith.engine.training.results import ResultFile, classification_columns
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from tunesmith.engine.training.checkpoint import Checkpoints
     from tunesmith.engine.training.objective import Objective
     from tunesmith.engine.training.spec import (
         ResolvedHyperparameters,
@@ -81,6 +83,7 @@ class Loop:
         objective: What it learns.
         parameters: What is trained, by name.
         save_model: Writes the model as it is now to an existing folder.
+        checkpoints: Where to go on from, and what to keep for it.
         observer: Whom to tell.
     """
 
@@ -93,6 +96,7 @@ class Loop:
         objective: Objective,
         parameters: Mapping[str, nn.Parameter],
         save_model: Callable[[Path], None],
+        checkpoints: Checkpoints,
     ) -> None:
         self._spec = spec
         self._schedule = schedule
@@ -106,18 +110,20 @@ class Loop:
             weight_decay=schedule.weight_decay,
             fused=True,
         )
-        self._store = CheckpointStore(spec.work_path / "checkpoints")
+        self._store = checkpoints
         self.position = Position()
         found = self._store.newest()
         if found is not None:
             self.position = found[0]
             self._restore(found[1])
-        self.results = ResultFile(
-            spec.work_path / "results.csv",
-            classification_columns(spec),
-            objective.columns,
-            self.position.results_length,
-        )
+        self._results: ResultFile | None = None
+        if distributed.leads():
+            self._results = ResultFile(
+                spec.work_path / "results.csv",
+                classification_columns(spec),
+                objective.columns,
+                self.position.results_length,
+            )
         self._saved_at = time.monotonic()
         self._save_seconds = 0.0
 
@@ -138,24 +144,25 @@ class Loop:
             )
             done = self.position.step - epoch * self._schedule.steps_per_epoch
             for numbers in batches[done:]:
-                stop = self._observer.stop_requested()
+                stop = distributed.by_leader(self._observer.stop_requested)
                 if stop is not None:
                     if stop != "cancel":
                         self._save()
                     return stop
                 self._step(epoch + 1, numbers)
-        self.results.synced_length()
+        self._synced_length()
         return None
 
     def _step(self, epoch: int, numbers: Sequence[int]) -> None:
         record = self._learn(epoch, numbers)
         ends_epoch = record.step % self._schedule.steps_per_epoch == 0
         record = self._validated(record, ends_epoch=ends_epoch)
-        self.results.add(record)
+        if self._results is not None:
+            self._results.add(record)
         self._observer.step(record)
         if ends_epoch:
             self._end_epoch(record)
-        if self._save_is_due():
+        if distributed.by_leader(self._save_is_due):
             self._save()
 
     def _learn(self, epoch: int, numbers: Sequence[int]) -> StepRecord:
@@ -164,6 +171,7 @@ class Loop:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         figures = self._objective.backward(numbers)
+        distributed.add_gradients(self._parameters.values())
         clip_grad_norm_(self._parameters.values(), _GRADIENT_NORM)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -218,7 +226,7 @@ class Loop:
     def _end_epoch(self, record: StepRecord) -> None:
         n_epochs = self._schedule.values.n_epochs
         self._observer.epoch(EpochRecord(record.epoch, n_epochs, record.step))
-        if record.epoch > n_epochs - _SNAPSHOT_EPOCHS:
+        if record.epoch > n_epochs - _SNAPSHOT_EPOCHS and distributed.leads():
             folder = self._spec.work_path / "snapshots" / f"step-{record.step}"
             write_folder(folder, self._save_model)
             self._observer.checkpoint(CheckpointRecord(record.step, folder, record))
@@ -230,10 +238,14 @@ class Loop:
 
     def _save(self) -> None:
         started = time.monotonic()
-        self.position = replace(self.position, results_length=self.results.synced_length())
+        self.position = replace(self.position, results_length=self._synced_length())
         self._store.save(self.position, self._state())
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - started
+
+    def _synced_length(self) -> int:
+        """Return the bytes of the result file, all on the disk; 0 in a process that writes none."""
+        return 0 if self._results is None else self._results.synced_length()
 
     def _state(self) -> dict[str, torch.Tensor]:
         state = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from tunesmith.engine.training import distributed
 from tunesmith.engine.training.errors import ErrorCode, TrainingError
 from tunesmith.engine.training.examples import examples_of, read_rows, render_chat
 from tunesmith.engine.training.metrics import Tally
@@ -99,17 +100,23 @@ def with_reference(
     Returns:
         None if `go_on` said no before the end.
     """
-    if path.exists():
+    if distributed.agree(path.exists()):
         return Pairs(source, np.load(path, allow_pickle=False))
     reference = np.zeros(len(source.examples))
+    goes_on = True
     for part in scorer.parts(range(len(source.examples)), source.lengths):
-        if not go_on():
-            return None
+        goes_on = go_on()
+        if not goes_on:
+            break
         batch = scorer.batch(source, part)
         reference[part] = _log_probabilities(batch, scorer.evaluate(batch))
-    temporary = path.with_suffix(".part.npy")
-    np.save(temporary, reference, allow_pickle=False)
-    temporary.replace(path)
+    if not distributed.agree(goes_on):
+        return None
+    distributed.add_up(reference)
+    if distributed.leads():
+        temporary = path.with_suffix(".part.npy")
+        np.save(temporary, reference, allow_pickle=False)
+        temporary.replace(path)
     return Pairs(source, reference)
 
 
@@ -179,6 +186,7 @@ class Preference:
             self._scorer.backward(
                 batch, hidden, torch.from_numpy(weights.astype(np.float32)).to(hidden.device)
             )
+        distributed.add_counts(count)
         return StepFigures(
             loss=count.loss / count.pairs,
             sequence_accuracy=count.preferred.sequence_accuracy,
@@ -200,6 +208,7 @@ class Preference:
         count = _Count(Tally())
         for batch, reference in self._batches(self._validation, numbers):
             self._add(count, batch, self._scorer.evaluate(batch), reference)
+        distributed.add_counts(count)
         return ValidationRecord(
             loss=count.loss / count.pairs,
             sequence_accuracy=count.preferred.sequence_accuracy,

@@ -6,19 +6,22 @@ import errno
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 
-from tunesmith.engine.training.checkpoint import Position
+from tunesmith.engine.models.devices import best_dtype, pick_device
+from tunesmith.engine.training import distributed
+from tunesmith.engine.training.checkpoint import CheckpointStore, Position
 from tunesmith.engine.training.classification import Classes, find_classes
 from tunesmith.engine.training.errors import TrainingError
 from tunesmith.engine.training.examples import Example, read_examples
 from tunesmith.engine.training.hyperparameters import base_learning_rate, resolve_hyperparameters
 from tunesmith.engine.training.loop import Loop, Schedule, write_folder
 from tunesmith.engine.training.lora import add_adapter
-from tunesmith.engine.training.network import Network, best_dtype, load_network, pick_device
+from tunesmith.engine.training.network import Network, load_network
 from tunesmith.engine.training.preference import Preference, read_pairs, with_reference
 from tunesmith.engine.training.recipes import Choice, choose_recipe
 from tunesmith.engine.training.scoring import ExampleSet, Scorer
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from tunesmith.engine.training.checkpoint import Checkpoints
     from tunesmith.engine.training.errors import ErrorCode
     from tunesmith.engine.training.objective import Objective
     from tunesmith.engine.training.spec import StopRequest, TrainingObserver, TrainingSpec
@@ -82,14 +86,30 @@ class _Trained:
     save: Callable[[Path], None]
 
 
-def run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
-    """Train; see `tunesmith.engine.training.train`."""
+def run(
+    spec: TrainingSpec, observer: TrainingObserver, checkpoints: Checkpoints | None = None
+) -> TrainingOutcome:
+    """Train; see `tunesmith.engine.training.train`.
+
+    Where a `torch.distributed` process group is initialised, each of its processes calls this,
+    and they share every batch; only the first one's observer is told anything of use.
+
+    Args:
+        spec: What to do.
+        observer: Whom to tell.
+        checkpoints: What to go on from; default: a folder in `work_path`.
+    """
     with _told_plainly():
         done = _already_done(spec)
-        return done if done is not None else _run(_settled(spec), observer)
+        if done is not None:
+            return done
+        store = checkpoints or CheckpointStore(spec.work_path / "checkpoints")
+        return _run(_settled(spec), observer, store)
 
 
-def _run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
+def _run(
+    spec: TrainingSpec, observer: TrainingObserver, checkpoints: Checkpoints
+) -> TrainingOutcome:
     spec.work_path.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(spec.threads or torch.get_num_threads())
     network = _load(spec)
@@ -126,6 +146,7 @@ def _run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
             objective=objective,
             parameters=trained.parameters,
             save_model=trained.save,
+            checkpoints=checkpoints,
         )
         observer.planned(
             TrainingPlan(
@@ -140,7 +161,7 @@ def _run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
             )
         )
         stopped = loop.run()
-    if stopped is None:
+    if stopped is None and distributed.leads():
         _publish(spec, choice, trained, loop.position)
     return _outcome(spec, stopped, loop.position)
 
@@ -242,10 +263,8 @@ def _sets(
             path = spec.work_path / f"trunk-{name}.bin"
             dtype = next(network.model.parameters()).dtype
             lengths = [len(example) for example in examples]
-            if not path.exists():
-                size = trunk_bytes(network, examples)
-                require_space(spec.work_path, size, "keep what the frozen layers give")
-            if not compute_trunk(network, choice.first_layer, examples, path, go_on):
+            write = partial(_write_trunk, spec, network, choice.first_layer, examples, path, go_on)
+            if not distributed.by_leader(write):
                 return None
             if examples:
                 trunks[name] = TrunkCache(path, lengths, network.hidden_size, dtype)
@@ -253,6 +272,21 @@ def _sets(
     if not data.validation:
         return train, None
     return train, ExampleSet(data.validation, trunks.get("validation"))
+
+
+def _write_trunk(  # noqa: PLR0917 - each is a thing of its own
+    spec: TrainingSpec,
+    network: Network,
+    layer: int,
+    examples: list[Example],
+    path: Path,
+    go_on: Callable[[], bool],
+) -> bool:
+    """Return False if asked to stop before the end."""
+    if not path.exists():
+        size = trunk_bytes(network, examples)
+        require_space(spec.work_path, size, "keep what the frozen layers give")
+    return compute_trunk(network, layer, examples, path, go_on)
 
 
 def _settled(spec: TrainingSpec) -> TrainingSpec:
@@ -266,7 +300,7 @@ def _settled(spec: TrainingSpec) -> TrainingSpec:
 
 def _settle(spec: TrainingSpec, choice: Choice) -> None:
     path = spec.work_path / "settled.json"
-    if not path.exists():
+    if distributed.leads() and not path.exists():
         settled = {"recipe": choice.recipe, "threads": torch.get_num_threads()}
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(settled) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from tunesmith.engine.training import distributed
 from tunesmith.engine.training.batches import micro_batches
 from tunesmith.engine.training.trunk import pad
 
@@ -92,8 +93,8 @@ class Scorer:
         self._precision = torch.autocast(network.device.type, torch.bfloat16, autocast)
 
     def parts(self, numbers: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Split a batch into parts that go through the layers at once."""
-        return micro_batches(numbers, lengths, self._tokens_at_once)
+        """Split this process's share of a batch into parts that go through the layers at once."""
+        return micro_batches(distributed.share(numbers), lengths, self._tokens_at_once)
 
     def batch(self, source: ExampleSet, numbers: Sequence[int]) -> Batch:
         """Return examples of `source` as tensors."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tunesmith.engine.training import distributed
 from tunesmith.engine.training.metrics import Tally
 from tunesmith.engine.training.objective import StepFigures
 from tunesmith.engine.training.spec import ValidationRecord
@@ -64,6 +65,7 @@ class Supervised:
             batch = self._scorer.batch(self._train, part)
             hidden = self._scorer.hidden(batch)
             _count(tally, batch, self._scorer.backward(batch, hidden, batch.weights / total))
+        distributed.add_counts(tally)
         return StepFigures(
             loss=tally.mean_loss,
             sequence_accuracy=tally.sequence_accuracy,
@@ -96,6 +98,8 @@ class Supervised:
             predicted = self._scorer.evaluate(batch, tokens)
             _count(tally, batch, predicted)
             scores[part] = predicted.logits[_first_scored(batch)]
+        distributed.add_counts(tally)
+        distributed.add_up(scores)
         return tally, scores
 
 
