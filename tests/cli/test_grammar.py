@@ -85,7 +85,14 @@ def test_an_incomplete_command_prints_its_help_and_is_wrong_usage(argv, capsys):
 
 def test_a_wrong_option_is_wrong_usage(capsys):
     assert main(["api", "files.get"]) == 2
-    assert "-i/--id" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Missing: -i/--id." in said
+    assert "example:\n  tunesmith api files.get -i " in said
+
+
+def test_a_misspelt_command_is_told_what_it_may_have_meant(capsys):
+    assert main(["api", "fine_tune.create", "-t", "x"]) == 2
+    assert "Did you mean 'fine_tunes.create'" in capsys.readouterr().err
 
 
 def test_the_version_is_that_of_the_package(capsys):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from .connection import add_connection_options
+from .output import print_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
     Handler = Callable[[argparse.Namespace], int]
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name # pyright: ignore[reportPrivateUsage]
@@ -44,7 +48,7 @@ exit codes:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the whole grammar."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tunesmith",
         description="Fine-tune language models through the OpenAI-style API, on your own machine.",
         epilog=EXAMPLES,
@@ -99,6 +103,30 @@ def add_command(
     )
     parser.set_defaults(handler=handler)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells of wrong usage in one paragraph, with an example instead of every option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and how it is done; the exit code is 2."""
+        print_error(f"{_plain(message)} `{self.prog} --help` tells more.")
+        if (self.epilog or "").startswith("example:"):
+            print(self.epilog, file=sys.stderr)
+        self.exit(2)
+
+
+def _plain(message: str) -> str:
+    """Return argparse's complaint in our words."""
+    if found := re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", message):
+        wrong, known = found[1], re.findall(r"[\w.]+", found[2])
+        close = difflib.get_close_matches(wrong, known, n=2)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        return f"There is no command {wrong!r}.{hint}"
+    if names := re.match(r"the following arguments are required: (.*)", message):
+        missing = ("/".join(name.split("/")[:2]) for name in names[1].split(", "))
+        return f"Missing: {', '.join(missing)}."
+    return f"{message[:1].upper()}{message[1:]}."
 
 
 class _PrintVersion(argparse.Action):

@@ -66,7 +66,8 @@ def cleaning(rows: Iterable[Row]) -> list[Step]:
         if not alike:
             raise DatasetError(
                 f"No column is called {wanted!r}. The columns are "
-                f"{', '.join(repr(name) for name in names)}: name the one that holds the {wanted}."
+                f"{', '.join(repr(name) for name in names)}: name the one that holds the {wanted} "
+                f"with {wanted}='NAME', on the command line with --{wanted} NAME."
             )
         renamed[alike[0]] = wanted
     extra = [name for name in names if renamed.get(name, name) not in fixes.FIELDS]

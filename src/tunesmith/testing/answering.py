@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.serving.errors import GenerationError
@@ -134,13 +135,9 @@ def _choice(
 
 def _echoed(prompt: Prompt) -> list[ScoredToken]:
     """Return the prompt's tokens; before the first stands nothing that could predict it."""
-    first, *others = _scored(_TOKEN.findall(prompt), [], 0) or [None]
-    if first is None:
-        return []
-    return [
-        ScoredToken(first.text, first.data, None, 0),
-        *(token for token in others if token is not None),
-    ]
+    tokens = _scored(_TOKEN.findall(prompt), [], 0)
+    first = [replace(token, logprob=None, top=()) for token in tokens[:1]]
+    return first + tokens[1:]
 
 
 def _scored(words: list[str], rivals: list[str], offset: int) -> list[ScoredToken]:

@@ -55,7 +55,7 @@ class SimulatedEngine:
         from tunesmith.engine.store.database import Database
 
         self._temporary = None if home is not None else tempfile.mkdtemp(prefix="tunesmith-")
-        self.home = Home(Path(self._temporary) if home is None else home)
+        self.home: Home = Home(Path(self._temporary) if home is None else home)
         _write_base_models(self.home)
         config = EngineConfig(self.home, port=0, lease_seconds=float("inf"), shutdown_seconds=5.0)
         database = Database(config.database, durable=False)
@@ -66,7 +66,7 @@ class SimulatedEngine:
         ready = threading.Event()
         self._server = Server(app, config, ready.set)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self.base_url: str = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         self._thread = threading.Thread(
             target=self._server.run, args=([self._listener],), name="simulated engine", daemon=True
         )

@@ -91,9 +91,10 @@ def _format_of(path: Path) -> str:
     found = _EXTENSIONS.get(path.suffix.lower())
     if found is None:
         known = ", ".join(sorted(_EXTENSIONS))
+        fault = "is of a kind that cannot be read" if path.suffix else "has no extension"
         raise UnreadableError(
-            f"{path.name!r} has no extension that tells its format. Known are {known}; "
-            "or name the format: format='jsonl'."
+            f"{path.name!r} {fault}. Training data comes as {known}; if it is one of these in "
+            "truth, rename the file, or name its format: format='jsonl'."
         )
     return sniff_json(path) if found in {"jsonl", "json"} else found
 
