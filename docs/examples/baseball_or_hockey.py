@@ -2,7 +2,8 @@
 # # Baseball or hockey?
 #
 # The guide's classification case up to the point where training starts: explore the data, see
-# what a class costs in tokens, prepare the rows, split them. The data are the two sports groups
+# what a class costs in tokens, prepare the rows, split them. (docs/notebooks/classification.ipynb
+# goes on to the model and its answers.) The data are the two sports groups
 # of 20 Newsgroups. Get them once with
 #
 #     python scripts/fetch_datasets.py data
