@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/chat", tags=["chat"])
+router: APIRouter = APIRouter(prefix="/v1/chat", tags=["chat"])
 
 
 @router.post("/completions", summary="Answer a conversation")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["completions"])
+router: APIRouter = APIRouter(prefix="/v1", tags=["completions"])
 
 
 @router.post("/completions", summary="Complete a prompt")

@@ -61,8 +61,8 @@ class ApiError(TunesmithError):
         self.message = message
         self.param = param
         self.code = code
-        self.type = type or _type_of(status)
-        self.headers = dict(headers or {})
+        self.type: str = type or _type_of(status)
+        self.headers: dict[str, str] = dict(headers or {})
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:

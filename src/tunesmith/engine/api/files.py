@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/files", tags=["files"])
+router: APIRouter = APIRouter(prefix="/v1/files", tags=["files"])
 
 _PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 _MOST = 10_000

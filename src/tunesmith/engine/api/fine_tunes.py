@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/fine-tunes", tags=["fine-tunes"])
+router: APIRouter = APIRouter(prefix="/v1/fine-tunes", tags=["fine-tunes"])
 
 _API: Final = "fine-tunes"
 

@@ -22,7 +22,7 @@ from .paging import check_limit, list_object
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"])
+router: APIRouter = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"])
 
 _API: Final = "fine-tuning"
 _MOST = 1000

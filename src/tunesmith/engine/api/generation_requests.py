@@ -7,7 +7,7 @@ be honoured is refused by name, never ignored; what cannot change the answer (`u
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -84,7 +84,11 @@ def _bias_value(key: Any, number: Any) -> float:
 
 
 TEXT = {"type": "string"}
-TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+TOKENS: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0},
+    "minItems": 1,
+}
 Prompt = Annotated[
     Any,
     BeforeValidator(_prompt),
@@ -145,7 +149,7 @@ class StreamOptions(BaseModel):
         include_usage: Whether a last chunk, without choices, carries the usage.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -154,7 +158,9 @@ class StreamOptions(BaseModel):
 class GenerationBody(BaseModel):
     """The fields that completions and chat completions share."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", strict=True, protected_namespaces=()
+    )
 
     frequency_penalty: Penalty | None = None
     logit_bias: Bias = None

@@ -21,7 +21,7 @@ from .errors import ApiError, invalid
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["models"])
+router: APIRouter = APIRouter(tags=["models"])
 
 
 @router.get("/v1/models", summary="List models")

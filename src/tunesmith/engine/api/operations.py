@@ -16,7 +16,7 @@ from .errors import ApiError
 
 __all__ = ["router"]
 
-router = APIRouter(include_in_schema=False)
+router: APIRouter = APIRouter(include_in_schema=False)
 
 _LEAST_FREE_BYTES = 64 << 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 
 from tunesmith.engine.api.context import parts_of
 from tunesmith.engine.api.files import delete_file
@@ -16,7 +16,7 @@ from .visitor import SignedIn, Verified  # noqa: TC001 - FastAPI reads the annot
 
 __all__ = ["router"]
 
-router = page_router()
+router: APIRouter = page_router()
 
 _MOST = 500
 _UNCHANGED = 204

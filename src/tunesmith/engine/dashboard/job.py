@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from tunesmith.engine.api.context import parts_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router = page_router()
+router: APIRouter = page_router()
 
 EventNumber = Annotated[int, Query(ge=0, lt=2**31)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 
 from tunesmith.engine.api.context import parts_of
 from tunesmith.engine.store import job_rows
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router = page_router()
+router: APIRouter = page_router()
 
 _PAGE = 50
 _UNCHANGED = 204

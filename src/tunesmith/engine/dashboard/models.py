@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import anyio.to_thread
-from fastapi import Form, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 
 from tunesmith.engine.api.context import parts_of, require_owner
 from tunesmith.engine.api.models import delete_model
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router = page_router()
+router: APIRouter = page_router()
 
 _PATIENCE_SECONDS = 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
-from fastapi import Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from tunesmith.engine.api.context import parts_of
 from tunesmith.engine.api.errors import ApiError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router = page_router()
+router: APIRouter = page_router()
 
 _MOST_FILES = 200
 _PLAIN = ("training_file", "validation_file", "model", "suffix", "recipe", "seed")

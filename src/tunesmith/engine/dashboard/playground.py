@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import Request, Response  # noqa: TC002 - FastAPI reads the annotations
+from fastapi import APIRouter, Request, Response  # noqa: TC002 - FastAPI reads the annotations
 
 from tunesmith.engine.api.context import parts_of
 from tunesmith.engine.store import model_rows
@@ -13,7 +13,7 @@ from .visitor import SignedIn  # noqa: TC001 - FastAPI reads the annotation
 
 __all__ = ["router"]
 
-router = page_router()
+router: APIRouter = page_router()
 
 
 @router.get("/playground")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import Form, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 
 from tunesmith.engine.api.context import parts_of
 
@@ -15,7 +15,7 @@ from .visitor import Verified, check_form, visitor_of
 
 __all__ = ["router"]
 
-router = page_router()
+router: APIRouter = page_router()
 
 _OWN_PAGE = re.compile(r"/(?![/\\])[\x21-\x7e]*")
 _UNAUTHORIZED = 401

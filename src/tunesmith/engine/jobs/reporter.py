@@ -61,7 +61,7 @@ class Reporter:
         self._home = home
         self._shutdown = shutdown
         self._status = "running"
-        self.has_plan = False
+        self.has_plan: bool = False
         self._every = 1
         self._first: tuple[int, float] | None = None
 

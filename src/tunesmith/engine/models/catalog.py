@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
@@ -39,7 +39,7 @@ class PinnedWheel(pydantic.BaseModel):
         member: The GGUF file inside the wheel; `member_size` its length in bytes.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     project: str
     version: str
@@ -51,7 +51,7 @@ class PinnedWheel(pydantic.BaseModel):
 
 
 class _BaseEntry(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     hub: str | None = pydantic.Field(default=None, pattern=f"^{_HUB_ID.pattern}$")
     revision: str | None = None
@@ -68,14 +68,14 @@ class _BaseEntry(pydantic.BaseModel):
 
 
 class _NameEntry(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     base: str | None = None
     canonical: str | None = None
 
 
 class _Table(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     default: str | None = None
     base: dict[str, _BaseEntry] = {}

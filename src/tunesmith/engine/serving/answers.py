@@ -143,7 +143,7 @@ class Answers:
         self.prompts = prompts
         self._check_bias()
         self._grammar = grammar
-        self.rows = [
+        self.rows: list[Row] = [
             self._row(place, prompt, choice, adapter)
             for place, prompt in enumerate(self.prompts)
             for choice in range(max(request.n, request.best_of))

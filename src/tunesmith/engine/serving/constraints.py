@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["AnswerGrammar", "answer_grammar"]
 
 # Free whitespace lets a small model write blanks until its tokens run out.
-PLAIN_JSON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+PLAIN_JSON: dict[str, Any] = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Generator", "create_generator"]
 
-logger = logging.getLogger("tunesmith.serving")
+logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
 LINE_LIMIT = 1 << 28  # a scored prompt of a long context, with five rivals a token
 MOST_IN_FLIGHT = 1024

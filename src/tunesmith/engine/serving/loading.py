@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedBase", "LoadedModels"]
 
-logger = logging.getLogger("tunesmith.serving")
+logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
 EXACT_HEAD_BYTES = 1 << 30  # a larger head is not kept a second time in float32
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,7 +42,7 @@ class ChatPrompt(BaseModel):
         forced_calls: Functions (`name`, `parameters`), one of which the answer must call.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
@@ -68,7 +68,7 @@ class GenerationRequest(BaseModel):
         stream: Whether to report each piece as it comes, else each choice at once.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     prompts: list[str | list[int]] = Field(default_factory=list)
     chat: ChatPrompt | None = None

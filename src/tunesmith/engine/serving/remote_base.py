@@ -45,7 +45,7 @@ class FileTokenizer:
     def __init__(self, path: Path) -> None:
         from tokenizers import Tokenizer  # noqa: PLC0415 - an extra
 
-        self.backend_tokenizer = Tokenizer.from_file(str(path))
+        self.backend_tokenizer: Tokenizer = Tokenizer.from_file(str(path))
 
     @cached_property
     def added_tokens_decoder(self) -> dict[int, Any]:

@@ -118,9 +118,9 @@ class SlotCache(Cache):
 
     def __init__(self, layers: int, budget: int) -> None:
         self.budget = budget
-        self.slots = 0
-        self.length = 0
-        self.window = _Window()
+        self.slots: int = 0
+        self.length: int = 0
+        self.window: _Window = _Window()
         self._slot_layers = [_SlotLayer(self) for _ in range(layers)]
         super().__init__(layers=list(self._slot_layers))
 

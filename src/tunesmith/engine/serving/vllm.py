@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VllmServing"]
 
-logger = logging.getLogger("tunesmith.serving")
+logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
 LEAST_TOP_P = 1e-6  # vLLM takes no 0, which means the likeliest token
 TOKEN_NAME = "token_id:"  # noqa: S105 - how vLLM writes a token's id where a name is due

@@ -42,7 +42,7 @@ class VllmServer:
     def __init__(self, url: str, key: Secret | None) -> None:
         from tunesmith.transport.async_http import AsyncHttpxTransport  # noqa: PLC0415 - loads httpx
 
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self.url: str = url.rstrip("/").removesuffix("/v1")
         self._key = key
         self._transport = AsyncHttpxTransport(max_connections=MOST_CONNECTIONS)
 

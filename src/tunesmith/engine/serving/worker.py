@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-logger = logging.getLogger("tunesmith.serving")
+logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
 Commands: TypeAlias = "queue.SimpleQueue[dict[str, Any]]"
 

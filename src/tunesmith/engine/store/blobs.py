@@ -35,7 +35,7 @@ class IncomingBlob:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.bytes = 0
+        self.bytes: int = 0
         self._hash = hashlib.sha256()
         self._file: BinaryIO = path.open("xb")
 

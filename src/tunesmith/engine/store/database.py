@@ -57,7 +57,7 @@ class Database:
                 "The database URL cannot be understood. Examples: sqlite:////absolute/path.db, "
                 "postgresql://user:password@host/name."
             ) from error
-        self.is_sqlite = _is_sqlite(parsed)
+        self.is_sqlite: bool = _is_sqlite(parsed)
         if self.is_sqlite:
             event.listen(self.engine, "connect", self._prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 __all__ = ["checkpoints", "events", "files", "idempotency", "jobs", "keys", "metadata", "models"]
 
-metadata = MetaData(
+metadata: MetaData = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -35,7 +35,7 @@ metadata = MetaData(
     }
 )
 
-keys = Table(
+keys: Table = Table(
     "keys",
     metadata,
     Column("id", String(40), primary_key=True),
@@ -48,7 +48,7 @@ keys = Table(
     Column("revoked_at", Double),
 )
 
-files = Table(
+files: Table = Table(
     "files",
     metadata,
     Column("id", String(40), primary_key=True),
@@ -64,7 +64,7 @@ files = Table(
     Index(None, "sha256"),
 )
 
-jobs = Table(
+jobs: Table = Table(
     "jobs",
     metadata,
     Column("id", String(40), primary_key=True),
@@ -105,7 +105,7 @@ jobs = Table(
     Index(None, "worker_id"),
 )
 
-events = Table(
+events: Table = Table(
     "events",
     metadata,
     Column("job_id", String(40), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
@@ -120,7 +120,7 @@ events = Table(
     UniqueConstraint("job_id", "key"),
 )
 
-models = Table(
+models: Table = Table(
     "models",
     metadata,
     Column("name", String(255), primary_key=True),
@@ -136,7 +136,7 @@ models = Table(
     Index(None, "job_id"),
 )
 
-checkpoints = Table(
+checkpoints: Table = Table(
     "checkpoints",
     metadata,
     Column("id", String(40), primary_key=True),
@@ -148,7 +148,7 @@ checkpoints = Table(
     UniqueConstraint("job_id", "step"),
 )
 
-idempotency = Table(
+idempotency: Table = Table(
     "idempotency",
     metadata,
     Column("organization", String(80), nullable=False),

@@ -44,8 +44,8 @@ class Classes:
         positive: int | None,
         betas: Sequence[float],
     ) -> None:
-        self.names = list(names)
-        self.tokens = list(tokens)
+        self.names: list[str] = list(names)
+        self.tokens: list[int] = list(tokens)
         self._actual = np.array(actual)
         self._positive = positive
         self._betas = betas

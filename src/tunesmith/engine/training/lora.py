@@ -85,13 +85,16 @@ class LoraLinear(nn.Module):
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__()
-        self.weight, self.bias = base.weight, base.bias
+        self.weight: torch.Tensor = base.weight
+        self.bias: torch.Tensor | None = base.bias
         device = base.weight.device
-        self.lora_a = nn.Parameter(torch.empty(rank, base.in_features, device=device))
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
+        self.lora_a: nn.Parameter = nn.Parameter(torch.empty(rank, base.in_features, device=device))
+        self.lora_b: nn.Parameter = nn.Parameter(
+            torch.zeros(base.out_features, rank, device=device)
+        )
         # As in the reference code: A random, B zero, so that training starts from the base.
         nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
-        self.scale = alpha / rank
+        self.scale: float = alpha / rank
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., in) to (..., out)."""
