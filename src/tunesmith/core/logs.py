@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["log_outcome", "log_request", "log_retry", "logger"]
 
-logger = logging.getLogger("tunesmith")
+logger: logging.Logger = logging.getLogger("tunesmith")
 
 
 def log_request(request: Request, attempt: int) -> None:

@@ -26,7 +26,9 @@ class WireModel(BaseModel):
     (`model_extra`). The schema is compiled on first use, which keeps imports cheap.
     """
 
-    model_config = ConfigDict(extra="allow", defer_build=True, protected_namespaces=())
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="allow", defer_build=True, protected_namespaces=()
+    )
 
     list_columns: ClassVar[tuple[str, ...]] = ()
     """The fields that a notebook shows of each object in a list; empty for the first ones."""

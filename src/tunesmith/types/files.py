@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from .base import WireModel
 
@@ -37,7 +37,14 @@ class FileObject(WireModel):
         status: "uploaded", "processed" or "error"; kept for older clients.
     """
 
-    list_columns = ("id", "filename", "bytes", "purpose", "status", "created_at")
+    list_columns: ClassVar[tuple[str, ...]] = (
+        "id",
+        "filename",
+        "bytes",
+        "purpose",
+        "status",
+        "created_at",
+    )
 
     id: str
     bytes: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from .base import TERMINAL_STATUSES, WireModel
 from .files import FileObject
@@ -16,7 +16,7 @@ FineTuneStatus = Literal["pending", "created", "running", "succeeded", "failed",
 class FineTuneEvent(WireModel):
     """One message of a fine-tune. It has no id: its place in the list is its identity."""
 
-    list_columns = ("created_at", "level", "message")
+    list_columns: ClassVar[tuple[str, ...]] = ("created_at", "level", "message")
 
     object: Literal["fine-tune-event"] | str = "fine-tune-event"
     created_at: int
@@ -50,7 +50,13 @@ class FineTune(WireModel, JobCalls[FineTuneEvent, ClientT_co]):
     """
 
     __slots__ = ("_origin",)
-    list_columns = ("id", "status", "model", "fine_tuned_model", "created_at")
+    list_columns: ClassVar[tuple[str, ...]] = (
+        "id",
+        "status",
+        "model",
+        "fine_tuned_model",
+        "created_at",
+    )
 
     id: str
     object: Literal["fine-tune"] | str = "fine-tune"

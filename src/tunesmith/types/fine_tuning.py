@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from pydantic import ConfigDict
 
@@ -89,7 +89,7 @@ class FineTuningJobIntegration(WireModel):
 class FineTuningJobEvent(WireModel):
     """One message of a job; `type` "metrics" carries numbers in `data`."""
 
-    list_columns = ("created_at", "level", "message")
+    list_columns: ClassVar[tuple[str, ...]] = ("created_at", "level", "message")
 
     id: str
     created_at: int
@@ -113,7 +113,13 @@ class FineTuningJob(WireModel, JobCalls[FineTuningJobEvent, ClientT_co]):
     """
 
     __slots__ = ("_origin",)
-    list_columns = ("id", "status", "model", "fine_tuned_model", "created_at")
+    list_columns: ClassVar[tuple[str, ...]] = (
+        "id",
+        "status",
+        "model",
+        "fine_tuned_model",
+        "created_at",
+    )
 
     id: str
     created_at: int
@@ -173,7 +179,7 @@ class FineTuningJob(WireModel, JobCalls[FineTuningJobEvent, ClientT_co]):
 class FineTuningJobGlance(WireModel):
     """As much of a job as tells whether it has ended."""
 
-    model_config = ConfigDict(extra="ignore", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", defer_build=True)
 
     id: str
     status: str
@@ -199,7 +205,12 @@ class FineTuningJobCheckpointMetrics(WireModel):
 class FineTuningJobCheckpoint(WireModel):
     """A snapshot of a job that can be used as a model."""
 
-    list_columns = ("step_number", "fine_tuned_model_checkpoint", "metrics", "created_at")
+    list_columns: ClassVar[tuple[str, ...]] = (
+        "step_number",
+        "fine_tuned_model_checkpoint",
+        "metrics",
+        "created_at",
+    )
 
     id: str
     created_at: int

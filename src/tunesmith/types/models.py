@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from .base import WireModel
 
@@ -12,7 +12,7 @@ __all__ = ["Model", "ModelDeleted"]
 class Model(WireModel):
     """A model that completions can name. Fields that the engine adds are in `model_extra`."""
 
-    list_columns = ("id", "owned_by", "created")
+    list_columns: ClassVar[tuple[str, ...]] = ("id", "owned_by", "created")
 
     id: str
     created: int
