@@ -103,10 +103,6 @@ class LoraLinear(nn.Module):
         )
         return result
 
-    def merged_weight(self) -> torch.Tensor:
-        """Return W + scale B A, in 32 bits."""
-        return self.weight.float() + self.scale * (self.lora_b @ self.lora_a)
-
 
 @dataclass(frozen=True, slots=True)
 class Adapter:

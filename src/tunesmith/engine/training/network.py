@@ -9,7 +9,6 @@ processor, and logits of every position cost memory that grows with the vocabula
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,31 +18,12 @@ from tunesmith.engine.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-__all__ = ["Network", "best_dtype", "load_network", "pick_device"]
+__all__ = ["Network", "load_network"]
 
 _EAGER_UP_TO = 128
 _TOLERANCE = 0.05
-
-
-def pick_device() -> torch.device:
-    """Return the graphics processor if there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def best_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if _processor_has_bfloat16() else torch.float32
-
-
-def _processor_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return any(flag in flags for flag in ("amx_bf16", "avx512_bf16", " bf16"))
 
 
 class Network:
