@@ -59,6 +59,13 @@ def test_a_generator_through_its_life(models, tmp_path):
         await generator.prewarm(models["tiny"])
         assert generator.pid == first
 
+        # A model that is deleted is let go, and read again if it is asked for after all.
+        folder = models["red"].adapter_path
+        assert folder in await generator.held()
+        await generator.forget(folder)
+        assert folder not in await generator.held()
+        assert await text_of(generator, models["red"]) == answers[1]
+
         # A consumer that leaves ends its generation.
         async with contextlib.aclosing(generator.generate(models["tiny"], ENDLESS)) as stream:
             await anext(stream)

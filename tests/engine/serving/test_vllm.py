@@ -22,6 +22,8 @@ import httpx
 import pytest
 
 from tunesmith.engine.config import ServingConfig
+from tunesmith.engine.config_file import load_config
+from tunesmith.engine.errors import EngineError
 from tunesmith.engine.home import Home
 
 RED, BLUE = (f"ada:ft-local:{name}-2026-11-21-10-00-00" for name in ("red", "blue"))
@@ -252,6 +254,22 @@ def test_nobody_listens_there(serve, tiny_base_model, tmp_path):
         assert error["code"] == "serving_unreachable"
         assert nowhere in error["message"]
         assert "[serving]" in error["message"]
+
+
+def test_the_settings_that_the_guide_shows(tmp_path):
+    guide = Path(__file__).parents[3] / "docs" / "guides" / "serving.md"
+    text = guide.read_text("utf-8").split("```toml\n")[1].split("```")[0]
+    (tmp_path / "engine.toml").write_text(text, "utf-8")
+    config = load_config(Home(tmp_path))
+    assert config.serving == ServingConfig("vllm", "http://127.0.0.1:8000", "SECRET")
+    assert "SECRET" not in repr(config)
+
+
+@pytest.mark.parametrize("text", ["serving = 1", "[serving]\nport = 1", '[serving]\nbackend = "x"'])
+def test_wrong_settings_are_named(tmp_path, text):
+    (tmp_path / "engine.toml").write_text(text, "utf-8")
+    with pytest.raises(EngineError, match="serving"):
+        load_config(Home(tmp_path))
 
 
 def test_what_cannot_be_handed_on_is_refused(handed):
