@@ -54,14 +54,11 @@ def load_config(
         said = _read(path)
     tables = {name: said.pop(name, {}) for name in _TABLES}
     _check(path, said, EngineConfig, without={"home", *_TABLES})
-    made: dict[str, Any] = {}
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise EngineError(f"{path}: {name} must be a table, [{name}].")
-        values = cast("dict[str, Any]", table)
-        _check(path, values, _TABLES[name], prefix=f"{name}.")
-        made[name] = _TABLES[name](**values)
-    return _built(path, said | made | settings | {"home": home})
+        _check(path, cast("dict[str, Any]", table), _TABLES[name], prefix=f"{name}.")
+    return _built(path, said | tables | settings | {"home": home})
 
 
 def _read(path: Path) -> dict[str, Any]:
