@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tunesmith.core.response import Response
 
-__all__ = ["Call", "Opened", "pair"]
+__all__ = ["Call", "Opened", "awaited", "blocking"]
 
 _OPEN_AI = ("open_ai", "openai")
 _CONNECT_SECONDS = 5.0
@@ -109,31 +109,46 @@ class Call:
         return exchange(self.client._settings, plan)  # noqa: SLF001 - a room of the same house
 
 
-def pair(
-    flow: Callable[..., Flow[Any]],
-) -> tuple[Callable[..., Any], Callable[..., Coroutine[Any, Any, Any]]]:
-    """Return the blocking and the awaitable form of a flow that takes a `Call` first.
+class blocking:  # noqa: N801 - reads as an adjective where it is used
+    """The blocking form of a flow, as a method of a resource class.
 
-    Both take, besides the flow's own parameters, `api_key`, `api_base`, `api_type`,
-    `api_version`, `organization`, `request_id`, `request_timeout`, `idempotency_key` and
-    `headers`. A stream comes as an iterator, or an asynchronous one.
+    The flow takes the class's `path` and a `Call` first. The method takes, besides the flow's own
+    parameters, `api_key`, `api_base`, `api_type`, `api_version`, `organization`, `request_id`,
+    `request_timeout`, `idempotency_key` and `headers`. A stream comes as an iterator.
     """
 
-    def blocking(*args: Any, **params: Any) -> Any:
-        with translated():
-            call = _call(Client, params)
-            value = call.client._run(flow(call, *args, **params))  # noqa: SLF001
-        return _items(value.stream) if isinstance(value, Opened) else value
+    def __init__(self, flow: Callable[..., Flow[Any]]) -> None:
+        self._flow = flow
 
-    async def awaited(*args: Any, **params: Any) -> Any:
-        with translated():
-            call = _call(AsyncClient, params)
-            value = await call.client._run(flow(call, *args, **params))  # noqa: SLF001
-        return _async_items(value.stream) if isinstance(value, Opened) else value
+    def __get__(self, instance: object, owner: type[Any]) -> Callable[..., Any]:
+        @functools.wraps(self._flow)
+        def method(*args: Any, **params: Any) -> Any:
+            with translated():
+                call = _call(Client, params)
+                value = call.client._run(self._flow(owner.path, call, *args, **params))  # noqa: SLF001
+            return _items(value.stream) if isinstance(value, Opened) else value
 
-    for method in (blocking, awaited):
-        functools.update_wrapper(method, flow)
-    return staticmethod(blocking), staticmethod(awaited)
+        return method
+
+
+class awaited:  # noqa: N801 - as above
+    """The awaitable form of a flow; a stream comes as an asynchronous iterator."""
+
+    def __init__(self, flow: Callable[..., Flow[Any]]) -> None:
+        self._flow = flow
+
+    def __get__(
+        self, instance: object, owner: type[Any]
+    ) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(self._flow)
+        async def method(*args: Any, **params: Any) -> Any:
+            with translated():
+                call = _call(AsyncClient, params)
+                flow = self._flow(owner.path, call, *args, **params)
+                value = await call.client._run(flow)  # noqa: SLF001
+            return _async_items(value.stream) if isinstance(value, Opened) else value
+
+        return method
 
 
 def _items(stream: Any) -> Iterator[OpenAIObject]:

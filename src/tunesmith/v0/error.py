@@ -76,7 +76,7 @@ class OpenAIError(errors.TunesmithError):
         self.http_body = http_body
         self.http_status = http_status
         self.json_body = json_body
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
         self.code = code
         self.param = param
 
