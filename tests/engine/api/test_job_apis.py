@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pytest
 
 from tunesmith.types.fine_tunes import FineTune, FineTuneEvent
 from tunesmith.types.fine_tuning import (
@@ -18,54 +17,6 @@ from tunesmith.types.fine_tuning import (
     FineTuningJobCheckpoint,
     FineTuningJobEvent,
 )
-
-PROMPT_FORMAT = '{"separator": " ->"}'
-
-
-@pytest.fixture(scope="session")
-def training_file(upload: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    return upload(prompt_format=PROMPT_FORMAT)
-
-
-@pytest.fixture(scope="session")
-def fine_tune(
-    http: httpx.Client,
-    training_file: dict[str, Any],
-    stream_events: Callable[[str], list[dict[str, Any]]],
-) -> dict[str, Any]:
-    """A finished job of the first API; its streamed events under "streamed"."""
-    body = {
-        "training_file": training_file["id"],
-        "model": "ada",
-        "n_epochs": 2,
-        "suffix": "My Suffix",
-    }
-    created = http.post("fine-tunes", json=body).json()
-    assert created["status"] == "pending"
-    streamed = stream_events(created["id"])
-    job = http.get(f"fine-tunes/{created['id']}").json()
-    assert job["status"] == "succeeded", job
-    return job | {"streamed": streamed}
-
-
-@pytest.fixture(scope="session")
-def job(http: httpx.Client, training_file: dict[str, Any], fine_tune: dict[str, Any]):
-    """A finished job of the second API, which goes on from the first one's model."""
-    body = {
-        "training_file": training_file["id"],
-        "model": fine_tune["fine_tuned_model"],
-        "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}},
-        "seed": 5,
-        "metadata": {"team": "a"},
-    }
-    headers = {"idempotency-key": "job-1"}
-    created = http.post("fine_tuning/jobs", json=body, headers=headers).json()
-    assert created["status"] == "validating_files"
-    assert http.post("fine_tuning/jobs", json=body, headers=headers).json()["id"] == created["id"]
-    while (now := http.get(f"fine_tuning/jobs/{created['id']}").json())["finished_at"] is None:
-        time.sleep(0.1)
-    assert now["status"] == "succeeded", now
-    return now
 
 
 def test_the_first_api_tells_a_job_as_it_always_did(
