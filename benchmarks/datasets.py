@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 MEGABYTE = 1_000_000
-TIME_LIMIT = 200
+TIME_LIMIT = 100
 CHAT_ROWS = 38_741
 
 IMPORT = "from tunesmith import datasets; datasets.check_file; import tunesmith.datasets.check"
+EXTRAS = f"{IMPORT}; import msgspec, numpy"
 FLOOR_JSON = """
 import json, sys
 for line in open(sys.argv[1], "rb"): json.loads(line)
@@ -178,7 +179,9 @@ def main() -> None:
         make_files(folder, arguments.rows)
         nothing = median([sys.executable, "-c", IMPORT], folder, arguments.runs)
         load = os.getloadavg()[0]
+        extras = median([sys.executable, "-c", EXTRAS], folder, arguments.runs)
         print(f"import alone: {nothing.cpu:.2f} s, {nothing.memory:.0f} MiB; load {load:.1f}")
+        print(f"import with msgspec and numpy: {extras.cpu:.2f} s, {extras.memory:.0f} MiB")
         print("| file | what | CPU s | MB/s | MB/s above import | wall s | MiB above import |")
         print("|---|---|---:|---:|---:|---:|---:|")
         for what, file, command in cases(arguments):

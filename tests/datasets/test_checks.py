@@ -363,7 +363,8 @@ def test_any_division_into_ranges_gives_the_same_findings(dirty, cuts, left):
 def test_processes_give_the_same_report(dirty):
     source, facts, chosen = settled(dirty)
     whole = Examination.start(chosen).observe(source.batches())
-    divided = parallel.examine_in_processes(dirty, chosen, workers=2, smallest=1)
+    with parallel.Team(dirty, workers=2, smallest=1) as team:
+        divided = team.examine(chosen)
     assert concluded(divided, facts, dirty) == concluded(whole, facts, dirty)
 
 

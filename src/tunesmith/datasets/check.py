@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ from tunesmith.datasets.readers.json_lines import JsonLines
 from tunesmith.datasets.report import Report
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from tunesmith.datasets.parallel import Team
     from tunesmith.datasets.profiles import Profile, TokenLimit
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.readers import Source
@@ -172,8 +176,9 @@ def check_source(source: Source, options: CheckOptions) -> Report:
         UnreadableError: The source cannot be read at all.
     """
     profile = profile_named(options.profile)
-    settings = _settle(source, options, profile)
-    examination = _examine(source, settings, options)
+    with _team(source, options) as team:
+        settings = _settle(source, options, profile)
+        examination = _examine(source, settings, options, team)
     path = _path_of_lines(source)
     report = Report(
         name=source.name,
@@ -242,13 +247,24 @@ def _encoding(limit: TokenLimit | None, model: str | None) -> str:
         return "r50k_base"
 
 
-def _examine(source: Source, settings: Settings, options: CheckOptions) -> Examination:
-    from tunesmith.datasets import parallel  # noqa: PLC0415 - it loads what processes need
-
+def _team(source: Source, options: CheckOptions) -> AbstractContextManager[Team | None]:
+    """Start the processes that will share the file, if there are to be any."""
     if options.engine not in {"local", "ray"}:
         raise DatasetError(f"Unknown engine {options.engine!r}: choose 'local' or 'ray'.")
+    if options.engine == "ray" or options.workers < 2 or not isinstance(source, JsonLines):  # noqa: PLR2004
+        return nullcontext()
+    from tunesmith.datasets.parallel import Team  # noqa: PLC0415 - it loads what processes need
+
+    return Team(source.path, options.workers)
+
+
+def _examine(
+    source: Source, settings: Settings, options: CheckOptions, team: Team | None
+) -> Examination:
+    if team is not None:
+        return team.examine(settings)
     if isinstance(source, JsonLines) and options.engine == "ray":
-        return parallel.examine_on_ray(source.path, settings, options.parts)
-    if isinstance(source, JsonLines) and options.workers > 1:
-        return parallel.examine_in_processes(source.path, settings, options.workers)
+        from tunesmith.datasets.parallel import examine_on_ray  # noqa: PLC0415 - as needed
+
+        return examine_on_ray(source.path, settings, options.parts)
     return Examination.start(settings).observe(source.batches())

@@ -15,7 +15,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from tunesmith.datasets.checks.examination import Examination
 from tunesmith.datasets.errors import DatasetError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tunesmith.datasets.checks.settings import Settings
 
-__all__ = ["byte_ranges", "examine_in_processes", "examine_on_ray", "examine_range", "main"]
+__all__ = ["Team", "byte_ranges", "examine_on_ray", "examine_range", "main"]
 
 _SMALLEST_RANGE: Final = 1 << 22
 _HASH_SEED: Final = {"PYTHONHASHSEED": "0"}
@@ -51,36 +51,60 @@ def examine_range(path: Path, settings: Settings, start: int, end: int) -> Exami
     return Examination.start(settings).observe(JsonLines(path).batches(start, end))
 
 
-def examine_in_processes(
-    path: Path, settings: Settings, workers: int, smallest: int = _SMALLEST_RANGE
-) -> Examination:
-    """Examine a JSONL file with several processes side by side.
+class Team:
+    """Processes that get ready while the check is still being settled, then share a JSONL file.
 
-    Raises:
-        DatasetError: A process ended without an answer.
+    Args:
+        path: The file.
+        workers: Most processes; where the file is too small for two there is none, and the
+            caller's own process does the work.
+        smallest: Shorter ranges of bytes are not worth a process.
     """
-    ranges = byte_ranges(path.stat().st_size, workers, smallest)
-    if len(ranges) == 1:
-        return examine_range(path, settings, *ranges[0])
-    with ThreadPoolExecutor(len(ranges)) as threads:
-        tasks = [(path, settings, start, end) for start, end in ranges]
-        parts = list(threads.map(_ask_worker, tasks))
-    return reduce(Examination.merge, parts)
+
+    def __init__(self, path: Path, workers: int, smallest: int = _SMALLEST_RANGE) -> None:
+        self.path = path
+        self.ranges = byte_ranges(path.stat().st_size, workers, smallest)
+        members = len(self.ranges) if len(self.ranges) > 1 else 0
+        self.processes = [_start_worker() for _ in range(members)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+    def examine(self, settings: Settings) -> Examination:
+        """Examine the file.
+
+        Raises:
+            DatasetError: A process ended without an answer.
+        """
+        if not self.processes:
+            return examine_range(self.path, settings, *self.ranges[0])
+        tasks = [(self.path, settings, start, end) for start, end in self.ranges]
+        with ThreadPoolExecutor(len(tasks)) as threads:
+            return reduce(Examination.merge, threads.map(_ask, self.processes, tasks))
 
 
-def _ask_worker(task: tuple[Path, Settings, int, int]) -> Examination:
-    done = subprocess.run(
+def _start_worker() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         [sys.executable, "-m", __name__],
-        input=pickle.dumps(task),
-        capture_output=True,
-        check=False,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env=os.environ | _HASH_SEED,
     )
-    if done.returncode != 0:
-        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+
+
+def _ask(process: subprocess.Popen[bytes], task: tuple[Path, Settings, int, int]) -> Examination:
+    output, errors = process.communicate(pickle.dumps(task))
+    if process.returncode != 0:
+        reason = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise DatasetError(f"A process that checked a part of the file ended: {' '.join(reason)}")
     # The answer comes from the process that was just started, over a pipe that only it holds.
-    answer: Examination = pickle.loads(done.stdout)  # noqa: S301
+    answer: Examination = pickle.loads(output)  # noqa: S301
     return answer
 
 
@@ -88,6 +112,8 @@ def main() -> None:
     """Answer one task: read it from the standard input, write the result to the standard output."""
     with io.FileIO(os.dup(sys.stdout.fileno()), "wb") as answer:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        for name in ("msgspec", "numpy"):  # while the task is still being made up
+            optional(name)
         path, settings, start, end = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent
         result = pickle.dumps(examine_range(path, settings, start, end))
         view = memoryview(result)

@@ -28,9 +28,9 @@ __all__ = ["ChunkDecoder", "Decoded", "values_of"]
 
 _Decoder: TypeAlias = "Callable[[bytes], list[Any] | None]"
 
-_prompt: Any = attrgetter("prompt")
-_completion: Any = attrgetter("completion")
-_messages: Any = attrgetter("messages")
+_prompt = attrgetter("prompt")
+_completion = attrgetter("completion")
+_messages = attrgetter("messages")
 _values_of: Any = methodcaller("values")
 _SPACED_KEY: Final = re.compile(rb'"[ \t\r]+:')
 _QUOTES_OF_A_STRING: Final = 2

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tunesmith.datasets.tokens.encoder import replace_surrogates
 from tunesmith.datasets.tokens.vocabulary import PATTERNS, character_class, load_ranks
+from tunesmith.datasets.tokens.words import WordCounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +33,15 @@ class PythonEncoder:
         self._pieces = re.compile(_translate(PATTERNS[encoding])).findall
         # Words repeat: most of a text is answered from here.
         self._encode_piece = lru_cache(_REMEMBERED_PIECES)(self._merge)
+        self._words = WordCounts(lambda text: len(self.encode(text)))
 
     def count(self, text: str) -> int:
         """See `Encoder.count`."""
-        return sum(len(self._encode_piece(piece)) for piece in self._split(text))
+        return self._words.count(text)
 
     def count_batch(self, texts: Sequence[str]) -> list[int]:
         """See `Encoder.count_batch`."""
-        return [self.count(text) for text in texts]
+        return list(map(self._words.count, texts))
 
     def encode(self, text: str) -> list[int]:
         """See `Encoder.encode`."""
