@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -59,11 +60,16 @@ def test_a_full_disk_fails_requests_and_jobs_with_a_message_and_mends(
     # A full disk may also kill a process that has mapped a file of it: that job goes on later.
     if ended["status"] == "failed":
         assert ended["error"]["code"] == "disk_full"
-        assert "Make room" in ended["error"]["message"]
+        assert re.search("Make room|Free some", ended["error"]["message"])
     else:
         assert ended["status"] == "succeeded"
         assert any(event["level"] == "warn" for event in platform.events(job))
     assert platform.finished(platform.create(file, 1))["status"] == "succeeded"
+
+    all_weights = platform.finished(platform.create(file, 1, recipe="full"))
+    assert all_weights["error"]["code"] == "disk_full"
+    assert "to train all weights" in all_weights["error"]["message"]
+    assert not any("Step" in event["message"] for event in platform.events(all_weights))
 
 
 def gone(pid: int) -> bool:

@@ -102,7 +102,8 @@ class RequestContext:
             "address": client[0] if client else None,
         }
         text = "%(method)s %(path)s %(status)s %(milliseconds)s ms %(request_id)s"
-        _log.info(text, fields, extra={"fields": fields})
+        level = logging.DEBUG if _is_poll(scope) else logging.INFO
+        _log.log(level, text, fields, extra={"fields": fields})
         if scope["method"] in _CHANGING:
             _audit.info(text, fields, extra={"fields": fields})
 
@@ -126,6 +127,11 @@ class RequestContext:
             return message
 
         return limited
+
+
+def _is_poll(scope: Scope) -> bool:
+    """Return whether a page of the dashboard asks for its own news, as it does every second."""
+    return scope["method"] == "GET" and (b"hx-request", b"true") in scope["headers"]
 
 
 def _path(scope: Scope) -> str:

@@ -21,6 +21,8 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from .priority import yield_to_server
+
 __all__ = ["is_possible", "main"]
 
 _PRELOADED = (
@@ -46,6 +48,7 @@ def is_possible() -> bool:
 
 def main() -> int:
     """Load, then fork on demand until the standard input ends."""
+    yield_to_server()
     for name in _PRELOADED:
         try:
             importlib.import_module(name)

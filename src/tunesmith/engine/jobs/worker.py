@@ -33,6 +33,7 @@ from tunesmith.errors import TunesmithError
 from . import leases, lifecycle
 from .finishing import finish
 from .launcher import DATABASE_VARIABLE
+from .priority import yield_to_server
 from .reporter import Reporter
 from .validation import find_fault
 
@@ -51,6 +52,10 @@ _log = logging.getLogger("tunesmith.engine.worker")
 
 _LOST = 70
 _LITTLE = 1 << 20
+_DISK_FULL = (
+    "The engine's disk is full. Make room (`tunesmith engine gc` removes what is no longer "
+    "needed), then create the job again."
+)
 
 
 class _Interruption(BaseException):
@@ -160,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("job_id")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    yield_to_server()
     database = Database(os.environ.pop(DATABASE_VARIABLE), durable=False)
     worker = Worker(database, Home(options.home), options.job_id, options.worker)
 
@@ -198,7 +204,7 @@ def _work(worker: Worker, stage: leases.Stage, heartbeat: float, ray: str | None
         _log.exception("job")
         code = getattr(error, "code", None) or "training_failed"
         if code == "disk_full":
-            _fail_without_room(worker)
+            _fail_without_room(worker, str(error))
         else:
             worker.fail(code, str(error), getattr(error, "param", None))
     except (MemoryError, OSError, RuntimeError, ValueError, ArithmeticError) as error:
@@ -231,13 +237,9 @@ def _is_disk_full(error: Exception, home: Home) -> bool:
     return "disk is full" in str(error) or shutil.disk_usage(home.root).free < _LITTLE
 
 
-def _fail_without_room(worker: Worker) -> None:
+def _fail_without_room(worker: Worker, message: str = _DISK_FULL) -> None:
     """End the job on a full disk, after making room for the few words that this takes."""
     shutil.rmtree(worker.home.job(worker.job_id) / "work", ignore_errors=True)
-    message = (
-        "The engine's disk is full. Make room (`tunesmith engine gc` removes what is no longer "
-        "needed), then create the job again."
-    )
     for wait in (0.1, 1.0, 3.0, 10.0):
         try:
             worker.fail("disk_full", message)

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
         TrainingSpec,
     )
 
-__all__ = ["Loop", "Schedule", "write_folder"]
+__all__ = ["SNAPSHOT_EPOCHS", "Loop", "Schedule", "write_folder"]
 
 _GRADIENT_NORM = 1.0
 _VALIDATIONS = 25
-_SNAPSHOT_EPOCHS = 3
+SNAPSHOT_EPOCHS = 3
 # Saving may take this share of the time at most, unless every step is to be saved.
 _SAVING_SHARE = 0.05
 
@@ -226,7 +226,7 @@ class Loop:
     def _end_epoch(self, record: StepRecord) -> None:
         n_epochs = self._schedule.values.n_epochs
         self._observer.epoch(EpochRecord(record.epoch, n_epochs, record.step))
-        if record.epoch > n_epochs - _SNAPSHOT_EPOCHS and distributed.leads():
+        if record.epoch > n_epochs - SNAPSHOT_EPOCHS and distributed.leads():
             folder = self._spec.work_path / "snapshots" / f"step-{record.step}"
             write_folder(folder, self._save_model)
             self._observer.checkpoint(CheckpointRecord(record.step, folder, record))

@@ -19,7 +19,7 @@ from tunesmith.engine.training.classification import Classes, find_classes
 from tunesmith.engine.training.errors import TrainingError
 from tunesmith.engine.training.examples import Example, read_examples
 from tunesmith.engine.training.hyperparameters import base_learning_rate, resolve_hyperparameters
-from tunesmith.engine.training.loop import Loop, Schedule, write_folder
+from tunesmith.engine.training.loop import SNAPSHOT_EPOCHS, Loop, Schedule, write_folder
 from tunesmith.engine.training.lora import add_adapter
 from tunesmith.engine.training.network import Network, load_network
 from tunesmith.engine.training.preference import Preference, read_pairs, with_reference
@@ -47,6 +47,7 @@ _TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _FULL_WEIGHT_DECAY = 0.01
 _TOLD = "training.json"
+_SETTLED = "settled.json"
 _DISK_FULL = (
     "The disk is full, so the training cannot write its checkpoints. Free some space on the disk "
     "of the state folder, then start the job anew."
@@ -123,6 +124,7 @@ def _run(
             f"`{choice.recipe}`: run in pieces, it gives something else than whole."
         )
         raise TrainingError(msg, "invalid_model")
+    _check_room(spec, network, choice, values.n_epochs)
     _settle(spec, choice)
     go_on = _Permission(observer)
     sets = _sets(spec, network, choice, data, go_on)
@@ -292,14 +294,31 @@ def _write_trunk(  # noqa: PLR0917 - each is a thing of its own
 def _settled(spec: TrainingSpec) -> TrainingSpec:
     """Return the job with what its first start settled: a resumed one must not choose anew."""
     try:
-        text = (spec.work_path / "settled.json").read_text(encoding="utf-8")
+        text = (spec.work_path / _SETTLED).read_text(encoding="utf-8")
         return spec.model_copy(update=json.loads(text))
     except FileNotFoundError:
         return spec
 
 
+def _check_room(spec: TrainingSpec, network: Network, choice: Choice, n_epochs: int) -> None:
+    """Refuse, before the first step, to train whole weights that the disk cannot take.
+
+    Raises:
+        NotEnoughSpaceError: The disk lacks room for checkpoints, snapshots and the model.
+    """
+    if choice.recipe != "full" or (spec.work_path / _SETTLED).exists():
+        return
+    numbers = sum(parameter.numel() for parameter in network.model.parameters())
+    checkpoint = numbers * 4 * 3  # weights and two moments of each, in 32 bits
+    model = numbers * best_dtype(network.device).itemsize
+    models = min(n_epochs, SNAPSHOT_EPOCHS) + 1
+    # Of checkpoints two are kept while a third is written.
+    needed = 3 * checkpoint + models * model
+    require_space(spec.work_path, needed, "train all weights, as the recipe `full` does")
+
+
 def _settle(spec: TrainingSpec, choice: Choice) -> None:
-    path = spec.work_path / "settled.json"
+    path = spec.work_path / _SETTLED
     if distributed.leads() and not path.exists():
         settled = {"recipe": choice.recipe, "threads": torch.get_num_threads()}
         temporary = path.with_suffix(".tmp")
