@@ -12,6 +12,7 @@ from tunesmith.core.options import RequestOptions, without_omitted
 from tunesmith.core.paging import PageCursor, PageData, PageFlow
 from tunesmith.core.request import Body, Plan
 from tunesmith.core.response import Response
+from tunesmith.errors import TunesmithError
 
 from .declare import ClientT_co, Opened, Resource
 
@@ -39,6 +40,18 @@ class APIResource(Resource[ClientT_co]):
 
     def _exchange(self, plan: Plan) -> Flow[Response]:
         return exchange(self._client._settings, plan)
+
+    def _refuse_streaming(self, what: str) -> None:
+        """Raise where `what`, which makes several requests, is asked of a streaming view.
+
+        Raises:
+            TunesmithError: There is no one answer that could be streamed.
+        """
+        if getattr(self._client, "_streams", False):
+            raise TunesmithError(
+                f"{what} makes several requests, so with_streaming_response has no one answer to "
+                "give. Ask the client itself."
+            )
 
     def _ask(
         self,

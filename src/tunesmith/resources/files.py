@@ -143,6 +143,7 @@ class Files(APIResource[ClientT_co]):
         Raises:
             FileProcessingError: The file cannot be used, or was not ready in time.
         """
+        self._refuse_streaming("files.wait_for_processing")
         deadline = time.monotonic() + max_wait_seconds
         while True:
             file = yield from Files.retrieve.flow(self, id)
@@ -169,6 +170,7 @@ class Files(APIResource[ClientT_co]):
         Identical means the same base name, size and purpose, and the same SHA-256 where the
         server tells it.
         """
+        self._refuse_streaming("files.find_matching")
         return (yield from find_matching(self, file, purpose))
 
     def _content(self, file_id: str, params: Mapping[str, Any]) -> Flow[FileBytes]:

@@ -140,6 +140,7 @@ class FineTunes(JobResource[ClientT_co]):
         """
         from .models import Models
 
+        self._refuse_streaming("fine_tunes.delete")
         job = yield from FineTunes.retrieve.flow(self, id)
         if job.fine_tuned_model is None:
             raise TunesmithError(
@@ -215,6 +216,7 @@ class FineTunes(JobResource[ClientT_co]):
         Raises:
             WaitTimeoutError: The fine-tune did not end in time.
         """
+        self._refuse_streaming("fine_tunes.wait")
         name = job_id(id)
         if on_event is None:
             return wait_shared(
@@ -255,6 +257,7 @@ class FineTunes(JobResource[ClientT_co]):
         Raises:
             WaitTimeoutError: The fine-tune did not end in time.
         """
+        self._refuse_streaming("fine_tunes.follow")
         name = job_id(id)
         return follow_job(
             lambda: FineTunes.retrieve.flow(self, name),
@@ -278,6 +281,7 @@ class FineTunes(JobResource[ClientT_co]):
             TunesmithError: The fine-tune has no result file.
             ResultFileError: Its result file is damaged.
         """
+        self._refuse_streaming("fine_tunes.results")
         job = yield from FineTunes.retrieve.flow(self, job_id(id), **params)
         return (yield from self._results(job, [file.id for file in job.result_files], params))
 
@@ -307,6 +311,7 @@ class FineTunes(JobResource[ClientT_co]):
                     'uploaded file ("file-…").'
                 )
             return file
+        self._refuse_streaming(f"A fine-tune whose {name} is a path")
         found = yield from find_matching(self, file, "fine-tune")
         if found is not None:
             return found.id

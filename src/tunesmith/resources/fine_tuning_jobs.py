@@ -203,6 +203,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
         Raises:
             WaitTimeoutError: The job did not end in time.
         """
+        self._refuse_streaming("fine_tuning.jobs.wait")
         name = job_id(fine_tuning_job_id)
         if on_event is None:
             return wait_shared(
@@ -238,6 +239,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
         Raises:
             WaitTimeoutError: The job did not end in time.
         """
+        self._refuse_streaming("fine_tuning.jobs.follow")
         name = job_id(fine_tuning_job_id)
         return follow_job(
             self._looker(name),
@@ -262,6 +264,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
             TunesmithError: The job has no result file.
             ResultFileError: Its result file is damaged.
         """
+        self._refuse_streaming("fine_tuning.jobs.results")
         name = job_id(fine_tuning_job_id)
         job = yield from FineTuningJobs.retrieve.flow(self, name, **params)
         return (yield from self._results(job, job.result_files, params))

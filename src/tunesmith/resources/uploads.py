@@ -131,6 +131,7 @@ class Uploads(APIResource[ClientT_co]):
                 the same part size, to send only what is missing; `on_progress(sent, total)`,
                 called after each part; and the request options.
         """
+        self._refuse_streaming("uploads.upload_file_chunked")
         own, options = split_options(params)
         source = open_source(file)
         size = source.length

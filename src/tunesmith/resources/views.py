@@ -7,11 +7,11 @@ second declaration.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, overload
 
-from tunesmith.core.flow import Flow, Send
+from tunesmith.core.flow import Emitting, Flow, Send
 from tunesmith.core.paging import PageCursor, PageFlow
-from tunesmith.errors import APIResponseValidationError
+from tunesmith.errors import APIResponseValidationError, TunesmithError
 
 from .declare import ClientT_co, Resource
 from .tree import ResourceTree
@@ -50,6 +50,13 @@ class _View(ResourceTree[ClientT_co]):
     @property
     def _driver(self) -> Any:
         return self._whole._driver
+
+    def _iterate(self, flow: Emitting[T]) -> NoReturn:
+        del flow
+        raise TunesmithError(
+            "What is iterated makes many requests, so there is no one answer to give. Ask the "
+            "client itself."
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._whole!r}>"
@@ -128,6 +135,8 @@ class AsyncRawClient(_View["AsyncRawClient"]):
 class StreamingClient(_View["StreamingClient"]):
     """Runs operations of a Client up to their answer and leaves the body to the caller."""
 
+    _streams: ClassVar[bool] = True
+
     def _run(self, flow: Flow[T]) -> StreamedResponse[T]:
         from tunesmith.transport.responses import StreamedResponse
 
@@ -139,6 +148,8 @@ class StreamingClient(_View["StreamingClient"]):
 
 class AsyncStreamingClient(_View["AsyncStreamingClient"]):
     """Runs operations of an AsyncClient up to their answer and leaves the body to the caller."""
+
+    _streams: ClassVar[bool] = True
 
     def _run(self, flow: Flow[T]) -> AsyncStreamedResponse[T]:
         from tunesmith.transport.responses import AsyncStreamedResponse
