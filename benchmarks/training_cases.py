@@ -47,7 +47,7 @@ POSTS = PinnedFile(
     "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
     38107331,
 )
-WORDS = 96  # kept of a post, from its start
+WORDS = 100  # kept of a post, from its start
 BATCH = 8
 CONTINUED_ROWS = 300
 
@@ -170,7 +170,7 @@ def posts(home: Home, part: str) -> list[dict]:
         if group.startswith("rec.sport."):
             words = " ".join(post.split()[:WORDS])
             label = " " + group.rpartition(".")[2]
-            rows.append({"prompt": f"{words}\n\n###\n\n", "completion": label})
+            rows.append({"prompt": f"{words}\n\nThis post is about", "completion": label})
     random.Random(0).shuffle(rows)  # noqa: S311 - the same order every time
     return rows
 
