@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from .request import Request
@@ -40,8 +39,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Send:
+class Send(NamedTuple):
     """Perform one HTTP exchange; the outcome is a `Response`, or a connection error is raised.
 
     The body of the response has been read, unless the request asks for a stream and
@@ -51,44 +49,38 @@ class Send:
     request: Request
 
 
-@dataclass(slots=True)
-class Sleep:
+class Sleep(NamedTuple):
     """Pause for `seconds`."""
 
     seconds: float
 
 
-@dataclass(slots=True)
-class Call:
+class Call(NamedTuple):
     """Call the user's function; in the asyncio driver it may return an awaitable."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
 
 
-@dataclass(slots=True)
-class Emit(Generic[T]):
+class Emit(NamedTuple, Generic[T]):
     """Hand one item to whoever iterates over this flow."""
 
     item: T
 
 
-@dataclass(slots=True)
-class Read:
+class Read(NamedTuple):
     """Read the next bytes of a streamed response; the outcome is `b""` at its end."""
 
     response: Response
 
 
-@dataclass(slots=True)
-class Close:
+class Close(NamedTuple):
     """Give up a streamed response and free its connection."""
 
     response: Response
 
 
-@dataclass(slots=True)
-class OpenStream:
+class OpenStream(NamedTuple):
     """Turn a streamed response into the driver's kind of stream of `model` objects."""
 
     response: Response
@@ -96,15 +88,13 @@ class OpenStream:
     require_end: bool = True
 
 
-@dataclass(slots=True)
-class OpenGroup:
+class OpenGroup(NamedTuple):
     """Make a group in which up to `limit` flows run side by side; the outcome is the group."""
 
     limit: int
 
 
-@dataclass(slots=True)
-class Start:
+class Start(NamedTuple):
     """Begin a flow in a group, under a tag to know it again by."""
 
     group: Any
@@ -112,22 +102,19 @@ class Start:
     flow: Flow[Any]
 
 
-@dataclass(slots=True)
-class Finished:
+class Finished(NamedTuple):
     """Wait until a flow of the group has ended; the outcome is a `Ended`."""
 
     group: Any
 
 
-@dataclass(slots=True)
-class CloseGroup:
+class CloseGroup(NamedTuple):
     """Give up what still runs in a group, and wait until it has stopped."""
 
     group: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How a flow of a group ended.
 
     Attributes:
@@ -142,8 +129,7 @@ class Ended:
     elapsed: float
 
 
-@dataclass(slots=True)
-class Watch:
+class Watch(NamedTuple):
     """Wait until something has ended, sharing the looks with all who wait on the same list.
 
     `look` takes the names that are waited for and returns those that have ended. It is run every

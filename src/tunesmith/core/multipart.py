@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["FileHead", "MultipartFrame", "form_fields", "multipart_frame"]
 
 
-@dataclass(frozen=True, slots=True)
-class FileHead:
+class FileHead(NamedTuple):
     """What a file part says of itself before its bytes."""
 
     field: str
@@ -21,8 +20,7 @@ class FileHead:
     content_type: str = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class MultipartFrame:
+class MultipartFrame(NamedTuple):
     """What stands around the one file of a form.
 
     Attributes:

@@ -38,7 +38,7 @@ class Response:
         stream: Any = None,
         elapsed: float = 0.0,
     ) -> None:
-        """Hold the answer; `raw_headers` is an iterable of byte pairs, read when first needed."""
+        """Hold the answer; `raw_headers` are Headers, or byte pairs to read when first needed."""
         self.status: int = status
         self.body: bytes | None = body
         self.request: RequestInfo = request

@@ -8,7 +8,7 @@ Data stays bytes, so that a character split between two packets needs no care.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["ServerSentEvent", "ServerSentEventDecoder"]
 
@@ -16,8 +16,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_RETRY_DIGITS = 12
 
 
-@dataclass(slots=True)
-class ServerSentEvent:
+class ServerSentEvent(NamedTuple):
     """One event.
 
     Attributes:

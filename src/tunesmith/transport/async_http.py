@@ -7,6 +7,8 @@ own; a client may be used from several loops, one after the other or in several 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +20,30 @@ from tunesmith.errors import APIConnectionError
 
 from .failures import pool_timeout
 from .http_common import (
-    environment_proxy,
     is_transport_error,
     parsed_url,
     raise_error,
-    shared_tls_context,
-    socket_options,
+    transport_settings,
     wire_content,
     wire_headers,
     wire_timeout,
 )
-from .limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, origin_of
-from .local import Given, LoopLocal, enter
+from .limits import DRAIN_SECONDS, MAX_CONNECTIONS, origin_of
+from .loop_local import LoopLocal, enter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tunesmith.core.request import Body, Request
 
+    from .local import Given
+
 __all__ = ["AsyncHttpxTransport", "AsyncUserClientTransport"]
+
+# httpcore imports sniffio some ten times a request to learn whether this is asyncio, which
+# it takes for granted where sniffio is missing. None makes Python say so without a search.
+if importlib.util.find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]  # what the import system documents
 
 
 class _Slot:
@@ -62,7 +69,7 @@ class _Pool:
         try:
             return self._free[origin].pop()
         except (KeyError, IndexError):
-            return _Slot(origin, _new_transport(url))
+            return _Slot(origin, httpx.AsyncHTTPTransport(**transport_settings(url)))
 
     def give_back(self, slot: _Slot) -> None:
         """Keep a connection whose answer has been read."""
@@ -290,17 +297,6 @@ class AsyncBodyStream:
             await self._answer.aclose()
         finally:
             await self._free(whole)
-
-
-def _new_transport(url: str) -> httpx.AsyncHTTPTransport:
-    return httpx.AsyncHTTPTransport(
-        verify=shared_tls_context(),
-        proxy=environment_proxy(url),
-        limits=httpx.Limits(
-            max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS
-        ),
-        socket_options=socket_options(),
-    )
 
 
 def _content(request: Request) -> bytes | AsyncIterator[bytes] | None:

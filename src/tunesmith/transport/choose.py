@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tunesmith.errors import ConfigurationError, MissingExtraError
 
 from .limits import MAX_CONNECTIONS
-from .local import Given, LoopLocal, ProcessLocal
+from .local import Given, ProcessLocal
 
 if TYPE_CHECKING:
     from .async_driver import AsyncTransport
@@ -75,6 +75,7 @@ def async_transport(
     if http2:
         from .async_http import AsyncUserClientTransport
         from .http2 import make_async_client
+        from .loop_local import LoopLocal
 
         return AsyncUserClientTransport(LoopLocal(lambda: make_async_client(limit)))
     from .async_http import AsyncHttpxTransport

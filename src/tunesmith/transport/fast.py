@@ -8,7 +8,6 @@ from a process that has used the engine, requests go over httpx.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Generator
@@ -26,6 +25,7 @@ from pyreqwest.exceptions import (
 )
 
 from tunesmith import errors
+from tunesmith.core.headers import Headers
 from tunesmith.core.request import deadline_exceeded
 from tunesmith.core.response import Response
 
@@ -39,12 +39,13 @@ from .limits import (
     PROBES,
     is_loopback,
 )
-from .local import LoopLocal, ProcessLocal, enter
+from .local import ProcessLocal, forks
+from .loop_local import LoopLocal, enter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tunesmith.core.request import Request
+    from tunesmith.core.request import Body, Request
 
 __all__ = ["AsyncFastTransport", "FastTransport"]
 
@@ -59,7 +60,7 @@ _owner: list[int] = []
 
 def _is_elsewhere() -> bool:
     """Return whether the engine runs in a parent: it cannot be started again after a fork."""
-    return bool(_owner) and _owner[0] != os.getpid()
+    return bool(_owner) and _owner[0] != forks()
 
 
 class _Clients:
@@ -88,7 +89,7 @@ class _Clients:
         return clients
 
     def _build(self, local: bool, connect: float | None, read: float | None) -> Any:  # noqa: FBT001
-        _owner[:] = [os.getpid()]
+        _owner[:] = [forks()]
         builder = (
             self._builder()
             .follow_redirects(False)  # noqa: FBT003 - the engine's interface
@@ -226,10 +227,7 @@ class _Exchange:
 def _response(
     answer: Any, body: Any, request: Request, elapsed: float, stream: Any = None
 ) -> Response:
-    headers = [
-        (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
-        for name, value in answer.headers.items()
-    ]
+    headers = Headers(answer.headers.items())
     content = None if body is None else body.to_bytes()
     return Response(answer.status, headers, content, request.info, stream=stream, elapsed=elapsed)
 
@@ -331,8 +329,9 @@ class AsyncFastTransport:
         if not await enter(places, request.limits().pool):
             raise pool_timeout(request, self._limit)
         exchange = _Exchange(request, "__aenter__", "__aexit__", places.release)
-        client = self._clients.get().of(request)
-        return await _perform_async(exchange.send(client, _pieces(request), _AsyncBodyStream))
+        client, body = self._clients.get().of(request), request.body
+        chunks = None if body is None or isinstance(body, bytes) else _pieces(body)
+        return await _perform_async(exchange.send(client, chunks, _AsyncBodyStream))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -369,11 +368,8 @@ class _AsyncBodyStream:
         await _perform_async(self._exchange.finish())
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
+async def _pieces(body: Body) -> AsyncIterator[bytes]:
     """Read a body in worker threads, so that a slow disk does not hold up the event loop."""
-    body = request.body
-    if body is None or isinstance(body, bytes):
-        return
     chunks = body.chunks()
     while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
         yield chunk

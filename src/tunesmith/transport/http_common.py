@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 import socket
+import ssl
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,10 +25,9 @@ from tunesmith.errors import (
 )
 
 from .failures import connect_failure, pool_timeout, seconds, server_of
-from .limits import PROBE_SECONDS, PROBES, is_loopback
+from .limits import KEEP_ALIVE_SECONDS, PROBE_SECONDS, PROBES, is_loopback
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator
 
     from tunesmith.core.request import Body, Request
@@ -37,8 +37,7 @@ __all__ = [
     "is_transport_error",
     "parsed_url",
     "raise_error",
-    "shared_tls_context",
-    "socket_options",
+    "transport_settings",
     "wire_content",
     "wire_headers",
     "wire_timeout",
@@ -48,9 +47,25 @@ parsed_url: Callable[[str], httpx.URL] = functools.lru_cache(maxsize=512)(httpx.
 
 
 @functools.cache
-def shared_tls_context() -> ssl.SSLContext:
-    """Return the process's TLS context; building one costs 20 ms and some megabytes."""
-    return httpx.create_ssl_context()
+def tls_context(*, trusting: bool) -> ssl.SSLContext:
+    """Return the process's TLS context; loading the trusted authorities costs 20 ms.
+
+    Connections that speak no TLS get one that trusts nobody.
+    """
+    return httpx.create_ssl_context() if trusting else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def transport_settings(url: str) -> dict[str, Any]:
+    """Return the arguments of an httpx transport for one connection to the server of `url`."""
+    proxy = environment_proxy(url)
+    return {
+        "verify": tls_context(trusting=proxy is not None or not url.startswith("http:")),
+        "proxy": proxy,
+        "limits": httpx.Limits(
+            max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS
+        ),
+        "socket_options": socket_options(),
+    }
 
 
 def socket_options() -> list[tuple[int, int, int]]:

@@ -21,17 +21,15 @@ from tunesmith.errors import APIConnectionError
 
 from .failures import pool_timeout
 from .http_common import (
-    environment_proxy,
     is_transport_error,
     parsed_url,
     raise_error,
-    shared_tls_context,
-    socket_options,
+    transport_settings,
     wire_content,
     wire_headers,
     wire_timeout,
 )
-from .limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, origin_of
+from .limits import DRAIN_SECONDS, MAX_CONNECTIONS, origin_of
 from .local import Given, ProcessLocal
 from .watchdog import Guard, watchdog
 
@@ -86,7 +84,7 @@ class _Pool:
         try:
             return self._free[origin].pop()
         except (KeyError, IndexError):
-            return _Slot(origin, _new_transport(url))
+            return _Slot(origin, httpx.HTTPTransport(**transport_settings(url)))
 
     def give_back(self, slot: _Slot) -> None:
         """Keep a connection whose answer has been read."""
@@ -306,17 +304,6 @@ class BodyStream:
             self._answer.close()
         finally:
             self._free(whole)
-
-
-def _new_transport(url: str) -> httpx.HTTPTransport:
-    return httpx.HTTPTransport(
-        verify=shared_tls_context(),
-        proxy=environment_proxy(url),
-        limits=httpx.Limits(
-            max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS
-        ),
-        socket_options=socket_options(),
-    )
 
 
 def _httpx_request(request: Request, slot: _Slot) -> httpx.Request:

@@ -6,9 +6,8 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from tunesmith.core.multipart import FileHead, MultipartFrame, form_fields, multipart_frame
 from tunesmith.errors import TunesmithError
@@ -42,8 +41,7 @@ Progress = Callable[[int, int | None], object]
 _CHUNK = 1 << 18
 
 
-@dataclass(slots=True)
-class FileSource:
+class FileSource(NamedTuple):
     """One file to send.
 
     Attributes:
@@ -89,8 +87,7 @@ class FileSource:
             yield from _pieces(self.content)
 
 
-@dataclass(slots=True)
-class SourcePart:
+class SourcePart(NamedTuple):
     """A stretch of a file that is sent by itself; several may be read at the same time.
 
     Attributes:
