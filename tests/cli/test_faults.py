@@ -166,3 +166,14 @@ def test_models_are_listed_with_the_names_that_lead_to_them(run, shared_tiny_hom
     assert code == 0
     assert "ada, babbage" in out
     assert os.linesep in out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("text,label\nGood,yes\n", "prepare_data -f data.csv"), ("\ufeff \n", "is empty")],
+)
+def test_what_is_no_json_lines_is_not_uploaded(content, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text(content, encoding="utf-8")
+    assert main(["api", "fine_tunes.create", "-t", "data.csv"]) == 1
+    assert said in capsys.readouterr().err

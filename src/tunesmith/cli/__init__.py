@@ -14,7 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import APIResponseValidationError, TunesmithError
 
 from .output import print_error
 from .parser import build_parser
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # argparse: help was shown, or the usage was wrong
         return error.code if isinstance(error.code, int) else 1
     except TunesmithError as error:
-        print_error(str(error))
+        print_error(f"{error}{_hint(error)}")
         return 1
     except KeyboardInterrupt:
         print_error("Interrupted.")
@@ -53,3 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         print_error(f"{place}{error.strerror or error}.")
         return 1
+
+
+def _hint(error: TunesmithError) -> str:
+    """Return what may help where a web page has answered: a path was forgotten."""
+    a_page = isinstance(error, APIResponseValidationError) and "<html" in str(error).lower()
+    return " Does the address lack its /v1?" if a_page else ""

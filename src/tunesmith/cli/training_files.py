@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["resolve_file"]
 
 PURPOSE = "fine-tune"
+_ENOUGH_BYTES = 4096
 
 
 def resolve_file(client: Client, given: str, *, check_existing: bool = True) -> str:
@@ -55,12 +56,26 @@ def resolve_file(client: Client, given: str, *, check_existing: bool = True) -> 
 
 
 def _upload(client: Client, path: Path, *, check_existing: bool) -> str:
+    _require_json_lines(path)
     existing = _identical(client, path) if check_existing else None
     if existing and _wants_existing(existing, path):
         return existing.id
     uploaded = client.files.create(file=path, purpose=PURPOSE, prompt_format=_saved_format(path))
     say(f"Uploaded {path} as {uploaded.id}.")
     return uploaded.id
+
+
+def _require_json_lines(path: Path) -> None:
+    """Refuse what would only fail after the upload: the first thing in the file is no object."""
+    with path.open("rb") as stream:
+        beginning = stream.read(_ENOUGH_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not beginning:
+        raise TunesmithError(f"The file {path} is empty.")
+    if not beginning.startswith(b"{"):
+        raise TunesmithError(
+            f"{path} is not JSONL, a JSON object a line. From a table, a spreadsheet or a JSON "
+            f"array make it with: tunesmith tools fine_tunes.prepare_data -f {path}"
+        )
 
 
 def _identical(client: Client, path: Path) -> FileObject | None:

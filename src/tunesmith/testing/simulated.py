@@ -104,8 +104,8 @@ class SimulatedEngine:
         self._server.stop()
         self._thread.join()
         self._listener.close()
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        if self._is_temporary:
+            shutil.rmtree(self.home.root, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
