@@ -21,6 +21,11 @@ import venv
 from pathlib import Path
 from typing import Any
 
+FLOOR = (
+    "import ssl, httpx, pydantic; pydantic.create_model('M', id=str).model_validate_json("
+    "httpx.HTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).handle_request("
+    "httpx.Request('GET', URL + '/fine_tuning/jobs/1')).read())"
+)
 HERE = Path(__file__).parent
 PEER = "openai==3.54.0"
 CASES = {
@@ -34,6 +39,11 @@ CASES = {
     "upload": ("upload 512 MB", "ms", 0.50, None),
     "download": ("download 512 MB", "ms", 0.50, None),
     "waiters": ("1,000 waiters at 1 s", "of a core", None, None),
+}
+FLOORS = {
+    "retrieve": "raw socket and json, one retrieve",
+    "chunk": "raw socket and split, one chunk",
+    "download": "raw socket to a file, 512 MB",
 }
 PROCESSES = {
     "start": ("python, nothing imported", "pass", "pass", None),
@@ -53,12 +63,19 @@ PROCESSES = {
 }
 
 
-def environment(folder: Path, *requirements: str) -> str:
-    """Return the interpreter of a virtual environment, made where it is missing."""
+def environment(folder: Path, requirement: str, *again: str) -> str:
+    """Return the interpreter of a virtual environment, made where it is missing.
+
+    `again` are options to install the requirement with where the environment exists.
+    """
     python = folder / "bin" / "python"
+    options: tuple[str, ...] = again
     if not python.exists():
         venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
+        options = ("--upgrade",)
+    if options:
+        install = [python, "-m", "pip", "install", "-q", "--compile", *options, requirement]
+        subprocess.run(install, check=True)
     return str(python)
 
 
@@ -72,6 +89,12 @@ def process_cpu(python: str, code: str, url: str, rounds: int = 7) -> float:
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         figures.append(spent * 1e3)
     return statistics.median(figures)
+
+
+def modules(python: str, code: str, url: str) -> int:
+    """Return how many modules a process has loaded in the end."""
+    code = f"{code.replace('URL', repr(url))}; import sys; print(len(sys.modules))"
+    return int(subprocess.run([python, "-c", code], check=True, capture_output=True).stdout)
 
 
 def figure(python: str, case: str, client: str, url: str) -> Any:
@@ -110,7 +133,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.peers or Path(tempfile.mkdtemp(prefix="tunesmith-benchmark-"))
     peer = environment(folder / "openai", PEER)
-    own = environment(folder / "tunesmith", f"{HERE.parent}[fast]")
+    own = environment(
+        folder / "tunesmith", f"{HERE.parent}[fast]", "--force-reinstall", "--no-deps"
+    )
     stub = subprocess.Popen(
         [sys.executable, str(HERE / "client_stub.py")],
         stdin=subprocess.PIPE,
@@ -129,6 +154,14 @@ def main() -> None:
                     f"{title:40} {one:17.0f} ms {two:17.0f} ms {two / one:7.3f} {goal or '':>6}",
                     flush=True,
                 )
+        if "first" in wanted:
+            one, two = (
+                modules(python, PROCESSES["first"][n], url) for n, python in ((1, peer), (2, own))
+            )
+            floor = modules(own, FLOOR, url)
+            print(
+                f"{'modules after it':40} {one:20} {two:20} {'':7} {300:6} (httpx and pydantic: {floor})"
+            )
         for name, (title, unit, goal, fast_goal) in CASES.items():
             if name not in wanted:
                 continue
@@ -139,10 +172,10 @@ def main() -> None:
                 three = figure(own, name, "fast", url)
                 line += f" {ratio(three, one):7.3f} (goal {fast_goal})"
             print(line, flush=True)
-        if "retrieve" in wanted:
-            print(
-                f"{'floor: raw socket and json':40} {figure(own, 'retrieve', 'floor', url):38.0f} µs"
-            )
+        for name, title in FLOORS.items():
+            if not arguments.cases or name in wanted:
+                unit = "ms" if "512" in title else "µs"
+                print(f"{'floor: ' + title:61} {shown(figure(own, name, 'floor', url), unit):>20}")
     finally:
         stub.kill()
 

@@ -52,10 +52,15 @@ def retrieve(client: str, url: str) -> float:
     return cpu(lambda: [one.fine_tuning.jobs.retrieve("ftjob-1") for _ in range(300)], 300)
 
 
+def connected(url: str) -> socket.socket:
+    """Return a raw connection to the stub."""
+    port = int(url.split(":")[2].split("/", maxsplit=1)[0])
+    return socket.create_connection(("127.0.0.1", port))
+
+
 def floor(url: str) -> float:
     """A raw socket and the JSON decoder of the standard library."""
-    port = int(url.split(":")[2].split("/", maxsplit=1)[0])
-    connection = socket.create_connection(("127.0.0.1", port))
+    connection = connected(url)
     question = (
         b"GET /v1/fine_tuning/jobs/ftjob-1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer k\r\n\r\n"
     )
@@ -112,6 +117,8 @@ def async_500(client: str, url: str) -> float:
 
 def chunk(client: str, url: str) -> float:
     """One chunk of a streamed chat answer."""
+    if client == "floor":
+        return cpu(lambda: split_events(connected(url)), CHUNKS)
     one = make(client, url)
 
     def work() -> None:
@@ -120,6 +127,16 @@ def chunk(client: str, url: str) -> float:
         assert sum(1 for _ in stream) == CHUNKS
 
     return cpu(work, CHUNKS)
+
+
+def split_events(connection: socket.socket) -> None:
+    """A stream read from a raw socket and split, nothing decoded."""
+    connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 0\r\n\r\n")
+    received = b""
+    while not received.endswith(b"0\r\n\r\n"):
+        received += connection.recv(65536)
+    assert received.count(b"data: {") == CHUNKS
+    connection.close()
 
 
 def page(client: str, url: str) -> float:
@@ -145,6 +162,8 @@ def upload(client: str, url: str) -> dict[str, float]:
 
 def download(client: str, url: str) -> dict[str, float]:
     """512 MB to a file: CPU milliseconds and peak megabytes above the start."""
+    if client == "floor":
+        return copied(connected(url), 512 << 20)
     one = make(client, url)
     size = 512 << 20
     with tempfile.TemporaryDirectory() as folder:
@@ -154,6 +173,16 @@ def download(client: str, url: str) -> dict[str, float]:
         with one.files.with_streaming_response.content(f"file-{size}") as response:
             response.stream_to_file(path)
         assert path.stat().st_size == size
+    return {"cpu_ms": (time.process_time() - started) * 1e3, "peak_mb": peak() - before}
+
+
+def copied(connection: socket.socket, size: int) -> dict[str, float]:
+    """The same from a raw socket."""
+    before, started = peak(), time.process_time()
+    connection.sendall(b"GET /v1/files/file-%d/content HTTP/1.1\r\n\r\n" % size)
+    with tempfile.TemporaryFile() as out:
+        while out.tell() < size:
+            out.write(connection.recv(65536))
     return {"cpu_ms": (time.process_time() - started) * 1e3, "peak_mb": peak() - before}
 
 
