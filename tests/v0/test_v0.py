@@ -113,6 +113,45 @@ def test_what_the_old_sdks_own_tests_called(v0):
         )
 
 
+def test_what_the_old_sdks_own_tests_awaited(v0):
+    async def story():
+        text = json.dumps({"prompt": "test file data", "completion": "tada"})
+        file = await v0.File.acreate(file=io.StringIO(text), purpose="fine-tune")
+        assert (await v0.File.aretrieve(id=file.id)).purpose == "fine-tune"
+        prompts = ["This was a test", "This was another test"]
+        many = await v0.Completion.acreate(prompt=prompts, n=5, engine="ada", max_tokens=1)
+        assert len(many.choices) == 10
+        with pytest.raises(v0.error.Timeout):
+            await v0.Completion.acreate(
+                prompt="test" * 100, n=10, model="ada", max_tokens=100, request_timeout=0.001
+            )
+        v0.aiosession.set(object())
+        stream = await v0.Completion.acreate(
+            prompt="test", model="ada", request_timeout=10, stream=True
+        )
+        assert len([part async for part in stream]) > 1
+
+    asyncio.run(story())
+
+
+# The guide's two Python examples, word for word.
+GUIDE = """
+import tunesmith.v0 as openai
+openai.Completion.create(
+    model=FINE_TUNED_MODEL,
+    prompt=YOUR_PROMPT)
+openai.Model.delete(FINE_TUNED_MODEL)
+"""
+
+
+def test_the_guides_python_examples_word_for_word(v0, training_file):
+    job = v0.FineTune.create(training_file=training_file.id, model="ada", n_epochs=1)
+    list(v0.FineTune.stream_events(job.id))
+    model = v0.FineTune.retrieve(job.id).fine_tuned_model
+    exec(GUIDE, {"FINE_TUNED_MODEL": model, "YOUR_PROMPT": "I love it ->"})  # noqa: S102
+    assert model not in [one.id for one in v0.Model.list().data]
+
+
 def test_models(v0):
     names = [model.id for model in v0.Model.list().data]
     assert "tiny" in names

@@ -14,6 +14,8 @@ completions and models is here.
 from __future__ import annotations
 
 import os
+from contextvars import ContextVar
+from typing import Any
 
 from . import error
 from .error import APIError, InvalidRequestError, OpenAIError
@@ -40,6 +42,7 @@ __all__ = [
     "Model",
     "OpenAIError",
     "OpenAIObject",
+    "aiosession",
     "api_base",
     "api_key",
     "api_key_path",
@@ -66,3 +69,6 @@ api_type = "open_ai"
 
 api_version: str | None = None
 """Without effect; kept for code that sets it."""
+
+aiosession: ContextVar[Any] = ContextVar("aiosession", default=None)
+"""Without effect, as `requestssession` is; kept for code that sets it."""
