@@ -99,12 +99,16 @@ class VllmServing:
                 param="tool_choice",
                 code="unsupported_parameter",
             )
-        try:
-            async for delta in self._answer(model, request, again=False):
-                yield delta
-        except UnservedModelError:  # vLLM was restarted since; it says so before it answers
-            async for delta in self._answer(model, request, again=True):
-                yield delta
+        for again in (False, True):
+            try:
+                async with contextlib.aclosing(self._answer(model, request, again=again)) as deltas:
+                    async for delta in deltas:
+                        yield delta
+            except UnservedModelError:  # vLLM was restarted since; it says so before it answers
+                if again:
+                    raise
+            else:
+                return
 
     async def _answer(
         self, model: ServableModel, request: GenerationRequest, *, again: bool
