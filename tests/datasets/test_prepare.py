@@ -413,3 +413,10 @@ def test_a_baseline_that_is_no_report_is_an_error(capsys, tmp_path, stories, con
     code, _, err = run(capsys, "check", stories, "--baseline", baseline)
     assert code == 1
     assert "baseline" in err
+
+
+def test_a_file_of_which_no_line_can_be_read_says_why(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('{"prompt": "caf\xe9 ->", "completion": " yes"}\n'.encode("latin-1"))
+    with pytest.raises(DatasetError, match="no row to learn from.* line 1, byte 15: not valid UTF"):
+        prepare_data(path, Script())

@@ -350,3 +350,13 @@ def test_adjoining_ranges_share_no_line_and_miss_none(tmp_path, lines, parts, si
                 assert whole[offset : offset + len(chunk)] == chunk
                 found += chunk
     assert found == whole
+
+
+@pytest.mark.parametrize("content", [b"prompt,completion\rhi,a\rho,b\r", b"a,b\nx\ry,z\n"])
+def test_carriage_returns_alone_are_named(tmp_path, content):
+    path = tmp_path / "old-mac.csv"
+    path.write_bytes(content)
+    with pytest.raises(datasets.UnreadableError, match=r"Line [12] is not a line of a table"):
+        list(datasets.read(path))
+    (finding,) = datasets.check_file(path).findings
+    assert finding.id == "file-unreadable"

@@ -94,7 +94,10 @@ RULES: Final[Mapping[str, Rule]] = {
         "holds NaN or Infinity, which is not JSON|hold NaN or Infinity, which is not JSON",
     ),
     "json-too-deep": Rule(
-        "error", "row", "is nested too deeply to be read|are nested too deeply to be read"
+        "error",
+        "row",
+        "is nested too deeply to be read|are nested too deeply to be read",
+        "Drop the rows, or write what is nested as text.",
     ),
     "lone-surrogate": Rule(
         "error",
@@ -119,7 +122,13 @@ RULES: Final[Mapping[str, Rule]] = {
     "mixed-shapes": Rule(
         "error", "row", "has another shape than the rest|have another shape than the rest"
     ),
-    "missing-field": Rule("error", "row", "lacks a field|lack a field"),
+    "missing-field": Rule(
+        "error",
+        "row",
+        "lacks a field|lack a field",
+        "Give every row its fields. Columns of other names are chosen with --prompt NAME and "
+        "--completion NAME of tunesmith tools fine_tunes.prepare_data.",
+    ),
     "unknown-field": Rule(
         "warning",
         "field",

@@ -157,6 +157,8 @@ def _analyse(dataset: Dataset) -> Preparation:
         prompts.add(pair.prompt)
         form = plan.format
         labels[form.bare_completion(pair.completion).strip() if form else pair.completion] += 1
+    if plan.format is not None and rows == 0:
+        raise DatasetError("The file holds no row to learn from." + _first_fault(dataset))
     if plan.format is not None:
         _refuse_sameness(prompts, labels, rows)
     classes = dict(labels.most_common()) if plan.task == "classification" else {}
@@ -184,9 +186,16 @@ def _numbers_path(training: Path) -> Path:
     return training.with_name(training.stem + ".classes.json")
 
 
+def _first_fault(dataset: Dataset) -> str:
+    """Say why no row could be read, if that is so."""
+    faults = (fault for batch in dataset.source.batches() for fault in batch.faults)
+    place = next((fault.location for fault in faults if fault.id != "blank-line"), None)
+    if place is None:
+        return ""
+    return f" The first line that cannot be read is {place}: {place.message}."
+
+
 def _refuse_sameness(prompts: set[str], labels: Counter[str], rows: int) -> None:
-    if rows == 0:
-        raise DatasetError("The file holds no row to learn from.")
     if rows == 1:
         return
     if len(labels) == 1:

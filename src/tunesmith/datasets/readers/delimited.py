@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Final, Literal
 
+from tunesmith.datasets.errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.readers.batch import Batch, ListPlaces
 from tunesmith.datasets.readers.lines import text_lines
@@ -38,12 +39,16 @@ class Delimited:
         self.size: int | None = path.stat().st_size
 
     def batches(self) -> Iterator[Batch]:
-        """See `Source.batches`."""
+        """See `Source.batches`.
+
+        Raises:
+            UnreadableError: The file is no table that can be read.
+        """
         csv.field_size_limit(_FIELD_LIMIT)
         delimiter, quoted = self._dialect()
         lines = _Lines(text_lines(self.path))
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        records = csv.reader(lines, delimiter=delimiter, quoting=quoting)
+        records = _readable(csv.reader(lines, delimiter=delimiter, quoting=quoting), lines)
         batch = _new_batch()
         header = _header(records, lines, batch)
         done = lines.number
@@ -78,12 +83,26 @@ class Delimited:
         return delimiter, True
 
 
+def _readable(records: Iterator[list[str]], lines: _Lines) -> Iterator[list[str]]:
+    """Yield the records; what cannot be one is named with its line."""
+    try:
+        yield from records
+    except csv.Error as error:
+        reason = str(error).partition(" - ")[0]
+        raise UnreadableError(
+            f"Line {lines.number:,} is not a line of a table: {reason}. If the lines end with "
+            "carriage returns alone, save the file anew with line feeds; otherwise quote the field."
+        ) from None
+
+
 def _regularity(sample: list[str], delimiter: str, *, quoted: bool) -> tuple[float, int]:
     """Return the share of records that are as wide as the first one, and how many records."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    widths = [
-        len(record) for record in csv.reader(sample, delimiter=delimiter, quoting=quoting) if record
-    ]
+    reader = csv.reader(sample, delimiter=delimiter, quoting=quoting)
+    try:
+        widths = [len(record) for record in reader if record]
+    except csv.Error:
+        return 0.0, 0
     if not widths:
         return 0.0, 0
     return widths.count(widths[0]) / len(widths), len(widths)

@@ -76,7 +76,7 @@ def _encoding_fault(line: bytes, error: UnicodeDecodeError) -> JsonFault:
 
 
 def _syntax_fault(text: str, error: json.JSONDecodeError) -> JsonFault:
-    reason = error.msg[:1].lower() + error.msg[1:]
+    reason = (error.msg[:1].lower() + error.msg[1:]).removesuffix(" at")
     position = min(error.pos, len(text))
     ended = position >= len(text.rstrip())
     where = "where the line ends" if ended and text.strip() else f"at column {position + 1}"

@@ -63,4 +63,5 @@ class Parquet:
             yield part.to_dicts()
 
     def _unreadable(self, error: Exception) -> UnreadableError:
-        return UnreadableError(f"{str(self.path)!r} cannot be read as Parquet: {error}.")
+        reason = str(error).rstrip(".")
+        return UnreadableError(f"{str(self.path)!r} cannot be read as Parquet: {reason}.")

@@ -26,7 +26,9 @@ def to_text(report: Report, width: int = 80, *, colour: bool = False) -> str:
 def headline(report: Report) -> str:
     """Return what was checked, in one line."""
     words = {"prompt_completion": "prompt/completion"}.get(report.shape, report.shape)
-    text = f"{report.name or 'data'}: {report.rows:,} {words} rows"
+    text = (
+        f"{report.name or 'data'}: {report.rows:,} {words} {'row' if report.rows == 1 else 'rows'}"
+    )
     if report.task:
         text += f", {report.task}"
     return f"{text} (for {report.profile})"
