@@ -72,7 +72,7 @@ class _Runs:
             run.summary.update(facts.summary)
             for file, path in files:
                 run.log_artifact(_artifact(file, path))
-            return str(Path(run.dir).parent if run.offline else run.url)
+            return os.path.relpath(Path(run.dir).parent) if run.offline else str(run.url)
 
 
 def _artifact(file: DataFile, path: Path) -> Any:
