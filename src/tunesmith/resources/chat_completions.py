@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Unpack, overload
 
 from tunesmith.core.flow import Emitting, Flow
-from tunesmith.core.options import NotGiven, Omit, RequestOptions, omit
-from tunesmith.core.paging import PageFlow
-from tunesmith.core.request import fill_path
-from tunesmith.types.chat import (
-    ChatCompletion,
-    ChatCompletionChunk,
-    ChatCompletionDeleted,
-    ChatCompletionStoreMessage,
-)
+from tunesmith.core.options import NotGiven, Omit, omit
+from tunesmith.types.chat import ChatCompletion, ChatCompletionChunk
 from tunesmith.types.chat_events import ParsedChatCompletion
 
 from . import views
-from .base import APIResource
-from .bulk import MapResult, map_requests
+from .bulk import MapResult
 from .chat_accumulator import ChatCompletionAccumulator
-from .declare import ClientT_co, expanded, iteration, listing, operation
-from .fine_tuning_jobs import PageOptions
+from .chat_options import (
+    ChatCompletionHelperOptions,
+    ChatCompletionMapOptions,
+    ChatCompletionOptions,
+    Messages,
+)
+from .chat_stored import StoredChatCompletions
+from .declare import ClientT_co, expanded, iteration
 from .formats import parse_completion, response_format_of
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from tunesmith.client import AsyncClient, Client
     from tunesmith.transport.chat_streams import (
         AsyncChatCompletionStreamManager,
@@ -41,95 +36,20 @@ if TYPE_CHECKING:
         StreamedResponse,
     )
     from tunesmith.transport.streams import AsyncStream, Stream
+    from tunesmith.types.base import WireModel
 
-__all__ = [
-    "ChatCompletionHelperOptions",
-    "ChatCompletionListOptions",
-    "ChatCompletionMessageListOptions",
-    "ChatCompletionOptions",
-    "ChatCompletions",
-    "ChatCompletionsMessages",
-    "Messages",
-]
+__all__ = ["ChatCompletions"]
 
 FormatT = TypeVar("FormatT")
-_STORED = "/chat/completions/{completion_id}"
 
 
-if TYPE_CHECKING:
-    Messages: TypeAlias = Iterable[Mapping[str, Any] | BaseModel]
-else:
-    Messages = Iterable
-
-
-class ChatCompletionHelperOptions(RequestOptions, total=False):
-    """What every way to ask for a chat completion takes besides model and messages."""
-
-    audio: Mapping[str, Any] | Omit | NotGiven | None
-    frequency_penalty: float | Omit | NotGiven | None
-    function_call: str | Mapping[str, Any] | Omit | NotGiven
-    functions: Iterable[Mapping[str, Any]] | Omit | NotGiven
-    logit_bias: Mapping[str, int] | Omit | NotGiven | None
-    logprobs: bool | Omit | NotGiven | None
-    max_completion_tokens: int | Omit | NotGiven | None
-    max_tokens: int | Omit | NotGiven | None
-    metadata: Mapping[str, str] | Omit | NotGiven | None
-    modalities: Sequence[str] | Omit | NotGiven | None
-    moderation: Mapping[str, Any] | Omit | NotGiven | None
-    n: int | Omit | NotGiven | None
-    parallel_tool_calls: bool | Omit | NotGiven
-    prediction: Mapping[str, Any] | Omit | NotGiven | None
-    presence_penalty: float | Omit | NotGiven | None
-    prompt_cache_key: str | Omit | NotGiven
-    prompt_cache_options: Mapping[str, Any] | Omit | NotGiven
-    prompt_cache_retention: str | Omit | NotGiven | None
-    reasoning_effort: str | Omit | NotGiven | None
-    safety_identifier: str | Omit | NotGiven
-    seed: int | Omit | NotGiven | None
-    service_tier: str | Omit | NotGiven | None
-    stop: str | Sequence[str] | Omit | NotGiven | None
-    store: bool | Omit | NotGiven | None
-    stream_options: Mapping[str, Any] | Omit | NotGiven | None
-    temperature: float | Omit | NotGiven | None
-    tool_choice: str | Mapping[str, Any] | Omit | NotGiven
-    tools: Iterable[Mapping[str, Any]] | Omit | NotGiven
-    top_logprobs: int | Omit | NotGiven | None
-    top_p: float | Omit | NotGiven | None
-    user: str | Omit | NotGiven
-    verbosity: str | Omit | NotGiven | None
-    web_search_options: Mapping[str, Any] | Omit | NotGiven
-
-
-class ChatCompletionOptions(ChatCompletionHelperOptions, total=False):
-    """What `chat.completions.create` takes besides model, messages and stream."""
-
-    response_format: Mapping[str, Any] | Omit | NotGiven
-
-
-class ChatCompletionListOptions(PageOptions, total=False):
-    """What `chat.completions.list` takes."""
-
-    metadata: Mapping[str, str] | Omit | NotGiven | None
-    model: str | Omit | NotGiven
-    order: Literal["asc", "desc"] | Omit | NotGiven
-
-
-class ChatCompletionMapOptions(ChatCompletionOptions, total=False):
-    """What `map` takes for all of its requests."""
-
-    model: str
-
-
-def _request(
-    one: Sequence[Mapping[str, Any]] | Mapping[str, Any], common: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """Return the parameters of one request: the common ones, outweighed by its own."""
-    own = one if isinstance(one, Mapping) else {"messages": one}
-    return {**common, **own}
-
-
-class ChatCompletions(APIResource[ClientT_co]):
+class ChatCompletions(StoredChatCompletions[ClientT_co]):
     """`/chat/completions`: converse with a model."""
+
+    _path: ClassVar[str] = "/chat/completions"
+    _asked: ClassVar[str] = "messages"
+    _answer: ClassVar[type[WireModel]] = ChatCompletion
+    _piece: ClassVar[type[WireModel]] = ChatCompletionChunk
 
     with_raw_response: views.RawView[
         ChatCompletions[views.RawClient], ChatCompletions[views.AsyncRawClient]
@@ -372,45 +292,6 @@ class ChatCompletions(APIResource[ClientT_co]):
             ChatCompletionAccumulator[Any](response_format),
         )
 
-    @operation
-    def retrieve(
-        self, completion_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[ChatCompletion]:
-        """Return a stored completion.
-
-        Raises:
-            NotFoundError: There is none; only those made with `store=True` are kept.
-        """
-        return self._ask("GET", _path(completion_id), ChatCompletion, params)
-
-    @operation
-    def update(
-        self,
-        completion_id: str,
-        *,
-        metadata: Mapping[str, str] | None,
-        **params: Unpack[RequestOptions],
-    ) -> Flow[ChatCompletion]:
-        """Replace the metadata of a stored completion."""
-        fields = {"metadata": metadata}
-        return self._ask("POST", _path(completion_id), ChatCompletion, params, fields=fields)
-
-    @listing
-    def list(self, **params: Unpack[ChatCompletionListOptions]) -> PageFlow[ChatCompletion]:
-        """Return the stored completions.
-
-        Args:
-            params: `after`, `limit`, `metadata`, `model`, `order`, and the request options.
-        """
-        return self._pages("/chat/completions", ChatCompletion, params)
-
-    @operation
-    def delete(
-        self, completion_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[ChatCompletionDeleted]:
-        """Delete a stored completion."""
-        return self._ask("DELETE", _path(completion_id), ChatCompletionDeleted, params)
-
     @iteration
     def map(
         self,
@@ -436,66 +317,17 @@ class ChatCompletions(APIResource[ClientT_co]):
             on_progress: Called with the results so far and the failures among them.
             params: Parameters common to all requests, `model` among them.
         """
-        return map_requests(
-            lambda request: self._create(request, stream=None),
-            ChatCompletion,
-            (_request(one, params) for one in requests),
+        return self._map(
+            requests,
+            params,
             concurrency=concurrency,
             ordered=ordered,
             journal=journal,
             on_progress=on_progress,
         )
 
-    @cached_property
-    def messages(self) -> ChatCompletionsMessages[ClientT_co]:
-        """The messages of stored completions."""
-        return ChatCompletionsMessages(self._client)
-
     def _parse(self, fields: Mapping[str, Any], kind: Any) -> Flow[ParsedChatCompletion[Any]]:
         completion = yield from self._create(
             {**fields, "response_format": response_format_of(kind)}, stream=None
         )
         return parse_completion(completion, kind)
-
-    def _create(self, fields: Mapping[str, Any], *, stream: Any) -> Flow[Any]:
-        if stream:
-            return self._open(
-                "POST", "/chat/completions", ChatCompletionChunk, {**fields, "stream": True}
-            )
-        if stream is False:
-            fields = {**fields, "stream": False}
-        return self._ask("POST", "/chat/completions", ChatCompletion, fields)
-
-
-class ChatCompletionMessageListOptions(PageOptions, total=False):
-    """What `chat.completions.messages.list` takes besides the completion."""
-
-    order: Literal["asc", "desc"] | Omit | NotGiven
-
-
-class ChatCompletionsMessages(APIResource[ClientT_co]):
-    """`/chat/completions/{id}/messages`: the messages of a stored completion."""
-
-    with_raw_response: views.RawView[
-        ChatCompletionsMessages[views.RawClient], ChatCompletionsMessages[views.AsyncRawClient]
-    ] = views.RawView()
-    with_streaming_response: views.StreamingView[
-        ChatCompletionsMessages[views.StreamingClient],
-        ChatCompletionsMessages[views.AsyncStreamingClient],
-    ] = views.StreamingView()
-
-    @listing
-    def list(
-        self, completion_id: str, **params: Unpack[ChatCompletionMessageListOptions]
-    ) -> PageFlow[ChatCompletionStoreMessage]:
-        """Return the messages that a stored completion answered.
-
-        Args:
-            completion_id: "chatcmpl-…".
-            params: `after`, `limit`, `order`, and the request options.
-        """
-        return self._pages(_path(completion_id) + "/messages", ChatCompletionStoreMessage, params)
-
-
-def _path(completion_id: str) -> str:
-    return fill_path(_STORED, completion_id=completion_id)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, overload
 
-from tunesmith.core.flow import Emitting, Flow
+from tunesmith.core.flow import Emitting
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.types.completions import Completion
 
 from . import views
-from .base import APIResource
-from .bulk import MapResult, map_requests
+from .bulk import MapResult
+from .completing import CompletionResource
 from .declare import ClientT_co, expanded, iteration
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StreamedResponse,
     )
     from tunesmith.transport.streams import AsyncStream, Stream
+    from tunesmith.types.base import WireModel
 
 __all__ = ["CompletionOptions", "Completions", "Prompt"]
 
@@ -55,14 +56,13 @@ class CompletionMapOptions(CompletionOptions, total=False):
     model: str
 
 
-def _request(one: str | Mapping[str, Any], common: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the parameters of one request: the common ones, outweighed by its own."""
-    own = one if isinstance(one, Mapping) else {"prompt": one}
-    return {**common, **own}
-
-
-class Completions(APIResource[ClientT_co]):
+class Completions(CompletionResource[ClientT_co]):
     """`/completions`: complete prompts with a model."""
+
+    _path: ClassVar[str] = "/completions"
+    _asked: ClassVar[str] = "prompt"
+    _answer: ClassVar[type[WireModel]] = Completion
+    _piece: ClassVar[type[WireModel]] = Completion
 
     with_raw_response: views.RawView[
         Completions[views.RawClient], Completions[views.AsyncRawClient]
@@ -216,19 +216,11 @@ class Completions(APIResource[ClientT_co]):
             on_progress: Called with the results so far and the failures among them.
             params: Parameters common to all requests, `model` among them.
         """
-        return map_requests(
-            lambda request: self._create(request, stream=None),
-            Completion,
-            (_request(one, params) for one in requests),
+        return self._map(
+            requests,
+            params,
             concurrency=concurrency,
             ordered=ordered,
             journal=journal,
             on_progress=on_progress,
         )
-
-    def _create(self, fields: Mapping[str, Any], *, stream: Any) -> Flow[Any]:
-        if stream:
-            return self._open("POST", "/completions", Completion, {**fields, "stream": True})
-        if stream is False:
-            fields = {**fields, "stream": False}
-        return self._ask("POST", "/completions", Completion, fields)

@@ -1,0 +1,122 @@
+"""Stored chat completions: those made with `store=True`, read, listed, changed and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Literal, Unpack
+
+from tunesmith.core.flow import Flow
+from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.core.paging import PageFlow
+from tunesmith.core.request import fill_path
+from tunesmith.types.chat import (
+    ChatCompletion,
+    ChatCompletionDeleted,
+    ChatCompletionStoreMessage,
+)
+
+from . import views
+from .base import APIResource
+from .completing import CompletionResource
+from .declare import ClientT_co, listing, operation
+from .fine_tuning_jobs import PageOptions
+
+__all__ = [
+    "ChatCompletionListOptions",
+    "ChatCompletionMessageListOptions",
+    "ChatCompletionsMessages",
+    "StoredChatCompletions",
+]
+
+_STORED = "/chat/completions/{completion_id}"
+
+
+class ChatCompletionListOptions(PageOptions, total=False):
+    """What `chat.completions.list` takes."""
+
+    metadata: Mapping[str, str] | Omit | NotGiven | None
+    model: str | Omit | NotGiven
+    order: Literal["asc", "desc"] | Omit | NotGiven
+
+
+class StoredChatCompletions(CompletionResource[ClientT_co]):
+    """The part of `/chat/completions` that asks no model."""
+
+    @operation
+    def retrieve(
+        self, completion_id: str, **params: Unpack[RequestOptions]
+    ) -> Flow[ChatCompletion]:
+        """Return a stored completion.
+
+        Raises:
+            NotFoundError: There is none; only those made with `store=True` are kept.
+        """
+        return self._ask("GET", _path(completion_id), ChatCompletion, params)
+
+    @operation
+    def update(
+        self,
+        completion_id: str,
+        *,
+        metadata: Mapping[str, str] | None,
+        **params: Unpack[RequestOptions],
+    ) -> Flow[ChatCompletion]:
+        """Replace the metadata of a stored completion."""
+        fields = {"metadata": metadata}
+        return self._ask("POST", _path(completion_id), ChatCompletion, params, fields=fields)
+
+    @listing
+    def list(self, **params: Unpack[ChatCompletionListOptions]) -> PageFlow[ChatCompletion]:
+        """Return the stored completions.
+
+        Args:
+            params: `after`, `limit`, `metadata`, `model`, `order`, and the request options.
+        """
+        return self._pages("/chat/completions", ChatCompletion, params)
+
+    @operation
+    def delete(
+        self, completion_id: str, **params: Unpack[RequestOptions]
+    ) -> Flow[ChatCompletionDeleted]:
+        """Delete a stored completion."""
+        return self._ask("DELETE", _path(completion_id), ChatCompletionDeleted, params)
+
+    @cached_property
+    def messages(self) -> ChatCompletionsMessages[ClientT_co]:
+        """The messages of stored completions."""
+        return ChatCompletionsMessages(self._client)
+
+
+class ChatCompletionMessageListOptions(PageOptions, total=False):
+    """What `chat.completions.messages.list` takes besides the completion."""
+
+    order: Literal["asc", "desc"] | Omit | NotGiven
+
+
+class ChatCompletionsMessages(APIResource[ClientT_co]):
+    """`/chat/completions/{id}/messages`: the messages of a stored completion."""
+
+    with_raw_response: views.RawView[
+        ChatCompletionsMessages[views.RawClient], ChatCompletionsMessages[views.AsyncRawClient]
+    ] = views.RawView()
+    with_streaming_response: views.StreamingView[
+        ChatCompletionsMessages[views.StreamingClient],
+        ChatCompletionsMessages[views.AsyncStreamingClient],
+    ] = views.StreamingView()
+
+    @listing
+    def list(
+        self, completion_id: str, **params: Unpack[ChatCompletionMessageListOptions]
+    ) -> PageFlow[ChatCompletionStoreMessage]:
+        """Return the messages that a stored completion answered.
+
+        Args:
+            completion_id: "chatcmpl-…".
+            params: `after`, `limit`, `order`, and the request options.
+        """
+        return self._pages(_path(completion_id) + "/messages", ChatCompletionStoreMessage, params)
+
+
+def _path(completion_id: str) -> str:
+    return fill_path(_STORED, completion_id=completion_id)
