@@ -47,7 +47,7 @@ POSTS = PinnedFile(
     "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
     38107331,
 )
-WORDS = 88  # kept of a post, from its start
+WORDS = 80  # kept of a post, from its start
 BATCH = 8
 CONTINUED_ROWS = 300
 
