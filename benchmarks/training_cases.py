@@ -89,7 +89,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--home", type=Path, default=Path("build") / "training-cases")
     parser.add_argument("--held", type=int, default=300, help="tweets to test with")
-    parser.add_argument("--only", default="", help="a part of the names of the cases to run")
+    names = [case.name for case in CASES]
+    parser.add_argument("--only", nargs="*", default=names, choices=names, help="cases to run")
     arguments = parser.parse_args()
     home = Home(arguments.home.absolute())
     base = pull("smollm2-135m-instruct", home)
@@ -101,7 +102,7 @@ def main() -> None:
     print(f"{'model':20} {'recipe':7} {'rows':>6} {'tweets':>7} {'sport':>7} {'CPU s':>7}")
     trained: dict[str, Path] = {}
     for case in CASES:
-        if arguments.only not in case.name or (case.start and case.start not in trained):
+        if case.name not in arguments.only or (case.start and case.start not in trained):
             continue
         chosen = rows[case.data][: case.limit]
         start = trained[case.start] if case.start else None
