@@ -63,9 +63,9 @@ class Team:
 
     def __init__(self, path: Path, workers: int, smallest: int = _SMALLEST_RANGE) -> None:
         self.path = path
-        self.ranges = byte_ranges(path.stat().st_size, workers, smallest)
+        self.ranges: list[tuple[int, int]] = byte_ranges(path.stat().st_size, workers, smallest)
         members = len(self.ranges) if len(self.ranges) > 1 else 0
-        self.processes = [_start_worker() for _ in range(members)]
+        self.processes: list[subprocess.Popen[bytes]] = [_start_worker() for _ in range(members)]
 
     def __enter__(self) -> Self:
         return self

@@ -111,7 +111,7 @@ class Loop:
             fused=True,
         )
         self._store = checkpoints
-        self.position = Position()
+        self.position: Position = Position()
         found = self._store.newest()
         if found is not None:
             self.position = found[0]

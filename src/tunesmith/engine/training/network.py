@@ -37,7 +37,7 @@ class Network:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.layers_name = _layers_name(model)
+        self.layers_name: str = _layers_name(model)
         self.decoder: Any = model.get_submodule(self.layers_name.rpartition(".")[0])
         self.hidden_size: int = model.config.hidden_size
         self.device: torch.device = next(model.parameters()).device

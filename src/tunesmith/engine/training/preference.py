@@ -165,7 +165,7 @@ class Preference:
         self._train = train
         self._validation = validation
         self._beta = beta
-        self.lengths = [sum(pair) for pair in train.lengths]
+        self.lengths: list[int] = [sum(pair) for pair in train.lengths]
 
     @property
     def validation_count(self) -> int:

@@ -37,7 +37,7 @@ class ExampleSet:
     def __init__(self, examples: Sequence[Example], trunk: TrunkCache | None = None) -> None:
         self.examples = examples
         self.trunk = trunk
-        self.lengths = [len(example) for example in examples]
+        self.lengths: list[int] = [len(example) for example in examples]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Supervised:
         self._train = train
         self._validation = validation
         self._classes = classes
-        self.lengths = train.lengths
+        self.lengths: list[int] = train.lengths
 
     @property
     def validation_count(self) -> int:
