@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +73,43 @@ def test_a_full_disk_fails_requests_and_jobs_with_a_message_and_mends(
     assert all_weights["error"]["code"] == "disk_full"
     assert "to train all weights" in all_weights["error"]["message"]
     assert not any("Step" in event["message"] for event in platform.events(all_weights))
+
+
+def test_jobs_end_as_if_undisturbed_or_say_that_the_disk_was_full(
+    make_platform: Callable[..., Any], small_disk: Path, rows: str
+):
+    settings = {"max_concurrent_jobs": 2, "max_attempts": 1000, "checkpoint_every_seconds": 0.1}
+    platform = make_platform(home=small_disk / "home", **settings)
+    file = platform.upload()
+    undisturbed = platform.finished(platform.create(file, 8))
+    story, results = platform.story(undisturbed), platform.results(undisturbed)
+    jobs = [platform.create(file, 8) for _ in range(4)]
+
+    for number, job in enumerate(jobs[:3]):
+        platform.wait_for(
+            lambda job=job: platform.rows(job, "steps_done") >= 20 or platform.rows(job, "error")
+        )
+        fill_up(small_disk / "more")
+        time.sleep(0.5)  # long enough for a checkpoint to be due
+        with contextlib.suppress(ProcessLookupError, TypeError):  # it may have ended by itself
+            os.kill(platform.rows(job, "worker_pid"), signal.SIGKILL)
+        if number == 1:
+            platform.kill()
+        (small_disk / "more").unlink()
+        if number == 1:
+            platform.start()
+
+    outcomes = [platform.finished(job) for job in jobs]
+    for job in outcomes:
+        if job["status"] == "failed":
+            assert job["error"]["code"] == "disk_full"
+        else:
+            assert job["status"] == "succeeded"
+            assert platform.story(job) == story
+            assert platform.results(job) == results
+    assert outcomes[-1]["status"] == "succeeded"
+    kept = httpx.get(f"{platform.engine.base_url}/files/{file}/content", timeout=60)
+    assert kept.text == rows
 
 
 def gone(pid: int) -> bool:
