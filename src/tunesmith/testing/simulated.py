@@ -54,8 +54,8 @@ class SimulatedEngine:
         from tunesmith.engine.server import Server
         from tunesmith.engine.store.database import Database
 
-        self._temporary = None if home is not None else tempfile.mkdtemp(prefix="tunesmith-")
-        self.home: Home = Home(Path(self._temporary) if home is None else home)
+        self._is_temporary: bool = home is None
+        self.home: Home = Home(home or Path(tempfile.mkdtemp(prefix="tunesmith-")))
         _write_base_models(self.home)
         config = EngineConfig(self.home, port=0, lease_seconds=float("inf"), shutdown_seconds=5.0)
         database = Database(config.database, durable=False)

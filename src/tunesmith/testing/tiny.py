@@ -10,7 +10,7 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -79,7 +79,7 @@ def write_tiny_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_CORPUS * 4, trainer)
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call] # it has no types
+    fast: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call] # it has no types
         tokenizer_object=tokenizer,
         bos_token="<|im_start|>",  # noqa: S106 - a mark in texts
         eos_token="<|im_end|>",  # noqa: S106 - a mark in texts

@@ -9,7 +9,7 @@ from tunesmith.errors import NotFoundError
 from tunesmith.types import FineTune
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tunesmith.client import Client
@@ -87,10 +87,10 @@ def find_jobs(client: Client, newest: int | None = None) -> list[Job]:
         newest: So many of the newest only.
     """
     try:
-        jobs: list[Job] = list(client.fine_tunes.list())[::-1]  # oldest first
+        jobs: Sequence[Job] = list(client.fine_tunes.list())[::-1]  # oldest first
     except NotFoundError:
         jobs = list(client.fine_tuning.jobs.list())
-    return jobs[:newest]
+    return list(jobs[:newest])
 
 
 def read_facts(client: Client, job: Job | str) -> JobFacts:

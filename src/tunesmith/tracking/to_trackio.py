@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-import trackio
+import trackio  # pyright: ignore[reportMissingImports]
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

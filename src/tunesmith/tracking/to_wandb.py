@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import wandb
+import wandb  # pyright: ignore[reportMissingImports]
 
 from tunesmith.errors import TunesmithError
 
