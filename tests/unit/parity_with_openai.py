@@ -19,14 +19,23 @@ RESOURCES = [
     "chat.completions", "chat.completions.messages", "models",
 ]  # fmt: skip
 
-REASONS: dict[str, str] = {}
+REASONS: dict[str, str] = {
+    "Client(workload_identity)": "a function as api_key exchanges tokens where it likes",
+    "Client(webhook_secret)": "no webhooks among these resources",
+    "Client(provider)": "base_url and api_key, or AzureClient, name another provider",
+    "Client(data_residency)": "base_url names the region's server",
+    "Client(websocket_base_url)": "no websockets among these resources",
+    "Client(_strict_response_validation)": "every answer is validated",
+    "Client(_enforce_credentials)": "a server on this machine needs no key, every other one does",
+}
 
 COLLECT = """
 import inspect, json, sys
 RESOURCES = json.loads(sys.argv[1])
 MODULE, CLIENT = sys.argv[2:]
 client = getattr(__import__(MODULE), CLIENT)(api_key="k", base_url="http://127.0.0.1:9/v1")
-found = {}
+initial = inspect.signature(type(client).__init__).parameters
+found = {"Client": [name for name in initial if name != "self"]}
 for path in RESOURCES:
     owner = client
     for name in path.split("."):
