@@ -217,7 +217,13 @@ class Plan:
             for step in self._steps
         ]
         running = [(fix, step.start()) for fix, step in zip(found, self._steps, strict=True)]
-        for row in _rows(self._dataset):
+        unreadable = Fix(
+            "drop-unreadable-lines",
+            "Leave out lines that cannot be read",
+            "They hold no row that could be repaired here.",
+            necessary=True,
+        )
+        for row in _rows(self._dataset, unreadable):
             value: Value = row.value
             for fix, transform in running:
                 after = transform(value)
@@ -231,7 +237,7 @@ class Plan:
                 if after is None:
                     break
                 value = after
-        return [_unreadable(self._dataset), *found]
+        return [unreadable, *found]
 
 
 class PlannedRows:
@@ -348,37 +354,28 @@ def _source_of(dataset: Any) -> Any:
     return getattr(dataset, "source", None)
 
 
-def _rows(dataset: Any) -> Iterator[Row]:
+def _rows(dataset: Any, unreadable: Fix | None = None) -> Iterator[Row]:
+    """Yield the rows; lines that hold none are skipped, and counted if there is where to."""
     source = _source_of(dataset)
     if source is None:
         rows: Iterable[AnyRow] = dataset
         yield from as_rows(rows)
         return
     for batch in source.batches():
+        if unreadable is not None and batch.faults:
+            _count_unreadable(batch, unreadable)
         yield from batch.rows(source.name)
 
 
-def _unreadable(dataset: Any) -> Fix:
-    """Count the lines of a file that hold no row; readers skip them."""
-    fix = Fix(
-        "drop-unreadable-lines",
-        "Leave out lines that cannot be read",
-        "They hold no row that could be repaired here.",
-        necessary=True,
-    )
-    source = _source_of(dataset)
-    for batch in source.batches() if source is not None else ():
-        if not batch.faults:
+def _count_unreadable(batch: Batch, fix: Fix) -> None:
+    read = {batch.places.line(index) for index in range(len(batch.values))}
+    for fault in batch.faults:
+        place = fault.location
+        if fault.id == "blank-line" or place.line in read:
             continue
-        read = {batch.places.line(index) for index in range(len(batch.values))}
-        for fault in batch.faults:
-            place = fault.location
-            if fault.id == "blank-line" or place.line in read:
-                continue
-            fix.count += 1
-            if len(fix.samples) < _SAMPLES:
-                fix.samples.append(Sample({"": place.excerpt or place.message}, None, place.line))
-    return fix
+        fix.count += 1
+        if len(fix.samples) < _SAMPLES:
+            fix.samples.append(Sample({"": place.excerpt or place.message}, None, place.line))
 
 
 def _describe(fix: Fix) -> str:
