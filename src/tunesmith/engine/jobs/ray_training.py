@@ -135,7 +135,7 @@ def _take_part(given: dict[str, Any]) -> None:
 
     board = given["board"]
     leads = train.get_context().get_world_rank() == 0
-    observer = _Teller(board) if leads else _Silent()
+    observer: Any = _Teller(board) if leads else _Silent()
     try:
         spec = TrainingSpec.model_validate_json(given["spec"])
         outcome = run(spec, observer, _RayCheckpoints())
