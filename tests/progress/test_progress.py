@@ -34,6 +34,8 @@ def test_the_servers_estimate_outweighs_the_pace():
     progress.observe("Step 2/100: training loss=0.50", 101)
     assert progress.seconds_left(now=101) == 399
     assert progress.seconds_left(now=1000) == 0
+    progress.observe("Step 100/100: training loss=0.50", 200)
+    assert progress.seconds_left(now=200) is None
 
 
 def test_before_the_first_step_the_status_is_the_headline():

@@ -77,10 +77,12 @@ class Progress:
     def seconds_left(self, now: float) -> float | None:
         """Return the time still needed: the server's estimate, else by the pace so far.
 
+        None before the first step, after the last, and while there is no pace.
+
         Args:
             now: Unix time in seconds.
         """
-        if not self.total:
+        if self.done >= self.total:
             return None
         if self.estimated_finish is not None:
             return max(0.0, self.estimated_finish - now)
