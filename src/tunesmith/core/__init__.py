@@ -1,1 +1,1 @@
-"""To be written."""
+"""The pure core: what is asked, decided and decoded, without any I/O."""

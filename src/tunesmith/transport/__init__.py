@@ -1,1 +1,1 @@
-"""To be written."""
+"""The rooms that do network I/O: transports, drivers, streams, uploads and downloads."""
