@@ -7,8 +7,6 @@ own; a client may be used from several loops, one after the other or in several 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +37,6 @@ if TYPE_CHECKING:
     from .local import Given
 
 __all__ = ["AsyncHttpxTransport", "AsyncUserClientTransport"]
-
-# httpcore imports sniffio some ten times a request to learn whether this is asyncio, which
-# it takes for granted where sniffio is missing. None makes Python say so without a search.
-if importlib.util.find_spec("sniffio") is None:
-    sys.modules["sniffio"] = None  # type: ignore[assignment]  # what the import system documents
 
 
 class _Slot:
