@@ -176,4 +176,4 @@ def test_what_is_no_json_lines_is_not_uploaded(content, said, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data.csv").write_text(content, encoding="utf-8")
     assert main(["api", "fine_tunes.create", "-t", "data.csv"]) == 1
-    assert said in capsys.readouterr().err
+    assert said in " ".join(capsys.readouterr().err.split())

@@ -97,7 +97,7 @@ def test_the_readme_begins_with_the_two_commands():
         :2
     ]
     assert first.code.rstrip().endswith("tunesmith quickstart")
-    assert second.code.rstrip().endswith("python -m pytest")
+    assert second.code.rstrip().endswith("python -m pytest -n auto --dist loadfile")
 
 
 def test_links_between_pages_lead_somewhere():
