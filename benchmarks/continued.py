@@ -1,8 +1,8 @@
 """A model trained on A and then continued on B knows both, measured on real data in minutes.
 
 A are tweets (positive or negative), B posts about sport (baseball or hockey). Three models are
-trained with the quick recipe: A, B alone from the base model, and A continued on B; each is
-tested on rows of both that none has seen. `training_cases.py` does the same with all rows.
+trained on all layers: A, B alone from the base model, and A continued on B at half the rate;
+each is tested on rows of both that none has seen. `training_cases.py` does the same with all rows.
 
     python benchmarks/continued.py [--home FOLDER] [--rows 640 320] [--held 200]
 """
@@ -23,8 +23,8 @@ from tunesmith.engine.training import train
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--home", type=Path, default=Path("build") / "training-cases")
-    parser.add_argument("--rows", type=int, nargs=2, default=(640, 320), help="of A and of B")
-    parser.add_argument("--held", type=int, default=200, help="rows of each to test with")
+    parser.add_argument("--rows", type=int, nargs=2, default=(480, 240), help="of A and of B")
+    parser.add_argument("--held", type=int, default=150, help="rows of each to test with")
     arguments = parser.parse_args()
     home = Home(arguments.home.absolute())
     base = pull("smollm2-135m-instruct", home).path
@@ -37,7 +37,7 @@ def main() -> None:
     trained: dict[str, Path] = {}
     for name, start in (("A", None), ("B", None), ("A then B", "A")):
         data = name[-1]
-        case = Case(name, data, limits[data], "fast", start)
+        case = Case(name, data, limits[data], "lora", start)
         chosen = rows[data][: case.limit]
         spec = specification(home, base, case, chosen, trained.get(start or ""))
         before = time.process_time()
