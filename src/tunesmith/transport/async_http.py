@@ -17,6 +17,7 @@ from tunesmith.core.response import Response
 from tunesmith.errors import APIConnectionError
 
 from .failures import pool_timeout
+from .free_list import FreeList
 from .http_common import (
     is_transport_error,
     parsed_url,
@@ -54,19 +55,16 @@ class _Pool:
 
     def __init__(self, limit: int) -> None:
         self.places = asyncio.Semaphore(limit)
-        self._free: dict[str, list[_Slot]] = {}
+        self._free: FreeList[_Slot] = FreeList()
 
     def slot(self, url: str) -> _Slot:
         """Return a connection for an address, the most recently used one first."""
-        origin = origin_of(url)
-        try:
-            return self._free[origin].pop()
-        except (KeyError, IndexError):
-            return _Slot(origin, httpx.AsyncHTTPTransport(**transport_settings(url)))
+        free = self._free.take(url)
+        return free or _Slot(origin_of(url), httpx.AsyncHTTPTransport(**transport_settings(url)))
 
     def give_back(self, slot: _Slot) -> None:
         """Keep a connection whose answer has been read."""
-        self._free.setdefault(slot.origin, []).append(slot)
+        self._free.keep(slot)
         self.places.release()
 
     async def discard(self, slot: _Slot) -> None:
@@ -76,10 +74,8 @@ class _Pool:
 
     async def close(self) -> None:
         """Close the free connections."""
-        free, self._free = self._free, {}
-        for slots in free.values():
-            for slot in slots:
-                await slot.http.aclose()
+        for slot in self._free.empty():
+            await slot.http.aclose()
 
 
 class AsyncHttpxTransport:

@@ -20,6 +20,7 @@ from tunesmith.core.response import Response
 from tunesmith.errors import APIConnectionError
 
 from .failures import pool_timeout
+from .free_list import FreeList
 from .http_common import (
     is_transport_error,
     parsed_url,
@@ -76,19 +77,16 @@ class _Pool:
 
     def __init__(self, limit: int) -> None:
         self.places = threading.Semaphore(limit)
-        self._free: dict[str, list[_Slot]] = {}
+        self._free: FreeList[_Slot] = FreeList()
 
     def slot(self, url: str) -> _Slot:
         """Return a connection for an address, the most recently used one first."""
-        origin = origin_of(url)
-        try:
-            return self._free[origin].pop()
-        except (KeyError, IndexError):
-            return _Slot(origin, httpx.HTTPTransport(**transport_settings(url)))
+        free = self._free.take(url)
+        return free or _Slot(origin_of(url), httpx.HTTPTransport(**transport_settings(url)))
 
     def give_back(self, slot: _Slot) -> None:
         """Keep a connection whose answer has been read."""
-        self._free.setdefault(slot.origin, []).append(slot)
+        self._free.keep(slot)
         self.places.release()
 
     def discard(self, slot: _Slot) -> None:
@@ -98,10 +96,8 @@ class _Pool:
 
     def close(self) -> None:
         """Close the free connections."""
-        free, self._free = self._free, {}
-        for slots in free.values():
-            for slot in slots:
-                slot.http.close()
+        for slot in self._free.empty():
+            slot.http.close()
 
 
 class HttpxTransport:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import tarfile
 
 import pytest
 import torch
@@ -15,29 +14,13 @@ from tunesmith.engine.home import Home
 from tunesmith.engine.models.pull import pull
 from tunesmith.engine.training import train
 from tunesmith.engine.training.spec import TrainingSpec
-from tunesmith.transport.download import PinnedFile, fetch_pinned
-
-TWEETS = PinnedFile(
-    "vaderSentiment",
-    "3.3.2",
-    "vaderSentiment-3.3.2.tar.gz",
-    "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-    2466783,
-)
+from tunesmith.quickstart.tweets import fetch_text
 
 
 def tweets(folder) -> list[dict]:
     """Return balanced rows of tweets that people found clearly positive or negative."""
-    archive = fetch_pinned(TWEETS, folder)
-    with tarfile.open(archive) as outer:
-        inner = outer.extractfile(
-            "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-        )
-        with tarfile.open(fileobj=inner) as opened:
-            name = "hutto_ICWSM_2014/tweets_GroundTruth.txt"
-            text = opened.extractfile(name).read().decode("utf-8")
     classes: dict[str, list[dict]] = {" positive": [], " negative": []}
-    for line in text.splitlines():
+    for line in fetch_text(folder).splitlines():
         _, score, tweet = line.split("\t")
         if abs(float(score)) >= 1:
             label = " positive" if float(score) > 0 else " negative"
