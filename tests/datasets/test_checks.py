@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from tunesmith import datasets, errors
 from tunesmith.datasets import check, parallel, profiles, readers
-from tunesmith.datasets.checks import hash_store, same_rows
+from tunesmith.datasets.checks import duplicate_rows, hash_store
+from tunesmith.datasets.checks.duplicate_rows import find_conflicts, find_repeats
 from tunesmith.datasets.checks.examination import Examination
 from tunesmith.datasets.checks.hash_store import HashStore
-from tunesmith.datasets.checks.same_rows import find_conflicts, find_repeats
 from tunesmith.datasets.optional import optional
 
 SEPARATOR = "\n\n###\n\n"
@@ -403,7 +403,7 @@ def test_hashes_in_files_give_the_same_answer(monkeypatch, without_extras, rows_
     optional.cache_clear()
     monkeypatch.setattr(hash_store, "_IN_MEMORY", rows_in_memory)
     monkeypatch.setattr(hash_store, "_READ_AT_ONCE", 8)
-    monkeypatch.setattr(same_rows, "_ROWS_PER_PASS", rows_in_memory)
+    monkeypatch.setattr(duplicate_rows, "_ROWS_PER_PASS", rows_in_memory)
     assert answers() == in_python
     assert in_python[0].count == 100 - len(set(hashes))
 

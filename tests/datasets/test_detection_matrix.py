@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunesmith import datasets
-from tunesmith.datasets.catalogue import RULES
+from tunesmith.datasets.rules import RULES
 from tunesmith.datasets.shapes import problems
 
 USER = {"role": "user", "content": "What is the weather?"}

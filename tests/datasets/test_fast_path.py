@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith import datasets
-from tunesmith.datasets.checks.prompt_format_keeping import _only_at_end
-from tunesmith.datasets.readers import bytes_of_chunk
-from tunesmith.datasets.readers.bytes_of_chunk import survey
+from tunesmith.datasets.checks.prompt_format_check import _only_at_end
+from tunesmith.datasets.readers import byte_scan
+from tunesmith.datasets.readers.byte_scan import survey
 from tunesmith.datasets.readers.json_lines import JsonLines
 
 TEXTS = st.text(alphabet=st.sampled_from('ab"\\/u0\n\t\x08\x0c\x1f{}:é😀\ud83d\ude00'), max_size=12)
@@ -27,7 +27,7 @@ def test_quotes_and_doubtful_escapes_are_found_in_the_bytes(row, ascii_only):
         for string in strings
         for character in string
     )
-    for found in (survey(text), bytes_of_chunk._survey_in_python(text)):
+    for found in (survey(text), byte_scan._survey_in_python(text)):
         assert found.quotes == 2 * len(strings)
         assert not (found.harmless and bad and ascii_only)
 

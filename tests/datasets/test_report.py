@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from tunesmith import datasets
-from tunesmith.datasets.catalogue import RULES
 from tunesmith.datasets.findings import excerpt_of
+from tunesmith.datasets.rules import RULES
 
 
 @pytest.fixture

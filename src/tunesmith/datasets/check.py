@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.datasets import readers
-from tunesmith.datasets.catalogue import finding_of
 from tunesmith.datasets.checks import sample as samples
 from tunesmith.datasets.checks.counts import count_findings, file_findings
 from tunesmith.datasets.checks.examination import Examination
@@ -17,11 +16,12 @@ from tunesmith.datasets.checks.near import near_duplicate_findings
 from tunesmith.datasets.checks.sampled import sampled_findings
 from tunesmith.datasets.checks.settings import Settings
 from tunesmith.datasets.errors import DatasetError, UnreadableError
-from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.findings import LocationCounter
 from tunesmith.datasets.profiles import profile_named
 from tunesmith.datasets.readers.delimited import Delimited, PlainText
 from tunesmith.datasets.readers.json_lines import JsonLines
 from tunesmith.datasets.report import Report
+from tunesmith.datasets.rules import make_finding
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -44,7 +44,7 @@ class CheckOptions:
         shape: Shape that the rows should have; found out without it.
         prompt_format: Format to hold prompt/completion rows against; found out without it.
         model: Model to be trained; decides token limit and encoding where the profile knows it.
-        max_examples: Places for each finding; 0 for all.
+        max_examples: Locations for each finding; 0 for all.
         count_tokens: Whether to count the tokens of every row.
         near_duplicates: Whether to look for rows that are almost the same; takes longer, and
             256 bytes of memory a row.
@@ -88,7 +88,7 @@ def check_file(
         shape: Shape that the rows should have; found out without it.
         prompt_format: Format to hold prompt/completion rows against; found out without it.
         model: Model to be trained; decides token limit and encoding where the profile knows it.
-        max_examples: Places to keep for each finding; 0 for all.
+        max_examples: Locations to keep for each finding; 0 for all.
         count_tokens: Whether to count the tokens of every row.
         near_duplicates: Whether to look for rows that are almost the same; takes longer, and
             256 bytes of memory a row.
@@ -136,7 +136,7 @@ def profile(
         destination: Where the data goes: a name from `PROFILES`, or a profile.
         shape: Shape that the rows should have; found out without it.
         model: Model to be trained; decides token limit and encoding where the profile knows it.
-        max_examples: Places to keep for each finding; 0 for all.
+        max_examples: Locations to keep for each finding; 0 for all.
         count_tokens: Whether to count the tokens of every row.
 
     Raises:
@@ -163,7 +163,9 @@ def _check_path(path: Path, options: CheckOptions) -> Report:
         report.findings += file_findings(path, source.format, facts)
     except (UnreadableError, OSError) as error:
         report = Report(str(path), facts.name, options.shape or "prompt_completion")
-        report.findings = [finding_of("file-unreadable", Tally(1, 1), detail=str(error))]
+        report.findings = [
+            make_finding("file-unreadable", LocationCounter(1, 1), detail=str(error))
+        ]
     report.sort()
     return report
 

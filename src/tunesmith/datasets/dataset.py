@@ -1,4 +1,4 @@
-"""`Dataset`: rows with their places, read from anywhere, checked, planned, split and written."""
+"""`Dataset`: rows with their locations, read from anywhere, checked, planned, split and written."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ class Dataset:
         prompt_format: PromptFormat | None = None,
         name: str | None = None,
     ) -> Dataset:
-        """Make a data set of rows in memory; a `Row` keeps its place, a mapping gets its number."""
-        from tunesmith.datasets.readers.memory import PlacedRows  # noqa: PLC0415 - as needed
+        """Make a data set of rows in memory; a mapping is located by its number, from 1."""
+        from tunesmith.datasets.readers.memory import LocatedRows  # noqa: PLC0415 - as needed
 
-        placed = [
+        located = [
             row if isinstance(row, Row) else Row(dict(row), number)
             for number, row in enumerate(rows, 1)
         ]
-        return cls(PlacedRows(placed, name), prompt_format=prompt_format)
+        return cls(LocatedRows(located, name), prompt_format=prompt_format)
 
     @property
     def name(self) -> str | None:
@@ -103,11 +103,11 @@ class Dataset:
         for batch in self.source.batches():
             for fault in batch.faults:
                 if fault.id not in _HARMLESS:
-                    place = fault.location
+                    location = fault.location
                     raise BrokenRowError(
-                        f"{name or 'the data'}: {place}: {place.message}.",
-                        place.line,
-                        place.byte_offset,
+                        f"{name or 'the data'}: {location}: {location.message}.",
+                        location.line,
+                        location.byte_offset,
                     )
             yield from batch.rows(name)
 
@@ -154,7 +154,7 @@ class Dataset:
             validation: Validation data, checked for rows that are also here.
             shape: Shape that the rows should have; found out without it.
             model: Model to be trained; decides token limit and encoding where known.
-            max_examples: Places to keep for each finding; 0 for all.
+            max_examples: Locations to keep for each finding; 0 for all.
             count_tokens: Whether to count the tokens of every row.
             near_duplicates: Whether to look for rows that are almost the same.
 

@@ -1,7 +1,7 @@
 """Findings: what is wrong or worth knowing, where, and how often.
 
-A `Fault` is one thing at one place, as a reader or a rule reports it. A `Tally` adds up faults
-of one kind, keeps the first few places and the total, and merges with the tally of the rows
+A `Fault` is one fault at one location, as a reader reports it. A `LocationCounter` counts faults
+of one kind, keeps the first few locations and the total, and merges with the counter of the rows
 that follow: merging is associative, so any split of a file gives the same sum. A `Finding` is
 what the user sees.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
-__all__ = ["UNLIMITED", "Fault", "Finding", "Location", "Severity", "Tally", "excerpt_of"]
+__all__ = ["UNLIMITED", "Fault", "Finding", "Location", "LocationCounter", "Severity", "excerpt_of"]
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 
@@ -23,15 +23,15 @@ _EXCERPT_LENGTH: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in a data set.
+    """A position in a data set.
 
     Attributes:
         line: Line, counted from 1; the row's number where the source has no lines.
         byte_offset: Offset of the fault in the file: the exact byte where it is known, else
             where the row starts. None where the source has no bytes.
         path: JSON path within the row, such as `$.messages[2].content`; "" for the whole row.
-        message: What is wrong at this place.
-        excerpt: The text at this place, shortened.
+        message: What is wrong there.
+        excerpt: The text there, shortened.
         column: Character in the line, counted from 1, where it is known.
         file: Name of the file.
     """
@@ -45,14 +45,14 @@ class Location:
     file: str | None = None
 
     def __str__(self) -> str:
-        """Return the place in words: `line 7, byte 1234`."""
+        """Return the location as text: `line 7, byte 1234`."""
         words = f"line {self.line}"
         if self.byte_offset is not None:
             words += f", byte {self.byte_offset}"
         return words
 
     def moved(self, lines: int) -> Location:
-        """Return the same place when `lines` lines stand before what was counted so far."""
+        """Return the location in a file that has `lines` more lines before it."""
         return replace(self, line=self.line + lines) if lines else self
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of kind `id` at one place."""
+    """One fault of kind `id` and where it is."""
 
     id: str
     location: Location
@@ -84,9 +84,9 @@ class Finding:
     Attributes:
         id: Stable name of the rule, for filters, baselines and links.
         severity: "error" stops a job, "warning" will probably hurt, "info" is good to know.
-        message: One sentence with the total, and the first place where there is one.
+        message: One sentence with the total, and the first location where there is one.
         count: How many rows (or lines, classes, …) are concerned.
-        examples: The first places, at most as many as were asked for.
+        examples: The first locations, at most as many as were asked for.
         fix: What to do about it, or "".
         data: Figures behind the finding, as plain JSON data.
     """
@@ -100,7 +100,7 @@ class Finding:
     data: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __str__(self) -> str:
-        """Return place and fault: `line 7, byte 1234: not valid JSON: …`."""
+        """Return location and fault: `line 7, byte 1234: not valid JSON: …`."""
         if not self.examples:
             return self.message
         first = self.examples[0]
@@ -124,11 +124,11 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Tally:
-    """How often something occurred, and the first places where it did.
+class LocationCounter:
+    """How often something occurred, and the first locations where it did.
 
     Attributes:
-        capacity: How many places to keep; `UNLIMITED` for all.
+        capacity: How many locations to keep; `UNLIMITED` for all.
     """
 
     capacity: int
@@ -143,16 +143,16 @@ class Tally:
 
     @property
     def wants_examples(self) -> bool:
-        """Whether another place would be kept."""
+        """Whether another location would be kept."""
         return self.capacity == UNLIMITED or len(self.examples) < self.capacity
 
-    def merge(self, following: Tally, lines: int) -> None:
-        """Add the tally of the rows that follow; `lines` lines stand before them."""
+    def merge(self, following: LocationCounter, lines: int) -> None:
+        """Add the counter of the rows that follow; `lines` lines stand before them."""
         self.count += following.count
         room = len(following.examples)
         if self.capacity != UNLIMITED:
             room = self.capacity - len(self.examples)
-        self.examples += [place.moved(lines) for place in following.examples[:room]]
+        self.examples += [location.moved(lines) for location in following.examples[:room]]
 
 
 def excerpt_of(text: str, position: int = 0) -> str:

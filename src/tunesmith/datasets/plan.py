@@ -26,7 +26,7 @@ from tunesmith.datasets.format_inference import (
 from tunesmith.datasets.pairs import as_rows, pairs
 from tunesmith.datasets.plan_steps import shorten
 from tunesmith.datasets.prompt_format import PromptFormat
-from tunesmith.datasets.readers import Batch, ListPlaces
+from tunesmith.datasets.readers import Batch, ListLocations
 from tunesmith.datasets.rows import Row, detect_shape
 from tunesmith.datasets.task import Task, infer_task
 
@@ -256,15 +256,15 @@ class PlannedRows:
     def batches(self) -> Iterator[Batch]:
         """Yield the fixed rows in batches; their lines are those of the original."""
         values: list[Value] = []
-        places = ListPlaces()
+        locations = ListLocations()
         for row in self._plan.rows():
             values.append(row.value)
-            places.lines.append(row.line)
+            locations.lines.append(row.line)
             if len(values) == _BATCH_ROWS:
-                yield Batch(values, places, len(values))
-                values, places = [], ListPlaces()
+                yield Batch(values, locations, len(values))
+                values, locations = [], ListLocations()
         if values:
-            yield Batch(values, places, len(values))
+            yield Batch(values, locations, len(values))
 
 
 def make_plan(
@@ -368,7 +368,7 @@ def _rows(dataset: Any, unreadable: Fix | None = None) -> Iterator[Row]:
 
 
 def _count_unreadable(batch: Batch, fix: Fix) -> None:
-    read = {batch.places.line(index) for index in range(len(batch.values))}
+    read = {batch.locations.line(index) for index in range(len(batch.values))}
     for fault in batch.faults:
         place = fault.location
         if fault.id == "blank-line" or place.line in read:

@@ -1,6 +1,6 @@
 """Rows and the four shapes that they come in.
 
-A row is a JSON object with the place where it stands in its source. Shapes:
+A row is a JSON object and its location in the source. Shapes:
 
 * prompt_completion: `{"prompt": str, "completion": str}`
 * chat: `{"messages": [...], "tools"?: [...], "parallel_tool_calls"?: bool}`

@@ -1,1 +1,1 @@
-"""The checks: folds over batches of rows. See `fold` for the contract."""
+"""The checks: each observes batches of rows, merges and concludes; `base` has the contract."""

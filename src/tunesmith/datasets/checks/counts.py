@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets.catalogue import finding_of
-from tunesmith.datasets.findings import Finding, Location, Tally
+from tunesmith.datasets.findings import Finding, Location, LocationCounter
 from tunesmith.datasets.readers.lines import byte_order_mark
+from tunesmith.datasets.rules import make_finding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,21 +32,21 @@ def count_findings(report: Report, profile: Profile) -> list[Finding]:
     if rows == 0:
         if any(finding.severity == "error" for finding in report.findings):
             return []
-        return [finding_of("file-empty", Tally(1, 1))]
+        return [make_finding("file-empty", LocationCounter(1, 1))]
     findings: list[Finding] = []
     if report.shape not in profile.shapes:
         detail = f"{report.shape}; {profile.name} takes {', '.join(profile.shapes)}"
-        findings.append(finding_of("shape-unsupported", Tally(1, 1), detail=detail))
+        findings.append(make_finding("shape-unsupported", LocationCounter(1, 1), detail=detail))
     if rows < profile.minimum_rows:
         detail = f"{rows} of at least {profile.minimum_rows} ({profile.name})"
-        findings.append(finding_of("rows-too-few", Tally(1, 1), detail=detail))
+        findings.append(make_finding("rows-too-few", LocationCounter(1, 1), detail=detail))
     if profile.maximum_rows is not None and rows > profile.maximum_rows:
         detail = f"{rows:,} of at most {profile.maximum_rows:,} ({profile.name})"
-        findings.append(finding_of("rows-too-many", Tally(1, 1), detail=detail))
+        findings.append(make_finding("rows-too-many", LocationCounter(1, 1), detail=detail))
     advised = _ADVISED_ROWS.get(report.task or "chat", 0)
     if rows < advised:
         detail = f"aim for {advised:,} or more; each doubling helps"
-        findings.append(finding_of("row-count", Tally(1, rows), detail=detail))
+        findings.append(make_finding("row-count", LocationCounter(1, rows), detail=detail))
     return findings
 
 
@@ -55,11 +55,11 @@ def file_findings(path: Path, format: str, profile: Profile) -> list[Finding]:  
     findings: list[Finding] = []
     if format != "jsonl":
         detail = f"it is {_FORMAT_WORDS.get(format, format.upper())}"
-        findings.append(finding_of("file-format", Tally(1, 1), detail=detail))
+        findings.append(make_finding("file-format", LocationCounter(1, 1), detail=detail))
     size = path.stat().st_size
     if profile.maximum_bytes is not None and size > profile.maximum_bytes:
         detail = f"{size:,} of at most {profile.maximum_bytes:,} bytes ({profile.name})"
-        findings.append(finding_of("file-size", Tally(1, 1), detail=detail))
+        findings.append(make_finding("file-size", LocationCounter(1, 1), detail=detail))
     return findings + _mark_findings(path, profile)
 
 
@@ -70,14 +70,14 @@ def _mark_findings(path: Path, profile: Profile) -> list[Finding]:
     with path.open("rb") as stream:
         mark, encoding = byte_order_mark(stream.read(4))
     if mark and encoding != "utf-8":
-        place = Location(1, 0, message=f"the file is {encoding.upper()}, not UTF-8")
-        return [finding_of("encoding", Tally(1, 1, [place]))]
+        location = Location(1, 0, message=f"the file is {encoding.upper()}, not UTF-8")
+        return [make_finding("encoding", LocationCounter(1, 1, [location]))]
     if profile.byte_order_mark == "required" and not mark:
         detail = f"{profile.name} wants UTF-8 with a byte order mark"
-        return [finding_of("file-bom-missing", Tally(1, 1), detail=detail)]
+        return [make_finding("file-bom-missing", LocationCounter(1, 1), detail=detail)]
     if mark and profile.byte_order_mark != "required":
         unwanted = profile.byte_order_mark == "unwanted"
         detail = "save the file as plain UTF-8" if unwanted else "it is skipped"
         severity: Severity = "warning" if unwanted else "info"
-        return [finding_of("file-bom", Tally(1, 1), severity=severity, detail=detail)]
+        return [make_finding("file-bom", LocationCounter(1, 1), severity=severity, detail=detail)]
     return []

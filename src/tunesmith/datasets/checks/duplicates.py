@@ -9,18 +9,18 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, Final
 
-from tunesmith.datasets.catalogue import finding_of
+from tunesmith.datasets.checks.duplicate_rows import any_input_repeats, find_conflicts, find_repeats
 from tunesmith.datasets.checks.hash_store import HashStore
 from tunesmith.datasets.checks.identity import identities
-from tunesmith.datasets.checks.places import PlaceIndex
-from tunesmith.datasets.checks.same_rows import any_input_repeats, find_conflicts, find_repeats
+from tunesmith.datasets.checks.location_index import LocationIndex
 from tunesmith.datasets.errors import DatasetError
-from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.findings import LocationCounter
 from tunesmith.datasets.optional import optional
+from tunesmith.datasets.rules import make_finding
 
 if TYPE_CHECKING:
-    from tunesmith.datasets.checks.fold import Outcome, SoundRows
-    from tunesmith.datasets.checks.same_rows import SameRows
+    from tunesmith.datasets.checks.base import Outcome, ValidRows
+    from tunesmith.datasets.checks.duplicate_rows import RowMatches
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
 
@@ -37,18 +37,18 @@ class Duplicates:
         self.capacity: int = settings.max_examples
         self.shape = settings.shape
         self.hashes: HashStore = HashStore()
-        self.places: PlaceIndex = PlaceIndex()
+        self.locations: LocationIndex = LocationIndex()
         self.seed: int = hash(_SEED_PROBE)
         self.no_input: int = hash("")
 
-    def observe(self, rows: SoundRows) -> None:
-        """See `Fold.observe`."""
+    def observe(self, rows: ValidRows) -> None:
+        """See `Check.observe`."""
         given, said = identities(rows)
         self.hashes.extend(*_hashes(given, said))
-        self.places.add(rows)
+        self.locations.add(rows)
 
     def merge(self, following: Duplicates, lines: int) -> None:
-        """See `Fold.merge`.
+        """See `Check.merge`.
 
         Raises:
             DatasetError: The other process hashes differently.
@@ -58,29 +58,29 @@ class Duplicates:
                 raise DatasetError("Processes that check together need the same PYTHONHASHSEED.")
             self.seed, self.no_input = following.seed, following.no_input
         self.hashes.join(following.hashes)
-        self.places.merge(following.places, lines)
+        self.locations.merge(following.locations, lines)
 
     def conclude(self, outcome: Outcome) -> list[Finding]:
-        """See `Fold.conclude`."""
+        """See `Check.conclude`."""
         findings: list[Finding] = []
         if not any_input_repeats(self.hashes):
             return findings
         repeats = find_repeats(self.hashes, self.capacity)
         if repeats.count:
-            tally = self._located(repeats, "the same row as line {line}", outcome)
-            findings.append(finding_of("duplicate-rows", tally))
+            counter = self._located(repeats, "the same row as line {line}", outcome)
+            findings.append(make_finding("duplicate-rows", counter))
         if self.shape == "reinforcement" or self._no_prompts(outcome):
             return findings
         conflicts = find_conflicts(self.hashes, self.capacity, self.no_input)
         if conflicts.count:
             words = "another completion for the prompt of line {line}"
-            tally = self._located(conflicts, words, outcome)
+            counter = self._located(conflicts, words, outcome)
             # Two labels for one text contradict each other; two answers to a question may not.
             labels = outcome.settings.task == "classification"
             findings.append(
-                finding_of(
+                make_finding(
                     "conflicting-completions",
-                    tally,
+                    counter,
                     severity="warning" if labels else "info",
                     fix="Decide on one label for each prompt." if labels else None,
                 )
@@ -91,13 +91,13 @@ class Duplicates:
         # Text generation without prompts has one empty input for everything: no conflict there.
         return outcome.settings.task == "open-ended generation"
 
-    def _located(self, found: SameRows, words: str, outcome: Outcome) -> Tally:
-        tally = Tally(self.capacity, found.count)
+    def _located(self, found: RowMatches, words: str, outcome: Outcome) -> LocationCounter:
+        counter = LocationCounter(self.capacity, found.count)
         for row, first in found.examples:
-            earlier = self.places.locate(first, outcome.path, "").line
+            earlier = self.locations.locate(first, outcome.path, "").line
             message = words.format(line=earlier)
-            tally.examples.append(self.places.locate(row, outcome.path, message))
-        return tally
+            counter.examples.append(self.locations.locate(row, outcome.path, message))
+        return counter
 
 
 def _hashes(given: list[Any], said: list[Any]) -> tuple[bytes, bytes]:

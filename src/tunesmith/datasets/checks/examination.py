@@ -1,15 +1,15 @@
-"""All checks of one data set as one fold: settle, observe, merge, conclude."""
+"""All checks of one data set, run together: observe, merge, conclude."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.datasets.checks.base import Outcome
 from tunesmith.datasets.checks.classes import Classes
 from tunesmith.datasets.checks.duplicates import Duplicates
-from tunesmith.datasets.checks.fold import Outcome
-from tunesmith.datasets.checks.prompt_format_keeping import FormatKeeping
-from tunesmith.datasets.checks.rules import RowRules
+from tunesmith.datasets.checks.prompt_format_check import PromptFormatCheck
+from tunesmith.datasets.checks.row_validator import RowValidator
 from tunesmith.datasets.checks.shared_text import SharedText
 from tunesmith.datasets.checks.token_limits import TokenLimits
 
@@ -30,33 +30,33 @@ class Examination:
     """The partial results of all checks, for some part of a data set."""
 
     settings: Settings
-    rules: RowRules
-    folds: list[Any] = field(default_factory=list[Any])
+    rules: RowValidator
+    checks: list[Any] = field(default_factory=list[Any])
 
     @classmethod
     def start(cls, settings: Settings) -> Examination:
         """Return the examination of no rows."""
-        folds: list[Any] = [Duplicates(settings), TokenLimits(settings)]
+        checks: list[Any] = [Duplicates(settings), TokenLimits(settings)]
         if settings.shape == "prompt_completion":
-            folds += [FormatKeeping(settings), SharedText(settings)]
+            checks += [PromptFormatCheck(settings), SharedText(settings)]
             if settings.task == "classification":
-                folds.append(Classes(settings))
-        return cls(settings, RowRules(settings), folds)
+                checks.append(Classes(settings))
+        return cls(settings, RowValidator(settings), checks)
 
     def observe(self, batches: Iterable[Batch]) -> Examination:
         """Take in batches; returns itself."""
         for batch in batches:
             rows = self.rules.observe(batch)
             if len(rows):
-                for fold in self.folds:
-                    fold.observe(rows)
+                for check in self.checks:
+                    check.observe(rows)
         return self
 
     def merge(self, following: Examination) -> Examination:
         """Take in the examination of what follows; returns itself."""
         lines = self.rules.lines
-        for fold, other in zip(self.folds, following.folds, strict=True):
-            fold.merge(other, lines)
+        for check, other in zip(self.checks, following.checks, strict=True):
+            check.merge(other, lines)
         self.rules.merge(following.rules, lines)
         return self
 
@@ -64,11 +64,11 @@ class Examination:
         """Return the findings of all checks."""
         outcome = Outcome(self.settings, self.rules.rows, self.rules.lines, path)
         findings = self.rules.conclude(profile.severities)
-        for fold in self.folds:
-            findings += fold.conclude(outcome)
+        for check in self.checks:
+            findings += check.conclude(outcome)
         return findings
 
     @property
     def token_counts(self) -> TokenLimits:
-        """The fold that counts tokens."""
-        return next(fold for fold in self.folds if isinstance(fold, TokenLimits))
+        """The check that counts tokens."""
+        return next(check for check in self.checks if isinstance(check, TokenLimits))

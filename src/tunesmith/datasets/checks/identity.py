@@ -11,13 +11,13 @@ from tunesmith.datasets.optional import optional
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tunesmith.datasets.checks.fold import SoundRows
+    from tunesmith.datasets.checks.base import ValidRows
     from tunesmith.datasets.rows import Shape
 
 __all__ = ["identities", "identity"]
 
 
-def identities(rows: SoundRows) -> tuple[list[Any], list[Any]]:
+def identities(rows: ValidRows) -> tuple[list[Any], list[Any]]:
     """Return for each row a hashable value for its input and one for its output."""
     if rows.shape == "prompt_completion":
         return rows.prompts, rows.completions

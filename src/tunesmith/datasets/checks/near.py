@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunesmith.datasets.catalogue import finding_of
-from tunesmith.datasets.findings import Finding, Location, Tally
+from tunesmith.datasets.findings import Finding, Location, LocationCounter
+from tunesmith.datasets.rules import make_finding
 
 if TYPE_CHECKING:
     from tunesmith.datasets.near_duplicates import Sketch
@@ -19,22 +19,24 @@ def near_duplicate_findings(source: Source, max_examples: int) -> list[Finding]:
     from tunesmith.datasets.near_duplicates import cluster, sketch  # noqa: PLC0415 - as needed
     from tunesmith.datasets.pairs import prompt_text  # noqa: PLC0415
 
-    places: list[Location] = []
+    locations: list[Location] = []
     sketches: list[Sketch] = []
     texts: list[int] = []
     for batch in source.batches():
         for row in batch.rows(source.name):
             text = prompt_text(row.value)
-            places.append(Location(row.line, row.byte_offset))
+            locations.append(Location(row.line, row.byte_offset))
             sketches.append(sketch(text))
             texts.append(hash(text))
-    tally = Tally(max_examples)
+    counter = LocationCounter(max_examples)
     first: dict[int, int] = {}
     seen: set[int] = set()
     for index, key in enumerate(cluster(sketches)):
         earlier = first.setdefault(key, index)
         if earlier != index and texts[index] not in seen:
-            message = f"almost the same prompt as line {places[earlier].line}"
-            tally.add(Location(places[index].line, places[index].byte_offset, message=message))
+            message = f"almost the same prompt as line {locations[earlier].line}"
+            counter.add(
+                Location(locations[index].line, locations[index].byte_offset, message=message)
+            )
         seen.add(texts[index])
-    return [finding_of("near-duplicates", tally)] if tally.count else []
+    return [make_finding("near-duplicates", counter)] if counter.count else []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets.catalogue import finding_of
-from tunesmith.datasets.findings import Finding, Location, Tally
+from tunesmith.datasets.findings import Finding, Location, LocationCounter
 from tunesmith.datasets.prompt_format import PromptFormat
+from tunesmith.datasets.rules import make_finding
 from tunesmith.datasets.shapes import problems
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _boundary(rows: list[Row], settings: Settings) -> list[Finding]:
     from tunesmith.datasets import tokens  # noqa: PLC0415 - loads a vocabulary
 
     encoder = tokens.encoder(settings.encoding)
-    tally = Tally(settings.max_examples)
+    counter = LocationCounter(settings.max_examples)
     for row in rows:
         prompt, completion = row.value["prompt"][-_TAIL:], row.value["completion"][:_TAIL]
         if not prompt:
@@ -60,11 +60,11 @@ def _boundary(rows: list[Row], settings: Settings) -> list[Finding]:
         if sum(apart) != together:
             ends = f"{prompt[-10:]!r} + {completion[:10]!r}"
             message = f"{ends} is {together} tokens together, {sum(apart)} apart"
-            tally.add(Location(row.line, row.byte_offset, message=message))
-    if not tally.count:
+            counter.add(Location(row.line, row.byte_offset, message=message))
+    if not counter.count:
         return []
-    detail = f"{tally.count:,} of the first {len(rows):,} rows ({settings.encoding})"
-    return [finding_of("boundary-unstable", tally, detail=detail)]
+    detail = f"{counter.count:,} of the first {len(rows):,} rows ({settings.encoding})"
+    return [make_finding("boundary-unstable", counter, detail=detail)]
 
 
 def _upper_case(rows: list[Row], settings: Settings) -> list[Finding]:
@@ -78,4 +78,4 @@ def _upper_case(rows: list[Row], settings: Settings) -> list[Finding]:
             columns.append(f"{name}s: {upper / (upper + lower):.0%} of the letters")
     if not columns:
         return []
-    return [finding_of("upper-case", Tally(0, len(columns)), detail="; ".join(columns))]
+    return [make_finding("upper-case", LocationCounter(0, len(columns)), detail="; ".join(columns))]

@@ -19,7 +19,7 @@ class Settings:
 
     Attributes:
         shape: Shape that the rows should have.
-        max_examples: Places to keep for each finding; 0 for all.
+        max_examples: Locations to keep for each finding; 0 for all.
         prompt_format: The format that prompt/completion rows are held against, or None for
             other shapes.
         format_given: Whether the user named it; else it was found in a sample of the rows.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets.catalogue import finding_of
-from tunesmith.datasets.findings import Finding, Tally, excerpt_of
+from tunesmith.datasets.findings import Finding, LocationCounter, excerpt_of
+from tunesmith.datasets.rules import make_finding
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from tunesmith.datasets.checks.fold import Outcome, SoundRows
+    from tunesmith.datasets.checks.base import Outcome, ValidRows
     from tunesmith.datasets.checks.settings import Settings
 
 __all__ = ["SharedText"]
@@ -28,15 +28,15 @@ class SharedText:
         self.prompts: tuple[str, str] | None = None
         self.completions: tuple[str, str] | None = None
 
-    def observe(self, rows: SoundRows) -> None:
-        """See `Fold.observe`."""
+    def observe(self, rows: ValidRows) -> None:
+        """See `Check.observe`."""
         if self.prompts is None or _common_prefix(*self.prompts):
             self.prompts = _extremes(rows.prompts, self.prompts)
         if self.completions is None or _common_prefix(*self.completions):
             self.completions = _extremes(rows.completion_counts, self.completions)
 
     def merge(self, following: SharedText, lines: int) -> None:
-        """See `Fold.merge`."""
+        """See `Check.merge`."""
         del lines
         if following.prompts:
             self.prompts = _extremes(list(following.prompts), self.prompts)
@@ -44,21 +44,21 @@ class SharedText:
             self.completions = _extremes(list(following.completions), self.completions)
 
     def conclude(self, outcome: Outcome) -> list[Finding]:
-        """See `Fold.conclude`."""
+        """See `Check.conclude`."""
         if outcome.rows < _FEWEST_ROWS or self.prompts is None or self.completions is None:
             return []
         findings: list[Finding] = []
-        total = Tally(0, outcome.rows)
+        total = LocationCounter(0, outcome.rows)
         least, greatest = self.prompts
         prefix = _common_prefix(*self.prompts)
         if least == greatest and least:
-            findings.append(finding_of("prompts-identical", total, detail=excerpt_of(least)))
+            findings.append(make_finding("prompts-identical", total, detail=excerpt_of(least)))
         elif len(prefix) >= _SHORTEST_PROMPT_PREFIX:
-            findings.append(finding_of("prompt-prefix", total, detail=repr(prefix[:80])))
+            findings.append(make_finding("prompt-prefix", total, detail=repr(prefix[:80])))
         least, greatest = self.completions
         prefix = _common_prefix(*self.completions)
         if least != greatest and len(prefix.strip()) >= _SHORTEST_COMPLETION_PREFIX:
-            findings.append(finding_of("completion-prefix", total, detail=repr(prefix[:80])))
+            findings.append(make_finding("completion-prefix", total, detail=repr(prefix[:80])))
         return findings
 
 

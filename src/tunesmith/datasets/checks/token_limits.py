@@ -11,14 +11,14 @@ from itertools import islice
 from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
-from tunesmith.datasets.catalogue import finding_of
-from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.findings import LocationCounter
 from tunesmith.datasets.json_types import is_array, is_object
+from tunesmith.datasets.rules import make_finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tunesmith.datasets.checks.fold import Outcome, SoundRows
+    from tunesmith.datasets.checks.base import Outcome, ValidRows
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
     from tunesmith.datasets.rows import Shape
@@ -38,12 +38,12 @@ class TokenLimits:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.limit: int | None = settings.token_limit
-        self.over: Tally = Tally(settings.max_examples)
+        self.over: LocationCounter = LocationCounter(settings.max_examples)
         self.tokens: int = 0
         self.longest: int = 0
 
-    def observe(self, rows: SoundRows) -> None:
-        """See `Fold.observe`."""
+    def observe(self, rows: ValidRows) -> None:
+        """See `Check.observe`."""
         if self.settings.count_tokens:
             if rows.shape == "prompt_completion":
                 self._count_pairs(rows)
@@ -61,12 +61,12 @@ class TokenLimits:
             suspects = [i for i in range(len(rows)) if sizes[i] > self.limit]
             self._count(rows, suspects, only_if_long=True)
 
-    def _all_short(self, rows: SoundRows) -> bool:
+    def _all_short(self, rows: ValidRows) -> bool:
         longest = max(map(len, rows.prompts)) + max(map(len, rows.completion_counts))
         return _BYTES_PER_CHARACTER * longest <= (self.limit or 0)
 
     def _count(
-        self, rows: SoundRows, indices: Iterable[int], *, only_if_long: bool = False
+        self, rows: ValidRows, indices: Iterable[int], *, only_if_long: bool = False
     ) -> None:
         counted: list[int] = []
         extras: list[int] = []
@@ -85,14 +85,14 @@ class TokenLimits:
             totals = [sum(islice(counts, size)) for size in sizes]
             self._add(rows, counted, list(map(add, totals, extras)))
 
-    def _count_pairs(self, rows: SoundRows) -> None:
+    def _count_pairs(self, rows: ValidRows) -> None:
         count = self._encoder().count_batch
         distinct = list(rows.completion_counts)
         completions = dict(zip(distinct, count(distinct), strict=True))
         totals = map(add, count(rows.prompts), map(completions.__getitem__, rows.completions))
         self._add(rows, range(len(rows)), list(totals))
 
-    def _add(self, rows: SoundRows, indices: Sequence[int], totals: list[int]) -> None:
+    def _add(self, rows: ValidRows, indices: Sequence[int], totals: list[int]) -> None:
         self.tokens += sum(totals)
         self.longest = max(self.longest, *totals)
         if self.limit is None or self.longest <= self.limit:
@@ -114,20 +114,20 @@ class TokenLimits:
         return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) <= room
 
     def merge(self, following: TokenLimits, lines: int) -> None:
-        """See `Fold.merge`."""
+        """See `Check.merge`."""
         self.over.merge(following.over, lines)
         self.tokens += following.tokens
         self.longest = max(self.longest, following.longest)
 
     def conclude(self, outcome: Outcome) -> list[Finding]:
-        """See `Fold.conclude`."""
+        """See `Check.conclude`."""
         del outcome
         if not self.over.count:
             return []
-        places = self.over.examples
-        first = f"; line {places[0].line} has {places[0].message.partition(' tokens')[0]}"
+        locations = self.over.examples
+        first = f"; line {locations[0].line} has {locations[0].message.partition(' tokens')[0]}"
         limit = f"{self.limit:,} tokens of {self.settings.encoding}"
-        return [finding_of("token-limit", self.over, detail=f"the limit is {limit}{first}")]
+        return [make_finding("token-limit", self.over, detail=f"the limit is {limit}{first}")]
 
 
 def texts_of(value: dict[str, Any], shape: Shape) -> tuple[list[str], int]:

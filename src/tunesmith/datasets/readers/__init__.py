@@ -1,4 +1,4 @@
-"""Readers: from a path, a file object, a frame or an iterable to batches of placed rows."""
+"""Readers: from a path, a file object, a frame or an iterable to batches of located rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from tunesmith.datasets.errors import UnreadableError
-from tunesmith.datasets.readers.batch import Batch, ListPlaces, Places, Source
+from tunesmith.datasets.readers.batch import Batch, ListLocations, RowLocations, Source
 from tunesmith.datasets.readers.memory import Rows, rows_of
 from tunesmith.datasets.readers.sniff import sniff_json
 
@@ -20,8 +20,8 @@ __all__ = [
     "FORMATS",
     "Batch",
     "Format",
-    "ListPlaces",
-    "Places",
+    "ListLocations",
+    "RowLocations",
     "Rows",
     "Source",
     "open_source",

@@ -1,4 +1,4 @@
-"""What every reader yields: rows in batches, each with its place, and the faults between them."""
+"""What every reader yields: batches of rows with their locations, and the faults between them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tunesmith.datasets.rows import Row
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Batch", "ChunkPlaces", "ListPlaces", "Places", "Source"]
+__all__ = ["Batch", "ChunkLocations", "ListLocations", "RowLocations", "Source"]
 
 
-class Places(Protocol):
+class RowLocations(Protocol):
     """Where the rows of a batch stand."""
 
     def line(self, index: int) -> int:
@@ -35,8 +35,8 @@ class Places(Protocol):
 
 
 @dataclass(slots=True)
-class ChunkPlaces:
-    """Rows that are the successive lines of a chunk of a file; places are found on demand.
+class ChunkLocations:
+    """Rows that are the successive lines of a chunk of a file; locations are found on demand.
 
     Attributes:
         chunk: Whole lines.
@@ -57,27 +57,27 @@ class ChunkPlaces:
         return self._starts
 
     def line(self, index: int) -> int:
-        """See `Places.line`."""
+        """See `RowLocations.line`."""
         return self.first_line + index
 
     def offset(self, index: int) -> int:
-        """See `Places.offset`."""
+        """See `RowLocations.offset`."""
         return self.first_offset + self.starts()[index]
 
     def sizes(self) -> list[int]:
-        """See `Places.sizes`."""
+        """See `RowLocations.sizes`."""
         starts = self.starts()
         return list(map(sub, starts[1:], starts))
 
     def excerpt(self, index: int) -> str:
-        """See `Places.excerpt`."""
+        """See `RowLocations.excerpt`."""
         starts = self.starts()
         text = self.chunk[starts[index] : starts[index + 1] - 1]
         return excerpt_of(text[:400].decode("utf-8", "replace"))
 
 
 @dataclass(slots=True)
-class ListPlaces:
+class ListLocations:
     """Rows whose lines and offsets were written down while reading."""
 
     lines: list[int] = field(default_factory=list[int])
@@ -85,26 +85,26 @@ class ListPlaces:
     texts: list[str] = field(default_factory=list[str])
 
     def append(self, line: int, offset: int, text: str) -> None:
-        """Write down the place of the next row, and how its text begins."""
+        """Write down the location of the next row, and how its text begins."""
         self.lines.append(line)
         if self.offsets is not None:
             self.offsets.append(offset)
         self.texts.append(text)
 
     def line(self, index: int) -> int:
-        """See `Places.line`."""
+        """See `RowLocations.line`."""
         return self.lines[index]
 
     def offset(self, index: int) -> int | None:
-        """See `Places.offset`."""
+        """See `RowLocations.offset`."""
         return self.offsets[index] if self.offsets else None
 
     def sizes(self) -> None:
-        """See `Places.sizes`."""
+        """See `RowLocations.sizes`."""
         return
 
     def excerpt(self, index: int) -> str:
-        """See `Places.excerpt`."""
+        """See `RowLocations.excerpt`."""
         return excerpt_of(self.texts[index]) if self.texts else ""
 
 
@@ -112,7 +112,7 @@ class Batch:
     """Some successive rows of a source.
 
     Attributes:
-        places: Where each row stands.
+        locations: The location of each row.
         lines: How many lines of the source the batch covers, rows or not.
         size: How many bytes of the source the batch covers.
         faults: What could not be read.
@@ -128,7 +128,7 @@ class Batch:
     def __init__(
         self,
         values: list[dict[str, Any]] | Callable[[], list[dict[str, Any]]],
-        places: Places,
+        locations: RowLocations,
         lines: int,
         *,
         size: int = 0,
@@ -137,7 +137,7 @@ class Batch:
         conversations: list[Any] | None = None,
     ) -> None:
         self._values = values
-        self.places = places
+        self.locations = locations
         self.lines = lines
         self.size = size
         self.faults: list[Fault] = [] if faults is None else faults
@@ -157,18 +157,18 @@ class Batch:
         return len(self.values if self.conversations is None else self.conversations)
 
     def location(self, index: int, path: str = "", message: str = "") -> Location:
-        """Return the place of something in row `index` of the batch."""
+        """Return the location of something in row `index` of the batch."""
         return Location(
-            line=self.places.line(index),
-            byte_offset=self.places.offset(index),
+            line=self.locations.line(index),
+            byte_offset=self.locations.offset(index),
             path=path,
             message=message,
-            excerpt=self.places.excerpt(index),
+            excerpt=self.locations.excerpt(index),
         )
 
     def rows(self, file: str | None) -> Iterator[Row]:
-        """Yield the rows with their places."""
-        line, offset = self.places.line, self.places.offset
+        """Yield the rows with their locations."""
+        line, offset = self.locations.line, self.locations.offset
         for index, value in enumerate(self.values):
             yield Row(value, line(index), offset(index), file)
 

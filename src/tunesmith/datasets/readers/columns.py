@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.datasets.findings import Fault
-from tunesmith.datasets.readers.batch import Batch, ListPlaces
+from tunesmith.datasets.readers.batch import Batch, ListLocations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,8 @@ class Columns:
             yield self._chosen(batch)
 
     def _chosen(self, batch: Batch) -> Batch:
-        places = ListPlaces(offsets=[])
-        chosen = Batch([], places, batch.lines, size=batch.size, faults=list(batch.faults))
+        locations = ListLocations(offsets=[])
+        chosen = Batch([], locations, batch.lines, size=batch.size, faults=list(batch.faults))
         for index, value in enumerate(batch.values):
             missing = [name for name in (self.prompt, self.completion) if name not in value]
             if missing:
@@ -43,13 +43,13 @@ class Columns:
                 continue
             row = {"prompt": _text(value[self.prompt]), "completion": _text(value[self.completion])}
             chosen.values.append(row)
-            places.lines.append(batch.places.line(index))
-            places.texts.append(batch.places.excerpt(index))
-            offset = batch.places.offset(index)
+            locations.lines.append(batch.locations.line(index))
+            locations.texts.append(batch.locations.excerpt(index))
+            offset = batch.locations.offset(index)
             if offset is None:
-                places.offsets = None
-            elif places.offsets is not None:
-                places.offsets.append(offset)
+                locations.offsets = None
+            elif locations.offsets is not None:
+                locations.offsets.append(offset)
         return chosen
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from tunesmith.datasets.errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
-from tunesmith.datasets.readers.batch import Batch, ListPlaces
+from tunesmith.datasets.readers.batch import Batch, ListLocations
 from tunesmith.datasets.readers.lines import text_lines
 
 if TYPE_CHECKING:
@@ -141,14 +141,14 @@ class _Lines:
 
 
 def _new_batch() -> Batch:
-    return Batch([], ListPlaces(offsets=[]), 0)
+    return Batch([], ListLocations(offsets=[]), 0)
 
 
 def _append(batch: Batch, value: dict[str, str], line: int, offset: int, text: str) -> None:
-    places = batch.places
-    assert isinstance(places, ListPlaces)  # noqa: S101 - made by _new_batch
+    locations = batch.locations
+    assert isinstance(locations, ListLocations)  # noqa: S101 - made by _new_batch
     batch.values.append(value)
-    places.append(line, offset, text[:_EXCERPT_LENGTH])
+    locations.append(line, offset, text[:_EXCERPT_LENGTH])
 
 
 def _header(records: Iterator[list[str]], lines: _Lines, batch: Batch) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.optional import optional
-from tunesmith.datasets.readers.bytes_of_chunk import survey
+from tunesmith.datasets.readers.byte_scan import survey
 from tunesmith.datasets.readers.json_values import character_faults, decode_line
 from tunesmith.datasets.shapes.chat import is_plain
 

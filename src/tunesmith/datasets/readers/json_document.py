@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.readers.batch import Batch, ListPlaces
+from tunesmith.datasets.readers.batch import Batch, ListLocations
 from tunesmith.datasets.readers.json_values import JsonFault, character_faults, strict_decoder
 from tunesmith.datasets.readers.lines import byte_order_mark
 
@@ -48,10 +48,10 @@ class JsonDocument:
             stream.seek(len(mark))
             reader = _Values(_Text(stream, encoding, len(mark)))
             batch, done = _new_batch(), 0
-            for value, place in reader.values():
-                _add(batch, value, place, alone=reader.in_array)
+            for value, location in reader.values():
+                _add(batch, value, location, alone=reader.in_array)
                 if len(batch.values) >= _BATCH_ROWS:
-                    batch.lines, done = place.line - done, place.line
+                    batch.lines, done = location.line - done, location.line
                     yield batch
                     batch = _new_batch()
             batch.faults += reader.faults
@@ -60,20 +60,20 @@ class JsonDocument:
 
 
 def _new_batch() -> Batch:
-    return Batch([], ListPlaces(offsets=[]), 0)
+    return Batch([], ListLocations(offsets=[]), 0)
 
 
-def _add(batch: Batch, value: Any, place: Location, *, alone: bool) -> None:
-    places = batch.places
-    assert isinstance(places, ListPlaces)  # noqa: S101 - made by _new_batch
+def _add(batch: Batch, value: Any, location: Location, *, alone: bool) -> None:
+    locations = batch.locations
+    assert isinstance(locations, ListLocations)  # noqa: S101 - made by _new_batch
     for row in [value] if alone else _rows_of(value):
         if is_object(row):
             batch.values.append(row)
-            places.append(place.line, place.byte_offset or 0, place.excerpt)
+            locations.append(location.line, location.byte_offset or 0, location.excerpt)
         else:
             message = "a row must be a JSON object"
             location = Location(
-                place.line, place.byte_offset, message=message, excerpt=place.excerpt
+                location.line, location.byte_offset, message=message, excerpt=location.excerpt
             )
             batch.faults.append(Fault("json-not-object", location))
 
@@ -141,7 +141,7 @@ class _Values:
         self.faults: list[Fault] = []
 
     def values(self) -> Iterator[tuple[Any, Location]]:
-        """Yield each value with its place."""
+        """Yield each value with its location."""
         text = self.text
         text.drop_space()
         self.in_array = in_array = text.rest.startswith("[")
@@ -183,14 +183,14 @@ class _Values:
                 text.more()
                 continue
             shown = excerpt_of(text.rest[: min(end, 200)])
-            place = Location(text.line, text.offset, excerpt=shown)
+            location = Location(text.line, text.offset, excerpt=shown)
             found += character_faults(value)
             self.faults += [
-                Fault(fault.id, replace(place, path=fault.path, message=fault.message))
+                Fault(fault.id, replace(location, path=fault.path, message=fault.message))
                 for fault in found
             ]
             text.drop(end)
-            return value, place
+            return value, location
 
     def _stop(self, message: str, position: int = 0) -> None:
         text = self.text

@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.json_types import is_object
-from tunesmith.datasets.readers.batch import Batch, ChunkPlaces, ListPlaces
-from tunesmith.datasets.readers.bytes_of_chunk import count_byte
+from tunesmith.datasets.readers.batch import Batch, ChunkLocations, ListLocations
+from tunesmith.datasets.readers.byte_scan import count_byte
 from tunesmith.datasets.readers.json_chunks import ChunkDecoder, values_of
 from tunesmith.datasets.readers.json_values import JsonFault, decode_line
 
@@ -95,10 +95,10 @@ def _read(
     """
     decoded = decoder.decode(chunk, lines) if lines else None
     if decoded is not None:
-        places = ChunkPlaces(chunk, first_line, first_offset)
+        locations = ChunkLocations(chunk, first_line, first_offset)
         yield Batch(
             partial(values_of, decoded, chunk),
-            places,
+            locations,
             lines,
             size=len(chunk),
             pairs=decoded.pairs,
@@ -117,8 +117,8 @@ def _read(
 
 
 def _read_line_by_line(chunk: bytes, first_line: int, first_offset: int, lines: int) -> Batch:
-    places = ListPlaces(offsets=[])
-    batch = Batch([], places, lines, size=len(chunk))
+    locations = ListLocations(offsets=[])
+    batch = Batch([], locations, lines, size=len(chunk))
     offset = first_offset
     for number, line in enumerate(io.BytesIO(chunk), first_line):
         text = line.rstrip(b"\r\n")
@@ -126,7 +126,7 @@ def _read_line_by_line(chunk: bytes, first_line: int, first_offset: int, lines: 
         batch.faults += [_located(fault, text, number, offset) for fault in faults]
         if value is not None:
             batch.values.append(value)
-            places.append(number, offset, text[:_EXCERPT_BYTES].decode("utf-8", "replace"))
+            locations.append(number, offset, text[:_EXCERPT_BYTES].decode("utf-8", "replace"))
         offset += len(line)
     return batch
 

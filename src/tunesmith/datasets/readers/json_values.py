@@ -18,7 +18,7 @@ class JsonFault(NamedTuple):
     """A fault in one JSON text.
 
     Attributes:
-        id: Id of the rule, see `catalogue`.
+        id: Id of the rule, see `rules`.
         message: What is wrong.
         position: Byte of the text at which it is.
         column: Character of the text at which it is, counted from 1, where that is known.

@@ -1,7 +1,7 @@
 """Lines of a text file with their bytes, in whatever encoding they turn out to be.
 
 UTF-8 with or without a byte order mark, UTF-16 with one, and, line by line, Windows-1252 where a
-line is not UTF-8: that is then a fault with its place, because a guess may be wrong.
+line is not UTF-8: that is then a fault with its location, because a guess may be wrong.
 """
 
 from __future__ import annotations

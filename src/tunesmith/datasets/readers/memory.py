@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
-from tunesmith.datasets.readers.batch import Batch, ListPlaces
+from tunesmith.datasets.readers.batch import Batch, ListLocations
 
 if TYPE_CHECKING:
     from tunesmith.datasets.rows import Row
 
-__all__ = ["PlacedRows", "Rows", "rows_of"]
+__all__ = ["LocatedRows", "Rows", "rows_of"]
 
 _BATCH_ROWS: Final = 4096
 
@@ -54,7 +54,7 @@ def _batch(part: list[Any], first: int) -> Batch:
             message = f"a row must be a mapping, not {type(row).__name__}"
             location = Location(number, message=message, excerpt=excerpt_of(repr(row)[:200]))
             faults.append(Fault("json-not-object", location))
-    return Batch(values, ListPlaces(numbers), len(part), faults=faults)
+    return Batch(values, ListLocations(numbers), len(part), faults=faults)
 
 
 def _as_dict(row: Any) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and hasattr(value, "dtype") else value
 
 
-class PlacedRows:
-    """Rows that know their places."""
+class LocatedRows:
+    """Rows that know their locations."""
 
     format = "rows"
     size: int | None = None
@@ -140,7 +140,7 @@ class PlacedRows:
         for start in range(0, len(self.rows), _BATCH_ROWS):
             part = self.rows[start : start + _BATCH_ROWS]
             offsets = [row.byte_offset for row in part if row.byte_offset is not None]
-            places = ListPlaces(
+            locations = ListLocations(
                 [row.line for row in part], offsets if len(offsets) == len(part) else None
             )
-            yield Batch([row.value for row in part], places, len(part))
+            yield Batch([row.value for row in part], locations, len(part))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.errors import UnreadableError
 from tunesmith.datasets.optional import optional
-from tunesmith.datasets.readers.batch import Batch, ListPlaces
+from tunesmith.datasets.readers.batch import Batch, ListLocations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Parquet:
         first = 1
         for values in self._parts():
             lines = list(range(first, first + len(values)))
-            yield Batch(values, ListPlaces(lines), len(values))
+            yield Batch(values, ListLocations(lines), len(values))
             first += len(values)
 
     def _parts(self) -> Iterator[list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 from tunesmith.datasets.errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location
-from tunesmith.datasets.readers.batch import Batch, ListPlaces
+from tunesmith.datasets.readers.batch import Batch, ListLocations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Spreadsheet:
 
 
 def _batches(workbook: _Workbook) -> Iterator[Batch]:
-    batch, done = Batch([], ListPlaces(), 0), 0
+    batch, done = Batch([], ListLocations(), 0), 0
     batch.faults += workbook.ignored_sheets()
     header: list[str] = []
     for number, cells in workbook.rows():
@@ -76,15 +76,15 @@ def _batches(workbook: _Workbook) -> Iterator[Batch]:
         filled = chain(cells, repeat(""))
         value = {name: cell for name, cell in zip(header, filled, strict=False) if name}
         batch.values.append(value)
-        places = batch.places
-        if isinstance(places, ListPlaces):
-            places.lines.append(number)
-            places.texts.append(" | ".join(cells)[:200])
+        locations = batch.locations
+        if isinstance(locations, ListLocations):
+            locations.lines.append(number)
+            locations.texts.append(" | ".join(cells)[:200])
         batch.lines = number - done
         if len(batch.values) >= _BATCH_ROWS:
             done = number
             yield batch
-            batch = Batch([], ListPlaces(), 0)
+            batch = Batch([], ListLocations(), 0)
     yield batch
 
 

@@ -40,10 +40,10 @@ def _finding(finding: Finding) -> Iterator[str]:
         f'<details{opened}><summary><span style="color:{colour}">{finding.severity}</span> '
         f"<code>{escape(finding.id)}</code> {escape(finding.message)}</summary><ul>"
     )
-    for place in finding.examples:
-        path = f" <code>{escape(place.path)}</code>" if place.path else ""
-        excerpt = f"<br><code>{escape(place.excerpt)}</code>" if place.excerpt else ""
-        yield f"<li>{escape(str(place))}{path}: {escape(place.message)}{excerpt}</li>"
+    for location in finding.examples:
+        path = f" <code>{escape(location.path)}</code>" if location.path else ""
+        excerpt = f"<br><code>{escape(location.excerpt)}</code>" if location.excerpt else ""
+        yield f"<li>{escape(str(location))}{path}: {escape(location.message)}{excerpt}</li>"
     hidden = finding.count - len(finding.examples)
     if finding.examples and hidden > 0:
         yield f"<li>… and {hidden:,} more</li>"

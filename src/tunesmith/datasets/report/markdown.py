@@ -1,4 +1,4 @@
-"""The report as Markdown: one table, and the places below it."""
+"""The report as Markdown: one table, and the locations below it."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def _lines(report: Report) -> Iterator[str]:
     for finding in report.findings:
         if finding.examples:
             yield ""
-            yield from _places(finding)
+            yield from _locations(finding)
 
 
-def _places(finding: Finding) -> Iterator[str]:
+def _locations(finding: Finding) -> Iterator[str]:
     yield f"### `{finding.id}`"
     yield ""
-    for place in finding.examples:
-        path = f" {_code(place.path)}" if place.path else ""
-        yield f"- {place}{path}: {_escaped(place.message or finding.message)}"
-        if place.excerpt:
-            yield f"  {_code(place.excerpt)}"
+    for location in finding.examples:
+        path = f" {_code(location.path)}" if location.path else ""
+        yield f"- {location}{path}: {_escaped(location.message or finding.message)}"
+        if location.excerpt:
+            yield f"  {_code(location.excerpt)}"
     hidden = finding.count - len(finding.examples)
     if hidden > 0:
         yield f"- … and {hidden:,} more"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from tunesmith.datasets.catalogue import RULES
+from tunesmith.datasets.rules import RULES
 
 if TYPE_CHECKING:
     from tunesmith.datasets.findings import Finding, Location
@@ -22,7 +22,7 @@ _LEVELS: Final = {"error": "error", "warning": "warning", "info": "note"}
 
 
 def to_sarif(report: Report) -> dict[str, Any]:
-    """Return the report as a SARIF log: a result for each place, or one for the whole file."""
+    """Return the report as a SARIF log: a result for each location, or one for the whole file."""
     identifiers = sorted({finding.id for finding in report.findings})
     return {
         "$schema": _SCHEMA,
@@ -66,28 +66,30 @@ def _results(finding: Finding, file: str | None, identifiers: list[str]) -> list
         "occurrenceCount": 1 if finding.examples else finding.count,
     }
     if not finding.examples:
-        return [common | {"message": {"text": finding.message}} | _locations(None, file)]
+        return [common | {"message": {"text": finding.message}} | _sarif_locations(None, file)]
     return [
-        common | {"message": {"text": place.message or finding.message}} | _locations(place, file)
-        for place in finding.examples
+        common
+        | {"message": {"text": location.message or finding.message}}
+        | _sarif_locations(location, file)
+        for location in finding.examples
     ]
 
 
-def _locations(place: Location | None, file: str | None) -> dict[str, Any]:
+def _sarif_locations(location: Location | None, file: str | None) -> dict[str, Any]:
     if file is None:
         return {}
     physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(file)}}
-    if place is not None:
-        region: dict[str, Any] = {"startLine": place.line}
-        if place.column is not None:
-            region["startColumn"] = place.column
-        if place.byte_offset is not None:
-            region["byteOffset"] = place.byte_offset
+    if location is not None:
+        region: dict[str, Any] = {"startLine": location.line}
+        if location.column is not None:
+            region["startColumn"] = location.column
+        if location.byte_offset is not None:
+            region["byteOffset"] = location.byte_offset
         physical["region"] = region
-    location: dict[str, Any] = {"physicalLocation": physical}
-    if place is not None and place.path:
-        location["logicalLocations"] = [{"fullyQualifiedName": place.path}]
-    return {"locations": [location]}
+    described: dict[str, Any] = {"physicalLocation": physical}
+    if location is not None and location.path:
+        described["logicalLocations"] = [{"fullyQualifiedName": location.path}]
+    return {"locations": [described]}
 
 
 def _uri(file: str) -> str:

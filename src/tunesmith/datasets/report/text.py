@@ -1,4 +1,4 @@
-"""The report for a terminal: findings with their first places, errors first."""
+"""The report for a terminal: findings with their first locations, errors first."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _finding(finding: Finding, width: int, *, colour: bool) -> Iterator[str]:
     label = f"{finding.severity} {finding.id}"
     yield _paint(label, finding.severity, colour=colour)
     yield from textwrap.wrap(finding.message, width, initial_indent="  ", subsequent_indent="  ")
-    for place in finding.examples:
-        yield from _place(place, width, colour=colour)
+    for location in finding.examples:
+        yield from _location(location, width, colour=colour)
     hidden = finding.count - len(finding.examples)
     if finding.examples and hidden > 0:
         yield f"    … and {hidden:,} more"
@@ -66,12 +66,12 @@ def _finding(finding: Finding, width: int, *, colour: bool) -> Iterator[str]:
         )
 
 
-def _place(place: Location, width: int, *, colour: bool) -> Iterator[str]:
-    path = f" {place.path}" if place.path else ""
-    text = f"{place}{path}: {place.message}" if place.message else f"{place}{path}"
+def _location(location: Location, width: int, *, colour: bool) -> Iterator[str]:
+    path = f" {location.path}" if location.path else ""
+    text = f"{location}{path}: {location.message}" if location.message else f"{location}{path}"
     yield from textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")
-    if place.excerpt:
-        yield _paint(f"      {_fitted(place.excerpt, width - 6)}", "dim", colour=colour)
+    if location.excerpt:
+        yield _paint(f"      {_fitted(location.excerpt, width - 6)}", "dim", colour=colour)
 
 
 def _fitted(text: str, columns: int) -> str:

@@ -1,7 +1,7 @@
 """The rules of one row, by shape: pure functions from a row to the problems in it.
 
 What the published schemas forbid, and what they say in words, is an error by default; what they
-allow but will probably hurt is a warning. Severities stand in `catalogue`, so that a profile can
+allow but will probably hurt is a warning. Severities stand in `rules`, so that a profile can
 change them; here a rule only says what it found and where.
 """
 

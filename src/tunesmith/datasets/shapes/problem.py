@@ -16,7 +16,7 @@ class Problem(NamedTuple):
     """One problem of a row.
 
     Attributes:
-        id: Id of the rule, see `catalogue`.
+        id: Id of the rule, see `rules`.
         path: JSON path of the value concerned; "" for the whole row.
         message: What is wrong, without the place.
     """

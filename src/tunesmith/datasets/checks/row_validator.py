@@ -1,4 +1,4 @@
-"""The fold that comes first: faults of reading, and the rules of each row's shape.
+"""The check that comes first: faults of reading, and the rules of each row's shape.
 
 It hands on the rows that keep the rules, so that no later check meets a missing field.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.datasets.catalogue import RULES, finding_of
-from tunesmith.datasets.checks.fold import SoundRows
-from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.checks.base import ValidRows
+from tunesmith.datasets.findings import LocationCounter
+from tunesmith.datasets.rules import RULES, make_finding
 from tunesmith.datasets.shapes import chat, problems
 
 if TYPE_CHECKING:
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from tunesmith.datasets.readers.batch import Batch
     from tunesmith.datasets.rows import Shape
 
-__all__ = ["RowRules"]
+__all__ = ["RowValidator"]
 
 
-class RowRules:
-    """Tallies of reading faults and of broken row rules, by id."""
+class RowValidator:
+    """Counters of reading faults and of broken row rules, by id."""
 
     def __init__(self, settings: Settings) -> None:
         self.shape: Shape = settings.shape
         self.capacity: int = settings.max_examples
-        self.tallies: dict[str, Tally] = {}
+        self.counters: dict[str, LocationCounter] = {}
         self.rows: int = 0
         self.lines: int = 0
         self.bytes: int = 0
 
-    def observe(self, batch: Batch) -> SoundRows:
+    def observe(self, batch: Batch) -> ValidRows:
         """Take in a batch and return the rows that keep the rules."""
         self.lines += batch.lines
         self.bytes += batch.size
         for fault in batch.faults:
             self._add(fault.id, fault.location)
-        rows = SoundRows(batch, None, None, self.shape)
+        rows = ValidRows(batch, None, None, self.shape)
         if not _all_sound(rows, batch):
             rows = self._sift(batch)
         self.rows += len(rows)
         return rows
 
-    def _sift(self, batch: Batch) -> SoundRows:
+    def _sift(self, batch: Batch) -> ValidRows:
         sound: list[dict[str, Any]] = []
         indices: list[int] = []
         for index, value in enumerate(batch.values):
@@ -57,18 +57,20 @@ class RowRules:
             if usable and value:
                 sound.append(value)
                 indices.append(index)
-        return SoundRows(batch, sound, indices, self.shape)
+        return ValidRows(batch, sound, indices, self.shape)
 
     def _add(self, identifier: str, location: Location) -> None:
-        tally = self.tallies.get(identifier)
-        if tally is None:
-            tally = self.tallies[identifier] = Tally(self.capacity)
-        tally.add(location)
+        counter = self.counters.get(identifier)
+        if counter is None:
+            counter = self.counters[identifier] = LocationCounter(self.capacity)
+        counter.add(location)
 
-    def merge(self, following: RowRules, lines: int) -> None:
-        """See `Fold.merge`."""
-        for identifier, tally in following.tallies.items():
-            self.tallies.setdefault(identifier, Tally(self.capacity)).merge(tally, lines)
+    def merge(self, following: RowValidator, lines: int) -> None:
+        """See `Check.merge`."""
+        for identifier, counter in following.counters.items():
+            self.counters.setdefault(identifier, LocationCounter(self.capacity)).merge(
+                counter, lines
+            )
         self.rows += following.rows
         self.lines += following.lines
         self.bytes += following.bytes
@@ -76,12 +78,12 @@ class RowRules:
     def conclude(self, severities: Mapping[str, Severity]) -> list[Finding]:
         """Return a finding for each rule that was broken."""
         return [
-            finding_of(identifier, tally, severity=severities.get(identifier))
-            for identifier, tally in self.tallies.items()
+            make_finding(identifier, counter, severity=severities.get(identifier))
+            for identifier, counter in self.counters.items()
         ]
 
 
-def _all_sound(rows: SoundRows, batch: Batch) -> bool:
+def _all_sound(rows: ValidRows, batch: Batch) -> bool:
     """Tell quickly whether no row has any problem; False leaves it to the rules."""
     if rows.shape == "chat":
         if batch.conversations is not None:

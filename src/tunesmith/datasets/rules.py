@@ -14,9 +14,9 @@ from tunesmith.datasets.findings import Finding
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunesmith.datasets.findings import Severity, Tally
+    from tunesmith.datasets.findings import LocationCounter, Severity
 
-__all__ = ["RULES", "Rule", "finding_of"]
+__all__ = ["RULES", "Rule", "make_finding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,26 +326,26 @@ RULES: Final[Mapping[str, Rule]] = {
 }
 
 
-def finding_of(
+def make_finding(
     identifier: str,
-    tally: Tally,
+    counter: LocationCounter,
     *,
     severity: Severity | None = None,
     detail: str = "",
     fix: str | None = None,
 ) -> Finding:
-    """Make a finding of a tally.
+    """Return the finding for a broken rule.
 
     Args:
         identifier: Id of the rule.
-        tally: Total and places.
+        counter: How often the rule was broken, and the first locations.
         severity: In place of the rule's own.
-        detail: Ends the sentence, after a colon; without it the first place's message does.
+        detail: Ends the sentence, after a colon; without it the first location's message does.
         fix: In place of the rule's own.
     """
     rule = RULES[identifier]
-    message = rule.sentence(tally.count)
-    first = tally.examples[0] if tally.examples else None
+    message = rule.sentence(counter.count)
+    first = counter.examples[0] if counter.examples else None
     if detail:
         message += f": {detail}"
     elif first is not None:
@@ -354,7 +354,7 @@ def finding_of(
         id=identifier,
         severity=severity or rule.severity,
         message=message,
-        count=tally.count,
-        examples=tuple(tally.examples),
+        count=counter.count,
+        examples=tuple(counter.examples),
         fix=rule.fix if fix is None else fix,
     )

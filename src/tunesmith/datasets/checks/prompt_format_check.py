@@ -11,18 +11,18 @@ from itertools import repeat
 from operator import contains
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets.catalogue import finding_of
-from tunesmith.datasets.findings import Tally
+from tunesmith.datasets.findings import LocationCounter
 from tunesmith.datasets.prompt_format import PromptFormat
+from tunesmith.datasets.rules import make_finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tunesmith.datasets.checks.fold import Outcome, SoundRows
+    from tunesmith.datasets.checks.base import Outcome, ValidRows
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
 
-__all__ = ["FormatKeeping", "expected_format"]
+__all__ = ["PromptFormatCheck", "expected_format"]
 
 _KINDS: Final = (
     "separator-missing",
@@ -35,35 +35,37 @@ _KINDS: Final = (
 _PATHS: Final = {"prompt": "$.prompt", "completion": "$.completion"}
 
 
-class FormatKeeping:
-    """Tallies of rows that depart from the format, by kind of departure."""
+class PromptFormatCheck:
+    """Counters of rows that depart from the format, by kind of departure."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.format: PromptFormat = expected_format(settings)
-        self.tallies: dict[str, Tally] = {kind: Tally(settings.max_examples) for kind in _KINDS}
-        self.empty_prompts: Tally = Tally(settings.max_examples)
+        self.counters: dict[str, LocationCounter] = {
+            kind: LocationCounter(settings.max_examples) for kind in _KINDS
+        }
+        self.empty_prompts: LocationCounter = LocationCounter(settings.max_examples)
 
-    def observe(self, rows: SoundRows) -> None:
-        """See `Fold.observe`."""
+    def observe(self, rows: ValidRows) -> None:
+        """See `Check.observe`."""
         prompts, completions = rows.prompts, rows.completions
         if "" in prompts:
             for index, prompt in enumerate(prompts):
                 if not prompt:
-                    place = rows.location(index, "$.prompt", "the prompt is empty")
-                    self.empty_prompts.add(place)
+                    location = rows.location(index, "$.prompt", "the prompt is empty")
+                    self.empty_prompts.add(location)
         for index in self._suspects(rows):
             for violation in self.format.check_row(prompts[index], completions[index]):
-                tally = self.tallies.get(violation.kind)
-                if tally is None:
+                counter = self.counters.get(violation.kind)
+                if counter is None:
                     continue
-                if tally.wants_examples:
+                if counter.wants_examples:
                     message = violation.message[:1].lower() + violation.message[1:].rstrip(".")
-                    tally.add(rows.location(index, _PATHS[violation.field], message))
+                    counter.add(rows.location(index, _PATHS[violation.field], message))
                 else:
-                    tally.count += 1
+                    counter.count += 1
 
-    def _suspects(self, rows: SoundRows) -> Sequence[int]:
+    def _suspects(self, rows: ValidRows) -> Sequence[int]:
         """Return the rows that may depart from the format: all that do, and perhaps others."""
         form = self.format
         prompts, completions = rows.prompts, rows.completions
@@ -95,35 +97,35 @@ class FormatKeeping:
             or completion[len(lead) : len(lead) + 1].isspace()
         )
 
-    def merge(self, following: FormatKeeping, lines: int) -> None:
-        """See `Fold.merge`."""
-        for kind, tally in self.tallies.items():
-            tally.merge(following.tallies[kind], lines)
+    def merge(self, following: PromptFormatCheck, lines: int) -> None:
+        """See `Check.merge`."""
+        for kind, counter in self.counters.items():
+            counter.merge(following.counters[kind], lines)
         self.empty_prompts.merge(following.empty_prompts, lines)
 
     def conclude(self, outcome: Outcome) -> list[Finding]:
-        """See `Fold.conclude`."""
+        """See `Check.conclude`."""
         total = outcome.rows
         findings = self._absent_parts(total)
-        for kind, tally in self.tallies.items():
-            if tally.count:
-                detail = self._detail(kind, tally, total)
-                findings.append(finding_of(kind, tally, detail=detail))
+        for kind, counter in self.counters.items():
+            if counter.count:
+                detail = self._detail(kind, counter, total)
+                findings.append(make_finding(kind, counter, detail=detail))
         if 0 < self.empty_prompts.count < total:
-            findings.append(finding_of("prompt-empty", self.empty_prompts))
+            findings.append(make_finding("prompt-empty", self.empty_prompts))
         return findings
 
-    def _detail(self, kind: str, tally: Tally, total: int) -> str:
-        if kind == "leading-whitespace" and tally.count == total > 1:
+    def _detail(self, kind: str, counter: LocationCounter, total: int) -> str:
+        if kind == "leading-whitespace" and counter.count == total > 1:
             return f"no completion starts with {self.format.leading_whitespace!r} and a letter"
         part = {"separator-missing": "separator", "stop-missing": "stop"}.get(kind)
         value = getattr(self.format, part) if part else None
         if value is None:
             return ""
         word = "prompts" if part == "separator" else "completions"
-        lines = [str(place.line) for place in tally.examples]
-        named = f"; line {lines[0]} does not" if tally.count == 1 and lines else ""
-        return f"{total - tally.count:,} of {total:,} {word} end with {value!r}{named}"
+        lines = [str(location.line) for location in counter.examples]
+        named = f"; line {lines[0]} does not" if counter.count == 1 and lines else ""
+        return f"{total - counter.count:,} of {total:,} {word} end with {value!r}{named}"
 
     def _absent_parts(self, total: int) -> list[Finding]:
         """Return a finding for each part of the format that the rows do not have at all."""
@@ -161,7 +163,7 @@ def _all_start_with(texts: list[str], lead: str) -> bool:
 
 
 def _absent(kind: str, total: int, detail: str) -> Finding:
-    return finding_of(kind, Tally(0, total), detail=detail)
+    return make_finding(kind, LocationCounter(0, total), detail=detail)
 
 
 def expected_format(settings: Settings) -> PromptFormat:

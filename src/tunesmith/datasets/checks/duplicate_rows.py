@@ -14,7 +14,7 @@ from tunesmith.datasets.optional import optional
 if TYPE_CHECKING:
     from tunesmith.datasets.checks.hash_store import HashStore
 
-__all__ = ["SameRows", "any_input_repeats", "find_conflicts", "find_repeats"]
+__all__ = ["RowMatches", "any_input_repeats", "find_conflicts", "find_repeats"]
 
 _ROWS_PER_PASS: Final = 1 << 18
 _HASHES_PER_PASS: Final = 1 << 20
@@ -22,7 +22,7 @@ _EXAMPLES_TO_SORT: Final = 10_000
 
 
 @dataclass(slots=True)
-class SameRows:
+class RowMatches:
     """How many there are, and the first of them.
 
     Attributes:
@@ -58,9 +58,9 @@ def any_input_repeats(store: HashStore) -> bool:
     return False
 
 
-def find_repeats(store: HashStore, wanted: int) -> SameRows:
+def find_repeats(store: HashStore, wanted: int) -> RowMatches:
     """Return the rows that repeat an earlier one."""
-    found = SameRows()
+    found = RowMatches()
     numpy = optional("numpy")
     if numpy is None:
         return _repeats_in_python(store, wanted)
@@ -76,7 +76,7 @@ def find_repeats(store: HashStore, wanted: int) -> SameRows:
     return found
 
 
-def find_conflicts(store: HashStore, wanted: int, ignored_input: int) -> SameRows:
+def find_conflicts(store: HashStore, wanted: int, ignored_input: int) -> RowMatches:
     """Return, for each input with several outputs, the first row whose output is another one.
 
     Args:
@@ -84,7 +84,7 @@ def find_conflicts(store: HashStore, wanted: int, ignored_input: int) -> SameRow
         wanted: How many examples.
         ignored_input: Hash of an input that may have many outputs: no prompt at all.
     """
-    found = SameRows()
+    found = RowMatches()
     numpy = optional("numpy")
     if numpy is None:
         return _conflicts_in_python(store, wanted, ignored_input)
@@ -92,18 +92,18 @@ def find_conflicts(store: HashStore, wanted: int, ignored_input: int) -> SameRow
         grouped = _grouped(numpy, inputs, positions)
         if grouped is None:
             continue
-        order, places, first = grouped
-        # `positions` ascends within a pass, so the first row of a group is found by its place.
+        order, numbers, first = grouped
+        # `positions` ascends within a pass, so the first row of a group is found by its number.
         first_outputs = rows[numpy.searchsorted(positions, first)]
         differs = (rows[order] != first_outputs) & (inputs[order] != ignored_input)
         groups, index = numpy.unique(first[differs], return_index=True)
         found.count += len(groups)
-        _add_examples(numpy, found, places[differs][index], groups, wanted)
+        _add_examples(numpy, found, numbers[differs][index], groups, wanted)
     found.keep_first(wanted)
     return found
 
 
-def _add_examples(numpy: Any, found: SameRows, rows: Any, first: Any, wanted: int) -> None:
+def _add_examples(numpy: Any, found: RowMatches, rows: Any, first: Any, wanted: int) -> None:
     if wanted:
         chosen = numpy.argsort(rows, kind="stable")[:wanted]
         rows, first = rows[chosen], first[chosen]
@@ -145,8 +145,8 @@ def _grouped(numpy: Any, hashes: Any, positions: Any) -> tuple[Any, Any, Any] | 
     return order, rows, first
 
 
-def _repeats_in_python(store: HashStore, wanted: int) -> SameRows:
-    found = SameRows()
+def _repeats_in_python(store: HashStore, wanted: int) -> RowMatches:
+    found = RowMatches()
     for mask, number in _shares(store):
         first: dict[int, int] = {}
         row = -1
@@ -162,8 +162,8 @@ def _repeats_in_python(store: HashStore, wanted: int) -> SameRows:
     return found
 
 
-def _conflicts_in_python(store: HashStore, wanted: int, ignored_input: int) -> SameRows:
-    found = SameRows()
+def _conflicts_in_python(store: HashStore, wanted: int, ignored_input: int) -> RowMatches:
+    found = RowMatches()
     for mask, number in _shares(store):
         first: dict[int, tuple[int, int]] = {}
         conflicting = {ignored_input}
@@ -202,7 +202,7 @@ def _shares(store: HashStore, rows_per_pass: int = _ROWS_PER_PASS) -> list[tuple
     return [(passes - 1, number) for number in range(passes)]
 
 
-def _add_example(found: SameRows, row: int, earlier: int, wanted: int) -> None:
+def _add_example(found: RowMatches, row: int, earlier: int, wanted: int) -> None:
     found.examples.append((row, earlier))
     if wanted and len(found.examples) > _EXAMPLES_TO_SORT + wanted:
         found.keep_first(wanted)

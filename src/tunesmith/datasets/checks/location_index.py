@@ -11,9 +11,9 @@ from tunesmith.datasets.findings import Location, excerpt_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tunesmith.datasets.checks.fold import SoundRows
+    from tunesmith.datasets.checks.base import ValidRows
 
-__all__ = ["PlaceIndex"]
+__all__ = ["LocationIndex"]
 
 _EXCERPT_BYTES = 400
 
@@ -33,14 +33,14 @@ class _Run(NamedTuple):
 
 
 @dataclass(slots=True)
-class PlaceIndex:
+class LocationIndex:
     """Line and byte of every row seen, found again when a few of them are asked for."""
 
     rows: int = 0
     _runs: list[_Run] = field(default_factory=list[_Run])
 
-    def add(self, rows: SoundRows) -> None:
-        """Take in the places of some rows."""
+    def add(self, rows: ValidRows) -> None:
+        """Take in the locations of some rows."""
         first = rows.contiguous()
         if first is not None:
             self._runs.append(_Run(self.rows, *first))
@@ -52,15 +52,15 @@ class PlaceIndex:
                 expected = line + 1
         self.rows += len(rows)
 
-    def merge(self, following: PlaceIndex, lines: int) -> None:
-        """Take in the places of the rows that follow."""
+    def merge(self, following: LocationIndex, lines: int) -> None:
+        """Take in the locations of the rows that follow."""
         self._runs += [
             _Run(run.row + self.rows, run.line + lines, run.offset) for run in following._runs
         ]
         self.rows += following.rows
 
     def locate(self, row: int, path: Path | None, message: str) -> Location:
-        """Return the place of a row; the file is read for it where there is one."""
+        """Return the location of a row; the file is read for it where there is one."""
         run = self._runs[bisect_right(self._runs, row, key=lambda run: run.row) - 1]
         line = run.line + row - run.row
         if path is None or run.offset is None:

@@ -1,8 +1,8 @@
-"""Checks are folds: observe batches, merge with what follows, conclude findings.
+"""What a check is: it observes batches, merges with what follows, and concludes findings.
 
-A fold's instance is its partial result. It is built from `Settings`, so that every process
+A check's instance is its partial result. It is built from `Settings`, so that every process
 starts with the same; `merge` is associative and takes the number of lines that stand before what
-it adds, because each range of a file counts its lines from 1. Nothing in a fold depends on how
+it adds, because each range of a file counts its lines from 1. Nothing in a check depends on how
 rows were split into batches or ranges: any split gives the same findings.
 """
 
@@ -14,7 +14,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from tunesmith.datasets.readers.batch import ChunkPlaces
+from tunesmith.datasets.readers.batch import ChunkLocations
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from tunesmith.datasets.readers.batch import Batch
     from tunesmith.datasets.rows import Shape
 
-__all__ = ["Fold", "Outcome", "SoundRows"]
+__all__ = ["Check", "Outcome", "ValidRows"]
 
 
-class SoundRows:
-    """The rows of a batch that keep the rules of their shape, with their places.
+class ValidRows:
+    """The rows of a batch that keep the rules of their shape, with their locations.
 
     Attributes:
         shape: Their shape.
@@ -58,27 +58,27 @@ class SoundRows:
         return index if self._indices is None else self._indices[index]
 
     def location(self, index: int, path: str = "", message: str = "") -> Location:
-        """Return the place of something in a row."""
+        """Return the location of something in a row."""
         return self._batch.location(self._index(index), path, message)
 
     def contiguous(self) -> tuple[int, int] | None:
         """Return line and offset of the first row if the rows are successive lines of a file."""
-        places = self._batch.places
-        if self._indices is None and isinstance(places, ChunkPlaces):
-            return places.first_line, places.first_offset
+        locations = self._batch.locations
+        if self._indices is None and isinstance(locations, ChunkLocations):
+            return locations.first_line, locations.first_offset
         return None
 
     def lines(self) -> list[int]:
         """Return the line of each row."""
-        return [self._batch.places.line(self._index(index)) for index in range(len(self))]
+        return [self._batch.locations.line(self._index(index)) for index in range(len(self))]
 
     def offset(self, index: int) -> int | None:
         """Return where a row starts in the file, or None where that is not known."""
-        return self._batch.places.offset(self._index(index))
+        return self._batch.locations.offset(self._index(index))
 
     def sizes(self) -> list[int] | None:
         """Return for each row a number of bytes that its tokens cannot exceed, where known."""
-        sizes = self._batch.places.sizes()
+        sizes = self._batch.locations.sizes()
         if sizes is None or self._indices is None:
             return sizes
         return [sizes[index] for index in self._indices]
@@ -110,7 +110,7 @@ class SoundRows:
 
 @dataclass(slots=True)
 class Outcome:
-    """What is known about the whole when folds conclude.
+    """What is known about the whole when checks conclude.
 
     Attributes:
         settings: What the check went by.
@@ -125,10 +125,10 @@ class Outcome:
     path: Path | None = None
 
 
-class Fold(Protocol):
+class Check(Protocol):
     """The partial result of one check."""
 
-    def observe(self, rows: SoundRows) -> None:
+    def observe(self, rows: ValidRows) -> None:
         """Take in some rows."""
 
     def merge(self, following: Self, lines: int) -> None:
