@@ -25,7 +25,7 @@ from .core.options import DEFAULT_TIMEOUT, NotGiven, Timeout, TimeoutLike, not_g
 from .core.redact import Secret
 from .core.retry import RetryPolicy
 from .core.settings import Settings
-from .resources.declare import ClientT_co
+from .resources.operations import ClientT_co
 from .resources.tree import ResourceTree
 from .resources.views import AsyncRawClient, AsyncStreamingClient, RawClient, StreamingClient
 

@@ -1,4 +1,4 @@
-"""Fixtures of the client tests: a stub server, and one way to run both colours of the client."""
+"""Fixtures of the client tests: a stub server, and one way to run both modes of the client."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ KEY = "sk-sentinel-do-not-show-4711"
 TRANSPORTS = ["httpx", *(["fast"] if importlib.util.find_spec("pyreqwest") else [])]
 
 
-class Colour:
-    """One colour of the client; every test that takes it runs in both."""
+class Mode:
+    """One mode of the client; every test that takes it runs in both."""
 
     def __init__(self, name: str, transport: str | None = None) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class Colour:
         return client
 
     def run(self, value: Any) -> Any:
-        """Return the value of an operation, awaiting it where that is the colour's way."""
+        """Return the value of an operation, awaiting it where that is the mode's way."""
         if self.runner is None:
             return value
         return self.runner.run(_awaited(value))
@@ -70,20 +70,20 @@ async def _collected(value: Any) -> list[Any]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests in both colours, those of modules that say EVERY_TRANSPORT on both engines."""
-    if "colour" in metafunc.fixturenames:
+    """Run tests in both modes, those of modules with EVERY_TRANSPORT on both transports."""
+    if "mode" in metafunc.fixturenames:
         names = ["sync", "async"]
         if getattr(metafunc.module, "EVERY_TRANSPORT", False) and "fast" in TRANSPORTS:
             names += ["sync-fast", "async-fast"]
-        metafunc.parametrize("colour", names, indirect=True)
+        metafunc.parametrize("mode", names, indirect=True)
 
 
 @pytest.fixture
-def colour(request: pytest.FixtureRequest) -> Any:
+def mode(request: pytest.FixtureRequest) -> Any:
     name, _, transport = request.param.partition("-")
-    colour = Colour(name, transport or None)
-    yield colour
-    colour.close()
+    mode = Mode(name, transport or None)
+    yield mode
+    mode.close()
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -160,7 +160,7 @@ def file_object() -> dict[str, Any]:
 
 @pytest.fixture
 def tls_stub(tmp_path: Path) -> Any:
-    """A TLS server whose certificate nobody has vouched for."""
+    """A TLS server with a self-signed certificate."""
     import ssl
     import subprocess
     import threading

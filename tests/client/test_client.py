@@ -81,16 +81,16 @@ def test_a_bad_address_is_refused(url):
         Client("k", base_url=url)
 
 
-def test_what_is_sent(colour, stub):
+def test_what_is_sent(mode, stub):
     stub.handle = lambda _: answer(MODEL)
-    client = colour.client(
+    client = mode.client(
         stub.url,
         organization="org",
         project="proj",
         default_headers={"X-A": "1"},
         default_query={"q": "1"},
     )
-    colour.run(client.models.retrieve("m", extra_headers={"X-B": "2"}, extra_query={"r": [1, 2]}))
+    mode.run(client.models.retrieve("m", extra_headers={"X-B": "2"}, extra_query={"r": [1, 2]}))
     headers = stub.requests[0].headers
     assert headers["authorization"] == f"Bearer {KEY}"
     assert (headers["openai-organization"], headers["openai-project"]) == ("org", "proj")
@@ -99,34 +99,34 @@ def test_what_is_sent(colour, stub):
     assert stub.requests[0].path == "/v1/models/m?q=1&r%5B%5D=1&r%5B%5D=2"
 
 
-def test_clones(colour, stub):
+def test_clones(mode, stub):
     stub.handle = lambda _: answer(MODEL)
-    client = colour.client(stub.url, default_headers={"x-a": "1"})
+    client = mode.client(stub.url, default_headers={"x-a": "1"})
     clone = client.with_options(api_key="other", max_retries=7, default_headers={"x-b": "2"})
-    colour.run(client.models.retrieve("m"))
-    colour.run(clone.models.retrieve("m"))
+    mode.run(client.models.retrieve("m"))
+    mode.run(clone.models.retrieve("m"))
     first, second = (request.headers for request in stub.requests)
     assert "x-b" not in first
     assert (second["authorization"], second["x-a"], second["x-b"]) == ("Bearer other", "1", "2")
     assert (clone.max_retries, client.max_retries) == (7, 2)
     assert stub.connections == 1
     patient = clone.with_options(timeout=3)
-    colour.run(patient.models.retrieve("m"))
+    mode.run(patient.models.retrieve("m"))
     assert (patient.timeout.read, clone.timeout.read) == (3, 600)
     # The fast engine's time limits belong to its connections.
-    assert stub.connections == (2 if colour.transport == "fast" else 1)
+    assert stub.connections == (2 if mode.transport == "fast" else 1)
     bare = client.copy(set_default_headers={"x-c": "3"}, set_default_query={"q": "1"})
-    colour.run(bare.models.retrieve("m"))
+    mode.run(bare.models.retrieve("m"))
     assert "x-a" not in stub.requests[-1].headers
     assert stub.requests[-1].headers["x-c"] == "3"
 
 
-def test_hooks(colour, stub):
+def test_hooks(mode, stub):
     stub.then(answer({}, 500), answer(MODEL, x_request_id="req_5"))
     seen: list[Any] = []
     hooks = Hooks(before=seen.append, after=seen.append, retry=seen.append)
-    client = colour.client(stub.url, hooks=hooks)
-    colour.run(client.models.retrieve("m"))
+    client = mode.client(stub.url, hooks=hooks)
+    mode.run(client.models.retrieve("m"))
     assert [type(one).__name__ for one in seen] == [
         "RequestRecord", "ResponseRecord", "RetryRecord", "RequestRecord", "ResponseRecord",
     ]  # fmt: skip
@@ -134,18 +134,18 @@ def test_hooks(colour, stub):
     assert KEY not in repr(seen)
 
 
-def test_a_key_from_a_function(colour, stub):
+def test_a_key_from_a_function(mode, stub):
     stub.handle = lambda _: answer(MODEL)
     keys = iter(["one", "two"])
 
     async def next_key() -> str:
         return next(keys)
 
-    client = colour.client(stub.url).with_options(
-        api_key=next_key if colour.runner else lambda: next(keys)
+    client = mode.client(stub.url).with_options(
+        api_key=next_key if mode.runner else lambda: next(keys)
     )
     for key in ("one", "two"):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
         assert stub.requests[-1].headers["authorization"] == f"Bearer {key}"
 
 
@@ -158,16 +158,16 @@ def everything(error: BaseException | None) -> str:
     return "".join(text)
 
 
-def test_the_key_is_nowhere(colour, stub, caplog, capfd):
+def test_the_key_is_nowhere(mode, stub, caplog, capfd):
     caplog.set_level(logging.DEBUG)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     shown = [repr(client), str(vars(client)), repr(client.models), repr(client._settings)]
     for fault in (raw(HANG_UP), answer({"error": {"message": "No."}}, 401), answer({"x": 1})):
         stub.handle = lambda _, fault=fault: fault
         with pytest.raises(tunesmith.TunesmithError) as caught:
-            colour.run(client.models.retrieve("m"))
+            mode.run(client.models.retrieve("m"))
         shown += [everything(caught.value), pickle.dumps(caught.value).decode("latin-1")]
-    colour.run(client.close())
+    mode.run(client.close())
     captured = capfd.readouterr()
     shown += [caplog.text, captured.out, captured.err]
     for text in shown:
@@ -267,7 +267,7 @@ def test_threads_share_a_client(stub):
     assert stub.connections <= 4
 
 
-def test_a_client_of_the_users_own(colour):
+def test_a_client_of_the_users_own(mode):
     seen: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -276,36 +276,34 @@ def test_a_client_of_the_users_own(colour):
             raise httpx.ConnectError("down")
         return httpx.Response(200, json=MODEL)
 
-    kind = httpx.AsyncClient if colour.runner else httpx.Client
+    kind = httpx.AsyncClient if mode.runner else httpx.Client
     own = kind(transport=httpx.MockTransport(handle))
-    client = colour.client("http://example.test/v1", http_client=own)
-    assert colour.run(client.models.retrieve("m")).id == "m"
+    client = mode.client("http://example.test/v1", http_client=own)
+    assert mode.run(client.models.retrieve("m")).id == "m"
     assert len(seen) == 2
     with pytest.raises(tunesmith.ConfigurationError, match="http_client"):
-        colour.run(
-            colour.client("http://example.test/v1", http_client=object()).models.retrieve("m")
-        )
+        mode.run(mode.client("http://example.test/v1", http_client=object()).models.retrieve("m"))
 
 
-def test_a_proxy_from_the_environment_and_never_for_loopback(colour, stub, monkeypatch):
+def test_a_proxy_from_the_environment_and_never_for_loopback(mode, stub, monkeypatch):
     stub.handle = lambda _: answer(MODEL)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{stub.port}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    colour.run(colour.client("http://models.example/v1").models.retrieve("m"))
+    mode.run(mode.client("http://models.example/v1").models.retrieve("m"))
     assert stub.requests[0].path == "http://models.example/v1/models/m"
-    colour.run(colour.client(stub.url).models.retrieve("m"))
+    mode.run(mode.client(stub.url).models.retrieve("m"))
     assert stub.requests[1].path == "/v1/models/m"
 
 
-def test_azure(colour, stub, completion):
+def test_azure(mode, stub, completion):
     stub.handle = lambda request: answer(completion if "completions" in request.path else MODEL)
-    kind: Any = AsyncAzureClient if colour.runner else AzureClient
+    kind: Any = AsyncAzureClient if mode.runner else AzureClient
     root = stub.url.removesuffix("/v1")
     client = kind(azure_endpoint=root, api_version="2024-10-21", api_key="azure-key")
-    colour.clients.append(client)
-    colour.run(client.completions.create(model="gpt 35", prompt="p"))
-    colour.run(client.models.retrieve("m"))
+    mode.clients.append(client)
+    mode.run(client.completions.create(model="gpt 35", prompt="p"))
+    mode.run(client.models.retrieve("m"))
     paths = [request.path for request in stub.requests]
     assert paths == [
         "/openai/deployments/gpt%2035/completions?api-version=2024-10-21",
@@ -316,15 +314,15 @@ def test_azure(colour, stub, completion):
     with_token = kind(
         azure_endpoint=root, azure_deployment="d", api_version="v", azure_ad_token="t"
     )
-    colour.clients.append(with_token)
-    colour.run(with_token.completions.create(model="m", prompt="p"))
+    mode.clients.append(with_token)
+    mode.run(with_token.completions.create(model="m", prompt="p"))
     assert stub.requests[-1].path == "/openai/deployments/d/completions?api-version=v"
     assert stub.requests[-1].headers["authorization"] == "Bearer t"
     with pytest.raises(tunesmith.ConfigurationError, match="API version"):
         kind(azure_endpoint=root, api_key="k")
 
 
-def test_bulk_requests(colour, stub, completion, tmp_path):
+def test_bulk_requests(mode, stub, completion, tmp_path):
     refused = set()
 
     def handle(request):
@@ -338,10 +336,10 @@ def test_bulk_requests(colour, stub, completion, tmp_path):
 
     stub.handle = handle
     journal = tmp_path / "journal.jsonl"
-    client = colour.client(stub.url, max_retries=0, retry=tunesmith.RetryPolicy(0))
+    client = mode.client(stub.url, max_retries=0, retry=tunesmith.RetryPolicy(0))
     prompts = [*(f"p{n}" for n in range(30)), "bad", {"prompt": "last", "max_tokens": 2}]
     progress: list[Any] = []
-    results = colour.items(client.completions.map(
+    results = mode.items(client.completions.map(
         prompts, model="m", concurrency=6, journal=journal, on_progress=lambda *seen: progress.append(seen)
     ))  # fmt: skip
     assert [one.index for one in results] == list(range(32))
@@ -352,7 +350,7 @@ def test_bulk_requests(colour, stub, completion, tmp_path):
     sent = len(stub.requests)
     with journal.open("ab") as torn:
         torn.write(b'{"index": 99, "req')
-    again = colour.items(client.completions.map(prompts, model="m", journal=journal, ordered=False))
+    again = mode.items(client.completions.map(prompts, model="m", journal=journal, ordered=False))
     assert len(stub.requests) == sent + 1
     assert sorted(one.index for one in again) == list(range(32))
     assert all(
@@ -362,11 +360,11 @@ def test_bulk_requests(colour, stub, completion, tmp_path):
     )
 
 
-def test_bulk_chat_takes_endless_requests(colour, stub):
+def test_bulk_chat_takes_endless_requests(mode, stub):
     reply = {"id": "c", "created": 1, "model": "m", "object": "chat.completion", "choices": [
         {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}]}  # fmt: skip
     stub.handle = lambda _: answer(reply)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
 
     def conversations():
         while True:
@@ -382,8 +380,8 @@ def test_bulk_chat_takes_endless_requests(colour, stub):
                 return found
         return found
 
-    if colour.runner:
-        found = colour.runner.run(three())
+    if mode.runner:
+        found = mode.runner.run(three())
     else:
         results = client.chat.completions.map(conversations(), model="m", concurrency=2)
         found = [next(results) for _ in range(3)]

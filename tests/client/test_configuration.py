@@ -22,27 +22,25 @@ REFUSED = {"error": {"message": "The API key is wrong or has been revoked."}}
 PERMISSIONS = {"object": "list", "data": [], "has_more": False}
 
 
-def test_header_fields_from_the_environment(colour, stub, monkeypatch):
+def test_header_fields_from_the_environment(mode, stub, monkeypatch):
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: blue: two\nno colon\n x-tier :gold")
     stub.handle = lambda _: answer(MODEL)
-    client = colour.client(stub.url, default_headers={"X-Tier": "silver"})
-    colour.run(client.models.retrieve("m"))
+    client = mode.client(stub.url, default_headers={"X-Tier": "silver"})
+    mode.run(client.models.retrieve("m"))
     headers = stub.requests[0].headers
     assert (headers["x-team"], headers["x-tier"]) == ("blue: two", "silver")
 
 
 @pytest.mark.parametrize("place", ["argument", "environment", "clone"])
-def test_the_administrators_key_goes_where_it_is_wanted(colour, stub, monkeypatch, place):
+def test_the_administrators_key_goes_where_it_is_wanted(mode, stub, monkeypatch, place):
     stub.handle = lambda r: answer(PERMISSIONS if "permissions" in r.path else MODEL)
     if place == "environment":
         monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin")
-    client = colour.client(
-        stub.url, **({"admin_api_key": "sk-admin"} if place == "argument" else {})
-    )
+    client = mode.client(stub.url, **({"admin_api_key": "sk-admin"} if place == "argument" else {}))
     if place == "clone":
         client = client.with_options(admin_api_key="sk-admin")
-    colour.items(client.fine_tuning.checkpoints.permissions.list("ft:m"))
-    colour.run(client.models.retrieve("m"))
+    mode.items(client.fine_tuning.checkpoints.permissions.list("ft:m"))
+    mode.run(client.models.retrieve("m"))
     assert [r.headers["authorization"] for r in stub.requests] == [
         "Bearer sk-admin",
         f"Bearer {KEY}",
@@ -88,11 +86,11 @@ def test_logs_on_stderr(stub, level, lines):
     assert "sentinel" not in done.stderr
 
 
-def test_the_logger_serves_those_who_set_it_up_themselves(colour, stub, caplog):
+def test_the_logger_serves_those_who_set_it_up_themselves(mode, stub, caplog):
     stub.handle = lambda _: answer(MODEL)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with caplog.at_level(logging.INFO, "tunesmith"):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
     assert [r.name for r in caplog.records if r.name == "tunesmith"] == ["tunesmith"]
 
 
@@ -123,26 +121,26 @@ def test_each_time_limit_has_its_own_error(stub, transport, completion):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog is silent on Linux")
-def test_the_error_of_a_connection_that_does_not_come_about(colour, transport):
+def test_the_error_of_a_connection_that_does_not_come_about(mode, transport):
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     address = listener.getsockname()
     waiting = [socket.socket() for _ in range(4)]
     for one in waiting:
         one.settimeout(0)
         one.connect_ex(address)
-    client = colour.client(
+    client = mode.client(
         f"http://127.0.0.1:{address[1]}/v1",
         transport=transport,
         timeout=Timeout(3, connect=0.05),
         retry=RetryPolicy(0),
     )
     with pytest.raises(tunesmith.ConnectTimeoutError, match=r"within 0\.05 s"):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
     for one in [*waiting, listener]:
         one.close()
 
 
-def test_streams_arrive_piece_by_piece(colour, stub, completion):
+def test_streams_arrive_piece_by_piece(mode, stub, completion):
     """What has come is handed over at once, however little it is."""
     import threading
 
@@ -157,9 +155,9 @@ def test_streams_arrive_piece_by_piece(colour, stub, completion):
         read.set()
         assert [item async for item in stream] == []
 
-    client = colour.client(stub.url, timeout=Timeout(5))
-    if colour.runner:
-        colour.runner.run(one())
+    client = mode.client(stub.url, timeout=Timeout(5))
+    if mode.runner:
+        mode.runner.run(one())
     else:
         stream = client.completions.create(model="m", prompt="p", stream=True)
         next(stream)
@@ -167,19 +165,19 @@ def test_streams_arrive_piece_by_piece(colour, stub, completion):
         assert list(stream) == []
 
 
-def test_a_client_of_httpx2(colour, stub):
+def test_a_client_of_httpx2(mode, stub):
     httpx2 = pytest.importorskip("httpx2")
     stub.handle = lambda _: answer(MODEL)
-    made = (httpx2.AsyncClient if colour.runner else httpx2.Client)(headers={"x-mine": "1"})
-    client = colour.client(stub.url, http_client=made, retry=RetryPolicy(0))
-    assert colour.run(client.models.retrieve("m")).id == "m"
+    made = (httpx2.AsyncClient if mode.runner else httpx2.Client)(headers={"x-mine": "1"})
+    client = mode.client(stub.url, http_client=made, retry=RetryPolicy(0))
+    assert mode.run(client.models.retrieve("m")).id == "m"
     assert stub.requests[0].headers["x-mine"] == "1"
     stub.close()
     with pytest.raises(tunesmith.APIConnectionError, match="tunesmith serve"):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
 
 
-def test_a_client_of_the_wrong_colour_is_refused(colour, stub):
-    made = httpx.Client() if colour.runner else httpx.AsyncClient()
+def test_a_client_of_the_wrong_colour_is_refused(mode, stub):
+    made = httpx.Client() if mode.runner else httpx.AsyncClient()
     with pytest.raises(tunesmith.ConfigurationError, match="http_client must be"):
-        colour.run(colour.client(stub.url, http_client=made).models.retrieve("m"))
+        mode.run(mode.client(stub.url, http_client=made).models.retrieve("m"))

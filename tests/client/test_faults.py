@@ -20,10 +20,10 @@ NO_RETRY = RetryPolicy(max_retries=0)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 300\r\n\r\n"
 
 
-def test_a_refused_connection_names_the_way_out(colour):
-    client = colour.client("http://127.0.0.1:9/v1", retry=NO_RETRY)
+def test_a_refused_connection_names_the_way_out(mode):
+    client = mode.client("http://127.0.0.1:9/v1", retry=NO_RETRY)
     with pytest.raises(tunesmith.APIConnectionError, match="tunesmith serve"):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
 
 
 @pytest.mark.parametrize(
@@ -53,32 +53,32 @@ def test_a_refused_connection_names_the_way_out(colour):
         "gzip",
     ],
 )
-def test_a_broken_answer_is_a_connection_error(colour, stub, steps):
+def test_a_broken_answer_is_a_connection_error(mode, stub, steps):
     stub.handle = lambda _: raw(*steps, HANG_UP)
-    client = colour.client(stub.url, retry=NO_RETRY)
+    client = mode.client(stub.url, retry=NO_RETRY)
     with pytest.raises(tunesmith.APIConnectionError):
-        colour.run(client.fine_tuning.jobs.retrieve("ftjob-1"))
+        mode.run(client.fine_tuning.jobs.retrieve("ftjob-1"))
     stub.handle = lambda _: answer({"id": "m", "created": 1, "owned_by": "me"})
     # A connection that the server closes may be taken before its end is noticed.
     patient = client.with_options(retry=RetryPolicy(1, initial_delay=0.01))
-    assert colour.run(patient.models.retrieve("m")).id == "m"
+    assert mode.run(patient.models.retrieve("m")).id == "m"
 
 
-def test_a_broken_answer_is_asked_for_again_under_one_key(colour, stub, job):
+def test_a_broken_answer_is_asked_for_again_under_one_key(mode, stub, job):
     stub.then(raw(HANG_UP), raw(HEAD, b"{", RESET), answer(job))
-    client = colour.client(stub.url)
-    made = colour.run(client.fine_tuning.jobs.create(model="m", training_file="file-1"))
+    client = mode.client(stub.url)
+    made = mode.run(client.fine_tuning.jobs.create(model="m", training_file="file-1"))
     assert made.id == "ftjob-1"
     keys = {request.headers["idempotency-key"] for request in stub.requests}
     assert len(stub.requests) == 3
     assert len(keys) == 1
 
 
-def test_two_calls_have_two_keys(colour, stub, job):
+def test_two_calls_have_two_keys(mode, stub, job):
     stub.then(answer(job), answer(job))
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     for _ in range(2):
-        colour.run(client.fine_tuning.jobs.create(model="m", training_file="file-1"))
+        mode.run(client.fine_tuning.jobs.create(model="m", training_file="file-1"))
     assert len({request.headers["idempotency-key"] for request in stub.requests}) == 2
 
 
@@ -97,12 +97,12 @@ def test_two_calls_have_two_keys(colour, stub, job):
         (503, tunesmith.InternalServerError),
     ],
 )
-def test_each_status_has_its_error(colour, stub, status, error):
+def test_each_status_has_its_error(mode, stub, status, error):
     body = {"error": {"message": "No.", "type": "kind", "param": "model", "code": "reason"}}
     stub.handle = lambda _: answer(body, status, x_request_id="req_7")
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(error) as caught:
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
     found = caught.value
     assert (found.status_code, found.request_id) == (status, "req_7")
     assert (found.type, found.param, found.code) == ("kind", "model", "reason")
@@ -122,143 +122,141 @@ def test_each_status_has_its_error(colour, stub, status, error):
         ({"x_should_retry": "false"}, 1),
     ],
 )
-def test_a_storm_of_429_is_met_as_the_server_asks(colour, stub, headers, sendings):
+def test_a_storm_of_429_is_met_as_the_server_asks(mode, stub, headers, sendings):
     stub.handle = lambda _: answer({}, 429, **headers)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.RateLimitError):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
     assert len(stub.requests) == sendings
 
 
-def test_a_conflict_is_retried_only_when_the_server_says_so(colour, stub, job):
+def test_a_conflict_is_retried_only_when_the_server_says_so(mode, stub, job):
     stub.then(answer({}, 409, x_should_retry="true"), answer(job))
-    client = colour.client(stub.url)
-    assert colour.run(client.fine_tuning.jobs.cancel("ftjob-1")).id == "ftjob-1"
+    client = mode.client(stub.url)
+    assert mode.run(client.fine_tuning.jobs.cancel("ftjob-1")).id == "ftjob-1"
 
 
-def test_html_with_status_200_names_itself(colour, stub):
+def test_html_with_status_200_names_itself(mode, stub):
     page = b"<html><body>Sign in to the hotel network</body></html>"
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nx-request-id: req_9\r\ncontent-length: %d\r\n\r\n"
     stub.handle = lambda _: raw(head % len(page) + page)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.APIResponseValidationError, match="hotel network") as caught:
-        colour.run(client.fine_tuning.jobs.retrieve("ftjob-1"))
+        mode.run(client.fine_tuning.jobs.retrieve("ftjob-1"))
     assert caught.value.request_id == "req_9"
 
 
-def test_a_missing_field_is_named(colour, stub, job):
+def test_a_missing_field_is_named(mode, stub, job):
     del job["status"]
     stub.then(answer(job))
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.APIResponseValidationError, match="status: Field required"):
-        colour.run(client.fine_tuning.jobs.retrieve("ftjob-1"))
+        mode.run(client.fine_tuning.jobs.retrieve("ftjob-1"))
 
 
-def test_unknown_values_and_fields_pass(colour, stub, job):
+def test_unknown_values_and_fields_pass(mode, stub, job):
     stub.then(answer({**job, "status": "contemplating", "mood": "calm"}))
-    client = colour.client(stub.url)
-    found = colour.run(client.fine_tuning.jobs.retrieve("ftjob-1"))
+    client = mode.client(stub.url)
+    found = mode.run(client.fine_tuning.jobs.retrieve("ftjob-1"))
     assert (found.status, found.mood, found.is_terminal) == ("contemplating", "calm", False)
 
 
-def test_silence_is_a_read_timeout(colour, stub):
+def test_silence_is_a_read_timeout(mode, stub):
     stub.handle = lambda _: raw(2)
-    client = colour.client(stub.url, timeout=Timeout(5, read=0.1), retry=NO_RETRY)
+    client = mode.client(stub.url, timeout=Timeout(5, read=0.1), retry=NO_RETRY)
     with pytest.raises(tunesmith.ReadTimeoutError, match="sent nothing for 0.1 s"):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
 
 
 @pytest.mark.parametrize("part", ["head", "body"])
-def test_a_slow_drip_ends_at_the_deadline(colour, stub, part):
+def test_a_slow_drip_ends_at_the_deadline(mode, stub, part):
     text = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n" + b" " * 500
     drip = [step for byte in text for step in (bytes([byte]), 0.02)]
     if part == "body":
         drip = [text[:41], *drip[82:]]
     stub.handle = lambda _: raw(*drip)
-    client = colour.client(stub.url, timeout=Timeout(10, total=0.4))
+    client = mode.client(stub.url, timeout=Timeout(10, total=0.4))
     started = time.monotonic()
     with pytest.raises(tunesmith.DeadlineExceededError):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
     assert time.monotonic() - started < 4
 
 
-def test_retries_stop_at_the_deadline(colour, stub):
+def test_retries_stop_at_the_deadline(mode, stub):
     stub.handle = lambda _: answer({}, 503, retry_after="5")
-    client = colour.client(stub.url, timeout=Timeout(10, total=0.5))
+    client = mode.client(stub.url, timeout=Timeout(10, total=0.5))
     with pytest.raises(tunesmith.DeadlineExceededError) as caught:
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
     assert isinstance(caught.value.__cause__, tunesmith.InternalServerError)
     assert len(stub.requests) == 1
 
 
-def test_a_full_pool_says_so(colour, stub, completion):
+def test_a_full_pool_says_so(mode, stub, completion):
     stub.handle = lambda _: sse(completion, done=False, tail=[0.5])
-    client = colour.client(
-        stub.url, max_connections=1, timeout=Timeout(5, pool=0.1), retry=NO_RETRY
-    )
-    stream = colour.run(client.completions.create(model="m", prompt="p", stream=True))
+    client = mode.client(stub.url, max_connections=1, timeout=Timeout(5, pool=0.1), retry=NO_RETRY)
+    stream = mode.run(client.completions.create(model="m", prompt="p", stream=True))
     with pytest.raises(tunesmith.PoolTimeoutError, match="limit 1"):
-        colour.run(client.models.retrieve("m"))
-    colour.run(stream.close())
+        mode.run(client.models.retrieve("m"))
+    mode.run(stream.close())
     stub.handle = lambda _: answer({"id": "m", "created": 1, "owned_by": "me"})
-    assert colour.run(client.models.retrieve("m")).id == "m"
+    assert mode.run(client.models.retrieve("m")).id == "m"
 
 
-def test_an_error_status_on_a_stream_frees_its_connection(colour, stub):
+def test_an_error_status_on_a_stream_frees_its_connection(mode, stub):
     stub.handle = lambda _: answer({"error": {"message": "No."}}, 400)
-    client = colour.client(stub.url, max_connections=1, timeout=Timeout(5, pool=0.2))
+    client = mode.client(stub.url, max_connections=1, timeout=Timeout(5, pool=0.2))
     for _ in range(5):
         with pytest.raises(tunesmith.BadRequestError):
-            colour.run(client.completions.create(model="m", prompt="p", stream=True))
+            mode.run(client.completions.create(model="m", prompt="p", stream=True))
 
 
-def test_a_redirect_is_followed(colour, stub):
+def test_a_redirect_is_followed(mode, stub):
     stub.then(
         answer({}, 307, location="/v1/models/other"),
         answer({"id": "other", "created": 1, "owned_by": "me"}),
     )
-    client = colour.client(stub.url)
-    assert colour.run(client.models.retrieve("m")).id == "other"
+    client = mode.client(stub.url)
+    assert mode.run(client.models.retrieve("m")).id == "other"
     assert "authorization" in stub.requests[1].headers
 
 
-def test_a_redirect_to_a_stranger_carries_no_credential(colour, stub):
+def test_a_redirect_to_a_stranger_carries_no_credential(mode, stub):
     stranger = type(stub)()
     stranger.then(answer({"id": "m", "created": 1, "owned_by": "me"}))
     stub.then(answer({}, 302, location=f"{stranger.url}/models/m"))
-    client = colour.client(stub.url, default_headers={"Cookie": "a=b", "api-key": "secret"})
-    colour.run(client.models.retrieve("m"))
+    client = mode.client(stub.url, default_headers={"Cookie": "a=b", "api-key": "secret"})
+    mode.run(client.models.retrieve("m"))
     seen = stranger.requests[0].headers
     stranger.close()
     assert not {"authorization", "cookie", "api-key"} & set(seen)
 
 
-def test_a_redirect_loop_ends(colour, stub):
+def test_a_redirect_loop_ends(mode, stub):
     stub.handle = lambda request: answer({}, 302, location=request.path)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.TooManyRedirectsError):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
     assert len(stub.requests) == 21
 
 
-def test_a_certificate_fault_is_not_retried(colour, tls_stub):
-    client = colour.client(tls_stub.url)
+def test_a_certificate_fault_is_not_retried(mode, tls_stub):
+    client = mode.client(tls_stub.url)
     with pytest.raises(tunesmith.APIConnectionError, match="(?i)certificate") as caught:
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))
     assert caught.value.retryable is False
 
 
-def test_every_truncation_of_a_stream_is_told(colour, stub, completion):
+def test_every_truncation_of_a_stream_is_told(mode, stub, completion):
     text = sse(completion, completion).steps()
     whole = b"".join(text)
-    client = colour.client(stub.url, retry=NO_RETRY)
+    client = mode.client(stub.url, retry=NO_RETRY)
     step = 1 if os.environ.get("TUNESMITH_EXHAUSTIVE") else 13
     # The last bytes frame the body's end; the end mark has arrived before them.
     end = whole.index(b"[DONE]\n\n") + len(b"[DONE]\n\n")
     for cut in [*range(1, end, step), end - 1]:
         stub.handle = lambda _, cut=cut: raw(whole[:cut], HANG_UP)
         with pytest.raises((tunesmith.APIConnectionError, tunesmith.StreamTruncatedError)):
-            colour.items(client.completions.create(model="m", prompt="p", stream=True))
+            mode.items(client.completions.create(model="m", prompt="p", stream=True))
 
 
 def open_files() -> int:
@@ -271,7 +269,7 @@ def shows_key(error: BaseException) -> bool:
     return any("sk-sentinel" in line for line in told.format())
 
 
-def test_random_faults_end_well(colour, stub, job):
+def test_random_faults_end_well(mode, stub, job):
     """Whatever happens to a creation, the job is made at most once and the call ends typed."""
     dice = random.Random(20261121)
     rounds = int(os.environ.get("TUNESMITH_FAULTS", "150"))
@@ -294,11 +292,11 @@ def test_random_faults_end_well(colour, stub, job):
         return answer(job)
 
     stub.handle = handle
-    client = colour.client(stub.url, retry=RetryPolicy(2, initial_delay=0.0001, max_delay=0.0002))
+    client = mode.client(stub.url, retry=RetryPolicy(2, initial_delay=0.0001, max_delay=0.0002))
     before = open_files()
     for _ in range(rounds):
         try:
-            done = colour.run(client.fine_tuning.jobs.create(model="m", training_file="file-1"))
+            done = mode.run(client.fine_tuning.jobs.create(model="m", training_file="file-1"))
             assert done.id == "ftjob-1"
         except tunesmith.APIError as error:
             assert not shows_key(error)  # noqa: PT017 - either end is right

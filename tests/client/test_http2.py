@@ -111,7 +111,7 @@ def test_tasks_share_a_connection_of_their_loop(http2_stub):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("h2") is not None, reason="h2 is installed")
-def test_what_is_missing_is_named(colour, stub):
-    client = colour.client(stub.url, http2=True)
+def test_what_is_missing_is_named(mode, stub):
+    client = mode.client(stub.url, http2=True)
     with pytest.raises(tunesmith.TunesmithError, match=r"tunesmith\[http2\]"):
-        colour.run(client.models.retrieve("m"))
+        mode.run(client.models.retrieve("m"))

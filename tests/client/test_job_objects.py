@@ -1,4 +1,4 @@
-"""Jobs that know their client: asked, waited for, followed, ended, in both colours and both APIs."""
+"""Jobs that know their client: asked, waited for, followed, ended, in both modes and both APIs."""
 
 from __future__ import annotations
 
@@ -74,70 +74,70 @@ def resource(client: Any, api: str) -> Any:
     return client.fine_tuning.jobs if api == "jobs" else client.fine_tunes
 
 
-def made(colour: Any, stub: Any, api: str, **settings: Any) -> Any:
-    jobs = resource(colour.client(stub.url, **settings), api)
+def made(mode: Any, stub: Any, api: str, **settings: Any) -> Any:
+    jobs = resource(mode.client(stub.url, **settings), api)
     fields = {"model": "curie", "training_file": "file-1"}
-    return colour.run(jobs.create(**fields))
+    return mode.run(jobs.create(**fields))
 
 
-def test_a_job_is_read_again_in_place(colour, stub, api, shown):
+def test_a_job_is_read_again_in_place(mode, stub, api, shown):
     stub.handle = OneJob(shown, "queued", "running")
-    job = made(colour, stub, api)
+    job = made(mode, stub, api)
     assert job.status == "queued"
-    assert colour.run(job.refresh()) is job
+    assert mode.run(job.refresh()) is job
     assert (job.status, job._request_id) == ("running", "r-1")
     assert isinstance(job, FineTuningJob if api == "jobs" else FineTune)
     assert type(job).__name__ in repr(job)
 
 
-def test_a_job_is_waited_for_and_tells_its_events(colour, stub, api, shown):
+def test_a_job_is_waited_for_and_tells_its_events(mode, stub, api, shown):
     stub.handle = OneJob(shown, "queued", "running", "succeeded")
-    job = made(colour, stub, api)
+    job = made(mode, stub, api)
     seen: list[str] = []
-    done = colour.run(job.wait(on_event=lambda event: seen.append(event.message), poll=0.001))
+    done = mode.run(job.wait(on_event=lambda event: seen.append(event.message), poll=0.001))
     assert done is job
     assert job.status == "succeeded"
     assert seen == ["look 1", "look 2", "look 3"]
-    told = colour.items(job.iter_events(poll=0.001))
+    told = mode.items(job.iter_events(poll=0.001))
     assert [event.message for event in told][:3] == seen
 
 
-def test_a_wait_without_events_ends_in_place_too(colour, stub, api, shown):
+def test_a_wait_without_events_ends_in_place_too(mode, stub, api, shown):
     stub.handle = OneJob(shown, "running", "running", "failed")
-    job = made(colour, stub, api)
-    assert colour.run(job.wait(poll=0.001)).status == job.status == "failed"
+    job = made(mode, stub, api)
+    assert mode.run(job.wait(poll=0.001)).status == job.status == "failed"
 
 
-def test_a_job_is_cancelled(colour, stub, api, shown):
+def test_a_job_is_cancelled(mode, stub, api, shown):
     stub.handle = OneJob(shown, "running")
-    job = made(colour, stub, api)
-    assert colour.run(job.cancel()) is job
+    job = made(mode, stub, api)
+    assert mode.run(job.cancel()) is job
     assert job.status == "cancelled"
     assert stub.requests[-1].path.endswith(f"/{job.id}/cancel")
 
 
-def test_a_job_of_the_second_api_is_held_and_let_go_on(colour, stub, job):
+def test_a_job_of_the_second_api_is_held_and_let_go_on(mode, stub, job):
     stub.handle = OneJob(job, "running")
-    one = made(colour, stub, "jobs")
-    assert colour.run(one.pause()).status == "paused"
-    assert colour.run(one.resume()).status == "queued"
+    one = made(mode, stub, "jobs")
+    assert mode.run(one.pause()).status == "paused"
+    assert mode.run(one.resume()).status == "queued"
 
 
-def test_jobs_of_a_list_know_their_client(colour, stub, api, shown):
+def test_jobs_of_a_list_know_their_client(mode, stub, api, shown):
     stub.handle = OneJob(shown, "succeeded")
-    (job,) = colour.items(resource(colour.client(stub.url), api).list())
-    assert colour.run(job.refresh()).status == "succeeded"
+    (job,) = mode.items(resource(mode.client(stub.url), api).list())
+    assert mode.run(job.refresh()).status == "succeeded"
 
 
-def test_jobs_of_a_raw_response_know_the_client_behind_it(colour, stub, api, shown):
+def test_jobs_of_a_raw_response_know_the_client_behind_it(mode, stub, api, shown):
     stub.handle = OneJob(shown, "running", "succeeded")
-    jobs = resource(colour.client(stub.url), api).with_raw_response
-    job = colour.run(jobs.retrieve("id-1")).parse()
-    assert colour.run(job.refresh()).status == "succeeded"
+    jobs = resource(mode.client(stub.url), api).with_raw_response
+    job = mode.run(jobs.retrieve("id-1")).parse()
+    assert mode.run(job.refresh()).status == "succeeded"
 
 
 @pytest.mark.parametrize("wrap", [bytes, base64.b64encode], ids=["plain", "base64"])
-def test_results_come_as_a_table(colour, stub, api, shown, wrap):
+def test_results_come_as_a_table(mode, stub, api, shown, wrap):
     file = {"id": "file-r", "object": "file", "bytes": 1, "created_at": 1, "filename": "r.csv",
             "purpose": "fine-tune-results"}  # fmt: skip
     server = OneJob({**shown, "result_files": ["file-r" if api == "jobs" else file]}, "succeeded")
@@ -149,17 +149,17 @@ def test_results_come_as_a_table(colour, stub, api, shown, wrap):
         return server(request)
 
     stub.handle = handle
-    jobs = resource(colour.client(stub.url), api)
-    table = colour.run(jobs.results("id-1"))
+    jobs = resource(mode.client(stub.url), api)
+    table = mode.run(jobs.results("id-1"))
     assert table.series("training_loss") == [(1, 2.5), (2, 1.5)]
-    job = colour.run(jobs.retrieve("id-1"))
-    assert colour.run(job.results()) == table
+    job = mode.run(jobs.retrieve("id-1"))
+    assert mode.run(job.results()) == table
 
 
-def test_a_job_without_results_says_so(colour, stub, api, shown):
+def test_a_job_without_results_says_so(mode, stub, api, shown):
     stub.handle = OneJob(shown, "running")
     with pytest.raises(tunesmith.TunesmithError, match="is running and has no result file"):
-        colour.run(resource(colour.client(stub.url), api).results("id-1"))
+        mode.run(resource(mode.client(stub.url), api).results("id-1"))
 
 
 def test_a_job_without_a_client_says_what_to_do(shown, api):
@@ -194,7 +194,7 @@ class Seen:
         self.messages: list[str] = []
         self.closed = False
 
-    def look(self, status: str, estimated_finish: float | None) -> None:
+    def update(self, status: str, estimated_finish: float | None) -> None:
         self.statuses.append(status)
         self.finish = estimated_finish
 
@@ -206,27 +206,27 @@ class Seen:
         self.closed = True
 
 
-def test_following_shows_the_job_to_its_end(colour, stub, api, shown):
+def test_following_shows_the_job_to_its_end(mode, stub, api, shown):
     stub.handle = OneJob({**shown, "estimated_finish": 99}, "queued", "running", "succeeded")
-    job = made(colour, stub, api)
+    job = made(mode, stub, api)
     view = Seen()
-    assert colour.run(job.follow(view=view, poll=0.001)).status == "succeeded"
+    assert mode.run(job.follow(view=view, poll=0.001)).status == "succeeded"
     assert view.statuses == ["running", "succeeded"]
     assert view.finish == 99
     assert view.messages[-1] == f"look {len(view.messages)}"
     assert view.closed
 
 
-def test_following_the_first_api_shows_the_steps_of_the_second(colour, stub):
+def test_following_the_first_api_shows_the_steps_of_the_second(mode, stub):
     stub.handle = OneJob(LEGACY, "running", "succeeded", steps=True)
     view = Seen()
-    colour.run(colour.client(stub.url).fine_tunes.follow("ft-1", view=view, poll=0.001))
+    mode.run(mode.client(stub.url).fine_tunes.follow("ft-1", view=view, poll=0.001))
     steps = [text for text in view.messages if text.startswith("Step")]
     assert steps == ["Step 1/9: training loss=0.50", "Step 2/9: training loss=0.50"]
     assert any("/fine_tuning/jobs/ftjob-1/events" in one.path for one in stub.requests)
 
 
-def test_following_a_server_without_the_second_api_asks_it_once(colour, stub):
+def test_following_a_server_without_the_second_api_asks_it_once(mode, stub):
     server = OneJob(LEGACY, "running", "running", "succeeded")
 
     def handle(request: Any) -> Any:
@@ -236,14 +236,14 @@ def test_following_a_server_without_the_second_api_asks_it_once(colour, stub):
 
     stub.handle = handle
     view = Seen()
-    colour.run(colour.client(stub.url).fine_tunes.follow("ft-1", view=view, poll=0.001))
+    mode.run(mode.client(stub.url).fine_tunes.follow("ft-1", view=view, poll=0.001))
     assert sum("fine_tuning" in one.path for one in stub.requests) == 1
     assert view.messages == ["look 1", "look 2", "look 3"]
 
 
-def test_following_prints_lines_where_there_is_no_terminal(colour, stub, api, shown, capsys):
+def test_following_prints_lines_where_there_is_no_terminal(mode, stub, api, shown, capsys):
     stub.handle = OneJob(shown, "running", "succeeded")
-    colour.run(resource(colour.client(stub.url), api).follow("id-1", poll=0.001))
+    mode.run(resource(mode.client(stub.url), api).follow("id-1", poll=0.001))
     printed = capsys.readouterr()
     assert [line.partition("] ")[2] for line in printed.out.splitlines()] == ["look 1", "look 2"]
     assert printed.err == ""
@@ -260,7 +260,7 @@ def test_ctrl_c_stops_following_and_leaves_the_job_running(stub, api, shown, cap
     ringing.join()
     client.close()
     told = capsys.readouterr().err
-    assert "Job id-1 goes on by itself." in told
+    assert "Job id-1 keeps running." in told
     assert ".follow('id-1')" in told
     assert not [one for one in stub.requests if one.path.endswith("/cancel")]
 
@@ -278,5 +278,5 @@ def test_a_cancelled_task_leaves_the_job_running(stub, api, shown, capsys):
                 await task
 
     asyncio.run(main())
-    assert "goes on by itself" in capsys.readouterr().err
+    assert "keeps running" in capsys.readouterr().err
     assert not [one for one in stub.requests if one.path.endswith("/cancel")]

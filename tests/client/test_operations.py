@@ -1,4 +1,4 @@
-"""Every operation in both colours: what it sends, and what it makes of the answer."""
+"""Every operation in both modes: what it sends, and what it makes of the answer."""
 
 from __future__ import annotations
 
@@ -160,10 +160,10 @@ def shapes(job, file_object, completion):
 @pytest.mark.parametrize(
     ("name", "call", "line", "body", "shape"), CALLS, ids=[c[0] for c in CALLS]
 )
-def test_an_operation(colour, stub, shapes, name, call, line, body, shape):
+def test_an_operation(mode, stub, shapes, name, call, line, body, shape):
     content = shapes[shape] if isinstance(shape, str) else shape
     stub.then(answer(content, x_request_id="req_1"))
-    found = colour.run(call(colour.client(stub.url)))
+    found = mode.run(call(mode.client(stub.url)))
     request = stub.requests[0]
     assert f"{request.method} {request.path}" == line
     assert (request.json if request.body else None) == body
@@ -173,19 +173,19 @@ def test_an_operation(colour, stub, shapes, name, call, line, body, shape):
 
 
 @pytest.mark.parametrize(("name", "call", "line", "shape"), LISTS, ids=[c[0] for c in LISTS])
-def test_a_list(colour, stub, shapes, name, call, line, shape):
+def test_a_list(mode, stub, shapes, name, call, line, shape):
     content = shapes[shape] if isinstance(shape, str) else shape
     page = {"object": "list", "data": [content], "has_more": False}
     stub.then(answer(page), answer(page))
-    client = colour.client(stub.url)
-    first = colour.run(call(client))
+    client = mode.client(stub.url)
+    first = mode.run(call(client))
     assert f"{stub.requests[0].method} {stub.requests[0].path}" == line
     assert [item.to_dict() for item in first.data] == [content]
     assert (first.has_more, first.has_next_page(), first.next_page_info()) == (False, False, None)
-    assert len(colour.items(call(client))) == 1
+    assert len(mode.items(call(client))) == 1
 
 
-def test_pages_follow_each_other(colour, stub, job):
+def test_pages_follow_each_other(mode, stub, job):
     def handle(request):
         after = request.path.partition("after=")[2]
         number = int(after or 0)
@@ -193,24 +193,24 @@ def test_pages_follow_each_other(colour, stub, job):
         return answer({"object": "list", "data": items, "has_more": number < 4})
 
     stub.handle = handle
-    client = colour.client(stub.url)
-    assert [one.id for one in colour.items(client.fine_tuning.jobs.list())] == list("123456")
-    page = colour.run(client.fine_tuning.jobs.list(limit=2))
+    client = mode.client(stub.url)
+    assert [one.id for one in mode.items(client.fine_tuning.jobs.list())] == list("123456")
+    page = mode.run(client.fine_tuning.jobs.list(limit=2))
     assert page.next_page_info() == {"after": "2"}
-    page = colour.run(page.get_next_page())
+    page = mode.run(page.get_next_page())
     assert [one.id for one in page.data] == ["3", "4"]
     assert "limit=2" in stub.requests[-1].path
 
 
-def test_a_server_that_ignores_the_cursor_does_not_loop(colour, stub, job):
+def test_a_server_that_ignores_the_cursor_does_not_loop(mode, stub, job):
     stub.handle = lambda _: answer({"object": "list", "data": [job], "has_more": True})
-    client = colour.client(stub.url)
-    assert len(colour.items(client.fine_tuning.jobs.list())) == 1
+    client = mode.client(stub.url)
+    assert len(mode.items(client.fine_tuning.jobs.list())) == 1
     assert len(stub.requests) == 2
 
 
 @pytest.mark.parametrize("kind", ["str", "path", "bytes", "handle", "tuple", "generator-like"])
-def test_a_file_is_uploaded_from_anything(colour, stub, file_object, tmp_path, kind):
+def test_a_file_is_uploaded_from_anything(mode, stub, file_object, tmp_path, kind):
     path = tmp_path / 'tr"äin.jsonl'
     path.write_bytes(b"hello")
 
@@ -238,8 +238,8 @@ def test_a_file_is_uploaded_from_anything(colour, stub, file_object, tmp_path, k
         }[kind]
         stub.then(answer(file_object))
         progress = []
-        client = colour.client(stub.url)
-        colour.run(client.files.create(
+        client = mode.client(stub.url)
+        mode.run(client.files.create(
             file=file, purpose="fine-tune", expires_after={"anchor": "created_at", "seconds": 3600},
             prompt_format={"separator": "\n\n###\n\n"}, on_progress=lambda *seen: progress.append(seen),
         ))  # fmt: skip
@@ -258,48 +258,48 @@ def test_a_file_is_uploaded_from_anything(colour, stub, file_object, tmp_path, k
     assert progress[-1][0] == 5
 
 
-def test_an_upload_is_rewound_for_its_retry(colour, stub, file_object, tmp_path):
+def test_an_upload_is_rewound_for_its_retry(mode, stub, file_object, tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_bytes(b"0123456789" * 1000)
     stub.then(answer({}, 500), answer(file_object), answer({}, 500), answer(file_object))
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with path.open("rb") as handle:
         handle.seek(5)
-        colour.run(client.files.create(file=handle, purpose="fine-tune"))
-    colour.run(client.files.create(file=path, purpose="fine-tune"))
+        mode.run(client.files.create(file=handle, purpose="fine-tune"))
+    mode.run(client.files.create(file=path, purpose="fine-tune"))
     first, second, third, fourth = (request.body for request in stub.requests)
     assert first.partition(b"\r\n\r\n")[2] == second.partition(b"\r\n\r\n")[2]
     assert third == fourth
     assert len(third) - len(first) == 5
 
 
-def test_a_text_handle_and_a_missing_file_are_refused(colour, stub, tmp_path):
-    client = colour.client(stub.url)
+def test_a_text_handle_and_a_missing_file_are_refused(mode, stub, tmp_path):
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.TunesmithError, match="mode"):
-        colour.run(client.files.create(file=io.StringIO("a"), purpose="fine-tune"))
+        mode.run(client.files.create(file=io.StringIO("a"), purpose="fine-tune"))
     with pytest.raises(tunesmith.TunesmithError, match="no file"):
-        colour.run(client.files.create(file=tmp_path / "absent", purpose="fine-tune"))
+        mode.run(client.files.create(file=tmp_path / "absent", purpose="fine-tune"))
     assert stub.requests == []
 
 
-def test_an_empty_id_is_refused_before_any_request(colour, stub):
-    client = colour.client(stub.url)
+def test_an_empty_id_is_refused_before_any_request(mode, stub):
+    client = mode.client(stub.url)
     with pytest.raises(ValueError, match="non-empty value for `file_id`"):
-        colour.run(client.files.retrieve(""))
+        mode.run(client.files.retrieve(""))
     assert stub.requests == []
 
 
-def test_content(colour, stub, tmp_path):
+def test_content(mode, stub, tmp_path):
     text = "step,loss\r\n1,0.5\r\nä,1\n"
     stub.handle = lambda _: raw_text(text)
-    client = colour.client(stub.url)
-    content = colour.run(client.files.content("file-1"))
+    client = mode.client(stub.url)
+    content = mode.run(client.files.content("file-1"))
     assert (content.text, content.content, content.read()) == (text, text.encode(), text.encode())
     assert list(content.iter_lines()) == ["step,loss", "1,0.5", "ä,1"]
     assert b"".join(content.iter_bytes(3)) == text.encode()
     content.write_to_file(tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_bytes() == text.encode()
-    assert colour.run(client.files.retrieve_content("file-1")) == text
+    assert mode.run(client.files.retrieve_content("file-1")) == text
 
 
 def raw_text(text: str) -> Any:
@@ -310,7 +310,7 @@ def raw_text(text: str) -> Any:
     )
 
 
-def test_a_path_is_uploaded_once(colour, stub, file_object, tmp_path):
+def test_a_path_is_uploaded_once(mode, stub, file_object, tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_bytes(b"hello")
     files = {
@@ -325,43 +325,43 @@ def test_a_path_is_uploaded_once(colour, stub, file_object, tmp_path):
         return answer(file_object if "/files" in request.path else LEGACY)
 
     stub.handle = handle
-    client = colour.client(stub.url)
-    colour.run(client.fine_tunes.create(training_file=path))
+    client = mode.client(stub.url)
+    mode.run(client.fine_tunes.create(training_file=path))
     files["data"].append(file_object)
-    colour.run(client.fine_tunes.create(training_file=str(path)))
+    mode.run(client.fine_tunes.create(training_file=str(path)))
     digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
     files["data"][:] = [
         {**file_object, "id": "other", "sha256": "0"},
         {**file_object, "sha256": digest},
     ]
-    colour.run(client.fine_tunes.create(training_file=path, validation_file="file-9"))
+    mode.run(client.fine_tunes.create(training_file=path, validation_file="file-9"))
     posts = [request for request in stub.requests if request.method == "POST"]
     assert [request.path for request in posts] == ["/v1/files", *["/v1/fine-tunes"] * 3]
     assert all(request.json["training_file"] == "file-1" for request in posts[1:])
     assert posts[-1].json["validation_file"] == "file-9"
 
 
-def test_a_path_that_does_not_exist_is_named(colour, stub):
-    client = colour.client(stub.url)
+def test_a_path_that_does_not_exist_is_named(mode, stub):
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.TunesmithError, match="absent.jsonl"):
-        colour.run(client.fine_tunes.create(training_file="data/absent.jsonl"))
+        mode.run(client.fine_tunes.create(training_file="data/absent.jsonl"))
 
 
 @pytest.mark.parametrize("status", ["processed", "error", "uploaded"])
-def test_wait_for_processing(colour, stub, file_object, status):
+def test_wait_for_processing(mode, stub, file_object, status):
     states = iter(["uploaded", status])
     stub.handle = lambda _: answer({**file_object, "status": next(states, status)})
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     waiting = {"poll_interval": 0.01, "max_wait_seconds": 0.1}
     if status == "processed":
-        assert colour.run(client.files.wait_for_processing("file-1", **waiting)).status == status
+        assert mode.run(client.files.wait_for_processing("file-1", **waiting)).status == status
     else:
         with pytest.raises(tunesmith.FileProcessingError) as caught:
-            colour.run(client.files.wait_for_processing("file-1", **waiting))
+            mode.run(client.files.wait_for_processing("file-1", **waiting))
         assert caught.value.file.status == status
 
 
-def test_a_file_in_parts(colour, stub, tmp_path, file_object):
+def test_a_file_in_parts(mode, stub, tmp_path, file_object):
     path = tmp_path / "big.jsonl"
     path.write_bytes(bytes(range(100)))
     parts = {}
@@ -377,8 +377,8 @@ def test_a_file_in_parts(colour, stub, tmp_path, file_object):
 
     stub.handle = handle
     progress = []
-    client = colour.client(stub.url)
-    done = colour.run(client.uploads.upload_file_chunked(
+    client = mode.client(stub.url)
+    done = mode.run(client.uploads.upload_file_chunked(
         file=path, mime_type="text/plain", purpose="fine-tune", part_size=30, concurrency=3,
         on_progress=lambda *seen: progress.append(seen),
     ))  # fmt: skip
@@ -386,14 +386,14 @@ def test_a_file_in_parts(colour, stub, tmp_path, file_object):
     order = stub.requests[-1].json["part_ids"]
     assert b"".join(parts[one] for one in order) == path.read_bytes()
     assert progress[-1] == (100, 100)
-    colour.run(client.uploads.upload_file_chunked(
+    mode.run(client.uploads.upload_file_chunked(
         file=path, mime_type="text/plain", purpose="fine-tune", part_size=30,
         upload_id="upload_1", part_ids=order[:2],
     ))  # fmt: skip
     assert stub.requests[-1].json["part_ids"] == order
 
 
-def test_an_upload_that_fails_is_cancelled(colour, stub):
+def test_an_upload_that_fails_is_cancelled(mode, stub):
     def handle(request):
         return (
             answer({"error": {"message": "No."}}, 400)
@@ -402,42 +402,42 @@ def test_an_upload_that_fails_is_cancelled(colour, stub):
         )
 
     stub.handle = handle
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.BadRequestError):
-        colour.run(client.uploads.upload_file_chunked(
+        mode.run(client.uploads.upload_file_chunked(
             file=b"x" * 100, mime_type="text/plain", purpose="fine-tune", part_size=10
         ))  # fmt: skip
     # Parts that were under way may be recorded after it.
     assert any(request.path.endswith("/upload_1/cancel") for request in stub.requests)
 
 
-def test_raw_responses(colour, stub, job):
+def test_raw_responses(mode, stub, job):
     stub.then(answer({}, 500), answer(job, x_request_id="req_3"))
-    client = colour.client(stub.url)
-    response = colour.run(client.fine_tuning.jobs.with_raw_response.retrieve("ftjob-1"))
+    client = mode.client(stub.url)
+    response = mode.run(client.fine_tuning.jobs.with_raw_response.retrieve("ftjob-1"))
     assert (response.status_code, response.request_id, response.retries_taken) == (200, "req_3", 1)
     assert response.parse().id == "ftjob-1"
     assert response.json() == job
     assert response.headers["Content-Type"] == "application/json"
     page = {"object": "list", "data": [job], "has_more": False}
     stub.then(answer(page), answer(page))
-    listed = colour.run(client.with_raw_response.fine_tuning.jobs.list()).parse()
-    assert [one.id for one in colour.items(listed)] == ["ftjob-1"]
+    listed = mode.run(client.with_raw_response.fine_tuning.jobs.list()).parse()
+    assert [one.id for one in mode.items(listed)] == ["ftjob-1"]
 
 
-def test_a_raw_response_is_there_even_when_its_body_does_not_fit(colour, stub):
+def test_a_raw_response_is_there_even_when_its_body_does_not_fit(mode, stub):
     stub.then(answer({"id": "x"}))
-    client = colour.client(stub.url)
-    response = colour.run(client.models.with_raw_response.retrieve("m"))
+    client = mode.client(stub.url)
+    response = mode.run(client.models.with_raw_response.retrieve("m"))
     assert response.json() == {"id": "x"}
     with pytest.raises(tunesmith.APIResponseValidationError):
         response.parse()
 
 
-def test_streaming_responses(colour, stub, job, tmp_path):
+def test_streaming_responses(mode, stub, job, tmp_path):
     body = b"0123456789" * 10_000
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    client = colour.client(stub.url, max_connections=1)
+    client = mode.client(stub.url, max_connections=1)
     path = tmp_path / "content.bin"
 
     async def of_async() -> Any:
@@ -448,8 +448,8 @@ def test_streaming_responses(colour, stub, job, tmp_path):
             return await response.parse()
 
     stub.then(raw(head % len(body) + body), answer(job))
-    if colour.runner is not None:
-        found = colour.runner.run(of_async())
+    if mode.runner is not None:
+        found = mode.runner.run(of_async())
     else:
         with client.files.with_streaming_response.content("file-1") as response:
             response.stream_to_file(path)

@@ -25,7 +25,7 @@ def chunk(
     return {"id": "c", "created": 1, "model": "m", "choices": choices, **more}
 
 
-def test_a_stream_of_chunks(colour, stub):
+def test_a_stream_of_chunks(mode, stub):
     pieces = [
         chunk({"role": "assistant", "content": ""}),
         chunk({"content": "héllo"}),
@@ -33,14 +33,14 @@ def test_a_stream_of_chunks(colour, stub):
     ]
     stub.then(sse(*pieces, {**chunk(), "choices": [], "usage": {
         "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}))  # fmt: skip
-    client = colour.client(stub.url)
-    chunks = colour.items(client.chat.completions.create(model="m", messages=[], stream=True))
+    client = mode.client(stub.url)
+    chunks = mode.items(client.chat.completions.create(model="m", messages=[], stream=True))
     assert [c.choices[0].delta.content for c in chunks[:3]] == ["", "héllo", None]
     assert chunks[3].usage.total_tokens == 3
     assert stub.requests[0].json["stream"] is True
 
 
-def test_control_frames_do_not_disturb(colour, stub, completion):
+def test_control_frames_do_not_disturb(mode, stub, completion):
     stub.then(
         sse(
             b": keep-alive\n\n",
@@ -50,8 +50,8 @@ def test_control_frames_do_not_disturb(colour, stub, completion):
             b"id: 4\n\n",
         )
     )
-    client = colour.client(stub.url)
-    assert len(colour.items(client.completions.create(model="m", prompt="p", stream=True))) == 1
+    client = mode.client(stub.url)
+    assert len(mode.items(client.completions.create(model="m", prompt="p", stream=True))) == 1
 
 
 @pytest.mark.parametrize(
@@ -59,43 +59,43 @@ def test_control_frames_do_not_disturb(colour, stub, completion):
     [b'data: {"error": {"message": "overloaded", "code": "busy"}}\n\n',
      b'event: error\ndata: {"message": "overloaded", "code": "busy"}\n\n'],
 )  # fmt: skip
-def test_an_error_in_mid_stream_is_raised(colour, stub, completion, event):
+def test_an_error_in_mid_stream_is_raised(mode, stub, completion, event):
     stub.then(sse(completion, event))
-    client = colour.client(stub.url, max_connections=1)
+    client = mode.client(stub.url, max_connections=1)
     with pytest.raises(tunesmith.APIError, match="overloaded") as caught:
-        colour.items(client.completions.create(model="m", prompt="p", stream=True))
+        mode.items(client.completions.create(model="m", prompt="p", stream=True))
     assert caught.value.code == "busy"
     stub.then(sse(completion))
-    assert len(colour.items(client.completions.create(model="m", prompt="p", stream=True))) == 1
+    assert len(mode.items(client.completions.create(model="m", prompt="p", stream=True))) == 1
 
 
-def test_a_stream_without_its_end_mark(colour, stub, completion):
+def test_a_stream_without_its_end_mark(mode, stub, completion):
     stub.handle = lambda _: sse(completion, done=False)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.StreamTruncatedError, match="after 1 events"):
-        colour.items(client.completions.create(model="m", prompt="p", stream=True))
+        mode.items(client.completions.create(model="m", prompt="p", stream=True))
     lenient = client.with_options(require_stream_end=False)
-    assert len(colour.items(lenient.completions.create(model="m", prompt="p", stream=True))) == 1
+    assert len(mode.items(lenient.completions.create(model="m", prompt="p", stream=True))) == 1
 
 
-def test_a_server_that_keeps_the_body_open_after_the_end_mark(colour, stub, completion):
+def test_a_server_that_keeps_the_body_open_after_the_end_mark(mode, stub, completion):
     stub.handle = lambda _: sse(completion, tail=[30])
-    client = colour.client(stub.url, max_connections=1)
+    client = mode.client(stub.url, max_connections=1)
     for _ in range(2):
-        assert len(colour.items(client.completions.create(model="m", prompt="p", stream=True))) == 1
+        assert len(mode.items(client.completions.create(model="m", prompt="p", stream=True))) == 1
 
 
-def test_the_connection_of_a_whole_stream_is_used_again(colour, stub, completion):
+def test_the_connection_of_a_whole_stream_is_used_again(mode, stub, completion):
     stub.handle = lambda _: sse(completion)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     for _ in range(4):
-        colour.items(client.completions.create(model="m", prompt="p", stream=True))
+        mode.items(client.completions.create(model="m", prompt="p", stream=True))
     assert stub.connections == 1
 
 
-def test_a_stream_given_up_frees_its_connection(colour, stub, completion):
+def test_a_stream_given_up_frees_its_connection(mode, stub, completion):
     stub.handle = lambda _: sse(*[completion] * 50, done=False, tail=[30])
-    client = colour.client(stub.url, max_connections=1)
+    client = mode.client(stub.url, max_connections=1)
 
     async def first() -> Any:
         stream = await client.completions.create(model="m", prompt="p", stream=True)
@@ -104,36 +104,36 @@ def test_a_stream_given_up_frees_its_connection(colour, stub, completion):
                 return item
 
     for _ in range(3):
-        if colour.runner:
-            colour.runner.run(first())
+        if mode.runner:
+            mode.runner.run(first())
         else:
             with client.completions.create(model="m", prompt="p", stream=True) as stream:
                 next(stream)
 
 
-def test_an_event_that_does_not_fit_names_itself(colour, stub, completion):
+def test_an_event_that_does_not_fit_names_itself(mode, stub, completion):
     stub.then(sse(completion, {"id": "c"}))
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(
         tunesmith.APIResponseValidationError, match="Event 2 of the stream.*choices"
     ):
-        colour.items(client.completions.create(model="m", prompt="p", stream=True))
+        mode.items(client.completions.create(model="m", prompt="p", stream=True))
 
 
-def test_a_stream_that_breaks_is_a_truncation(colour, stub, completion):
+def test_a_stream_that_breaks_is_a_truncation(mode, stub, completion):
     stub.handle = lambda _: sse(completion, done=False, tail=[b"ff\r\ndata: {", HANG_UP])
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.StreamTruncatedError):
-        colour.items(client.completions.create(model="m", prompt="p", stream=True))
+        mode.items(client.completions.create(model="m", prompt="p", stream=True))
 
 
-def test_parse_into_a_type(colour, stub):
+def test_parse_into_a_type(mode, stub):
     reply = {"id": "c", "created": 1, "model": "m", "object": "chat.completion", "choices": [
         {"index": 0, "finish_reason": "stop",
          "message": {"role": "assistant", "content": '{"label": "positive", "score": 1}'}}]}  # fmt: skip
     stub.then(answer(reply))
-    client = colour.client(stub.url)
-    parsed = colour.run(
+    client = mode.client(stub.url)
+    parsed = mode.run(
         client.chat.completions.parse(model="m", messages=[], response_format=Sentiment)
     )
     assert parsed.choices[0].message.parsed == Sentiment(label="positive", score=1)
@@ -144,14 +144,14 @@ def test_parse_into_a_type(colour, stub):
     reply["choices"][0]["finish_reason"] = "length"
     stub.then(answer(reply))
     with pytest.raises(tunesmith.LengthFinishReasonError):
-        colour.run(client.chat.completions.parse(model="m", messages=[], response_format=Sentiment))
+        mode.run(client.chat.completions.parse(model="m", messages=[], response_format=Sentiment))
     reply["choices"][0].update(finish_reason="stop", message={"role": "assistant", "content": "no"})
     stub.then(answer(reply))
     with pytest.raises(tunesmith.APIResponseValidationError, match="not a Sentiment"):
-        colour.run(client.chat.completions.parse(model="m", messages=[], response_format=Sentiment))
+        mode.run(client.chat.completions.parse(model="m", messages=[], response_format=Sentiment))
 
 
-def test_a_stream_of_chat_events(colour, stub):
+def test_a_stream_of_chat_events(mode, stub):
     call = {"index": 0, "id": "call_1", "function": {"name": "add", "arguments": '{"a":'}}
     stub.handle = lambda _: sse(
         chunk({"role": "assistant", "content": '{"label": "po'}),
@@ -160,7 +160,7 @@ def test_a_stream_of_chat_events(colour, stub):
         chunk({"tool_calls": [{"index": 0, "function": {"arguments": " 1}"}}]}),
         chunk(finish="stop"),
     )
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
 
     async def of_async(manager: Any) -> Any:
         async with manager as stream:
@@ -168,8 +168,8 @@ def test_a_stream_of_chat_events(colour, stub):
             return events, await stream.get_final_completion()
 
     manager = client.chat.completions.stream(model="m", messages=[], response_format=Sentiment)
-    if colour.runner:
-        events, final = colour.runner.run(of_async(manager))
+    if mode.runner:
+        events, final = mode.runner.run(of_async(manager))
     else:
         with manager as stream:
             events, final = list(stream), stream.get_final_completion()
@@ -185,20 +185,20 @@ def test_a_stream_of_chat_events(colour, stub):
     assert final.choices[0].message.tool_calls[0].function.arguments == '{"a": 1}'
 
 
-def test_the_events_of_a_fine_tune_stream(colour, stub):
+def test_the_events_of_a_fine_tune_stream(mode, stub):
     events = [{"created_at": n, "level": "info", "message": f"event {n}"} for n in range(3)]
     stub.then(sse(*events))
-    client = colour.client(stub.url)
-    found = colour.items(client.fine_tunes.stream_events("ft-1"))
+    client = mode.client(stub.url)
+    found = mode.items(client.fine_tunes.stream_events("ft-1"))
     assert [event.message for event in found] == ["event 0", "event 1", "event 2"]
     assert stub.requests[0].path == "/v1/fine-tunes/ft-1/events?stream=true"
 
 
-def test_half_a_character_in_a_packet(colour, stub, completion):
+def test_half_a_character_in_a_packet(mode, stub, completion):
     text = b'data: {"id":"c","created":1,"model":"m","choices":[{"index":0,"text":"\xc3\xa4\xf0\x9f\x98\x80"}]}\n\n'
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
     steps = [step for byte in text for step in (bytes([byte]), 0.0002)]
     stub.handle = lambda _: raw(head, *steps, b"data: [DONE]\n\n", HANG_UP)
-    client = colour.client(stub.url)
-    found = colour.items(client.completions.create(model="m", prompt="p", stream=True))
+    client = mode.client(stub.url)
+    found = mode.items(client.completions.create(model="m", prompt="p", stream=True))
     assert found[0].choices[0].text == "ä😀"

@@ -10,9 +10,9 @@ from client_stub import answer
 import tunesmith
 
 
-def opened(colour: Any, response: Any) -> Any:
-    """Enter a streamed response in either colour, and leave it."""
-    if colour.runner is None:
+def opened(mode: Any, response: Any) -> Any:
+    """Enter a streamed response in either mode, and leave it."""
+    if mode.runner is None:
         with response as entered:
             return entered.parse()
 
@@ -20,7 +20,7 @@ def opened(colour: Any, response: Any) -> Any:
         async with response as entered:
             return await entered.parse()
 
-    return colour.runner.run(main())
+    return mode.runner.run(main())
 
 
 @pytest.mark.parametrize(
@@ -45,18 +45,18 @@ def opened(colour: Any, response: Any) -> Any:
         ("iterated", lambda c: c.fine_tuning.jobs.events("ftjob-1")),
     ],
 )
-def test_what_makes_several_requests_has_no_answer_to_stream(colour, stub, name, ask):
-    view = colour.client(stub.url).with_streaming_response
+def test_what_makes_several_requests_has_no_answer_to_stream(mode, stub, name, ask):
+    view = mode.client(stub.url).with_streaming_response
     with pytest.raises(tunesmith.TunesmithError, match=name):
-        opened(colour, ask(view))
+        opened(mode, ask(view))
     assert stub.requests == []
 
 
-def test_a_fine_tune_by_id_is_one_request_and_can_be_streamed(colour, stub):
+def test_a_fine_tune_by_id_is_one_request_and_can_be_streamed(mode, stub):
     stub.then(answer({
         "id": "ft-1", "created_at": 1, "updated_at": 1, "model": "curie", "status": "pending",
         "organization_id": "o", "hyperparams": {}, "training_files": [], "validation_files": [],
         "result_files": [],
     }))  # fmt: skip
-    view = colour.client(stub.url).with_streaming_response
-    assert opened(colour, view.fine_tunes.create(training_file="file-1")).id == "ft-1"
+    view = mode.client(stub.url).with_streaming_response
+    assert opened(mode, view.fine_tunes.create(training_file="file-1")).id == "ft-1"

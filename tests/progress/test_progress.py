@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from tunesmith.progress.facts import Progress
+from tunesmith.progress.job_progress import Progress
 from tunesmith.progress.notebook import NotebookView
 from tunesmith.progress.text import duration
 from tunesmith.progress.views import LiveView, PlainView, open_view
@@ -51,7 +51,7 @@ def test_durations(seconds, text):
 def test_piped_events_are_plain_lines(capsys):
     view = open_view()
     assert isinstance(view, PlainView)
-    view.look("running", None)
+    view.update("running", None)
     view.event("Step 1/2: training loss=0.50", 0)
     view.event("bad \x1b[31m", 0)
     view.close()
@@ -70,7 +70,7 @@ def test_the_live_view_shows_step_loss_and_time_left():
     )
     bar.start()
     view = LiveView(bar)
-    view.look("queued", None)
+    view.update("queued", None)
     bar.refresh()
     assert "queued" in screen.file.getvalue()
     view.event("Fine-tune [started]", 0)
@@ -86,7 +86,7 @@ def test_the_live_view_shows_step_loss_and_time_left():
 def test_the_notebook_view_draws_a_bar_and_escapes_what_the_server_says():
     drawn: list[str] = []
     view = NotebookView(drawn.append)
-    view.look("running", None)
+    view.update("running", None)
     view.event("<script>alert(1)</script>", 0)
     view.event("Step 20/40: training loss=0.25", 110)
     view.close()

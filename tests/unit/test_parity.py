@@ -10,7 +10,7 @@ import pytest
 
 from tunesmith import AsyncClient, Client
 from tunesmith.core.options import RequestOptions
-from tunesmith.resources.declare import Resource
+from tunesmith.resources.operations import Resource
 
 NAMESPACES = [
     "files", "uploads", "uploads.parts", "fine_tunes", "fine_tuning.jobs",

@@ -18,8 +18,8 @@ from tunesmith.core.multipart import FileHead, form_fields, multipart_frame
 from tunesmith.core.pacing import Pace
 from tunesmith.core.paging import PageCursor, PageData
 from tunesmith.core.redact import Secret
-from tunesmith.types.fine_tunes import FineTune
 from tunesmith.types.fine_tuning import FineTuningJob
+from tunesmith.types.legacy_fine_tunes import FineTune
 from tunesmith.types.models import Model
 
 

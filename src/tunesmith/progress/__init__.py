@@ -1,1 +1,1 @@
-"""How far a job is, and how it is shown: one source for the SDK's `follow` and the command line."""
+"""A job's progress and its display, for the SDK's `follow` and the command line."""

@@ -1,4 +1,4 @@
-"""Text for people: what a terminal may be sent, clock times, durations."""
+"""Formatting for people: safe text for terminals, clock times, durations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["clock", "duration", "printable"]
 
 
 def printable(text: str) -> str:
-    """Return text without characters that a terminal would act on; it may come from anywhere."""
+    """Return text without control characters; untrusted text could steer the terminal."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else "\ufffd"
         for character in text

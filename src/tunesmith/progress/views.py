@@ -1,7 +1,7 @@
-"""Views of a job that is followed: a widget in a notebook, a bar on a terminal, lines in a pipe.
+"""Views for `follow`: a widget in a notebook, a progress bar on a terminal, lines in a pipe.
 
-The bar needs rich and a terminal, the widget a notebook's kernel; without either the same
-messages are printed as lines, with no control codes.
+The bar needs rich and a terminal, the widget a notebook kernel; otherwise the messages are
+printed as plain lines without control codes.
 """
 
 from __future__ import annotations
@@ -11,26 +11,22 @@ import sys
 import time
 from typing import Any, Protocol
 
-from .facts import Progress
+from .job_progress import Progress
 from .text import clock, printable
 
 __all__ = ["JobView", "LiveView", "PlainView", "open_view"]
 
 
 class JobView(Protocol):
-    """Shows a job and its events as they come.
-
-    Attributes:
-        wants_steps: Whether to look for the newest step where events do not tell the steps.
-    """
+    """Shows a job and its events as they arrive."""
 
     @property
     def wants_steps(self) -> bool:
-        """Whether to look for the newest step where events do not tell the steps."""
+        """Whether to read the newest step separately where the events have no steps."""
         ...
 
-    def look(self, status: str, estimated_finish: float | None) -> None:
-        """Take in how the job stands; `estimated_finish` is a Unix time in seconds."""
+    def update(self, status: str, estimated_finish: float | None) -> None:
+        """Show the job's status; `estimated_finish` is a Unix time in seconds."""
         ...
 
     def event(self, message: str, created_at: int) -> None:
@@ -38,17 +34,17 @@ class JobView(Protocol):
         ...
 
     def close(self) -> None:
-        """Leave what was shown as it stands."""
+        """Finish; the last state stays visible."""
         ...
 
 
 class PlainView:
-    """One line an event."""
+    """Prints one line per event."""
 
     wants_steps = False
 
-    def look(self, status: str, estimated_finish: float | None) -> None:
-        """Do nothing: the events tell."""
+    def update(self, status: str, estimated_finish: float | None) -> None:
+        """Do nothing: the events say it."""
 
     def event(self, message: str, created_at: int) -> None:
         """Print the event."""
@@ -59,30 +55,30 @@ class PlainView:
 
 
 class LiveView:
-    """Messages scroll above a bar with step, loss and the time left."""
+    """Prints messages above a progress bar with step, loss and remaining time."""
 
     wants_steps = True
 
     def __init__(self, bar: Any) -> None:
-        """Show in `bar`, a started `rich.progress.Progress` with a column for `detail`."""
+        """Draw in `bar`, a started `rich.progress.Progress` with a column for `detail`."""
         self._bar = bar
         self._task = bar.add_task("waiting", total=None, detail="")
         self._progress = Progress()
 
-    def look(self, status: str, estimated_finish: float | None) -> None:
-        """Show the status until there are steps, and the time left."""
+    def update(self, status: str, estimated_finish: float | None) -> None:
+        """Show the status until there are steps, and the remaining time."""
         self._progress.status, self._progress.estimated_finish = status, estimated_finish
         self._draw()
 
     def event(self, message: str, created_at: int) -> None:
-        """Print the event above the bar, unless the bar shows what it tells."""
+        """Print the event above the bar, unless the bar already shows it."""
         if not self._progress.observe(message, created_at):
             line = f"[{clock(created_at)}] {printable(message)}"
             self._bar.console.print(line, markup=False, highlight=False)
         self._draw()
 
     def close(self) -> None:
-        """Let the bar stand as it is."""
+        """Stop the bar in its last state."""
         self._bar.stop()
 
     def _draw(self) -> None:
@@ -97,7 +93,7 @@ class LiveView:
 
 
 def open_view() -> JobView:
-    """Return the view that fits where the output goes."""
+    """Return the view that fits the output: notebook, terminal or pipe."""
     if _in_notebook():
         from .notebook import notebook_view
 
@@ -107,7 +103,7 @@ def open_view() -> JobView:
 
 
 def _in_notebook() -> bool:
-    """Whether this process is a notebook's kernel; a terminal's IPython has none."""
+    """Whether this process is a notebook's kernel; IPython in a terminal is not one."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None

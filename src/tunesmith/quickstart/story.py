@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tunesmith.client import Client
     from tunesmith.engine.home import Home
-    from tunesmith.types.fine_tunes import FineTune
+    from tunesmith.types.legacy_fine_tunes import FineTune
 
     from .prepare import Prepared
     from .tweets import Tweet

@@ -14,7 +14,7 @@ from tunesmith.core.request import Body, Plan
 from tunesmith.core.response import Response
 from tunesmith.errors import TunesmithError
 
-from .declare import ClientT_co, Opened, Resource
+from .operations import AnyStream, ClientT_co, Resource
 
 if TYPE_CHECKING:
     from tunesmith.types.base import WireModel
@@ -79,7 +79,7 @@ class APIResource(Resource[ClientT_co]):
 
     def _open(
         self, method: str, path: str, model: type[ModelT], params: Mapping[str, Any]
-    ) -> Flow[Opened[ModelT]]:
+    ) -> Flow[AnyStream[ModelT]]:
         """Start a request whose answer is a stream of `model` objects."""
         own, options = split_options(params)
         plan = Plan(method, path, options=options, stream=True)
@@ -90,7 +90,7 @@ class APIResource(Resource[ClientT_co]):
             plan.json = own
         response = yield from self._exchange(plan)
         settings = self._client._settings
-        stream: Opened[ModelT] = yield OpenStream(
+        stream: AnyStream[ModelT] = yield OpenStream(
             response, model, require_end=settings.require_stream_end
         )
         return stream

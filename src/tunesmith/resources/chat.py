@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from .chat_completions import ChatCompletions
-from .declare import ClientT_co, Resource
+from .operations import ClientT_co, Resource
 
 __all__ = ["Chat"]
 

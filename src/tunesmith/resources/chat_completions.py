@@ -21,8 +21,8 @@ from .chat_options import (
     Messages,
 )
 from .chat_stored import StoredChatCompletions
-from .declare import ClientT_co, expanded, iteration
 from .formats import parse_completion, response_format_of
+from .operations import ClientT_co, expanded, iteration
 
 if TYPE_CHECKING:
     from tunesmith.client import AsyncClient, Client
@@ -47,7 +47,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     """`/chat/completions`: converse with a model."""
 
     _path: ClassVar[str] = "/chat/completions"
-    _asked: ClassVar[str] = "messages"
+    _input: ClassVar[str] = "messages"
     _answer: ClassVar[type[WireModel]] = ChatCompletion
     _piece: ClassVar[type[WireModel]] = ChatCompletionChunk
 

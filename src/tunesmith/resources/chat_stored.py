@@ -19,8 +19,8 @@ from tunesmith.types.chat import (
 from . import views
 from .base import APIResource
 from .completing import CompletionResource
-from .declare import ClientT_co, listing, operation
 from .fine_tuning_jobs import PageOptions
+from .operations import ClientT_co, listing, operation
 
 __all__ = [
     "ChatCompletionListOptions",

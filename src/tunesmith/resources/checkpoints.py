@@ -14,7 +14,7 @@ from tunesmith.types.graders import CheckpointPermission, CheckpointPermissionDe
 
 from . import views
 from .base import APIResource
-from .declare import ClientT_co, Resource, listing, operation
+from .operations import ClientT_co, Resource, listing, operation
 
 __all__ = ["Checkpoints", "CheckpointsPermissions", "PermissionListOptions"]
 

@@ -10,7 +10,7 @@ from tunesmith.core.flow import Emitting, Flow
 
 from .base import APIResource
 from .bulk import MapResult, map_requests
-from .declare import ClientT_co
+from .operations import ClientT_co
 
 if TYPE_CHECKING:
     from tunesmith.types.base import WireModel
@@ -23,7 +23,7 @@ class CompletionResource(APIResource[ClientT_co]):
 
     _path: ClassVar[str]
     # The parameter that `map` puts a plain request into.
-    _asked: ClassVar[str]
+    _input: ClassVar[str]
     # What comes back whole, and piece by piece.
     _answer: ClassVar[type[WireModel]]
     _piece: ClassVar[type[WireModel]]
@@ -46,7 +46,7 @@ class CompletionResource(APIResource[ClientT_co]):
         on_progress: Callable[[int, int], object] | None,
     ) -> Emitting[MapResult[Any]]:
         """Carry out requests, each the common parameters outweighed by its own."""
-        own = (one if isinstance(one, Mapping) else {self._asked: one} for one in requests)
+        own = (one if isinstance(one, Mapping) else {self._input: one} for one in requests)
         return map_requests(
             lambda request: self._create(request, stream=None),
             self._answer,

@@ -13,7 +13,7 @@ from tunesmith.types.completions import Completion
 from . import views
 from .bulk import MapResult
 from .completing import CompletionResource
-from .declare import ClientT_co, expanded, iteration
+from .operations import ClientT_co, expanded, iteration
 
 if TYPE_CHECKING:
     from tunesmith.client import AsyncClient, Client
@@ -60,7 +60,7 @@ class Completions(CompletionResource[ClientT_co]):
     """`/completions`: complete prompts with a model."""
 
     _path: ClassVar[str] = "/completions"
-    _asked: ClassVar[str] = "prompt"
+    _input: ClassVar[str] = "prompt"
     _answer: ClassVar[type[WireModel]] = Completion
     _piece: ClassVar[type[WireModel]] = Completion
 

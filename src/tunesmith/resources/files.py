@@ -18,8 +18,8 @@ from tunesmith.types.files import FileDeleted, FileObject, FilePurpose
 
 from . import views
 from .base import APIResource, split_options
-from .declare import ClientT_co, listing, operation
 from .matching import identical_file
+from .operations import ClientT_co, listing, operation
 
 __all__ = ["FileCreateOptions", "FileListOptions", "Files"]
 

@@ -1,13 +1,13 @@
-"""Fine-tuning: the namespace of the second API."""
+"""`client.fine_tuning`: the namespace of the fine-tuning jobs API."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
 from .checkpoints import Checkpoints
-from .declare import ClientT_co, Resource
 from .fine_tuning_jobs import FineTuningJobs
 from .graders import Alpha
+from .operations import ClientT_co, Resource
 
 __all__ = ["FineTuning"]
 

@@ -1,4 +1,4 @@
-"""The second fine-tuning API: jobs, their events and their checkpoints."""
+"""The fine-tuning jobs API, `/v1/fine_tuning/jobs`: jobs, their events and their checkpoints."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tunesmith.types.fine_tuning import (
     FineTuningJob,
     FineTuningJobCheckpoint,
     FineTuningJobEvent,
-    FineTuningJobGlance,
+    FineTuningJobSummary,
 )
 
 from . import views
 from .base import APIResource
-from .declare import ClientT_co, iteration, listing, operation
-from .following import (
-    emitting_only,
+from .job_resource import JobResource
+from .operations import ClientT_co, iteration, listing, operation
+from .waiting import (
     follow_events,
     follow_job,
-    how_to_go_on,
     job_id,
+    resume_hint,
     wait_for_end,
     wait_shared,
+    without_value,
 )
-from .jobs import JobResource
 
 if TYPE_CHECKING:
     from tunesmith.progress.views import JobView
@@ -45,7 +45,6 @@ __all__ = [
 ]
 
 _JOB = "/fine_tuning/jobs/{fine_tuning_job_id}"
-# A page of events holds what a job says in a while; a long absence is read in several pages.
 _EVENTS_PER_PAGE = 100
 _JOBS_PER_PAGE = 100
 
@@ -175,10 +174,10 @@ class FineTuningJobs(JobResource[ClientT_co]):
 
         Args:
             fine_tuning_job_id: The job or its id.
-            poll: Seconds between two looks at the job.
+            poll: Seconds between two polls.
         """
         name = job_id(fine_tuning_job_id)
-        return emitting_only(follow_events(self._looker(name), NewEvents(self, name).read, poll))
+        return without_value(follow_events(self._retriever(name), NewEvents(self, name).read, poll))
 
     @operation
     def wait(
@@ -198,7 +197,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
             timeout: Seconds to wait at most; None waits as long as it takes.
             on_event: Called with each event from the job's first, oldest first; on an
                 AsyncClient it may be a coroutine function.
-            poll: Seconds between two looks at the job.
+            poll: Seconds between two polls.
 
         Raises:
             WaitTimeoutError: The job did not end in time.
@@ -210,12 +209,12 @@ class FineTuningJobs(JobResource[ClientT_co]):
                 self,
                 name,
                 lambda one: FineTuningJobs.retrieve.flow(self, one),
-                self._pages("/fine_tuning/jobs", FineTuningJobGlance, {"limit": _JOBS_PER_PAGE}),
+                self._pages("/fine_tuning/jobs", FineTuningJobSummary, {"limit": _JOBS_PER_PAGE}),
                 timeout=timeout,
                 poll=poll,
             )
         events = NewEvents(self, name).read
-        return wait_for_end(self._looker(name), events, on_event, timeout=timeout, poll=poll)
+        return wait_for_end(self._retriever(name), events, on_event, timeout=timeout, poll=poll)
 
     @operation
     def follow(
@@ -233,7 +232,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
         Args:
             fine_tuning_job_id: The job or its id.
             timeout: Seconds to wait at most; None waits as long as it takes.
-            poll: Seconds between two looks at the job.
+            poll: Seconds between two polls.
             view: What shows the job; by default what fits where the output goes.
 
         Raises:
@@ -242,12 +241,12 @@ class FineTuningJobs(JobResource[ClientT_co]):
         self._refuse_streaming("fine_tuning.jobs.follow")
         name = job_id(fine_tuning_job_id)
         return follow_job(
-            self._looker(name),
+            self._retriever(name),
             NewEvents(self, name).read,
             view,
             timeout=timeout,
             poll=poll,
-            advice=how_to_go_on("fine_tuning.jobs", name),
+            hint=resume_hint("fine_tuning.jobs", name),
         )
 
     @operation
@@ -274,7 +273,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
         """The checkpoints of jobs."""
         return FineTuningJobsCheckpoints(self._client)
 
-    def _looker(self, name: str) -> Callable[[], Flow[FineTuningJob[ClientT_co]]]:
+    def _retriever(self, name: str) -> Callable[[], Flow[FineTuningJob[ClientT_co]]]:
         return lambda: FineTuningJobs.retrieve.flow(self, name)
 
 

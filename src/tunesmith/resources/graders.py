@@ -12,7 +12,7 @@ from tunesmith.types.graders import GraderRunResponse, GraderValidateResponse
 
 from . import views
 from .base import APIResource
-from .declare import ClientT_co, Resource, operation
+from .operations import ClientT_co, Resource, operation
 
 __all__ = ["Alpha", "GraderRunOptions", "Graders"]
 

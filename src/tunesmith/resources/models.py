@@ -12,7 +12,7 @@ from tunesmith.types.models import Model, ModelDeleted
 
 from . import views
 from .base import APIResource
-from .declare import ClientT_co, listing, operation
+from .operations import ClientT_co, listing, operation
 
 __all__ = ["Models"]
 

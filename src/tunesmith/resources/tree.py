@@ -11,14 +11,14 @@ from tunesmith.core.options import RequestOptions
 from tunesmith.core.request import Plan
 
 from .base import APIResource
-from .declare import ClientT_co, operation
+from .operations import ClientT_co, operation
 
 if TYPE_CHECKING:
     from .chat import Chat
     from .completions import Completions
     from .files import Files
-    from .fine_tunes import FineTunes
     from .fine_tuning import FineTuning
+    from .legacy_fine_tunes import FineTunes
     from .models import Models
     from .uploads import Uploads
 
@@ -44,14 +44,14 @@ class ResourceTree(APIResource[ClientT_co]):
 
     @cached_property
     def fine_tunes(self) -> FineTunes[ClientT_co]:
-        """The first fine-tuning API."""
-        from .fine_tunes import FineTunes
+        """The legacy API, `/v1/fine-tunes`."""
+        from .legacy_fine_tunes import FineTunes
 
         return FineTunes(self._client)
 
     @cached_property
     def fine_tuning(self) -> FineTuning[ClientT_co]:
-        """The second fine-tuning API."""
+        """The fine-tuning jobs API: jobs, checkpoints and graders."""
         from .fine_tuning import FineTuning
 
         return FineTuning(self._client)

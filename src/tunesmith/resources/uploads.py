@@ -23,7 +23,7 @@ from tunesmith.types.uploads import Upload, UploadPart
 
 from . import views
 from .base import APIResource, split_options
-from .declare import ClientT_co, operation
+from .operations import ClientT_co, operation
 
 __all__ = [
     "DEFAULT_PART_SIZE",

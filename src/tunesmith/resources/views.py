@@ -13,7 +13,7 @@ from tunesmith.core.flow import Emitting, Flow, Send
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.errors import APIResponseValidationError, TunesmithError
 
-from .declare import ClientT_co, Resource
+from .operations import ClientT_co, Resource
 from .tree import ResourceTree
 
 if TYPE_CHECKING:

@@ -58,25 +58,19 @@ if TYPE_CHECKING:
         FilePurpose,
         FileStatus,
     )
-    from .fine_tunes import (
-        FineTune,
-        FineTuneEvent,
-        FineTuneHyperparams,
-        FineTuneStatus,
-    )
     from .fine_tuning import (
         FineTuningJob,
         FineTuningJobCheckpoint,
         FineTuningJobCheckpointMetrics,
         FineTuningJobError,
         FineTuningJobEvent,
-        FineTuningJobGlance,
         FineTuningJobHyperparameters,
         FineTuningJobIntegration,
         FineTuningJobIntegrationWandb,
         FineTuningJobMethod,
         FineTuningJobMethodConfig,
         FineTuningJobStatus,
+        FineTuningJobSummary,
     )
     from .graders import (
         CheckpointPermission,
@@ -85,6 +79,12 @@ if TYPE_CHECKING:
         GraderRunMetadata,
         GraderRunResponse,
         GraderValidateResponse,
+    )
+    from .legacy_fine_tunes import (
+        FineTune,
+        FineTuneEvent,
+        FineTuneHyperparams,
+        FineTuneStatus,
     )
     from .models import (
         Model,
@@ -152,7 +152,7 @@ _HOMES = {
         "FilePurpose",
         "FileStatus",
     ),
-    "fine_tunes": (
+    "legacy_fine_tunes": (
         "FineTune",
         "FineTuneEvent",
         "FineTuneHyperparams",
@@ -163,7 +163,7 @@ _HOMES = {
         "FineTuningJobCheckpoint",
         "FineTuningJobCheckpointMetrics",
         "FineTuningJobError",
-        "FineTuningJobGlance",
+        "FineTuningJobSummary",
         "FineTuningJobEvent",
         "FineTuningJobHyperparameters",
         "FineTuningJobIntegration",
@@ -233,13 +233,13 @@ __all__ = [
     "FineTuningJobCheckpointMetrics",
     "FineTuningJobError",
     "FineTuningJobEvent",
-    "FineTuningJobGlance",
     "FineTuningJobHyperparameters",
     "FineTuningJobIntegration",
     "FineTuningJobIntegrationWandb",
     "FineTuningJobMethod",
     "FineTuningJobMethodConfig",
     "FineTuningJobStatus",
+    "FineTuningJobSummary",
     "FunctionToolCallArgumentsDeltaEvent",
     "FunctionToolCallArgumentsDoneEvent",
     "GraderRunErrors",

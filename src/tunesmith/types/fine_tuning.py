@@ -1,4 +1,4 @@
-"""The second fine-tuning API, `/v1/fine_tuning/jobs`."""
+"""Wire objects of the fine-tuning jobs API, `/v1/fine_tuning/jobs`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 from pydantic import ConfigDict
 
 from .base import TERMINAL_STATUSES, WireModel
-from .jobs import ClientT_co, JobCalls
+from .job_methods import ClientT_co, JobMethods
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from tunesmith.core.options import RequestOptions
 
-    from .jobs import AwaitedJob, BlockingJob
+    from .job_methods import AwaitedJob, BlockingJob
 
 __all__ = [
     "FineTuningJob",
@@ -23,13 +23,13 @@ __all__ = [
     "FineTuningJobCheckpointMetrics",
     "FineTuningJobError",
     "FineTuningJobEvent",
-    "FineTuningJobGlance",
     "FineTuningJobHyperparameters",
     "FineTuningJobIntegration",
     "FineTuningJobIntegrationWandb",
     "FineTuningJobMethod",
     "FineTuningJobMethodConfig",
     "FineTuningJobStatus",
+    "FineTuningJobSummary",
 ]
 
 FineTuningJobStatus = (
@@ -100,8 +100,8 @@ class FineTuningJobEvent(WireModel):
     type: Literal["message", "metrics"] | str | None = None
 
 
-class FineTuningJob(WireModel, JobCalls[FineTuningJobEvent, ClientT_co]):
-    """A fine-tuning job of the second API.
+class FineTuningJob(WireModel, JobMethods[FineTuningJobEvent, ClientT_co]):
+    """A job of the fine-tuning jobs API.
 
     Attributes:
         id: "ftjob-…".
@@ -159,7 +159,7 @@ class FineTuningJob(WireModel, JobCalls[FineTuningJobEvent, ClientT_co]):
         Args:
             params: The request options.
         """
-        return self._asked("pause", params)
+        return self._call("pause", params)
 
     @overload
     def resume(self: BlockingJob, **params: Unpack[RequestOptions]) -> BlockingJob: ...
@@ -173,11 +173,11 @@ class FineTuningJob(WireModel, JobCalls[FineTuningJobEvent, ClientT_co]):
         Args:
             params: The request options.
         """
-        return self._asked("resume", params)
+        return self._call("resume", params)
 
 
-class FineTuningJobGlance(WireModel):
-    """As much of a job as tells whether it has ended."""
+class FineTuningJobSummary(WireModel):
+    """The fields of a job that say whether it has ended."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", defer_build=True)
 
@@ -191,7 +191,7 @@ class FineTuningJobGlance(WireModel):
 
 
 class FineTuningJobCheckpointMetrics(WireModel):
-    """The job's figures at one step; null where they were not computed."""
+    """The job's metrics at one step; null where they were not computed."""
 
     step: float | None = None
     train_loss: float | None = None

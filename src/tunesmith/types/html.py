@@ -1,4 +1,4 @@
-"""How notebooks show wire objects and tables: plain tables in the notebook's own colours.
+"""How notebooks show wire objects and tables: plain tables in the notebook's own theme.
 
 All text is escaped: a file's name or a server's message may hold anything.
 """

@@ -1,8 +1,8 @@
-"""From a class method of the old SDK to a flow of the core, in both colours.
+"""Runs the flows of `resources` as class methods of the old SDK, sync and async.
 
 Settings are read for each call: first the call's own (`api_key=`, `api_base=`, …), then
-the module's (`openai.api_key = …`), then the environment. Clients are kept for each set
-of settings, so that connections are used again.
+the module's (`openai.api_key = …`), then the environment. Clients are cached per set
+of settings, so that connections are reused.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 
     from tunesmith.core.response import Response
 
-__all__ = ["Call", "Opened", "awaited", "blocking"]
+__all__ = ["Call", "StreamResult", "async_method", "sync_method"]
 
 _OPEN_AI = ("open_ai", "openai")
 _CONNECT_SECONDS = 5.0
 
 
 class _Event(WireModel):
-    """Any event of a stream. Each names its kind, which an error in its place does not."""
+    """Any event of a stream. Each has an `object` field, which an error in its place has not."""
 
     object: str
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A flow's value that is a stream, still to be wrapped for its colour."""
+class StreamResult:
+    """A flow's value that is a stream, to be wrapped as a sync or async iterator."""
 
     stream: Any
 
 
 @dataclass(slots=True)
 class Call:
-    """One call: where it goes, and the flows that it can ask for.
+    """One call: its client and options, and the flows of its requests.
 
     Attributes:
         client: A Client or an AsyncClient.
@@ -61,7 +61,7 @@ class Call:
     options: RequestOptions = field(default_factory=RequestOptions)
 
     def get(self, path: str, query: dict[str, Any] | None = None, **ids: str) -> Flow[Any]:
-        """Ask for an object; `ids` fill the places of the path."""
+        """Get an object; `ids` fill the placeholders of the path."""
         return self._ask(Plan("GET", fill_path(path, **ids), query=_given(query)))
 
     def post(self, path: str, fields: dict[str, Any] | None = None, **ids: str) -> Flow[Any]:
@@ -79,11 +79,11 @@ class Call:
         return self._ask(Plan("DELETE", fill_path(path, **ids)))
 
     def content(self, path: str, **ids: str) -> Flow[bytes]:
-        """Ask for the bytes of something."""
+        """Get the content of something as bytes."""
         response = yield from self._exchange(Plan("GET", fill_path(path, **ids)))
         return response.body or b""
 
-    def stream(self, path: str, **ids: str) -> Flow[Opened]:
+    def stream(self, path: str, **ids: str) -> Flow[StreamResult]:
         """Open a stream of events."""
         return self._open(Plan("GET", fill_path(path, **ids), query={"stream": True}))
 
@@ -98,18 +98,18 @@ class Call:
                 response=response.info(),
             ) from None
 
-    def _open(self, plan: Plan) -> Flow[Opened]:
+    def _open(self, plan: Plan) -> Flow[StreamResult]:
         plan.stream = True
         response = yield from self._exchange(plan)
         stream = yield OpenStream(response, _Event)
-        return Opened(stream)
+        return StreamResult(stream)
 
     def _exchange(self, plan: Plan) -> Flow[Response]:
         plan.options = self.options
-        return exchange(self.client._settings, plan)  # noqa: SLF001 - a room of the same house
+        return exchange(self.client._settings, plan)  # noqa: SLF001 - same package
 
 
-class blocking:  # noqa: N801 - reads as an adjective where it is used
+class sync_method:  # noqa: N801 - used as a decorator
     """The blocking form of a flow, as a method of a resource class.
 
     The flow takes the class's `path` and a `Call` first. The method takes, besides the flow's own
@@ -126,12 +126,12 @@ class blocking:  # noqa: N801 - reads as an adjective where it is used
             with translated():
                 call = _call(Client, params)
                 value = call.client._run(self._flow(owner.path, call, *args, **params))  # noqa: SLF001
-            return _items(value.stream) if isinstance(value, Opened) else value
+            return _items(value.stream) if isinstance(value, StreamResult) else value
 
         return method
 
 
-class awaited:  # noqa: N801 - as above
+class async_method:  # noqa: N801 - as above
     """The awaitable form of a flow; a stream comes as an asynchronous iterator."""
 
     def __init__(self, flow: Callable[..., Flow[Any]]) -> None:
@@ -146,7 +146,7 @@ class awaited:  # noqa: N801 - as above
                 call = _call(AsyncClient, params)
                 flow = self._flow(owner.path, call, *args, **params)
                 value = await call.client._run(flow)  # noqa: SLF001
-            return _async_items(value.stream) if isinstance(value, Opened) else value
+            return _async_items(value.stream) if isinstance(value, StreamResult) else value
 
         return method
 

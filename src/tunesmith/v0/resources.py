@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tunesmith.core.flow import Flow, Sleep
 from tunesmith.transport.upload import multipart_upload, open_source
 
-from .calls import Call, Opened, awaited, blocking
+from .calls import Call, StreamResult, async_method, sync_method
 from .error import OpenAIError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _list_events(path: str, call: Call, id: str, **query: Any) -> Flow[OpenAIObj
     return call.get(path + "/{id}/events", query, id=id)
 
 
-def _stream_events(path: str, call: Call, id: str) -> Flow[Opened]:  # noqa: A002
+def _stream_events(path: str, call: Call, id: str) -> Flow[StreamResult]:  # noqa: A002
     """Return the events from the first one on, as they happen, until the job has ended."""
     return call.stream(path + "/{id}/events", id=id)
 
@@ -151,33 +151,33 @@ def _binary(file: Any) -> Any:
 class Creatable:
     """Can be created with a JSON body."""
 
-    create: ClassVar[blocking] = blocking(_create)
-    acreate: ClassVar[awaited] = awaited(_create)
+    create: ClassVar[sync_method] = sync_method(_create)
+    acreate: ClassVar[async_method] = async_method(_create)
 
 
 class Readable:
     """Can be read by its id, and listed."""
 
-    retrieve: ClassVar[blocking] = blocking(_retrieve)
-    aretrieve: ClassVar[awaited] = awaited(_retrieve)
-    list: ClassVar[blocking] = blocking(_list)
-    alist: ClassVar[awaited] = awaited(_list)
+    retrieve: ClassVar[sync_method] = sync_method(_retrieve)
+    aretrieve: ClassVar[async_method] = async_method(_retrieve)
+    list: ClassVar[sync_method] = sync_method(_list)
+    alist: ClassVar[async_method] = async_method(_list)
 
 
 class Deletable:
     """Can be deleted."""
 
-    delete: ClassVar[blocking] = blocking(_delete)
-    adelete: ClassVar[awaited] = awaited(_delete)
+    delete: ClassVar[sync_method] = sync_method(_delete)
+    adelete: ClassVar[async_method] = async_method(_delete)
 
 
 class Job(Creatable, Readable):
     """A job of either fine-tuning API, created from the id of an uploaded file."""
 
-    cancel: ClassVar[blocking] = blocking(_cancel)
-    acancel: ClassVar[awaited] = awaited(_cancel)
-    list_events: ClassVar[blocking] = blocking(_list_events)
-    alist_events: ClassVar[awaited] = awaited(_list_events)
+    cancel: ClassVar[sync_method] = sync_method(_cancel)
+    acancel: ClassVar[async_method] = async_method(_cancel)
+    list_events: ClassVar[sync_method] = sync_method(_list_events)
+    alist_events: ClassVar[async_method] = async_method(_list_events)
 
 
 class Completion(Creatable):
@@ -196,24 +196,24 @@ class File(Readable, Deletable):
     """`/files`."""
 
     path: ClassVar[str] = "/files"
-    create: ClassVar[blocking] = blocking(_create_file)
-    acreate: ClassVar[awaited] = awaited(_create_file)
-    download: ClassVar[blocking] = blocking(_download)
-    adownload: ClassVar[awaited] = awaited(_download)
-    find_matching_files: ClassVar[blocking] = blocking(_find_matching_files)
-    afind_matching_files: ClassVar[awaited] = awaited(_find_matching_files)
-    wait_for_processing: ClassVar[blocking] = blocking(_wait_for_processing)
-    await_for_processing: ClassVar[awaited] = awaited(_wait_for_processing)
+    create: ClassVar[sync_method] = sync_method(_create_file)
+    acreate: ClassVar[async_method] = async_method(_create_file)
+    download: ClassVar[sync_method] = sync_method(_download)
+    adownload: ClassVar[async_method] = async_method(_download)
+    find_matching_files: ClassVar[sync_method] = sync_method(_find_matching_files)
+    afind_matching_files: ClassVar[async_method] = async_method(_find_matching_files)
+    wait_for_processing: ClassVar[sync_method] = sync_method(_wait_for_processing)
+    await_for_processing: ClassVar[async_method] = async_method(_wait_for_processing)
 
 
 class FineTune(Job):
     """`/fine-tunes`. `delete` deletes the fine-tuned model, as the service has it."""
 
     path: ClassVar[str] = "/fine-tunes"
-    delete: ClassVar[blocking] = blocking(_delete_its_model)
-    adelete: ClassVar[awaited] = awaited(_delete_its_model)
-    stream_events: ClassVar[blocking] = blocking(_stream_events)
-    astream_events: ClassVar[awaited] = awaited(_stream_events)
+    delete: ClassVar[sync_method] = sync_method(_delete_its_model)
+    adelete: ClassVar[async_method] = async_method(_delete_its_model)
+    stream_events: ClassVar[sync_method] = sync_method(_stream_events)
+    astream_events: ClassVar[async_method] = async_method(_stream_events)
 
 
 class FineTuningJob(Job):

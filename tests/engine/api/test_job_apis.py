@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx
 
-from tunesmith.types.fine_tunes import FineTune, FineTuneEvent
 from tunesmith.types.fine_tuning import (
     FineTuningJob,
     FineTuningJobCheckpoint,
     FineTuningJobEvent,
 )
+from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 
 
 def test_the_first_api_tells_a_job_as_it_always_did(

@@ -9,8 +9,8 @@ from tunesmith.progress.views import open_view
 
 if TYPE_CHECKING:
     from tunesmith.client import Client
-    from tunesmith.resources.fine_tunes import FineTunes
     from tunesmith.resources.fine_tuning_jobs import FineTuningJobs
+    from tunesmith.resources.legacy_fine_tunes import FineTunes
 
 __all__ = ["INTERRUPTED", "JOB_UNSUCCESSFUL", "follow"]
 

@@ -11,12 +11,12 @@ from pydantic.json_schema import models_json_schema
 from tunesmith.types.chat import ChatCompletion
 from tunesmith.types.completions import Completion
 from tunesmith.types.files import FileDeleted, FileObject
-from tunesmith.types.fine_tunes import FineTune, FineTuneEvent
 from tunesmith.types.fine_tuning import (
     FineTuningJob,
     FineTuningJobCheckpoint,
     FineTuningJobEvent,
 )
+from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 from tunesmith.types.models import Model, ModelDeleted
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.types.files import FileObject
-from tunesmith.types.fine_tunes import FineTune, FineTuneEvent, FineTuneHyperparams
 from tunesmith.types.fine_tuning import (
     FineTuningJob,
     FineTuningJobCheckpoint,
@@ -16,6 +15,7 @@ from tunesmith.types.fine_tuning import (
     FineTuningJobMethod,
     FineTuningJobMethodConfig,
 )
+from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent, FineTuneHyperparams
 
 from .messages import message_of, metrics_of
 

@@ -1,7 +1,7 @@
-"""How far a job is, read from the job and its own messages. Pure: no clock, no terminal.
+"""A job's progress, parsed from the messages of its events. Pure: no clock, no terminal.
 
-Both APIs tell progress in prose: "Step 85/100: training loss=0.14" and "Completed
-epoch 1/4". Whatever else they say is a message for the person who follows.
+Both APIs report progress as text: "Step 85/100: training loss=0.14" and "Completed epoch 1/4".
+Any other message is for the user to read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EPOCH = re.compile(r"Completed epoch (\d+)/(\d+)")
 
 
 def is_step(message: str) -> bool:
-    """Whether a message tells of one training step."""
+    """Whether a message reports a training step."""
     return STEP.search(message) is not None
 
 
@@ -27,9 +27,9 @@ class Progress:
     """The state of a job's training.
 
     Attributes:
-        status: The job's status when it was last looked at; empty before.
-        done: Steps done, or epochs where the job only tells those.
-        total: Of how many; 0 until the job has said so.
+        status: The job's status at the last poll; empty before the first.
+        done: Steps done, or epochs where the job only reports those.
+        total: Steps or epochs in total; 0 until known.
         unit: "step" or "epoch".
         loss: Training loss of the last step.
         estimated_finish: Unix time in seconds, where the server gives one.
@@ -45,7 +45,7 @@ class Progress:
     _last: tuple[int, int] | None = None
 
     def observe(self, message: str, created_at: int) -> bool:
-        """Take in one message; return True if it told of a step, which a bar shows well enough."""
+        """Parse one message; return True if it reports a step, which the bar already shows."""
         if step := STEP.search(message):
             self.done, self.total, self.unit = int(step[1]), int(step[2]), "step"
             self.loss = float(step[3])
@@ -58,11 +58,11 @@ class Progress:
 
     @property
     def headline(self) -> str:
-        """Where the job stands: "step 85/100", or its status before the first step."""
+        """The progress as "step 85/100", or the status before the first step."""
         return f"{self.unit} {self.done}/{self.total}" if self.total else self.status or "waiting"
 
     def detail(self, now: float) -> str:
-        """Return "loss 0.14  1:10 left", as much of it as is known.
+        """Return "loss 0.14  1:10 left", the parts that are known.
 
         Args:
             now: Unix time in seconds.
@@ -75,9 +75,9 @@ class Progress:
         return "  ".join(part for part in parts if part)
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the time still needed: the server's estimate, else by the pace so far.
+        """Return the remaining time: the server's estimate, or extrapolated from the steps so far.
 
-        None before the first step, after the last, and while there is no pace.
+        None before the first step, after the last, and without two steps to extrapolate from.
 
         Args:
             now: Unix time in seconds.

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from .views import AsyncRawClient, AsyncStreamingClient, RawClient, StreamingClient
 
 __all__ = [
+    "AnyStream",
     "ClientT_co",
-    "Opened",
     "Resource",
     "expanded",
     "iteration",
@@ -141,14 +141,14 @@ class listing(Generic[P, T]):  # noqa: N801 - used as a decorator
         return self._method.__get__(instance, owner)
 
 
-class Opened(Generic[T]):
+class AnyStream(Generic[T]):
     """In a flow's type: a stream of T, of the driver's colour."""
 
 
 class streaming(Generic[P, T]):  # noqa: N801 - used as a decorator
     """Declares an operation whose value is a stream: `Stream[T]` or, awaited, `AsyncStream[T]`."""
 
-    def __init__(self, flow: Callable[Concatenate[Any, P], Flow[Opened[T]]]) -> None:
+    def __init__(self, flow: Callable[Concatenate[Any, P], Flow[AnyStream[T]]]) -> None:
         self.flow = flow
 
         def method(self: Resource[Any], *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -228,7 +228,7 @@ def _user_signature(function: Any) -> inspect.Signature:
                 )
             )
     annotation = str(signature.return_annotation)
-    for wrapper in ("Flow", "PageFlow", "Emitting", "Opened"):
+    for wrapper in ("Flow", "PageFlow", "Emitting", "AnyStream"):
         if annotation.startswith(f"{wrapper}["):
             annotation = annotation[len(wrapper) + 1 : -1]
     return signature.replace(parameters=parameters, return_annotation=annotation)

@@ -1,4 +1,4 @@
-"""The first fine-tuning API, `/v1/fine-tunes`."""
+"""Wire objects of the legacy API, `/v1/fine-tunes`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from .base import TERMINAL_STATUSES, WireModel
 from .files import FileObject
-from .jobs import ClientT_co, JobCalls
+from .job_methods import ClientT_co, JobMethods
 
 __all__ = ["FineTune", "FineTuneEvent", "FineTuneHyperparams", "FineTuneStatus"]
 
@@ -37,15 +37,15 @@ class FineTuneHyperparams(WireModel):
     classification_betas: list[float] | None = None
 
 
-class FineTune(WireModel, JobCalls[FineTuneEvent, ClientT_co]):
-    """A fine-tune job of the first API.
+class FineTune(WireModel, JobMethods[FineTuneEvent, ClientT_co]):
+    """A fine-tune, the job of the legacy API.
 
     Attributes:
         id: "ft-…".
         fine_tuned_model: The name to use for completions once `status` is "succeeded".
         hyperparams: The values the job trains with.
         status: "pending", "running", "succeeded", "failed" or "cancelled".
-        training_files: Whole file objects, where the second API gives ids.
+        training_files: Whole file objects, where the fine-tuning jobs API gives ids.
         events: Oldest first; absent in lists. `iter_events` gives them as they happen.
     """
 

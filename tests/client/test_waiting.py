@@ -63,21 +63,21 @@ def names(count: int) -> list[str]:
     return [f"ftevent-{n}" for n in range(1, count + 1)]
 
 
-def test_events_of_a_job(colour, stub, job):
+def test_events_of_a_job(mode, stub, job):
     stub.handle = JobServer(job, 8)
-    client = colour.client(stub.url)
-    found = colour.items(client.fine_tuning.jobs.events("ftjob-1", poll=0.001))
+    client = mode.client(stub.url)
+    found = mode.items(client.fine_tuning.jobs.events("ftjob-1", poll=0.001))
     assert [event.message for event in found] == names(8)
 
 
-def test_events_of_a_fine_tune_whose_stream_breaks_each_time(colour, stub):
+def test_events_of_a_fine_tune_whose_stream_breaks_each_time(mode, stub):
     stub.handle = FineTuneServer(LEGACY, 6)
-    client = colour.client(stub.url)
-    found = colour.items(client.fine_tunes.events("ft-1", poll=0.001))
+    client = mode.client(stub.url)
+    found = mode.items(client.fine_tunes.events("ft-1", poll=0.001))
     assert [event.message for event in found] == names(6)
 
 
-def test_events_of_a_fine_tune_on_a_server_that_does_not_stream(colour, stub):
+def test_events_of_a_fine_tune_on_a_server_that_does_not_stream(mode, stub):
     server = FineTuneServer(LEGACY, 4)
 
     def handle(request: Any) -> Any:
@@ -85,13 +85,13 @@ def test_events_of_a_fine_tune_on_a_server_that_does_not_stream(colour, stub):
         return server(request)
 
     stub.handle = handle
-    client = colour.client(stub.url)
-    found = colour.items(client.fine_tunes.events("ft-1", poll=0.001))
+    client = mode.client(stub.url)
+    found = mode.items(client.fine_tunes.events("ft-1", poll=0.001))
     assert [event.message for event in found] == names(4)
 
 
 @pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
-def test_events_and_wait_over_a_bad_line(colour, stub, job, api):
+def test_events_and_wait_over_a_bad_line(mode, stub, job, api):
     """One answer in three breaks; nothing is lost or doubled."""
     server = JobServer(job, 12) if api == "jobs" else FineTuneServer(LEGACY, 12)
     dice = random.Random(7)
@@ -107,13 +107,13 @@ def test_events_and_wait_over_a_bad_line(colour, stub, job, api):
         return server(request)
 
     stub.handle = handle
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     resource = client.fine_tuning.jobs if api == "jobs" else client.fine_tunes
-    found = colour.items(resource.events("id-1", poll=0.001))
+    found = mode.items(resource.events("id-1", poll=0.001))
     assert [event.message for event in found] == names(12)
     server.made = 0
     seen: list[str] = []
-    done = colour.run(
+    done = mode.run(
         resource.wait("id-1", on_event=lambda event: seen.append(event.message), poll=0.001)
     )
     assert (done.status, seen) == ("succeeded", names(12))
@@ -179,20 +179,20 @@ def following(client, api):
 
 
 @pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
-def test_events_over_twenty_restarts_of_the_server(colour, job, api):
+def test_events_over_twenty_restarts_of_the_server(mode, job, api):
     with killed_twenty_times(job, api) as place:
-        client = colour.client(place.url)
-        found = colour.items(following(client, api).events("id-1", poll=0.005))
+        client = mode.client(place.url)
+        found = mode.items(following(client, api).events("id-1", poll=0.005))
     assert [event.message for event in found] == names(len(found))
     assert len(found) == place.handle.made
 
 
 @pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
-def test_waiting_with_events_over_twenty_restarts_of_the_server(colour, job, api):
+def test_waiting_with_events_over_twenty_restarts_of_the_server(mode, job, api):
     seen: list[str] = []
     with killed_twenty_times(job, api) as place:
-        client = colour.client(place.url)
-        done = colour.run(
+        client = mode.client(place.url)
+        done = mode.run(
             following(client, api).wait(
                 "id-1", on_event=lambda event: seen.append(event.message), poll=0.005
             )
@@ -202,10 +202,10 @@ def test_waiting_with_events_over_twenty_restarts_of_the_server(colour, job, api
 
 
 @pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
-def test_waiting_over_twenty_restarts_of_the_server(colour, job, api):
+def test_waiting_over_twenty_restarts_of_the_server(mode, job, api):
     with killed_twenty_times(job, api) as place:
-        client = colour.client(place.url)
-        done = colour.run(following(client, api).wait("id-1", poll=0.005))
+        client = mode.client(place.url)
+        done = mode.run(following(client, api).wait("id-1", poll=0.005))
     assert done.status == "succeeded"
     assert place.handle.made == place.handle.last
 
@@ -222,41 +222,41 @@ def test_many_wait_together_over_twenty_restarts_of_the_server(job, api):
     assert {one.status for one in done} == {"succeeded"}
 
 
-def test_wait_gives_up_in_time_and_tells_the_job(colour, stub, job):
+def test_wait_gives_up_in_time_and_tells_the_job(mode, stub, job):
     stub.handle = lambda _: answer({**job, "status": "running"})
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.WaitTimeoutError, match="ftjob-1") as caught:
-        colour.run(client.fine_tuning.jobs.wait("ftjob-1", timeout=0.1, poll=0.02))
+        mode.run(client.fine_tuning.jobs.wait("ftjob-1", timeout=0.1, poll=0.02))
     assert caught.value.job.status == "running"
     assert isinstance(caught.value, TimeoutError)
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
-def test_wait_ends_with_each_end(colour, stub, job, status):
+def test_wait_ends_with_each_end(mode, stub, job, status):
     states = itertools.chain(
         ["validating_files", "queued", "running", "paused"], itertools.repeat(status)
     )
     stub.handle = lambda _: answer({**job, "status": next(states)})
-    client = colour.client(stub.url)
-    assert colour.run(client.fine_tuning.jobs.wait("ftjob-1", poll=0.001)).status == status
+    client = mode.client(stub.url)
+    assert mode.run(client.fine_tuning.jobs.wait("ftjob-1", poll=0.001)).status == status
 
 
-def test_waiting_for_a_job_that_does_not_exist(colour, stub):
+def test_waiting_for_a_job_that_does_not_exist(mode, stub):
     stub.handle = lambda _: answer({"error": {"message": "No such job."}}, 404)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
     with pytest.raises(tunesmith.NotFoundError, match="No such job"):
-        colour.run(client.fine_tuning.jobs.wait("ftjob-9"))
+        mode.run(client.fine_tuning.jobs.wait("ftjob-9"))
 
 
-def test_an_on_event_that_fails_ends_the_wait(colour, stub, job):
+def test_an_on_event_that_fails_ends_the_wait(mode, stub, job):
     stub.handle = JobServer(job, 3)
-    client = colour.client(stub.url)
+    client = mode.client(stub.url)
 
     def complain(event: Any) -> None:
         raise LookupError(event.message)
 
     with pytest.raises(LookupError, match="ftevent-1"):
-        colour.run(client.fine_tuning.jobs.wait("ftjob-1", on_event=complain, poll=0.001))
+        mode.run(client.fine_tuning.jobs.wait("ftjob-1", on_event=complain, poll=0.001))
 
 
 def test_an_on_event_may_be_a_coroutine_function(stub, job):

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
     Blocking: TypeAlias = Client | RawClient | StreamingClient
     Awaited: TypeAlias = AsyncClient | AsyncRawClient | AsyncStreamingClient
-    BlockingJob = TypeVar("BlockingJob", bound="JobCalls[Any, Blocking]")
-    AwaitedJob = TypeVar("AwaitedJob", bound="JobCalls[Any, Awaited]")
+    BlockingJob = TypeVar("BlockingJob", bound="JobMethods[Any, Blocking]")
+    AwaitedJob = TypeVar("AwaitedJob", bound="JobMethods[Any, Awaited]")
 
-__all__ = ["ClientT_co", "EventT", "JobCalls"]
+__all__ = ["ClientT_co", "EventT", "JobMethods"]
 
 EventT = TypeVar("EventT")
 ClientT_co = TypeVar("ClientT_co", covariant=True, default=Any)
 
 
-class JobCalls(Generic[EventT, ClientT_co]):
+class JobMethods(Generic[EventT, ClientT_co]):
     """The calls of a job. A job brings its changed object up to date in place and returns it."""
 
     __slots__ = ()
@@ -57,7 +57,7 @@ class JobCalls(Generic[EventT, ClientT_co]):
         Args:
             params: The request options.
         """
-        return self._asked("retrieve", params)
+        return self._call("retrieve", params)
 
     @overload
     def wait(
@@ -88,12 +88,12 @@ class JobCalls(Generic[EventT, ClientT_co]):
             timeout: Seconds to wait at most; None waits as long as it takes.
             on_event: Called with each event from the job's first, oldest first; on an
                 AsyncClient it may be a coroutine function.
-            poll: Seconds between two looks at the job.
+            poll: Seconds between two polls.
 
         Raises:
             WaitTimeoutError: The job did not end in time.
         """
-        return self._asked("wait", {"timeout": timeout, "on_event": on_event, "poll": poll})
+        return self._call("wait", {"timeout": timeout, "on_event": on_event, "poll": poll})
 
     @overload
     def follow(
@@ -120,13 +120,13 @@ class JobCalls(Generic[EventT, ClientT_co]):
 
         Args:
             timeout: Seconds to wait at most; None waits as long as it takes.
-            poll: Seconds between two looks at the job.
+            poll: Seconds between two polls.
             view: What shows the job; by default what fits where the output goes.
 
         Raises:
             WaitTimeoutError: The job did not end in time.
         """
-        return self._asked("follow", {"timeout": timeout, "poll": poll, "view": view})
+        return self._call("follow", {"timeout": timeout, "poll": poll, "view": view})
 
     @overload
     def cancel(self: BlockingJob, **params: Unpack[RequestOptions]) -> BlockingJob: ...
@@ -143,28 +143,30 @@ class JobCalls(Generic[EventT, ClientT_co]):
         Raises:
             BadRequestError: The job has ended already.
         """
-        return self._asked("cancel", params)
+        return self._call("cancel", params)
 
     @overload
-    def iter_events(self: JobCalls[EventT, Blocking], *, poll: float = 2.0) -> Iterator[EventT]: ...
+    def iter_events(
+        self: JobMethods[EventT, Blocking], *, poll: float = 2.0
+    ) -> Iterator[EventT]: ...
     @overload
     def iter_events(
-        self: JobCalls[EventT, Awaited], *, poll: float = 2.0
+        self: JobMethods[EventT, Awaited], *, poll: float = 2.0
     ) -> AsyncIterator[EventT]: ...
     def iter_events(self, *, poll: float = 2.0) -> Any:
         """Yield the job's events from its first, oldest first, as they happen, until it ends.
 
         Args:
-            poll: Seconds between two looks at the job.
+            poll: Seconds between two polls.
         """
-        origin, client = self._tie()
+        origin, client = self._bound_resource()
         return client._iterate(origin.events.flow(origin, self, poll=poll))
 
     @overload
-    def results(self: JobCalls[Any, Blocking], **params: Unpack[RequestOptions]) -> Results: ...
+    def results(self: JobMethods[Any, Blocking], **params: Unpack[RequestOptions]) -> Results: ...
     @overload
     def results(
-        self: JobCalls[Any, Awaited], **params: Unpack[RequestOptions]
+        self: JobMethods[Any, Awaited], **params: Unpack[RequestOptions]
     ) -> Coroutine[Any, Any, Results]: ...
     def results(self, **params: Unpack[RequestOptions]) -> Any:
         """Return the job's result file as a table of typed rows.
@@ -175,16 +177,16 @@ class JobCalls(Generic[EventT, ClientT_co]):
         Raises:
             TunesmithError: The job has no result file.
         """
-        origin, client = self._tie()
+        origin, client = self._bound_resource()
         return client._run(origin.results.flow(origin, self, **params))
 
-    def _came_from(self, origin: Any) -> None:
+    def _bind(self, origin: Any) -> None:
         """Tie the job to the operations that made it."""
         object.__setattr__(self, "_origin", origin)
 
-    def _asked(self, name: str, params: Any) -> Any:
+    def _call(self, name: str, params: Any) -> Any:
         """Carry out the operation `name` on this job, which then is what it returns."""
-        origin, client = self._tie()
+        origin, client = self._bound_resource()
         job_id: str = getattr(self, "id")  # noqa: B009 - a field of the classes that mix this in
         return client._run(self._updated(getattr(origin, name).flow(origin, job_id, **params)))
 
@@ -194,7 +196,7 @@ class JobCalls(Generic[EventT, ClientT_co]):
             object.__setattr__(self, part, getattr(fresh, part))
         return self
 
-    def _tie(self) -> tuple[Any, Any]:
+    def _bound_resource(self) -> tuple[Any, Any]:
         """Return the operations that made this job, and their client."""
         origin = getattr(self, "_origin", None)
         if origin is None:

@@ -1,4 +1,4 @@
-"""The first fine-tuning API: fine-tunes, with the workflow of the guide."""
+"""The legacy API, `/v1/fine-tunes`: create, follow and cancel fine-tunes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.request import Plan, fill_path
 from tunesmith.core.response import Response
 from tunesmith.errors import APIStatusError, TunesmithError
-from tunesmith.progress.facts import is_step
-from tunesmith.types.fine_tunes import FineTune, FineTuneEvent
-from tunesmith.types.fine_tuning import FineTuningJobEvent, FineTuningJobGlance
+from tunesmith.progress.job_progress import is_step
+from tunesmith.types.fine_tuning import FineTuningJobEvent, FineTuningJobSummary
+from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 
 from . import views
 from .base import APIResource
-from .declare import ClientT_co, Opened, iteration, listing, operation, streaming
 from .files import Files, find_matching
-from .following import (
-    Patience,
+from .job_resource import JobResource
+from .operations import AnyStream, ClientT_co, iteration, listing, operation, streaming
+from .waiting import (
+    RetryBudget,
     follow_job,
-    how_to_go_on,
     job_id,
-    patiently,
+    resume_hint,
     wait_for_end,
     wait_shared,
+    with_retries,
 )
-from .jobs import JobResource
 
 if TYPE_CHECKING:
     from tunesmith.progress.views import JobView
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["FineTuneCreateOptions", "FineTunes"]
 
 _FINE_TUNE = "/fine-tunes/{fine_tune_id}"
-# A silent stream is opened again after this long: a server that died without a word
-# would otherwise hold the reader for the whole read timeout.
+# A silent stream is reopened after this long: a server that died without closing the
+# connection would otherwise block the reader for the whole read timeout.
 _SILENCE_SECONDS = 60.0
-# A step's event is among the newest few, whatever else was said after it.
+# The newest step is among the newest few events, whatever other events came after it.
 _NEWEST_EVENTS = 5
 
 
@@ -157,7 +157,7 @@ class FineTunes(JobResource[ClientT_co]):
     @streaming
     def stream_events(
         self, id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[Opened[FineTuneEvent]]:
+    ) -> Flow[AnyStream[FineTuneEvent]]:
         """Return a stream of the events, from the first on, that ends with the fine-tune.
 
         A broken connection ends the stream with an error; `events` reconnects by itself.
@@ -173,21 +173,21 @@ class FineTunes(JobResource[ClientT_co]):
 
         Args:
             id: The fine-tune or its id.
-            poll: Seconds between two looks where the server does not stream.
+            poll: Seconds between two polls where the server does not stream.
         """
         name = job_id(id)
         seen = EventCount()
-        patience = Patience()
+        budget = RetryBudget()
         while True:
             before = seen.value
             try:
                 yield from self._events_once(name, seen)
                 pause = poll
-            except Exception as error:  # noqa: BLE001 - judged by `pause`, which raises all others
-                pause = patience.pause(error)
-            job = yield from patiently(patience, lambda: FineTunes.retrieve.flow(self, name))
+            except Exception as error:  # noqa: BLE001 - `pause_after` raises what is not transient
+                pause = budget.pause_after(error)
+            job = yield from with_retries(budget, lambda: FineTunes.retrieve.flow(self, name))
             if job.is_terminal:
-                for event in (yield from patiently(patience, NewEvents(self, name, seen).read)):
+                for event in (yield from with_retries(budget, NewEvents(self, name, seen).read)):
                     yield Emit(event)
                 return
             # A stream that brought something before it broke is opened again without delay.
@@ -211,7 +211,7 @@ class FineTunes(JobResource[ClientT_co]):
             timeout: Seconds to wait at most; None waits as long as it takes.
             on_event: Called with each event from the first, oldest first; on an AsyncClient it
                 may be a coroutine function.
-            poll: Seconds between two looks.
+            poll: Seconds between two polls.
 
         Raises:
             WaitTimeoutError: The fine-tune did not end in time.
@@ -223,7 +223,7 @@ class FineTunes(JobResource[ClientT_co]):
                 self,
                 name,
                 lambda one: FineTunes.retrieve.flow(self, one),
-                self._pages("/fine-tunes", FineTuningJobGlance, {}, paged=False),
+                self._pages("/fine-tunes", FineTuningJobSummary, {}, paged=False),
                 timeout=timeout,
                 poll=poll,
             )
@@ -251,7 +251,7 @@ class FineTunes(JobResource[ClientT_co]):
         Args:
             id: The fine-tune or its id.
             timeout: Seconds to wait at most; None waits as long as it takes.
-            poll: Seconds between two looks at the job.
+            poll: Seconds between two polls.
             view: What shows the job; by default what fits where the output goes.
 
         Raises:
@@ -266,7 +266,7 @@ class FineTunes(JobResource[ClientT_co]):
             newest_step=NewestStep(self, name).read,
             timeout=timeout,
             poll=poll,
-            advice=how_to_go_on("fine_tunes", name),
+            hint=resume_hint("fine_tunes", name),
         )
 
     @operation
@@ -342,10 +342,10 @@ class NewEvents:
 
 
 class NewestStep:
-    """Reads the newest step of a fine-tune, whose own events tell epochs only.
+    """Reads the newest step of a fine-tune, whose own events only report epochs.
 
-    The embedded engine shows the same job in the second API, which tells each step; where a
-    server does not, there is nothing to read.
+    The embedded engine shows the same job in the fine-tuning jobs API, whose events include each
+    step. On servers that do not, there is nothing to read.
     """
 
     def __init__(self, resource: APIResource[Any], name: str) -> None:

@@ -9,12 +9,12 @@ from tunesmith.core.flow import Flow
 from tunesmith.core.options import RequestOptions
 from tunesmith.core.paging import PageCursor, PageData, PageFlow
 from tunesmith.errors import TunesmithError
-from tunesmith.types.fine_tunes import FineTune
 from tunesmith.types.fine_tuning import FineTuningJob
+from tunesmith.types.legacy_fine_tunes import FineTune
 
 from .base import APIResource
-from .declare import ClientT_co
 from .files import Files
+from .operations import ClientT_co
 
 if TYPE_CHECKING:
     from tunesmith.results import Results
@@ -38,7 +38,7 @@ class JobResource(APIResource[ClientT_co]):
     ) -> Flow[JobT]:
         """Carry out one request whose answer is a job."""
         job = yield from self._ask(method, path, model, params, fields=fields)
-        job._came_from(self)
+        job._bind(self)
         return job
 
     def _jobs(
@@ -50,7 +50,7 @@ class JobResource(APIResource[ClientT_co]):
         def page(cursor: PageCursor) -> Flow[PageData[JobT]]:
             data = yield from pages(cursor)
             for job in data.data:
-                job._came_from(self)
+                job._bind(self)
             return data
 
         return page
