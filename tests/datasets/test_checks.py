@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tunesmith import datasets, errors
 from tunesmith.datasets import check, parallel, profiles, readers
+from tunesmith.datasets.check_options import CheckOptions
 from tunesmith.datasets.checks import duplicate_rows, hash_store
 from tunesmith.datasets.checks.duplicate_rows import find_conflicts, find_repeats
 from tunesmith.datasets.checks.examination import Examination
@@ -335,7 +336,7 @@ def dirty(tmp_path_factory):
 def settled(path):
     source = readers.source_of_path(path)
     facts = profiles.profile_named("engine")
-    return source, facts, check._settle(source, check.CheckOptions(), facts)
+    return source, facts, check._settle(source, CheckOptions(), facts)
 
 
 def concluded(examination, facts, path):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.datasets import readers
+from tunesmith.datasets.check_options import CheckOptions
 from tunesmith.datasets.checks import sample as samples
 from tunesmith.datasets.checks.counts import count_findings, file_findings
 from tunesmith.datasets.checks.examination import Examination
@@ -32,37 +32,7 @@ if TYPE_CHECKING:
     from tunesmith.datasets.readers import Source
     from tunesmith.datasets.rows import Shape
 
-__all__ = ["CheckOptions", "check_file", "check_source", "profile"]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckOptions:
-    """What the user asked for.
-
-    Attributes:
-        profile: Where the data goes.
-        shape: Shape that the rows should have; found out without it.
-        prompt_format: Format to hold prompt/completion rows against; found out without it.
-        model: Model to be trained; decides token limit and encoding where the profile knows it.
-        max_examples: Locations for each finding; 0 for all.
-        count_tokens: Whether to count the tokens of every row.
-        near_duplicates: Whether to look for rows that are almost the same; takes longer, and
-            256 bytes of memory a row.
-        workers: Processes to read a JSONL file with.
-        engine: "local", or "ray" for Ray Data.
-        parts: Ranges into which Ray divides the file; chosen without it.
-    """
-
-    profile: str | Profile = "engine"
-    shape: Shape | None = None
-    prompt_format: PromptFormat | None = None
-    model: str | None = None
-    max_examples: int = 5
-    count_tokens: bool = False
-    near_duplicates: bool = False
-    workers: int = 1
-    engine: str = "local"
-    parts: int | None = None
+__all__ = ["check_file", "check_source", "profile"]
 
 
 def check_file(
@@ -101,7 +71,7 @@ def check_file(
         DatasetError: The profile is not known.
     """
     options = CheckOptions(
-        profile=profile,
+        destination=profile,
         shape=shape,
         prompt_format=prompt_format,
         model=model,
@@ -143,26 +113,26 @@ def profile(
         DatasetError: The engine or the profile is not known, or Ray is not installed.
     """
     options = CheckOptions(
-        profile=destination,
+        destination=destination,
         shape=shape,
         model=model,
         max_examples=max_examples,
         count_tokens=count_tokens,
         workers=workers or os.cpu_count() or 1,
-        engine=engine,
-        parts=workers,
+        executor=engine,
+        partitions=workers,
     )
     return _check_path(Path(path), options)
 
 
 def _check_path(path: Path, options: CheckOptions) -> Report:
-    facts = profile_named(options.profile)
+    destination = profile_named(options.destination)
     try:
         source = readers.source_of_path(path)
         report = check_source(source, options)
-        report.findings += file_findings(path, source.format, facts)
+        report.findings += file_findings(path, source.format, destination)
     except (UnreadableError, OSError) as error:
-        report = Report(str(path), facts.name, options.shape or "prompt_completion")
+        report = Report(str(path), destination.name, options.shape or "prompt_completion")
         report.findings = [
             make_finding("file-unreadable", LocationCounter(1, 1), detail=str(error))
         ]
@@ -177,14 +147,14 @@ def check_source(source: Source, options: CheckOptions) -> Report:
         DatasetError: The profile is not known.
         UnreadableError: The source cannot be read at all.
     """
-    profile = profile_named(options.profile)
+    destination = profile_named(options.destination)
     with _team(source, options) as team:
-        settings = _settle(source, options, profile)
+        settings = _settle(source, options, destination)
         examination = _examine(source, settings, options, team)
     path = _path_of_lines(source)
     report = Report(
         name=source.name,
-        profile=profile.name,
+        profile=destination.name,
         shape=settings.shape,
         rows=examination.rules.rows,
         lines=examination.rules.lines,
@@ -197,13 +167,13 @@ def check_source(source: Source, options: CheckOptions) -> Report:
     if options.count_tokens:
         report.tokens = examination.token_counts.tokens
         report.longest_row = examination.token_counts.longest
-    report.findings = examination.conclude(profile, path)
+    report.findings = examination.conclude(destination, path)
     if not any(finding.id == "leading-whitespace" for finding in report.findings):
         # Without a space before completions the boundary moves for that reason alone.
         report.findings += sampled_findings(source, settings)
     if options.near_duplicates:
         report.findings += near_duplicate_findings(source, options.max_examples)
-    report.findings += count_findings(report, profile)
+    report.findings += count_findings(report, destination)
     report.sort()
     return report
 
@@ -213,10 +183,10 @@ def _path_of_lines(source: Source) -> Path | None:
     return source.path if isinstance(source, JsonLines | Delimited | PlainText) else None
 
 
-def _settle(source: Source, options: CheckOptions, profile: Profile) -> Settings:
+def _settle(source: Source, options: CheckOptions, destination: Profile) -> Settings:
     sample = samples.sample_of(source)
     shape = options.shape or samples.shape_of_sample(sample)
-    limit = profile.token_limit(shape, options.model)
+    limit = destination.token_limit(shape, options.model)
     prompt_format, task = options.prompt_format, None
     if shape == "prompt_completion":
         inference = samples.infer(sample)
@@ -251,9 +221,9 @@ def _encoding(limit: TokenLimit | None, model: str | None) -> str:
 
 def _team(source: Source, options: CheckOptions) -> AbstractContextManager[Team | None]:
     """Start the processes that will share the file, if there are to be any."""
-    if options.engine not in {"local", "ray"}:
-        raise DatasetError(f"Unknown engine {options.engine!r}: choose 'local' or 'ray'.")
-    if options.engine == "ray" or options.workers < 2 or not isinstance(source, JsonLines):  # noqa: PLR2004
+    if options.executor not in {"local", "ray"}:
+        raise DatasetError(f"Unknown engine {options.executor!r}: choose 'local' or 'ray'.")
+    if options.executor == "ray" or options.workers < 2 or not isinstance(source, JsonLines):  # noqa: PLR2004
         return nullcontext()
     from tunesmith.datasets.parallel import Team  # noqa: PLC0415 - it loads what processes need
 
@@ -265,8 +235,8 @@ def _examine(
 ) -> Examination:
     if team is not None:
         return team.examine(settings)
-    if isinstance(source, JsonLines) and options.engine == "ray":
+    if isinstance(source, JsonLines) and options.executor == "ray":
         from tunesmith.datasets.parallel import examine_on_ray  # noqa: PLC0415 - as needed
 
-        return examine_on_ray(source.path, settings, options.parts)
+        return examine_on_ray(source.path, settings, options.partitions)
     return Examination.start(settings).observe(source.batches())

@@ -161,10 +161,11 @@ class Dataset:
         Raises:
             DatasetError: The profile is not known.
         """
-        from tunesmith.datasets.check import CheckOptions, check_source  # noqa: PLC0415
+        from tunesmith.datasets.check import check_source  # noqa: PLC0415 - as needed
+        from tunesmith.datasets.check_options import CheckOptions  # noqa: PLC0415
 
         options = CheckOptions(
-            profile=profile,
+            destination=profile,
             shape=shape,
             prompt_format=prompt_format or self.prompt_format,
             model=model,
