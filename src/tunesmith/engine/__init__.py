@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import EngineConfig, Limits
-    from .errors import EngineError
+    from .domain.errors import EngineError
     from .home import Home
     from .process import Engine, start
     from .server import serve
@@ -21,7 +21,7 @@ __all__ = ["Engine", "EngineConfig", "EngineError", "Home", "Limits", "serve", "
 _ROOMS = {
     "Engine": "process",
     "EngineConfig": "config",
-    "EngineError": "errors",
+    "EngineError": "domain.errors",
     "Home": "home",
     "Limits": "config",
     "serve": "server",

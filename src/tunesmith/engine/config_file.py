@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pydantic
 
 from .config import EngineConfig, Limits, RayConfig, ServingConfig
-from .errors import EngineError
+from .domain.errors import EngineError
 from .home import Home
 
 if TYPE_CHECKING:

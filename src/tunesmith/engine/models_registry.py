@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.engine.api.errors import ApiError
 from tunesmith.engine.models.catalog import load_catalog
-from tunesmith.engine.models.errors import ModelNotInstalledError, UnknownModelError
+from tunesmith.engine.models.errors import UnknownModelError
 from tunesmith.engine.models.servable import ServableModel
 from tunesmith.engine.store import model_rows
 
@@ -61,8 +60,8 @@ class ModelRegistry:
         """Return what the serving needs to answer as the model `name`.
 
         Raises:
-            ApiError: 404 for a name that leads to no model of the organisation; 400 for a
-                base model that is not on this machine.
+            UnknownModelError: The organisation has no model of this name.
+            ModelNotInstalledError: The base model is not on this machine.
         """
         row = self.fine_tuned(name, organization)
         if row is None:
@@ -80,7 +79,8 @@ class ModelRegistry:
         """Return what a new job needs to know of the model `name`.
 
         Raises:
-            ApiError: As for `resolve`.
+            UnknownModelError: The organisation has no model of this name.
+            ModelNotInstalledError: The base model is not on this machine.
         """
         row = self.fine_tuned(name, organization)
         if row is not None:
@@ -102,15 +102,14 @@ class ModelRegistry:
         """Return an installed base model.
 
         Raises:
-            ApiError: As for `resolve`.
+            UnknownModelError: The organisation has no model of this name.
+            ModelNotInstalledError: The base model is not on this machine.
         """
         try:
             return self.catalog.resolve(name)
         except UnknownModelError as error:
             message = f"The model {name!r} does not exist or you do not have access to it. {error}"
-            raise ApiError(404, message, param="model", code="model_not_found") from None
-        except ModelNotInstalledError as error:
-            raise ApiError(400, str(error), param="model", code="model_not_installed") from None
+            raise UnknownModelError(message) from None
 
     def installed_names(self) -> dict[str, str]:
         """Return every name that leads to an installed base model → that model's id."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import EngineConfig, Limits, RayConfig, ServingConfig
-from .errors import EngineError
+from .domain.errors import EngineError
 from .home import Home
 
 if TYPE_CHECKING:

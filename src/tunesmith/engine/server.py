@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from .errors import EngineError
+from .domain.errors import EngineError
 from .logs import configure as configure_logs
 from .models.catalog import load_catalog
 from .security.keys import KeyRing

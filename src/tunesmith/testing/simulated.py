@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunesmith.engine.config import EngineConfig
-from tunesmith.engine.errors import EngineError, LostLeaseError
+from tunesmith.engine.domain.errors import EngineError, LostLeaseError
 from tunesmith.engine.home import Home
 from tunesmith.engine.jobs.worker import Worker
 from tunesmith.engine.models.catalog import load_catalog

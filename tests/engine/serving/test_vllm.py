@@ -24,7 +24,7 @@ import pytest
 
 from tunesmith.engine.config import ServingConfig
 from tunesmith.engine.config_file import load_config
-from tunesmith.engine.errors import EngineError
+from tunesmith.engine.domain.errors import EngineError
 from tunesmith.engine.home import Home
 
 RED, BLUE = (f"ada:ft-local:{name}-2026-11-21-10-00-00" for name in ("red", "blue"))

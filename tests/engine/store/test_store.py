@@ -12,7 +12,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from tunesmith.engine.errors import CorruptFileError, LostLeaseError, StoreError
+from tunesmith.engine.domain.errors import (
+    CorruptFileError,
+    JobStateError,
+    LostLeaseError,
+    StoreError,
+)
 from tunesmith.engine.jobs import leases, lifecycle
 from tunesmith.engine.store import file_rows, idempotency_rows, job_rows, model_rows
 from tunesmith.engine.store.blobs import BlobStore
@@ -185,7 +190,7 @@ def test_an_ended_job_stays_ended(database: Database, status: str):
     with database.write() as connection:
         job_rows.insert_job(connection, job)
         for act in (lifecycle.cancel, lifecycle.pause, lifecycle.resume):
-            with pytest.raises(lifecycle.JobStateError):
+            with pytest.raises(JobStateError):
                 act(connection, job)
 
 

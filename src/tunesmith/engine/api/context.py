@@ -51,8 +51,9 @@ def identify(request: Request) -> Identity:
     """Return who is asking: by key, or by the dashboard's session that has let the request in.
 
     Raises:
-        ApiError: 401 without a key that is in use, once any key has been made; until then 421
-            under another machine's name; 429 for too many requests.
+        ApiError: 401 without a key that is in use, once any key has been made; 429 for too many
+            requests.
+        UnknownHostError: No key has been made and the request names another machine.
     """
     known: Identity | None = request.scope.get("identity")
     if known is not None:
@@ -64,7 +65,7 @@ def identify(request: Request) -> Identity:
     identity = parts.keys.identify(secret or None)
     if identity is not None:
         if identity.key_id is None:
-            check_host(request, parts.config.host)
+            check_host(request.url.hostname or "", parts.config.host)
         request.scope["identity"] = identity
         _spare(parts, request, identity)
         return identity

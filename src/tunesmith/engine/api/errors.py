@@ -1,9 +1,13 @@
-"""Errors on the wire: always `{"error": {message, type, param, code}}`, whatever went wrong."""
+"""Errors on the wire: always `{"error": {message, type, param, code}}`, whatever went wrong.
+
+The one place where errors of the domain get their HTTP status.
+"""
 
 from __future__ import annotations
 
 import errno
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +15,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from tunesmith.engine.domain.errors import ErrorKind, RequestError
 from tunesmith.errors import TunesmithError
 
 if TYPE_CHECKING:
@@ -18,20 +23,24 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI, Request
 
-__all__ = ["ApiError", "envelope", "install", "invalid", "not_found"]
+__all__ = ["ApiError", "as_api_error", "error_response", "install", "invalid", "not_found"]
 
 _log = logging.getLogger("tunesmith.engine")
 
-_TOO_LARGE = 413
-_TOO_MANY = 429
-_SERVER = 500
-_NO_SPACE = 507
+_STATUS: dict[ErrorKind, HTTPStatus] = {
+    ErrorKind.INVALID: HTTPStatus.BAD_REQUEST,
+    ErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorKind.WRONG_HOST: HTTPStatus.MISDIRECTED_REQUEST,
+    ErrorKind.LIMIT_REACHED: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorKind.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ErrorKind.UNSUPPORTED: HTTPStatus.NOT_IMPLEMENTED,
+    ErrorKind.UPSTREAM: HTTPStatus.BAD_GATEWAY,
+    ErrorKind.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+}
 _DISK_FULL = (
     "The engine's disk is full. Its operator can make room with `tunesmith engine gc`, or delete "
     "files and models that are no longer needed."
 )
-_NOT_ALLOWED = 405
-_NOT_FOUND = 404
 
 
 class ApiError(TunesmithError):
@@ -57,7 +66,7 @@ class ApiError(TunesmithError):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = status
+        self.status = int(status)
         self.message = message
         self.param = param
         self.code = code
@@ -67,17 +76,30 @@ class ApiError(TunesmithError):
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
     """Return the error for a request that can never succeed as it is."""
-    return ApiError(400, message, param=param, code=code)
+    return ApiError(HTTPStatus.BAD_REQUEST, message, param=param, code=code)
 
 
 def not_found(kind: str, identity: str) -> ApiError:
     """Return the error for an id that leads to nothing the caller may see."""
     return ApiError(
-        404, f"No such {kind}: {identity}", param="id", code=f"{kind.replace(' ', '_')}_not_found"
+        HTTPStatus.NOT_FOUND,
+        f"No such {kind}: {identity}",
+        param="id",
+        code=f"{kind.replace(' ', '_')}_not_found",
     )
 
 
-def envelope(error: ApiError) -> JSONResponse:
+def as_api_error(error: ApiError | RequestError) -> ApiError:
+    """Return the answer for an error of the domain; an answer stays as it is."""
+    if isinstance(error, ApiError):
+        return error
+    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return ApiError(
+        _STATUS[error.kind], error.message, param=error.param, code=error.code, headers=headers
+    )
+
+
+def error_response(error: ApiError) -> JSONResponse:
     """Return the response that carries an error."""
     body = {
         "message": error.message,
@@ -91,6 +113,7 @@ def envelope(error: ApiError) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Give the app its handlers for every kind of exception."""
     app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(RequestError, _api_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
@@ -98,8 +121,8 @@ def install(app: FastAPI) -> None:
 
 
 def _api_error(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
-    return envelope(error)
+    assert isinstance(error, ApiError | RequestError)  # noqa: S101 - registered for these
+    return error_response(as_api_error(error))
 
 
 def _validation_error(_request: Request, error: Exception) -> JSONResponse:
@@ -108,16 +131,16 @@ def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     place = _place(first, error.body)
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "")
-        return envelope(invalid(f"The request body is not valid JSON. {reason}".strip()))
+        return error_response(invalid(f"The request body is not valid JSON. {reason}".strip()))
     if not place:
-        return envelope(invalid("The request needs a JSON object as its body."))
+        return error_response(invalid("The request needs a JSON object as its body."))
     param = place[0] + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in place[1:])
     if first["type"] == "missing":
-        return envelope(invalid(f"Missing required parameter: {param!r}.", param=param))
+        return error_response(invalid(f"Missing required parameter: {param!r}.", param=param))
     if first["type"] == "extra_forbidden":
         message = f"Unrecognised parameter: {param!r}. Remove it, or check its spelling."
-        return envelope(invalid(message, param=param, code="unknown_parameter"))
-    return envelope(invalid(f"Invalid value for {param!r}: {first['msg']}.", param=param))
+        return error_response(invalid(message, param=param, code="unknown_parameter"))
+    return error_response(invalid(f"Invalid value for {param!r}: {first['msg']}.", param=param))
 
 
 def _place(first: Mapping[str, Any], body: Any) -> list[str]:
@@ -140,28 +163,39 @@ def _place(first: Mapping[str, Any], body: Any) -> list[str]:
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
-    if error.status_code == _NOT_FOUND:
+    if error.status_code == HTTPStatus.NOT_FOUND:
         message = f"Unknown request URL: {request.method} {request.url.path}."
-        return envelope(ApiError(_NOT_FOUND, message, code="unknown_url"))
-    if error.status_code == _NOT_ALLOWED:
+        return error_response(ApiError(HTTPStatus.NOT_FOUND, message, code="unknown_url"))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"Not allowed to {request.method} on {request.url.path}."
         answer = ApiError(
-            _NOT_ALLOWED, message, code="method_not_supported", headers=error.headers or {}
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            message,
+            code="method_not_supported",
+            headers=error.headers or {},
         )
-        return envelope(answer)
-    code = "body_too_large" if error.status_code == _TOO_LARGE else None
+        return error_response(answer)
+    is_too_large = error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "body_too_large" if is_too_large else None
     answer = ApiError(error.status_code, str(error.detail), code=code, headers=error.headers or {})
-    return envelope(answer)
+    return error_response(answer)
 
 
 def _database_error(request: Request, error: Exception) -> JSONResponse:
     if "disk is full" in str(error):
         _log.error("request %s failed: the disk is full", _request_id(request))
-        return envelope(ApiError(_NO_SPACE, _DISK_FULL, code="disk_full"))
+        return error_response(
+            ApiError(HTTPStatus.INSUFFICIENT_STORAGE, _DISK_FULL, code="disk_full")
+        )
     _log.error("database: %s (%s)", str(error).splitlines()[0], _request_id(request))
     message = "The engine's database is busy or out of reach. Try again shortly."
-    return envelope(
-        ApiError(503, message, code="database_unavailable", headers={"retry-after": "1"})
+    return error_response(
+        ApiError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            message,
+            code="database_unavailable",
+            headers={"retry-after": "1"},
+        )
     )
 
 
@@ -169,10 +203,14 @@ def _unexpected(request: Request, error: Exception) -> JSONResponse:
     identity = _request_id(request)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         _log.error("request %s failed: the disk is full", identity)
-        return envelope(ApiError(_NO_SPACE, _DISK_FULL, code="disk_full"))
+        return error_response(
+            ApiError(HTTPStatus.INSUFFICIENT_STORAGE, _DISK_FULL, code="disk_full")
+        )
     _log.error("request %s failed", identity, exc_info=error)
     message = f"The engine failed to answer. Its log tells more under the request id {identity}."
-    return envelope(ApiError(_SERVER, message, code="internal_error"))
+    return error_response(
+        ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, message, code="internal_error")
+    )
 
 
 def _request_id(request: Request) -> str:
@@ -180,6 +218,7 @@ def _request_id(request: Request) -> str:
 
 
 def _type_of(status: int) -> str:
-    if status == _TOO_MANY:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return "rate_limit_error"
-    return "server_error" if status >= _SERVER else "invalid_request_error"
+    is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return "server_error" if is_ours else "invalid_request_error"

@@ -11,7 +11,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 
-from tunesmith.engine.errors import CorruptFileError
+from tunesmith.engine.domain.errors import CorruptFileError
 from tunesmith.engine.jobs.views import file_object
 from tunesmith.engine.store import file_rows
 from tunesmith.engine.store.records import FileRow, new_token

@@ -6,7 +6,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.engine.jobs.lifecycle import JobStateError
+from tunesmith.engine.domain.errors import QueueFullError
 from tunesmith.engine.jobs.lifecycle import create as create_row
 from tunesmith.engine.store import file_rows, job_rows
 from tunesmith.engine.store.records import JobRow, new_token
@@ -113,15 +113,13 @@ def change_job(
     """Do something to a job and return it as it is afterwards.
 
     Raises:
-        ApiError: 404 if there is no such job, 400 if its state does not allow it.
+        ApiError: There is no such job.
+        JobStateError: Its status does not allow it.
     """
     with parts.database.write() as connection:
         job = find_job(connection, asker, identity)
         locked = job_rows.lock(connection, job.id)
-        try:
-            act(connection, locked or job)
-        except JobStateError as error:
-            raise invalid(str(error), param="id", code="job_state") from None
+        act(connection, locked or job)
         job = find_job(connection, asker, identity)
     parts.dispatcher.wake()
     return job
@@ -152,12 +150,9 @@ def _check_files(connection: Connection, job: JobRow) -> None:
 
 def _check_queue(connection: Connection, job: JobRow, most: int) -> None:
     if job_rows.unfinished_count(connection, job.organization) >= most:
-        raise ApiError(
-            429,
+        raise QueueFullError(
             f"The queue holds {most} unfinished jobs of your organisation, which is the limit. "
-            "Wait for one to end, or cancel one.",
-            code="queue_full",
-            headers={"retry-after": "30"},
+            "Wait for one to end, or cancel one."
         )
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from starlette.requests import HTTPConnection
 
-from tunesmith.engine.api.errors import ApiError, envelope
+from tunesmith.engine.api.errors import ApiError, as_api_error, error_response
+from tunesmith.engine.domain.errors import RequestError
 
 from .visitor import check_form, read_visitor
 
@@ -38,8 +39,8 @@ class SessionGate:
             return
         try:
             inner = await anyio.to_thread.run_sync(_enter, scope)
-        except ApiError as error:
-            await envelope(error)(scope, receive, send)
+        except (ApiError, RequestError) as error:
+            await error_response(as_api_error(error))(scope, receive, send)
             return
 
         async def guarded(message: Message) -> None:

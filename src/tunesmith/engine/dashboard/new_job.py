@@ -11,6 +11,7 @@ from tunesmith.engine.api.context import parts_of
 from tunesmith.engine.api.errors import ApiError
 from tunesmith.engine.api.job_access import create_job
 from tunesmith.engine.api.job_requests import CreateFineTune, CreateFineTuningJob
+from tunesmith.engine.domain.errors import RequestError
 from tunesmith.engine.store import file_rows, model_rows
 
 from .job import shown_id
@@ -62,7 +63,7 @@ def create(
         first = error.errors()[0]
         name = next((str(part) for part in first["loc"] if part in values), "")
         return _form(request, asker, values, (name, _WANTED.get(name, f"{first['msg']}.")))
-    except ApiError as error:
+    except (ApiError, RequestError) as error:
         return _form(request, asker, values, (error.param or "", error.message))
     return see_other(request, f"/jobs/{shown_id(job)}")
 

@@ -12,7 +12,8 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from tunesmith.engine.api.context import parts_of
-from tunesmith.engine.api.errors import ApiError, invalid
+from tunesmith.engine.api.errors import ApiError, as_api_error, invalid
+from tunesmith.engine.domain.errors import RequestError
 
 from .rendering import SECURITY_HEADERS, render
 from .visitor import SignInNeededError, Visitor, cookie_name, read_visitor, visitor_of
@@ -35,14 +36,14 @@ class _PageRoute(APIRoute):
         async def page(request: Request) -> Response:
             try:
                 request.state.visitor = await _visitor(request)
-            except ApiError as error:
+            except (ApiError, RequestError) as error:
                 request.state.visitor = Visitor("", is_new=False, identity=None, is_open=False)
                 return _finished(request, _fault(request, error))
             try:
                 response = await handle(request)
             except SignInNeededError:
                 response = _to_sign_in(request)
-            except ApiError as error:
+            except (ApiError, RequestError) as error:
                 response = _fault(request, error)
             except RequestValidationError as error:
                 first = error.errors()[0]
@@ -88,8 +89,9 @@ def _to_sign_in(request: Request) -> Response:
     return see_other(request, f"/sign-in?next={quote(target)}")
 
 
-def _fault(request: Request, error: ApiError) -> Response:
-    return render(request, "fault.html", status=error.status, error=error)
+def _fault(request: Request, error: ApiError | RequestError) -> Response:
+    answer = as_api_error(error)
+    return render(request, "fault.html", status=answer.status, error=answer)
 
 
 def _finished(request: Request, response: Response) -> Response:

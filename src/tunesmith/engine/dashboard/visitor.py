@@ -74,14 +74,14 @@ def read_visitor(connection: HTTPConnection, parts: Parts, sessions: Sessions) -
     """Return who sent a request. Reads the database at most once a second.
 
     Raises:
-        ApiError: 421 while no key exists and the request names a host other than this machine.
+        UnknownHostError: No key has been made and the request names another machine.
     """
     cookie = connection.cookies.get(cookie_name(connection), "")
     is_new = _TOKEN.fullmatch(cookie) is None
     token = new_session_token() if is_new else cookie
     opened = parts.keys.identify(None)
     if opened is not None:
-        check_host(connection, parts.config.host)
+        check_host(connection.url.hostname or "", parts.config.host)
         return Visitor(token, is_new, opened, is_open=True)
     key_id = sessions.key_id(token)
     identity = None if key_id is None else parts.keys.holder(key_id)

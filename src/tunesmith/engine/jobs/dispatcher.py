@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from tunesmith.engine.api.errors import ApiError
+from tunesmith.engine.domain.errors import RequestError
 from tunesmith.engine.maintenance import collect_garbage
 from tunesmith.engine.store import job_rows
 
@@ -145,7 +145,7 @@ class Dispatcher:
                 write_specification(self._config, self._models, job)
                 self._foresight.begun(job)
             process = self._launcher.launch(job, stage)
-        except ApiError as error:
+        except RequestError as error:
             self._fail(job, str(error))
             return
         self._children[str(job.worker_id)] = process

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import func, select, update
 
-from tunesmith.engine.errors import LostLeaseError
+from tunesmith.engine.domain.errors import LostLeaseError
 from tunesmith.engine.store import job_rows
 from tunesmith.engine.store.records import JobRow, new_token
 from tunesmith.engine.store.schema import jobs

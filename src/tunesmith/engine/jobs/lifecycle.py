@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.engine.errors import EngineError
+from tunesmith.engine.domain.errors import JobStateError
 from tunesmith.engine.store import job_rows
 
 if TYPE_CHECKING:
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.store.records import JobRow
 
-__all__ = ["JobStateError", "cancel", "create", "fail", "pause", "resume", "start", "validated"]
+__all__ = ["cancel", "create", "fail", "pause", "resume", "start", "validated"]
 
 _PAUSABLE = ("validating_files", "queued", "running")
-
-
-class JobStateError(EngineError):
-    """The job is in a state in which this cannot be done."""
 
 
 def create(connection: Connection, job: JobRow) -> None:

@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tunesmith.engine.errors import EngineError
+from tunesmith.engine.domain.errors import EngineError
 from tunesmith.engine.training.checkpoint import CheckpointStore
 from tunesmith.engine.training.errors import TrainingError
 from tunesmith.engine.training.run import run

@@ -33,7 +33,8 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
     """Write `spec.json` into the job's folder.
 
     Raises:
-        ApiError: The model that the job starts from has gone.
+        UnknownModelError: The model that the job starts from has gone.
+        ModelNotInstalledError: Its base model has.
     """
     folder = config.home.job(job.id)
     source = models.resolve(job.parent_model or job.base_model, job.organization)

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.engine.errors import CorruptFileError
+from tunesmith.engine.domain.errors import CorruptFileError
 from tunesmith.engine.store import file_rows
 from tunesmith.engine.store.blobs import BlobStore
 

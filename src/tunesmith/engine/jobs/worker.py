@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy.exc import OperationalError
 
-from tunesmith.engine.errors import LostLeaseError
+from tunesmith.engine.domain.errors import LostLeaseError
 from tunesmith.engine.home import Home
 from tunesmith.engine.store import job_rows
 from tunesmith.engine.store.database import Database

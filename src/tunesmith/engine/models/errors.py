@@ -9,7 +9,7 @@ ModelError
 
 from __future__ import annotations
 
-from tunesmith.errors import TunesmithError
+from tunesmith.engine.domain.errors import EngineError, ErrorKind, RequestError
 
 __all__ = [
     "CatalogError",
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-class ModelError(TunesmithError):
+class ModelError(EngineError):
     """Base of the errors about base models."""
 
 
@@ -28,12 +28,19 @@ class CatalogError(ModelError):
     """The user's table of base models cannot be read; the message names file and key."""
 
 
-class UnknownModelError(ModelError):
+class UnknownModelError(ModelError, RequestError):
     """A name leads to no base model; the message lists the names that do."""
 
+    kind: ErrorKind = ErrorKind.NOT_FOUND
+    param: str | None = "model"
+    code: str | None = "model_not_found"
 
-class ModelNotInstalledError(ModelError):
+
+class ModelNotInstalledError(ModelError, RequestError):
     """The base model is known but not on this machine; the message says how to get it."""
+
+    param: str | None = "model"
+    code: str | None = "model_not_installed"
 
 
 class PullError(ModelError):

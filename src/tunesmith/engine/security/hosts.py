@@ -8,32 +8,27 @@ under a name of this machine: a page of another site that resolves its own name 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
 
-from tunesmith.engine.api.errors import ApiError
-
-if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
+from tunesmith.engine.domain.errors import UnknownHostError
 
 __all__ = ["check_host"]
 
-_MISDIRECTED = 421
 
+def check_host(host: str, own: str) -> None:
+    """Check that a request names this machine.
 
-def check_host(connection: HTTPConnection, own: str) -> None:
-    """Check that a request names this machine; `own` is the name that the engine is bound to.
+    Args:
+        host: The host name of the request's URL, without a port.
+        own: The name that the engine is bound to.
 
     Raises:
-        ApiError: 421 if it names another.
+        UnknownHostError: It names another machine.
     """
-    host = connection.url.hostname or ""
     if host in ("localhost", own) or host.endswith(".localhost") or _is_loopback(host):
         return
-    raise ApiError(
-        _MISDIRECTED,
+    raise UnknownHostError(
         "As long as no API key exists, the engine answers only under this machine's own names, "
         "such as localhost. `tunesmith keys create` on the engine's machine makes a key.",
-        code="unknown_host",
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import func, insert, select, update
 
-from tunesmith.engine.errors import EngineError
+from tunesmith.engine.domain.errors import EngineError
 from tunesmith.engine.store.records import new_token
 from tunesmith.engine.store.schema import keys
 

@@ -9,7 +9,7 @@ TunesmithError
 
 from __future__ import annotations
 
-from tunesmith.engine.errors import EngineError
+from tunesmith.engine.domain.errors import EngineError
 
 __all__ = ["GenerationError", "GeneratorStopped", "UnservedModelError"]
 

@@ -14,7 +14,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from tunesmith.engine.errors import CorruptFileError
+from tunesmith.engine.domain.errors import CorruptFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

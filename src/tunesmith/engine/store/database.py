@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from tunesmith.engine.errors import StoreError
+from tunesmith.engine.domain.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
