@@ -26,9 +26,9 @@ from .api.context import Parts
 from .api.middleware import RequestContext
 from .dashboard import mount_dashboard
 from .jobs.dispatcher import Dispatcher
-from .jobs.forking import ForkingLauncher
+from .jobs.fork_server import is_possible as fork_server_is_possible
+from .jobs.fork_server_launcher import ForkServerLauncher
 from .jobs.launcher import Launcher, SubprocessLauncher
-from .jobs.nursery import is_possible as forks_are_sound
 from .jobs.watcher import EventWatcher
 from .metrics import RequestFigures
 from .models_registry import ModelRegistry
@@ -123,8 +123,8 @@ def create_app(
 
 
 def _launcher(config: EngineConfig) -> Launcher:
-    if config.launcher == "process" and forks_are_sound():
-        return ForkingLauncher(config)
+    if config.launcher == "process" and fork_server_is_possible():
+        return ForkServerLauncher(config)
     return SubprocessLauncher(config)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tunesmith.engine.config import EngineConfig
 from tunesmith.engine.domain.errors import EngineError, LostLeaseError
 from tunesmith.engine.home import Home
-from tunesmith.engine.jobs.worker import Worker
+from tunesmith.engine.jobs.job_worker import Worker
 from tunesmith.engine.models.catalog import load_catalog
 from tunesmith.errors import MissingExtraError, TunesmithError
 

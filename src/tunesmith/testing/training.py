@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.training.hyperparameters import learning_rate_at, resolve_hyperparameters
-from tunesmith.engine.training.results import ResultFile, classification_columns
+from tunesmith.engine.training.result_file import ResultFile, classification_columns
 from tunesmith.engine.training.spec import (
     CheckpointRecord,
     EpochRecord,

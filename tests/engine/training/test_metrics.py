@@ -4,25 +4,25 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from tunesmith.engine.training.metrics import Tally, binary_metrics, multiclass_metrics
+from tunesmith.engine.training.metrics import PredictionCounts, binary_metrics, multiclass_metrics
 
 
 def test_the_guides_worked_example():
     completions = np.array([[1, 2], [0, 5], [4, 2]])
     predicted = np.array([[1, 1], [0, 5], [4, 2]])
-    tally = Tally()
+    counts = PredictionCounts()
     right = (completions == predicted).ravel()
-    tally.add(np.ones(6), right, np.repeat(np.arange(3), 2))
-    assert tally.sequence_accuracy == pytest.approx(2 / 3)
-    assert tally.token_accuracy == pytest.approx(5 / 6)
+    counts.add(np.ones(6), right, np.repeat(np.arange(3), 2))
+    assert counts.sequence_accuracy == pytest.approx(2 / 3)
+    assert counts.token_accuracy == pytest.approx(5 / 6)
 
 
 def test_tallies_add_up_over_batches():
-    tally = Tally()
-    tally.add(np.array([1.0, 3.0]), np.array([True, False]), np.array([0, 0]))
-    tally.add(np.array([2.0]), np.array([True]), np.array([0]))
-    assert (tally.mean_loss, tally.sequence_accuracy) == (2.0, 0.5)
-    assert tally.token_accuracy == pytest.approx(2 / 3)
+    counts = PredictionCounts()
+    counts.add(np.array([1.0, 3.0]), np.array([True, False]), np.array([0, 0]))
+    counts.add(np.array([2.0]), np.array([True]), np.array([0]))
+    assert (counts.mean_loss, counts.sequence_accuracy) == (2.0, 0.5)
+    assert counts.token_accuracy == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("seed", range(8))

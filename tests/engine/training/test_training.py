@@ -272,8 +272,8 @@ def test_a_full_disk_is_told(make_spec, recorder):
 
 
 def test_too_little_memory_is_told():
-    from tunesmith.engine.training.run import _told_plainly
+    from tunesmith.engine.training.run import _friendly_errors
 
-    with pytest.raises(TrainingError, match="smaller batch_size") as caught, _told_plainly():
+    with pytest.raises(TrainingError, match="smaller batch_size") as caught, _friendly_errors():
         torch.empty(10**16)
     assert caught.value.code == "out_of_memory"

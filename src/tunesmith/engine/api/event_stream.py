@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import StreamingResponse
 
-from tunesmith.engine.jobs.messages import KINDS
+from tunesmith.engine.jobs.event_messages import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

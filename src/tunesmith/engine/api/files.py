@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from tunesmith.engine.domain.errors import CorruptFileError
-from tunesmith.engine.jobs.views import file_object
+from tunesmith.engine.jobs.wire_objects import file_object
 from tunesmith.engine.store import file_rows
 from tunesmith.engine.store.records import FileRow, new_token
 

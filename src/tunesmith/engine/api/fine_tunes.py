@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from tunesmith.engine.jobs import lifecycle
-from tunesmith.engine.jobs.messages import KINDS
-from tunesmith.engine.jobs.views import fine_tune, fine_tune_event
+from tunesmith.engine.jobs.event_messages import KINDS
+from tunesmith.engine.jobs.wire_objects import fine_tune, fine_tune_event
 from tunesmith.engine.store import file_rows, job_rows
 
 from .context import Asker, parts_of

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from tunesmith.engine.jobs import lifecycle
-from tunesmith.engine.jobs.messages import KINDS
-from tunesmith.engine.jobs.views import checkpoint_object, event_object, fine_tuning_job
+from tunesmith.engine.jobs.event_messages import KINDS
+from tunesmith.engine.jobs.wire_objects import checkpoint_object, event_object, fine_tuning_job
 from tunesmith.engine.store import job_rows
 
 from .context import Asker, parts_of

@@ -10,7 +10,7 @@ import anyio.from_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from tunesmith.engine.jobs.views import organization_id
+from tunesmith.engine.jobs.wire_objects import organization_id
 from tunesmith.engine.serving.handle import Serving
 from tunesmith.engine.store import model_rows
 from tunesmith.engine.store.records import ModelRow, new_token

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from tunesmith.engine.api.context import parts_of
 from tunesmith.engine.api.job_access import change_job, find_job
 from tunesmith.engine.jobs import lifecycle
-from tunesmith.engine.jobs.messages import KINDS, message_of
+from tunesmith.engine.jobs.event_messages import KINDS, message_of
 from tunesmith.engine.store import file_rows, job_rows, model_rows
 
 from .rendering import render

@@ -23,7 +23,7 @@ from tunesmith.engine.store import job_rows
 
 from . import leases, lifecycle
 from .foresight import Foresight
-from .specification import write_specification
+from .spec_file import write_specification
 
 if TYPE_CHECKING:
     from collections.abc import Callable

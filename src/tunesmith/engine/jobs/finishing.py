@@ -9,7 +9,7 @@ from tunesmith.engine.store import file_rows, job_rows, model_rows
 from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.store.records import FileRow, ModelRow, new_token
 
-from . import leases, naming
+from . import leases, model_names
 
 if TYPE_CHECKING:
     from tunesmith.engine.home import Home
@@ -52,7 +52,9 @@ def finish(
         )
         file_rows.insert_file(connection, file)
         model = ModelRow(
-            name=naming.final_name(job, now, lambda name: model_rows.is_taken(connection, name)),
+            name=model_names.final_name(
+                job, now, lambda name: model_rows.is_taken(connection, name)
+            ),
             organization=job.organization,
             created_at=now,
             job_id=job.id,

@@ -26,12 +26,26 @@ __all__ = [
     "Launcher",
     "SubprocessLauncher",
     "WorkerProcess",
+    "lower_priority",
     "worker_arguments",
     "worker_variables",
 ]
 
 DATABASE_VARIABLE = "TUNESMITH_WORKER_DATABASE"
 """Environment variable that hands the database's URL, perhaps with a password, to a worker."""
+
+_NICENESS = 5
+
+
+def lower_priority() -> None:
+    """Lower the priority of this process and its children below the server's.
+
+    Requests are latency-bound, trainings are not. Does nothing where the system has no
+    process priorities, or where this process's priority is already lower.
+    """
+    if hasattr(os, "setpriority"):
+        niceness = max(os.getpriority(os.PRIO_PROCESS, 0), _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 def worker_arguments(config: EngineConfig, job: JobRow, stage: Stage) -> list[str]:
@@ -101,7 +115,7 @@ class SubprocessLauncher:
         arguments = worker_arguments(self._config, job, stage)
         with (folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "tunesmith.engine.jobs.worker", *arguments],
+                [sys.executable, "-P", "-m", "tunesmith.engine.jobs.job_worker", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

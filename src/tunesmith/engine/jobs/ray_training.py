@@ -64,12 +64,12 @@ def train_on_ray(
     )
     signal.signal(signal.SIGTERM, handler)  # Ray has put its own in its place
     try:
-        board = ray.remote(num_cpus=0)(_Board).remote()
-        fitting = _Fitting(spec, settings, board)
+        mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+        fitting = _Fitting(spec, settings, mailbox)
         fitting.start()
         told: list[_Told] = []
         while fitting.is_alive():
-            told = ray.get(board.collect.remote(len(told), observer.stop_requested()))
+            told = ray.get(mailbox.collect.remote(len(told), observer.stop_requested()))
             for name, arguments in told:
                 if name == "outcome":
                     (fitting.outcome,) = arguments
@@ -87,11 +87,11 @@ def train_on_ray(
 class _Fitting(threading.Thread):
     """Waits for Ray while the main thread listens to the workers."""
 
-    def __init__(self, spec: TrainingSpec, settings: RayConfig, board: Any) -> None:
+    def __init__(self, spec: TrainingSpec, settings: RayConfig, mailbox: Any) -> None:
         super().__init__(name="ray", daemon=True)
         self.outcome: TrainingOutcome | None = None
         self.error: Exception | None = None
-        self._trainer = _trainer(spec, settings, board)
+        self._trainer = _trainer(spec, settings, mailbox)
 
     def run(self) -> None:
         """Fit."""
@@ -101,7 +101,7 @@ class _Fitting(threading.Thread):
             self.error = error
 
 
-def _trainer(spec: TrainingSpec, settings: RayConfig, board: Any) -> Any:
+def _trainer(spec: TrainingSpec, settings: RayConfig, mailbox: Any) -> Any:
     ray: Any = import_module("ray")
     train: Any = import_module("ray.train")
     ray_torch: Any = import_module("ray.train.torch")
@@ -110,7 +110,7 @@ def _trainer(spec: TrainingSpec, settings: RayConfig, board: Any) -> Any:
     on_gpus = ray.cluster_resources().get("GPU", 0) >= settings.workers
     return ray_torch.TorchTrainer(
         _take_part,
-        train_loop_config={"spec": spec.model_dump_json(), "board": board},
+        train_loop_config={"spec": spec.model_dump_json(), "mailbox": mailbox},
         scaling_config=train.ScalingConfig(
             num_workers=settings.workers,
             use_gpu=on_gpus,
@@ -133,20 +133,20 @@ def _take_part(given: dict[str, Any]) -> None:
     ray: Any = import_module("ray")
     train: Any = import_module("ray.train")
 
-    board = given["board"]
+    mailbox = given["mailbox"]
     leads = train.get_context().get_world_rank() == 0
-    observer: Any = _Teller(board) if leads else _Silent()
+    observer: Any = _ForwardingObserver(mailbox) if leads else _NullObserver()
     try:
         spec = TrainingSpec.model_validate_json(given["spec"])
         outcome = run(spec, observer, _RayCheckpoints())
     except TrainingError as error:
-        ray.get(board.tell.remote("failed", error))
+        ray.get(mailbox.tell.remote("failed", error))
         raise
     if leads:
-        ray.get(board.tell.remote("outcome", outcome))
+        ray.get(mailbox.tell.remote("outcome", outcome))
 
 
-class _Board:
+class _Mailbox:
     """An actor between the first worker, which tells, and the job's process, which listens."""
 
     def __init__(self) -> None:
@@ -187,11 +187,11 @@ class _Board:
         return self._request
 
 
-class _Teller:
+class _ForwardingObserver:
     """The first worker's observer: all that it hears it tells the job's process."""
 
-    def __init__(self, board: Any) -> None:
-        self._board = board
+    def __init__(self, mailbox: Any) -> None:
+        self._board = mailbox
 
     def __getattr__(self, name: str) -> Any:
         ray: Any = import_module("ray")
@@ -206,7 +206,7 @@ class _Teller:
         return request
 
 
-class _Silent:
+class _NullObserver:
     """The other workers' observer."""
 
     def __getattr__(self, _name: str) -> Any:

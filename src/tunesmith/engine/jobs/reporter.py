@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.engine.store import job_rows, model_rows
 from tunesmith.engine.store.records import CheckpointRow, ModelRow, new_token
 
-from . import leases, naming
+from . import leases, model_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -117,7 +117,7 @@ class Reporter:
         """Register a snapshot as a model that can be used."""
         now = time.time()
         with self._writing() as (connection, job):
-            name = naming.checkpoint_name(job, record.step)
+            name = model_names.checkpoint_name(job, record.step)
             metrics = _checkpoint_metrics(record.record)
             row = CheckpointRow(f"ftckpt_{new_token()}", job.id, record.step, now, name, metrics)
             if not job_rows.insert_checkpoint(connection, row):

@@ -28,10 +28,10 @@ __all__ = [
     "Row",
     "Segment",
     "encode_segments",
-    "examples_of",
     "read_examples",
     "read_rows",
     "render_chat",
+    "tokenize_rows",
 ]
 
 _TOKENISED_AT_ONCE = 512
@@ -114,12 +114,12 @@ def read_examples(
         TrainingError: The file has no examples, or a line cannot be used; it is named.
     """
     rows = (_row(row, tokenizer, line, code) for line, row in read_rows(path, code))
-    return examples_of(
+    return tokenize_rows(
         rows, tokenizer, prompt_loss_weight=prompt_loss_weight, max_tokens=max_tokens, code=code
     )
 
 
-def examples_of(
+def tokenize_rows(
     rows: Iterator[Row],
     tokenizer: Any,
     *,

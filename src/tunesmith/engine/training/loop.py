@@ -22,7 +22,7 @@ from tunesmith.engine.training.batches import epoch_batches
 from tunesmith.engine.training.checkpoint import Position
 from tunesmith.engine.training.errors import TrainingError
 from tunesmith.engine.training.hyperparameters import learning_rate_at
-from tunesmith.engine.training.results import ResultFile, classification_columns
+from tunesmith.engine.training.result_file import ResultFile, classification_columns
 from tunesmith.engine.training.spec import CheckpointRecord, EpochRecord, StepRecord
 
 if TYPE_CHECKING:

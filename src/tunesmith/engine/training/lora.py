@@ -21,13 +21,13 @@ from tunesmith.engine.training.errors import TrainingError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Adapter", "AdapterShape", "LoraLinear", "add_adapter", "load_shape"]
+__all__ = ["Adapter", "AdapterConfig", "LoraLinear", "add_adapter", "load_adapter_config"]
 
 _PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterShape:
+class AdapterConfig:
     """What an adapter covers.
 
     Attributes:
@@ -113,7 +113,7 @@ class Adapter:
         pattern: Name of the module list of the transformer layers.
     """
 
-    shape: AdapterShape
+    shape: AdapterConfig
     modules: dict[str, LoraLinear]
     base_name: str
     pattern: str
@@ -175,7 +175,7 @@ class Adapter:
 
 
 def add_adapter(
-    model: nn.Module, layers_name: str, shape: AdapterShape, base_name: str, seed: int
+    model: nn.Module, layers_name: str, shape: AdapterConfig, base_name: str, seed: int
 ) -> Adapter:
     """Replace the model's linear layers that `shape` names by adapted ones, in place.
 
@@ -207,7 +207,7 @@ def add_adapter(
     return Adapter(shape, modules, base_name, layers_name.rpartition(".")[2])
 
 
-def load_shape(folder: Path) -> AdapterShape:
+def load_adapter_config(folder: Path) -> AdapterConfig:
     """Return what the adapter in `folder` covers.
 
     Raises:
@@ -217,7 +217,7 @@ def load_shape(folder: Path) -> AdapterShape:
         told = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         plain = told["peft_type"] == "LORA" and not told.get("use_dora") and told["bias"] == "none"
         layers = told.get("layers_to_transform")
-        shape = AdapterShape(
+        shape = AdapterConfig(
             int(told["r"]),
             float(told["lora_alpha"]),
             tuple(sorted(told["target_modules"])),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Tally", "binary_metrics", "multiclass_metrics"]
+__all__ = ["PredictionCounts", "binary_metrics", "multiclass_metrics"]
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Integers: TypeAlias = NDArray[np.integer[Any]]
@@ -24,7 +24,7 @@ Booleans: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(slots=True)
-class Tally:
+class PredictionCounts:
     """Counts that add up over batches; the figures follow from them."""
 
     loss: float = 0.0

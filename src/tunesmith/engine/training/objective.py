@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.training.spec import ValidationRecord
 
-__all__ = ["Objective", "StepFigures"]
+__all__ = ["Objective", "StepMetrics"]
 
 
 @dataclass(frozen=True, slots=True)
-class StepFigures:
+class StepMetrics:
     """What one step's batch gave.
 
     Attributes:
@@ -45,7 +45,7 @@ class Objective(Protocol):
         """Validation examples; 0 where there are none."""
         ...
 
-    def backward(self, numbers: Sequence[int]) -> StepFigures:
+    def backward(self, numbers: Sequence[int]) -> StepMetrics:
         """Add the gradients of a batch of training examples; return its figures."""
         ...
 

@@ -16,9 +16,9 @@ import torch
 
 from tunesmith.engine.training import distributed
 from tunesmith.engine.training.errors import ErrorCode, TrainingError
-from tunesmith.engine.training.examples import examples_of, read_rows, render_chat
-from tunesmith.engine.training.metrics import Tally
-from tunesmith.engine.training.objective import StepFigures
+from tunesmith.engine.training.examples import read_rows, render_chat, tokenize_rows
+from tunesmith.engine.training.metrics import PredictionCounts
+from tunesmith.engine.training.objective import StepMetrics
 from tunesmith.engine.training.spec import ValidationRecord
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tunesmith.engine.training.examples import Example, Row
-    from tunesmith.engine.training.scoring import Batch, ExampleSet, Predicted, Scorer
+    from tunesmith.engine.training.loss import Batch, ExampleSet, LossComputation, Predicted
 
 __all__ = ["Pairs", "Preference", "read_pairs", "with_reference"]
 
@@ -45,7 +45,7 @@ def read_pairs(path: Path, tokenizer: Any, *, max_tokens: int, code: ErrorCode) 
     rows = (
         pair for line, row in read_rows(path, code) for pair in _pair(row, tokenizer, line, code)
     )
-    return examples_of(rows, tokenizer, prompt_loss_weight=0.0, max_tokens=max_tokens, code=code)
+    return tokenize_rows(rows, tokenizer, prompt_loss_weight=0.0, max_tokens=max_tokens, code=code)
 
 
 def _pair(row: dict[str, Any], tokenizer: Any, line: int, code: ErrorCode) -> Iterator[Row]:
@@ -87,7 +87,7 @@ class Pairs:
 
 
 def with_reference(
-    scorer: Scorer, source: ExampleSet, path: Path, go_on: Callable[[], bool]
+    scorer: LossComputation, source: ExampleSet, path: Path, should_continue: Callable[[], bool]
 ) -> Pairs | None:
     """Return pairs with the log probability of each reply under the model as it is now.
 
@@ -95,17 +95,17 @@ def with_reference(
         scorer: Computes.
         source: The pairs' examples.
         path: Where to keep the reference for a resumed training, whose model has changed.
-        go_on: Asked between batches.
+        should_continue: Asked between batches.
 
     Returns:
-        None if `go_on` said no before the end.
+        None if `should_continue` said no before the end.
     """
     if distributed.agree(path.exists()):
         return Pairs(source, np.load(path, allow_pickle=False))
     reference = np.zeros(len(source.examples))
     goes_on = True
     for part in scorer.parts(range(len(source.examples)), source.lengths):
-        goes_on = go_on()
+        goes_on = should_continue()
         if not goes_on:
             break
         batch = scorer.batch(source, part)
@@ -129,7 +129,7 @@ def _log_probabilities(batch: Batch, predicted: Predicted) -> NDArray[np.float64
 class _Count:
     """Figures of pairs, added up."""
 
-    preferred: Tally
+    preferred: PredictionCounts
     loss: float = 0.0
     chosen: float = 0.0
     rejected: float = 0.0
@@ -160,7 +160,9 @@ class Preference:
     _figures = ("rewards/chosen", "rewards/rejected", "rewards/margin", "rewards/accuracy")
     columns: tuple[str, ...] = (*_figures, *(f"validation_{name}" for name in _figures))
 
-    def __init__(self, scorer: Scorer, train: Pairs, validation: Pairs | None, beta: float) -> None:
+    def __init__(
+        self, scorer: LossComputation, train: Pairs, validation: Pairs | None, beta: float
+    ) -> None:
         self._scorer = scorer
         self._train = train
         self._validation = validation
@@ -172,9 +174,9 @@ class Preference:
         """Validation pairs; 0 where there are none."""
         return len(self._validation.lengths) if self._validation else 0
 
-    def backward(self, numbers: Sequence[int]) -> StepFigures:
+    def backward(self, numbers: Sequence[int]) -> StepMetrics:
         """Add the gradients of a batch of pairs; return its figures."""
-        count = _Count(Tally())
+        count = _Count(PredictionCounts())
         for batch, reference in self._batches(self._train, numbers):
             hidden = self._scorer.hidden(batch)
             predicted = self._scorer.predict(batch, hidden)
@@ -187,7 +189,7 @@ class Preference:
                 batch, hidden, torch.from_numpy(weights.astype(np.float32)).to(hidden.device)
             )
         distributed.add_counts(count)
-        return StepFigures(
+        return StepMetrics(
             loss=count.loss / count.pairs,
             sequence_accuracy=count.preferred.sequence_accuracy,
             token_accuracy=count.preferred.token_accuracy,
@@ -205,7 +207,7 @@ class Preference:
 
     def _validated(self, numbers: Sequence[int], *, full: bool) -> ValidationRecord:
         assert self._validation is not None  # noqa: S101 - asked for where there are examples
-        count = _Count(Tally())
+        count = _Count(PredictionCounts())
         for batch, reference in self._batches(self._validation, numbers):
             self._add(count, batch, self._scorer.evaluate(batch), reference)
         distributed.add_counts(count)

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from tunesmith.engine.training.errors import TrainingError
-from tunesmith.engine.training.lora import AdapterShape, load_shape
+from tunesmith.engine.training.lora import AdapterConfig, load_adapter_config
 
 if TYPE_CHECKING:
-    from tunesmith.engine.training.network import Network
     from tunesmith.engine.training.spec import TrainingSpec
+    from tunesmith.engine.training.split_model import SplitModel
 
-__all__ = ["Choice", "choose_recipe"]
+__all__ = ["ChosenRecipe", "choose_recipe"]
 
 Recipe = Literal["fast", "lora", "full"]
 
@@ -44,7 +44,7 @@ _RATE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenRecipe:
     """The recipe of a training.
 
     Attributes:
@@ -55,13 +55,13 @@ class Choice:
 
     recipe: Recipe
     reason: str
-    shape: AdapterShape | None
+    shape: AdapterConfig | None
     first_layer: int = 0
 
 
 def choose_recipe(
-    spec: TrainingSpec, network: Network, epoch_tokens: int, n_epochs: int, threads: int
-) -> Choice:
+    spec: TrainingSpec, network: SplitModel, epoch_tokens: int, n_epochs: int, threads: int
+) -> ChosenRecipe:
     """Return how to train.
 
     Args:
@@ -98,13 +98,13 @@ def choose_recipe(
             f"{_spoken(seconds['lora'])}"
         )
     if recipe == "full":
-        return Choice(recipe, reason, None)
+        return ChosenRecipe(recipe, reason, None)
     layers = tuple(range(first, count)) if recipe == "fast" else None
-    shape = AdapterShape(_RANK, _ALPHA, network.linear_names(), layers)
-    return Choice(recipe, reason, shape, first if recipe == "fast" else 0)
+    shape = AdapterConfig(_RANK, _ALPHA, network.linear_names(), layers)
+    return ChosenRecipe(recipe, reason, shape, first if recipe == "fast" else 0)
 
 
-def _continued(spec: TrainingSpec, network: Network) -> Choice:
+def _continued(spec: TrainingSpec, network: SplitModel) -> ChosenRecipe:
     folder = spec.initial_adapter_path
     assert folder is not None  # noqa: S101 - the caller has looked
     if not (folder / "adapter_config.json").is_file():
@@ -114,8 +114,8 @@ def _continued(spec: TrainingSpec, network: Network) -> Choice:
                 "it; use `full`."
             )
             raise TrainingError(msg, "invalid_hyperparameters")
-        return Choice("full", "the model to continue from has whole weights", None)
-    shape = load_shape(folder)
+        return ChosenRecipe("full", "the model to continue from has whole weights", None)
+    shape = load_adapter_config(folder)
     count = len(network.layers)
     first = min(shape.layers) if shape.layers else 0
     is_top = shape.layers == tuple(range(first, count)) and first > 0
@@ -127,11 +127,11 @@ def _continued(spec: TrainingSpec, network: Network) -> Choice:
         )
         raise TrainingError(msg, "invalid_hyperparameters")
     reason = "as the model was trained that this continues from"
-    return Choice(recipe, reason, shape, first if recipe == "fast" else 0)
+    return ChosenRecipe(recipe, reason, shape, first if recipe == "fast" else 0)
 
 
 def _estimate(
-    network: Network, epoch_tokens: int, n_epochs: int, threads: int, first: int
+    network: SplitModel, epoch_tokens: int, n_epochs: int, threads: int, first: int
 ) -> dict[Recipe, float]:
     weights = [sum(p.numel() for p in layer.parameters()) for layer in network.layers]
     below, above = sum(weights[:first]), sum(weights[first:])

@@ -18,16 +18,20 @@ from tunesmith.engine.training.checkpoint import CheckpointStore, Position
 from tunesmith.engine.training.classification import Classes, find_classes
 from tunesmith.engine.training.errors import TrainingError
 from tunesmith.engine.training.examples import Example, read_examples
+from tunesmith.engine.training.frozen_layer_cache import (
+    FrozenLayerCache,
+    frozen_layer_cache_bytes,
+    write_frozen_layer_cache,
+)
 from tunesmith.engine.training.hyperparameters import base_learning_rate, resolve_hyperparameters
 from tunesmith.engine.training.loop import SNAPSHOT_EPOCHS, Loop, Schedule, write_folder
 from tunesmith.engine.training.lora import add_adapter
-from tunesmith.engine.training.network import Network, load_network
+from tunesmith.engine.training.loss import ExampleSet, LossComputation
 from tunesmith.engine.training.preference import Preference, read_pairs, with_reference
-from tunesmith.engine.training.recipes import Choice, choose_recipe
-from tunesmith.engine.training.scoring import ExampleSet, Scorer
+from tunesmith.engine.training.recipes import ChosenRecipe, choose_recipe
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingPlan
+from tunesmith.engine.training.split_model import SplitModel, load_split_model
 from tunesmith.engine.training.supervised import Supervised
-from tunesmith.engine.training.trunk import TrunkCache, compute_trunk, trunk_bytes
 from tunesmith.transport.download import NotEnoughSpaceError, require_space
 
 if TYPE_CHECKING:
@@ -67,7 +71,7 @@ class _Data:
     rows: int
 
 
-class _Permission:
+class _StopCheck:
     """Asks between two parts of the work whether to go on, and keeps the request that said no."""
 
     def __init__(self, observer: TrainingObserver) -> None:
@@ -100,7 +104,7 @@ def run(
         observer: Whom to tell.
         checkpoints: What to go on from; default: a folder in `work_path`.
     """
-    with _told_plainly():
+    with _friendly_errors():
         done = _already_done(spec)
         if done is not None:
             return done
@@ -126,10 +130,10 @@ def _run(
         raise TrainingError(msg, "invalid_model")
     _check_room(spec, network, choice, values.n_epochs)
     _settle(spec, choice)
-    go_on = _Permission(observer)
-    sets = _sets(spec, network, choice, data, go_on)
+    should_continue = _StopCheck(observer)
+    sets = _sets(spec, network, choice, data, should_continue)
     if sets is None:
-        return _outcome(spec, go_on.request, Position())
+        return _outcome(spec, should_continue.request, Position())
     trained = _prepare(spec, network, choice, data.tokenizer)
     schedule = Schedule(
         values,
@@ -138,9 +142,9 @@ def _run(
         weight_decay=_FULL_WEIGHT_DECAY if choice.recipe == "full" else 0.0,
     )
     with network.only_layers(choice.first_layer):
-        objective = _objective(spec, network, choice, data, sets, go_on)
+        objective = _objective(spec, network, choice, data, sets, should_continue)
         if objective is None:
-            return _outcome(spec, go_on.request, Position())
+            return _outcome(spec, should_continue.request, Position())
         loop = Loop(
             spec,
             observer,
@@ -168,18 +172,18 @@ def _run(
     return _outcome(spec, stopped, loop.position)
 
 
-def _load(spec: TrainingSpec) -> Network:
+def _load(spec: TrainingSpec) -> SplitModel:
     device = pick_device()
     continued = spec.initial_adapter_path
     whole = continued is not None and not (continued / "adapter_config.json").is_file()
     folder = continued if whole and continued is not None else spec.base_path
-    network = load_network(folder, best_dtype(device), device)
+    network = load_split_model(folder, best_dtype(device), device)
     # No dropout: it would make a resumed training differ from an undisturbed one.
     network.model.eval()
     return network
 
 
-def _read(spec: TrainingSpec, network: Network) -> _Data:
+def _read(spec: TrainingSpec, network: SplitModel) -> _Data:
     from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import
 
     tokenizer = AutoTokenizer.from_pretrained(
@@ -206,14 +210,14 @@ def _read(spec: TrainingSpec, network: Network) -> _Data:
 
 def _objective(  # noqa: PLR0917 - each is a thing of its own
     spec: TrainingSpec,
-    network: Network,
-    choice: Choice,
+    network: SplitModel,
+    choice: ChosenRecipe,
     data: _Data,
     sets: tuple[ExampleSet, ExampleSet | None],
-    go_on: Callable[[], bool],
+    should_continue: Callable[[], bool],
 ) -> Objective | None:
     """Return what to minimise; None if asked to stop while it is prepared."""
-    scorer = Scorer(
+    scorer = LossComputation(
         network,
         tokens_at_once=_TOKENS_AT_ONCE[network.device.type],
         autocast=choice.recipe == "full" and best_dtype(network.device) == torch.bfloat16,
@@ -222,16 +226,20 @@ def _objective(  # noqa: PLR0917 - each is a thing of its own
     if spec.method == "supervised":
         return Supervised(scorer, train, validation, data.classes)
     folder = spec.work_path
-    pairs = with_reference(scorer, train, folder / "reference-train.npy", go_on)
+    pairs = with_reference(scorer, train, folder / "reference-train.npy", should_continue)
     tested = None
     if pairs is not None and validation is not None:
-        tested = with_reference(scorer, validation, folder / "reference-validation.npy", go_on)
+        tested = with_reference(
+            scorer, validation, folder / "reference-validation.npy", should_continue
+        )
         if tested is None:
             return None
     return None if pairs is None else Preference(scorer, pairs, tested, spec.dpo_beta)
 
 
-def _prepare(spec: TrainingSpec, network: Network, choice: Choice, tokenizer: Any) -> _Trained:
+def _prepare(
+    spec: TrainingSpec, network: SplitModel, choice: ChosenRecipe, tokenizer: Any
+) -> _Trained:
     """Make the model trainable as the recipe says."""
     if choice.shape is None:
         model = network.model.float().requires_grad_(requires_grad=True)
@@ -255,21 +263,27 @@ def _save_whole(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def _sets(
-    spec: TrainingSpec, network: Network, choice: Choice, data: _Data, go_on: Callable[[], bool]
+    spec: TrainingSpec,
+    network: SplitModel,
+    choice: ChosenRecipe,
+    data: _Data,
+    should_continue: Callable[[], bool],
 ) -> tuple[ExampleSet, ExampleSet | None] | None:
     """Return training and validation set; None if asked to stop while the trunk is computed."""
     named = {"train": data.train, "validation": data.validation}
-    trunks: dict[str, TrunkCache] = {}
+    trunks: dict[str, FrozenLayerCache] = {}
     if choice.recipe == "fast":
         for name, examples in named.items():
             path = spec.work_path / f"trunk-{name}.bin"
             dtype = next(network.model.parameters()).dtype
             lengths = [len(example) for example in examples]
-            write = partial(_write_trunk, spec, network, choice.first_layer, examples, path, go_on)
+            write = partial(
+                _write_trunk, spec, network, choice.first_layer, examples, path, should_continue
+            )
             if not distributed.by_leader(write):
                 return None
             if examples:
-                trunks[name] = TrunkCache(path, lengths, network.hidden_size, dtype)
+                trunks[name] = FrozenLayerCache(path, lengths, network.hidden_size, dtype)
     train = ExampleSet(data.train, trunks.get("train"))
     if not data.validation:
         return train, None
@@ -278,17 +292,17 @@ def _sets(
 
 def _write_trunk(  # noqa: PLR0917 - each is a thing of its own
     spec: TrainingSpec,
-    network: Network,
+    network: SplitModel,
     layer: int,
     examples: list[Example],
     path: Path,
-    go_on: Callable[[], bool],
+    should_continue: Callable[[], bool],
 ) -> bool:
     """Return False if asked to stop before the end."""
     if not path.exists():
-        size = trunk_bytes(network, examples)
+        size = frozen_layer_cache_bytes(network, examples)
         require_space(spec.work_path, size, "keep what the frozen layers give")
-    return compute_trunk(network, layer, examples, path, go_on)
+    return write_frozen_layer_cache(network, layer, examples, path, should_continue)
 
 
 def _settled(spec: TrainingSpec) -> TrainingSpec:
@@ -300,7 +314,9 @@ def _settled(spec: TrainingSpec) -> TrainingSpec:
         return spec
 
 
-def _check_room(spec: TrainingSpec, network: Network, choice: Choice, n_epochs: int) -> None:
+def _check_room(
+    spec: TrainingSpec, network: SplitModel, choice: ChosenRecipe, n_epochs: int
+) -> None:
     """Refuse, before the first step, to train whole weights that the disk cannot take.
 
     Raises:
@@ -317,7 +333,7 @@ def _check_room(spec: TrainingSpec, network: Network, choice: Choice, n_epochs: 
     require_space(spec.work_path, needed, "train all weights, as the recipe `full` does")
 
 
-def _settle(spec: TrainingSpec, choice: Choice) -> None:
+def _settle(spec: TrainingSpec, choice: ChosenRecipe) -> None:
     path = spec.work_path / _SETTLED
     if distributed.leads() and not path.exists():
         settled = {"recipe": choice.recipe, "threads": torch.get_num_threads()}
@@ -326,7 +342,9 @@ def _settle(spec: TrainingSpec, choice: Choice) -> None:
         temporary.replace(path)
 
 
-def _publish(spec: TrainingSpec, choice: Choice, trained: _Trained, position: Position) -> None:
+def _publish(
+    spec: TrainingSpec, choice: ChosenRecipe, trained: _Trained, position: Position
+) -> None:
     def save(folder: Path) -> None:
         trained.save(folder)
         told = {
@@ -363,7 +381,7 @@ def _outcome(
 
 
 @contextmanager
-def _told_plainly() -> Iterator[None]:
+def _friendly_errors() -> Iterator[None]:
     """Turn the machine's ways of saying that it is full into errors with a way out."""
     try:
         yield

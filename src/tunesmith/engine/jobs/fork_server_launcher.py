@@ -1,4 +1,4 @@
-"""A launcher that lets a nursery fork the trainings, and so starts them at once."""
+"""A launcher that lets a fork server fork the trainings, and so starts them at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .launcher import WorkerProcess
     from .leases import Stage
 
-__all__ = ["ForkingLauncher"]
+__all__ = ["ForkServerLauncher"]
 
 _log = logging.getLogger("tunesmith.engine.jobs")
 
@@ -34,16 +34,16 @@ _START_SECONDS = 120.0
 _UNKNOWN = 1
 
 
-class _Forked:
-    """A worker that the nursery has forked."""
+class _ForkedWorker:
+    """A worker that the fork server has forked."""
 
-    def __init__(self, pid: int, nursery: _Nursery) -> None:
+    def __init__(self, pid: int, server: _ForkServer) -> None:
         self.pid = pid
         self.status: int | None = None
-        self._nursery = nursery
+        self._server = server
 
     def poll(self) -> int | None:
-        if self.status is None and not self._nursery.lives and not process_exists(self.pid):
+        if self.status is None and not self._server.lives and not process_exists(self.pid):
             self.status = _UNKNOWN  # nobody is left to tell how it ended
         return self.status
 
@@ -59,15 +59,15 @@ class _Forked:
                 os.kill(self.pid, number)
 
 
-class _Nursery:
-    """The nursery's process, and a thread that reads what it says."""
+class _ForkServer:
+    """The fork server's process, and a thread that reads what it says."""
 
     def __init__(self, config: EngineConfig) -> None:
         environment = worker_environment(None, config.threads) | {"OPENBLAS_NUM_THREADS": "1"}
         config.home.root.mkdir(parents=True, exist_ok=True)
-        with (config.home.root / "nursery.log").open("ab") as log:
+        with (config.home.root / "fork-server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tunesmith.engine.jobs.nursery"],
+                [sys.executable, "-P", "-m", "tunesmith.engine.jobs.fork_server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -75,16 +75,18 @@ class _Nursery:
                 start_new_session=True,
             )
         self._numbers = itertools.count()
-        self._children: dict[int, _Forked] = {}
+        self._children: dict[int, _ForkedWorker] = {}
         self._answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, name="nursery", daemon=True).start()
+        threading.Thread(target=self._read, name="fork server", daemon=True).start()
 
     @property
     def lives(self) -> bool:
         return self._process.poll() is None
 
-    def start(self, arguments: list[str], variables: dict[str, str], log: str) -> _Forked | None:
-        """Return a new worker; None if the nursery has died."""
+    def start(
+        self, arguments: list[str], variables: dict[str, str], log: str
+    ) -> _ForkedWorker | None:
+        """Return a new worker; None if the fork server has died."""
         order = {
             "start": next(self._numbers),
             "arguments": arguments,
@@ -104,7 +106,7 @@ class _Nursery:
         return None if pid is None else self._children[pid]
 
     def close(self) -> None:
-        """End the nursery; its workers go on."""
+        """End the fork server; its workers go on."""
         with contextlib.suppress(OSError):
             self._input.close()
         self._process.wait()
@@ -112,18 +114,18 @@ class _Nursery:
     @property
     def _input(self) -> IO[bytes]:
         if self._process.stdin is None:
-            raise ValueError("the nursery was started without a pipe")
+            raise ValueError("the fork server was started without a pipe")
         return self._process.stdin
 
     def _read(self) -> None:
-        by_number: dict[int, _Forked] = {}
+        by_number: dict[int, _ForkedWorker] = {}
         if self._process.stdout is None:
             return
         with self._process.stdout as output:
             for line in output:
                 said = json.loads(line)
                 if "started" in said:
-                    child = _Forked(said["pid"], self)
+                    child = _ForkedWorker(said["pid"], self)
                     by_number[said["started"]] = self._children[said["pid"]] = child
                     self._answers.put(said["pid"])
                 elif "ended" in said:
@@ -133,10 +135,10 @@ class _Nursery:
         self._answers.put(None)
 
 
-class ForkingLauncher:
+class ForkServerLauncher:
     """Starts trainings by forking, and everything else as processes of their own.
 
-    If the nursery dies, the next training starts another; if that does not help, the training
+    If the fork server dies, the next training starts another; if that does not help, the training
     gets a process of its own.
 
     Args:
@@ -146,7 +148,7 @@ class ForkingLauncher:
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._plain = SubprocessLauncher(config)
-        self._nursery: _Nursery | None = None
+        self._server: _ForkServer | None = None
 
     def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
         """Start a worker whose words go to `worker.log` in the job's folder."""
@@ -162,18 +164,18 @@ class ForkingLauncher:
         )
         if child is not None:
             return child
-        _log.warning("the nursery has died; see nursery.log in the state folder")
+        _log.warning("the fork server has died; see fork-server.log in the state folder")
         self.close()
         return self._plain.launch(job, stage)
 
     def close(self) -> None:
-        """End the nursery."""
-        nursery, self._nursery = self._nursery, None
-        if nursery is not None:
-            nursery.close()
+        """End the fork server."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
 
-    def _prepared(self) -> _Nursery:
-        if self._nursery is None or not self._nursery.lives:
+    def _prepared(self) -> _ForkServer:
+        if self._server is None or not self._server.lives:
             self.close()
-            self._nursery = _Nursery(self._config)
-        return self._nursery
+            self._server = _ForkServer(self._config)
+        return self._server

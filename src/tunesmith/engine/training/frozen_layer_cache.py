@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.engine.training.examples import Example
-    from tunesmith.engine.training.network import Network
+    from tunesmith.engine.training.split_model import SplitModel
 
-__all__ = ["TrunkCache", "compute_trunk", "pad", "trunk_bytes"]
+__all__ = ["FrozenLayerCache", "frozen_layer_cache_bytes", "pad", "write_frozen_layer_cache"]
 
 _TOKENS_AT_ONCE = 1024
 
 
-class TrunkCache:
+class FrozenLayerCache:
     """Reads what enters the first trained layer, example by example.
 
     Args:
-        path: The file that `compute_trunk` wrote.
+        path: The file that `write_frozen_layer_cache` wrote.
         lengths: Tokens of each example.
         hidden_size: Numbers per token.
         dtype: Their precision.
@@ -54,12 +54,12 @@ class TrunkCache:
         return self._values[start : start + self._lengths[number]]
 
 
-def compute_trunk(
-    network: Network,
+def write_frozen_layer_cache(
+    network: SplitModel,
     layer: int,
     examples: Sequence[Example],
     path: Path,
-    go_on: Callable[[], bool],
+    should_continue: Callable[[], bool],
 ) -> bool:
     """Write what enters layer `layer` for every example to `path`, unless it is there in full.
 
@@ -68,17 +68,17 @@ def compute_trunk(
         layer: Number of the first trained layer.
         examples: The rows.
         path: The file; it appears when it is complete.
-        go_on: Asked between batches.
+        should_continue: Asked between batches.
 
     Returns:
-        False if `go_on` said no before the end.
+        False if `should_continue` said no before the end.
     """
-    if path.exists() and path.stat().st_size == trunk_bytes(network, examples):
+    if path.exists() and path.stat().st_size == frozen_layer_cache_bytes(network, examples):
         return True
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         for batch in _batches([len(example) for example in examples]):
-            if not go_on():
+            if not should_continue():
                 return False
             tokens, mask = pad([torch.from_numpy(examples[n].tokens) for n in batch])
             device = network.device
@@ -94,8 +94,8 @@ def compute_trunk(
     return True
 
 
-def trunk_bytes(network: Network, examples: Sequence[Example]) -> int:
-    """Return the size of the file that `compute_trunk` writes."""
+def frozen_layer_cache_bytes(network: SplitModel, examples: Sequence[Example]) -> int:
+    """Return the size of the file that `write_frozen_layer_cache` writes."""
     dtype: torch.dtype = next(network.model.parameters()).dtype
     return sum(map(len, examples)) * network.hidden_size * dtype.itemsize
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Network", "load_network"]
+__all__ = ["SplitModel", "load_split_model"]
 
 _EAGER_UP_TO = 128
 _TOLERANCE = 0.05
 
 
-class Network:
+class SplitModel:
     """A causal language model in pieces.
 
     Attributes:
@@ -154,7 +154,7 @@ class Network:
             self.model.set_attn_implementation(wanted)
 
 
-def load_network(folder: Path, dtype: torch.dtype, device: torch.device) -> Network:
+def load_split_model(folder: Path, dtype: torch.dtype, device: torch.device) -> SplitModel:
     """Load the model in `folder` from safetensors; code that comes with it is never run.
 
     Raises:
@@ -176,7 +176,7 @@ def load_network(folder: Path, dtype: torch.dtype, device: torch.device) -> Netw
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         msg = f"The model in {folder} cannot be loaded: {error}"
         raise TrainingError(msg, "invalid_model") from error
-    return Network(model.to(device))
+    return SplitModel(model.to(device))
 
 
 def _layers_name(model: Any) -> str:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tunesmith.engine.training import distributed
 from tunesmith.engine.training.batches import micro_batches
-from tunesmith.engine.training.trunk import pad
+from tunesmith.engine.training.frozen_layer_cache import pad
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tunesmith.engine.training.examples import Example
-    from tunesmith.engine.training.network import Network
-    from tunesmith.engine.training.trunk import TrunkCache
+    from tunesmith.engine.training.frozen_layer_cache import FrozenLayerCache
+    from tunesmith.engine.training.split_model import SplitModel
 
-__all__ = ["Batch", "ExampleSet", "Predicted", "Scorer"]
+__all__ = ["Batch", "ExampleSet", "LossComputation", "Predicted"]
 
 _ROWS_AT_ONCE = 256
 
@@ -34,7 +34,7 @@ _ROWS_AT_ONCE = 256
 class ExampleSet:
     """Examples, with what the frozen layers make of them where that is cached."""
 
-    def __init__(self, examples: Sequence[Example], trunk: TrunkCache | None = None) -> None:
+    def __init__(self, examples: Sequence[Example], trunk: FrozenLayerCache | None = None) -> None:
         self.examples = examples
         self.trunk = trunk
         self.lengths: list[int] = [len(example) for example in examples]
@@ -78,7 +78,7 @@ class Predicted:
     logits: NDArray[np.float32]
 
 
-class Scorer:
+class LossComputation:
     """Runs batches through the network.
 
     Args:
@@ -87,7 +87,7 @@ class Scorer:
         autocast: Compute in bfloat16 although the weights are in 32 bits.
     """
 
-    def __init__(self, network: Network, *, tokens_at_once: int, autocast: bool) -> None:
+    def __init__(self, network: SplitModel, *, tokens_at_once: int, autocast: bool) -> None:
         self._network = network
         self._tokens_at_once = tokens_at_once
         self._precision = torch.autocast(network.device.type, torch.bfloat16, autocast)

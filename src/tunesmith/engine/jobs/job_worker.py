@@ -1,4 +1,4 @@
-"""The process that works on one job: `python -m tunesmith.engine.jobs.worker … JOB_ID`.
+"""The process that works on one job: `python -m tunesmith.engine.jobs.job_worker … JOB_ID`.
 
 It is bound to the database directly, not to the server: it outlives a server that is
 killed, and can bring its job to the end while none runs. On SIGTERM it writes a
@@ -32,8 +32,7 @@ from tunesmith.errors import TunesmithError
 
 from . import leases, lifecycle
 from .finishing import finish
-from .launcher import DATABASE_VARIABLE
-from .priority import yield_to_server
+from .launcher import DATABASE_VARIABLE, lower_priority
 from .reporter import Reporter
 from .validation import find_fault
 
@@ -156,7 +155,7 @@ class Worker:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Work on the job that the command line names; return the process's exit status."""
-    parser = argparse.ArgumentParser(prog="tunesmith.engine.jobs.worker")
+    parser = argparse.ArgumentParser(prog="tunesmith.engine.jobs.job_worker")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--stage", choices=("validation", "training"), required=True)
     parser.add_argument("--worker", required=True)
@@ -165,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("job_id")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    yield_to_server()
+    lower_priority()
     database = Database(os.environ.pop(DATABASE_VARIABLE), durable=False)
     worker = Worker(database, Home(options.home), options.job_id, options.worker)
 

@@ -1,7 +1,7 @@
 """A process that has loaded the libraries and forks a worker for each job.
 
 Loading PyTorch and its friends takes five to ten seconds of a core; a fork of a process
-that has them takes none. The nursery only loads: it computes nothing, so it has a single
+that has them takes none. The fork server only loads: it computes nothing, so it has a single
 thread and a fork of it is sound. It reads one JSON object a line from its standard input and
 writes one a line:
 
@@ -21,12 +21,12 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from .priority import yield_to_server
+from .launcher import lower_priority
 
 __all__ = ["is_possible", "main"]
 
 _PRELOADED = (
-    "tunesmith.engine.jobs.worker",
+    "tunesmith.engine.jobs.job_worker",
     "tunesmith.engine.jobs.finishing",
     "tunesmith.engine.training.run",
     "torch._dynamo",
@@ -48,7 +48,7 @@ def is_possible() -> bool:
 
 def main() -> int:
     """Load, then fork on demand until the standard input ends."""
-    yield_to_server()
+    lower_priority()
     for name in _PRELOADED:
         try:
             importlib.import_module(name)
@@ -109,12 +109,12 @@ def _become_worker(order: dict[str, Any]) -> NoReturn:
         os.setsid()
         _redirect(order["log"])
         os.environ.update(order["environment"])
-        from .worker import main as work  # noqa: PLC0415 - loaded already
+        from .job_worker import main as work  # noqa: PLC0415 - loaded already
 
         status = work(order["arguments"])
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
-    except BaseException as error:  # noqa: BLE001 - nothing may reach the nursery's loop
+    except BaseException as error:  # noqa: BLE001 - nothing may reach the fork server's loop
         sys.excepthook(type(error), error, error.__traceback__)
     finally:
         sys.stdout.flush()

@@ -17,7 +17,7 @@ from tunesmith.types.fine_tuning import (
 )
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent, FineTuneHyperparams
 
-from .messages import message_of, metrics_of
+from .event_messages import message_of, metrics_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
