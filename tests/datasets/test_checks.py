@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunesmith import datasets, errors
-from tunesmith.datasets import check, parallel, profiles, readers
+from tunesmith.datasets import check, destinations, parallel, readers
 from tunesmith.datasets.check_options import CheckOptions
 from tunesmith.datasets.checks import duplicate_rows, hash_store
 from tunesmith.datasets.checks.duplicate_rows import find_conflicts, find_repeats
@@ -212,7 +212,7 @@ def test_the_token_limit_is_exact_and_includes_the_separator(tmp_path):
 
 
 def test_models_have_their_own_limits():
-    openai = profiles.profile_named("openai")
+    openai = destinations.destination_named("openai")
     assert openai.token_limit("chat", "ft:gpt-4.1-mini-2025-04-14:org::id").encoding == "o200k_base"
     assert openai.token_limit("chat", "gpt-3.5-turbo-0613").tokens == 4096
     assert openai.token_limit("prompt_completion", None).tokens == 2048
@@ -260,9 +260,9 @@ def test_near_duplicates_are_found_when_asked():
     assert lines(found(values, near_duplicates=True)["near-duplicates"]) == [10]
 
 
-@pytest.mark.parametrize("profile", sorted(profiles.PROFILES))
+@pytest.mark.parametrize("profile", sorted(destinations.DESTINATIONS))
 def test_every_profile_is_dated_and_says_its_sources(profile):
-    facts = profiles.PROFILES[profile]
+    facts = destinations.DESTINATIONS[profile]
     year, month = facts.as_of.split("-")
     assert 2025 <= int(year) <= 2100
     assert 1 <= int(month) <= 12
@@ -273,7 +273,7 @@ def test_profiles_differ_in_what_they_want(tmp_path):
     path = written(tmp_path, rows(5))
     ids = {
         name: {finding.id for finding in datasets.check_file(path, name).findings}
-        for name in profiles.PROFILES
+        for name in destinations.DESTINATIONS
     }
     assert "rows-too-few" in ids["openai"]
     assert "rows-too-few" not in ids["engine"]
@@ -335,7 +335,7 @@ def dirty(tmp_path_factory):
 
 def settled(path):
     source = readers.source_of_path(path)
-    facts = profiles.profile_named("engine")
+    facts = destinations.destination_named("engine")
     return source, facts, check._settle(source, CheckOptions(), facts)
 
 

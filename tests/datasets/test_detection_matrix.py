@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunesmith import datasets
+from tunesmith.datasets.row_formats import problems
 from tunesmith.datasets.rules import RULES
-from tunesmith.datasets.shapes import problems
 
 USER = {"role": "user", "content": "What is the weather?"}
 ASSISTANT = {"role": "assistant", "content": "Sunny."}

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from tunesmith.datasets import templates, tokens
     from tunesmith.datasets.check import check_file, profile
     from tunesmith.datasets.dataset import Dataset, read
+    from tunesmith.datasets.destinations import DESTINATIONS as PROFILES
+    from tunesmith.datasets.destinations import Destination as Profile
     from tunesmith.datasets.errors import BrokenRowError, DatasetError, UnreadableError
     from tunesmith.datasets.findings import Finding, Location
     from tunesmith.datasets.format_inference import infer_prompt_format
     from tunesmith.datasets.plan import Plan
-    from tunesmith.datasets.profiles import PROFILES, Profile
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.report import Report
-    from tunesmith.datasets.rows import Row, Shape
+    from tunesmith.datasets.rows import Row
+    from tunesmith.datasets.rows import RowFormat as Shape
     from tunesmith.datasets.split import check_overlap
 
 __all__ = [
@@ -58,24 +60,24 @@ __all__ = [
 _MODULES = frozenset({"templates", "tokens"})
 
 _HOMES = {
-    "BrokenRowError": "errors",
-    "Dataset": "dataset",
-    "DatasetError": "errors",
-    "Finding": "findings",
-    "Location": "findings",
-    "Plan": "plan",
-    "PROFILES": "profiles",
-    "Profile": "profiles",
-    "PromptFormat": "prompt_format",
-    "Report": "report",
-    "Row": "rows",
-    "Shape": "rows",
-    "UnreadableError": "errors",
-    "check_file": "check",
-    "check_overlap": "split",
-    "profile": "check",
-    "infer_prompt_format": "format_inference",
-    "read": "dataset",
+    "PROFILES": ("destinations", "DESTINATIONS"),
+    "BrokenRowError": ("errors", "BrokenRowError"),
+    "Dataset": ("dataset", "Dataset"),
+    "DatasetError": ("errors", "DatasetError"),
+    "Finding": ("findings", "Finding"),
+    "Location": ("findings", "Location"),
+    "Plan": ("plan", "Plan"),
+    "Profile": ("destinations", "Destination"),
+    "PromptFormat": ("prompt_format", "PromptFormat"),
+    "Report": ("report", "Report"),
+    "Row": ("rows", "Row"),
+    "Shape": ("rows", "RowFormat"),
+    "UnreadableError": ("errors", "UnreadableError"),
+    "check_file": ("check", "check_file"),
+    "check_overlap": ("split", "check_overlap"),
+    "infer_prompt_format": ("format_inference", "infer_prompt_format"),
+    "profile": ("check", "profile"),
+    "read": ("dataset", "read"),
 }
 
 
@@ -85,7 +87,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    module, attribute = home
+    value = getattr(import_module(f"{__name__}.{module}"), attribute)
     globals()[name] = value
     return value
 

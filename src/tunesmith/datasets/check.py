@@ -15,9 +15,9 @@ from tunesmith.datasets.checks.examination import Examination
 from tunesmith.datasets.checks.near import near_duplicate_findings
 from tunesmith.datasets.checks.sampled import sampled_findings
 from tunesmith.datasets.checks.settings import Settings
+from tunesmith.datasets.destinations import destination_named
 from tunesmith.datasets.errors import DatasetError, UnreadableError
 from tunesmith.datasets.findings import LocationCounter
-from tunesmith.datasets.profiles import profile_named
 from tunesmith.datasets.readers.delimited import Delimited, PlainText
 from tunesmith.datasets.readers.json_lines import JsonLines
 from tunesmith.datasets.report import Report
@@ -26,20 +26,20 @@ from tunesmith.datasets.rules import make_finding
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from tunesmith.datasets.destinations import Destination, TokenLimit
     from tunesmith.datasets.parallel import Team
-    from tunesmith.datasets.profiles import Profile, TokenLimit
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.readers import Source
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
 
 __all__ = ["check_file", "check_source", "profile"]
 
 
 def check_file(
     path: str | os.PathLike[str],
-    profile: str | Profile = "engine",
+    profile: str | Destination = "engine",
     *,
-    shape: Shape | None = None,
+    shape: RowFormat | None = None,
     prompt_format: PromptFormat | None = None,
     model: str | None = None,
     max_examples: int = 5,
@@ -88,8 +88,8 @@ def profile(
     *,
     engine: str = "local",
     workers: int | None = None,
-    destination: str | Profile = "engine",
-    shape: Shape | None = None,
+    destination: str | Destination = "engine",
+    shape: RowFormat | None = None,
     model: str | None = None,
     max_examples: int = 5,
     count_tokens: bool = True,
@@ -126,7 +126,7 @@ def profile(
 
 
 def _check_path(path: Path, options: CheckOptions) -> Report:
-    destination = profile_named(options.destination)
+    destination = destination_named(options.destination)
     try:
         source = readers.source_of_path(path)
         report = check_source(source, options)
@@ -147,7 +147,7 @@ def check_source(source: Source, options: CheckOptions) -> Report:
         DatasetError: The profile is not known.
         UnreadableError: The source cannot be read at all.
     """
-    destination = profile_named(options.destination)
+    destination = destination_named(options.destination)
     with _team(source, options) as team:
         settings = _settle(source, options, destination)
         examination = _examine(source, settings, options, team)
@@ -183,9 +183,9 @@ def _path_of_lines(source: Source) -> Path | None:
     return source.path if isinstance(source, JsonLines | Delimited | PlainText) else None
 
 
-def _settle(source: Source, options: CheckOptions, destination: Profile) -> Settings:
+def _settle(source: Source, options: CheckOptions, destination: Destination) -> Settings:
     sample = samples.sample_of(source)
-    shape = options.shape or samples.shape_of_sample(sample)
+    shape = options.shape or samples.row_format_of_sample(sample)
     limit = destination.token_limit(shape, options.model)
     prompt_format, task = options.prompt_format, None
     if shape == "prompt_completion":

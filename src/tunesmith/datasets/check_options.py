@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunesmith.datasets.profiles import Profile
+    from tunesmith.datasets.destinations import Destination
     from tunesmith.datasets.prompt_format import PromptFormat
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
 
 __all__ = ["CheckOptions"]
 
@@ -23,7 +23,7 @@ class CheckOptions:
     """What the user asked to be checked, and how.
 
     Attributes:
-        destination: Where the data goes: a name from `PROFILES`, or the facts themselves.
+        destination: Where the data goes: a name from `DESTINATIONS`, or the facts themselves.
         shape: Shape that the rows should have; None to detect it.
         prompt_format: Format that prompt/completion rows should follow; None to infer it.
         model: Model to be trained; decides token limit and encoding where the destination knows it.
@@ -36,8 +36,8 @@ class CheckOptions:
         partitions: Ranges into which Ray divides the file; None to choose by the cluster.
     """
 
-    destination: str | Profile = "engine"
-    shape: Shape | None = None
+    destination: str | Destination = "engine"
+    shape: RowFormat | None = None
     prompt_format: PromptFormat | None = None
     model: str | None = None
     max_examples: int = 5

@@ -11,18 +11,18 @@ from tunesmith.atomic import write_atomically
 from tunesmith.datasets import readers
 from tunesmith.datasets.errors import BrokenRowError, DatasetError
 from tunesmith.datasets.readers.columns import Columns
-from tunesmith.datasets.rows import Row, detect_shape
+from tunesmith.datasets.rows import Row, detect_row_format
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
+    from tunesmith.datasets.destinations import Destination
     from tunesmith.datasets.plan import Plan
-    from tunesmith.datasets.profiles import Profile
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.readers import Source
     from tunesmith.datasets.report import Report
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
 
 __all__ = ["Dataset", "read"]
 
@@ -128,18 +128,18 @@ class Dataset:
         return f"Dataset({self.source.name or 'in memory'!r}, format={self.source.format!r})"
 
     @cached_property
-    def shape(self) -> Shape:
+    def shape(self) -> RowFormat:
         """Shape of most rows at the start."""
         batch = next(iter(self.source.batches()), None)
-        return detect_shape(batch.values if batch else [])
+        return detect_row_format(batch.values if batch else [])
 
     def check(
         self,
-        profile: str | Profile = "engine",
+        profile: str | Destination = "engine",
         *,
         prompt_format: PromptFormat | None = None,
         validation: Dataset | None = None,
-        shape: Shape | None = None,
+        shape: RowFormat | None = None,
         model: str | None = None,
         max_examples: int = 5,
         count_tokens: bool = False,

@@ -27,7 +27,7 @@ from tunesmith.datasets.pairs import as_rows, pairs
 from tunesmith.datasets.plan_steps import shorten
 from tunesmith.datasets.prompt_format import PromptFormat
 from tunesmith.datasets.readers import Batch, ListLocations
-from tunesmith.datasets.rows import Row, detect_shape
+from tunesmith.datasets.rows import Row, detect_row_format
 from tunesmith.datasets.task import Task, infer_task
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def make_plan(
         "encoding": encoding,
     }
     start = islice(_rows(dataset), _ROWS_FOR_SHAPE)
-    if detect_shape(row.value for row in start) != "prompt_completion":
+    if detect_row_format(row.value for row in start) != "prompt_completion":
         return Plan(dataset, [plan_steps.duplicates()], options=options)
     cleaning = plan_steps.cleaning(_rows(dataset))
     draft = Plan(dataset, [*cleaning, plan_steps.dropping(PromptFormat("", "", ""))])

@@ -20,11 +20,16 @@ from tunesmith.datasets.json_types import is_array, is_object
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["SHAPES", "Row", "Shape", "detect_shape", "shape_of"]
+__all__ = ["ROW_FORMATS", "Row", "RowFormat", "detect_row_format", "row_format_of"]
 
-Shape: TypeAlias = Literal["prompt_completion", "chat", "preference", "reinforcement"]
+RowFormat: TypeAlias = Literal["prompt_completion", "chat", "preference", "reinforcement"]
 
-SHAPES: Final[tuple[Shape, ...]] = ("prompt_completion", "chat", "preference", "reinforcement")
+ROW_FORMATS: Final[tuple[RowFormat, ...]] = (
+    "prompt_completion",
+    "chat",
+    "preference",
+    "reinforcement",
+)
 
 _CHAT_KEYS: Final = frozenset(
     {"messages", "tools", "parallel_tool_calls", "functions", "function_call"}
@@ -49,7 +54,7 @@ class Row:
     file: str | None = None
 
 
-def shape_of(value: Mapping[str, Any]) -> Shape | None:
+def row_format_of(value: Mapping[str, Any]) -> RowFormat | None:
     """Return the shape that a row's keys declare, or None where they declare none.
 
     Chat and reinforcement rows share `messages`. A row counts as reinforcement where it has
@@ -75,10 +80,10 @@ def _is_reinforcement(value: Mapping[str, Any]) -> bool:
     return is_object(last) and last.get("role") in {"user", "developer", "tool"}
 
 
-def detect_shape(values: Iterable[Mapping[str, Any]]) -> Shape:
+def detect_row_format(values: Iterable[Mapping[str, Any]]) -> RowFormat:
     """Return the shape of most rows; prompt/completion where none declares any."""
-    counts: Counter[Shape] = Counter(
-        shape for value in values if (shape := shape_of(value)) is not None
+    counts: Counter[RowFormat] = Counter(
+        shape for value in values if (shape := row_format_of(value)) is not None
     )
     if not counts:
         return "prompt_completion"

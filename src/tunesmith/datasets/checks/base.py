@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding, Location
     from tunesmith.datasets.readers.batch import Batch
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
 
 __all__ = ["Check", "Outcome", "ValidRows"]
 
@@ -39,10 +39,10 @@ class ValidRows:
         batch: Batch,
         values: list[dict[str, Any]] | None,
         indices: list[int] | None,
-        shape: Shape,
+        shape: RowFormat,
     ) -> None:
         self._values = values
-        self.shape: Shape = shape
+        self.shape: RowFormat = shape
         self._batch = batch
         self._indices = indices
 

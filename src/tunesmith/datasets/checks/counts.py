@@ -11,8 +11,8 @@ from tunesmith.datasets.rules import make_finding
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tunesmith.datasets.destinations import Destination
     from tunesmith.datasets.findings import Severity
-    from tunesmith.datasets.profiles import Profile
     from tunesmith.datasets.report import Report
 
 __all__ = ["count_findings", "file_findings"]
@@ -26,7 +26,7 @@ _ADVISED_ROWS: Final = {
 """How many rows the fine-tuning guides advise, by task; classes are looked at by themselves."""
 
 
-def count_findings(report: Report, profile: Profile) -> list[Finding]:
+def count_findings(report: Report, profile: Destination) -> list[Finding]:
     """Return what the number of rows calls for."""
     rows = report.rows
     if rows == 0:
@@ -50,7 +50,7 @@ def count_findings(report: Report, profile: Profile) -> list[Finding]:
     return findings
 
 
-def file_findings(path: Path, format: str, profile: Profile) -> list[Finding]:  # noqa: A002 - the word
+def file_findings(path: Path, format: str, profile: Destination) -> list[Finding]:  # noqa: A002 - the word
     """Return what is to be said about the file as a whole."""
     findings: list[Finding] = []
     if format != "jsonl":
@@ -66,7 +66,7 @@ def file_findings(path: Path, format: str, profile: Profile) -> list[Finding]:  
 _FORMAT_WORDS: Final = {"json": "a JSON document over several lines", "txt": "plain text"}
 
 
-def _mark_findings(path: Path, profile: Profile) -> list[Finding]:
+def _mark_findings(path: Path, profile: Destination) -> list[Finding]:
     with path.open("rb") as stream:
         mark, encoding = byte_order_mark(stream.read(4))
     if mark and encoding != "utf-8":

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.datasets.checks.settings import Settings
+    from tunesmith.datasets.destinations import Destination
     from tunesmith.datasets.findings import Finding
-    from tunesmith.datasets.profiles import Profile
     from tunesmith.datasets.readers.batch import Batch
 
 __all__ = ["Examination"]
@@ -60,7 +60,7 @@ class Examination:
         self.rules.merge(following.rules, lines)
         return self
 
-    def conclude(self, profile: Profile, path: Path | None) -> list[Finding]:
+    def conclude(self, profile: Destination, path: Path | None) -> list[Finding]:
         """Return the findings of all checks."""
         outcome = Outcome(self.settings, self.rules.rows, self.rules.lines, path)
         findings = self.rules.conclude(profile.severities)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tunesmith.datasets.checks.base import ValidRows
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
 
 __all__ = ["identities", "identity"]
 
@@ -29,7 +29,7 @@ def identities(rows: ValidRows) -> tuple[list[Any], list[Any]]:
     return [given for given, _ in pairs], [said for _, said in pairs]
 
 
-def identity(value: dict[str, Any], shape: Shape) -> tuple[Any, Any]:
+def identity(value: dict[str, Any], shape: RowFormat) -> tuple[Any, Any]:
     """Return a hashable value for a row's input and one for its output."""
     if shape == "prompt_completion":
         return value["prompt"], value["completion"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.datasets.checks.base import ValidRows
 from tunesmith.datasets.findings import LocationCounter
+from tunesmith.datasets.row_formats import chat, problems
 from tunesmith.datasets.rules import RULES, make_finding
-from tunesmith.datasets.shapes import chat, problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding, Location, Severity
     from tunesmith.datasets.readers.batch import Batch
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
 
 __all__ = ["RowValidator"]
 
@@ -27,7 +27,7 @@ class RowValidator:
     """Counters of reading faults and of broken row rules, by id."""
 
     def __init__(self, settings: Settings) -> None:
-        self.shape: Shape = settings.shape
+        self.shape: RowFormat = settings.shape
         self.capacity: int = settings.max_examples
         self.counters: dict[str, LocationCounter] = {}
         self.rows: int = 0

@@ -8,15 +8,15 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from tunesmith.datasets.rows import detect_shape
-from tunesmith.datasets.shapes import problems
+from tunesmith.datasets.row_formats import problems
+from tunesmith.datasets.rows import detect_row_format
 
 if TYPE_CHECKING:
     from tunesmith.datasets.format_inference import Inference
     from tunesmith.datasets.readers.batch import Source
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
 
-__all__ = ["infer", "sample_of", "shape_of_sample", "sound_pairs"]
+__all__ = ["infer", "row_format_of_sample", "sample_of", "sound_pairs"]
 
 _ROWS: Final = 2_000
 _SPOTS: Final = 8
@@ -48,9 +48,9 @@ def _spots(source: Source) -> list[dict[str, Any]]:
     return rows
 
 
-def shape_of_sample(sample: list[dict[str, Any]]) -> Shape:
+def row_format_of_sample(sample: list[dict[str, Any]]) -> RowFormat:
     """Return the shape of most rows."""
-    return detect_shape(sample)
+    return detect_row_format(sample)
 
 
 def sound_pairs(sample: list[dict[str, Any]]) -> list[dict[str, Any]]:

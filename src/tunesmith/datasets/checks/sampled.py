@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from tunesmith.datasets.findings import Finding, Location, LocationCounter
 from tunesmith.datasets.prompt_format import PromptFormat
+from tunesmith.datasets.row_formats import problems
 from tunesmith.datasets.rules import make_finding
-from tunesmith.datasets.shapes import problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tunesmith.datasets.prompt_format import PromptFormat
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
     from tunesmith.datasets.task import Task
 
 __all__ = ["Settings"]
@@ -30,7 +30,7 @@ class Settings:
         sampled: Rows in the sample.
     """
 
-    shape: Shape
+    shape: RowFormat
     max_examples: int = 5
     prompt_format: PromptFormat | None = None
     format_given: bool = False

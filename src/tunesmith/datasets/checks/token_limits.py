@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tunesmith.datasets.checks.base import Outcome, ValidRows
     from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
     from tunesmith.datasets.tokens import Encoder
 
 __all__ = ["TokenLimits", "texts_of"]
@@ -130,7 +130,7 @@ class TokenLimits:
         return [make_finding("token-limit", self.over, detail=f"the limit is {limit}{first}")]
 
 
-def texts_of(value: dict[str, Any], shape: Shape) -> tuple[list[str], int]:
+def texts_of(value: dict[str, Any], shape: RowFormat) -> tuple[list[str], int]:
     """Return the texts of a row that become tokens, and how many tokens go around them."""
     if shape == "prompt_completion":
         return [value["prompt"], value["completion"]], 0

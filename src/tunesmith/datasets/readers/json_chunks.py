@@ -19,7 +19,7 @@ from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.optional import optional
 from tunesmith.datasets.readers.byte_scan import survey
 from tunesmith.datasets.readers.json_values import character_faults, decode_line
-from tunesmith.datasets.shapes.chat import is_plain
+from tunesmith.datasets.row_formats.chat import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,7 +10,7 @@ from tunesmith.datasets.findings import Finding
 
 if TYPE_CHECKING:
     from tunesmith.datasets.prompt_format import PromptFormat
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
     from tunesmith.datasets.task import Task
 
 __all__ = ["REPORT_VERSION", "Report"]
@@ -42,7 +42,7 @@ class Report:
 
     name: str | None
     profile: str
-    shape: Shape
+    shape: RowFormat
     rows: int = 0
     lines: int = 0
     bytes: int | None = None

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.shapes import content
-from tunesmith.datasets.shapes.problem import Problem, describe
+from tunesmith.datasets.row_formats import content
+from tunesmith.datasets.row_formats.problem import Problem, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from tunesmith.datasets.errors import DatasetError
 from tunesmith.datasets.findings import Severity
-from tunesmith.datasets.rows import SHAPES, Shape
+from tunesmith.datasets.rows import ROW_FORMATS, RowFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PROFILES", "Profile", "TokenLimit", "profile_named"]
+__all__ = ["DESTINATIONS", "Destination", "TokenLimit", "destination_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class TokenLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class Destination:
     """The facts about a destination.
 
     Attributes:
@@ -52,8 +52,8 @@ class Profile:
     name: str
     as_of: str
     sources: tuple[str, ...]
-    shapes: tuple[Shape, ...] = SHAPES
-    limits: Mapping[Shape, TokenLimit] = field(default_factory=dict[Shape, TokenLimit])
+    shapes: tuple[RowFormat, ...] = ROW_FORMATS
+    limits: Mapping[RowFormat, TokenLimit] = field(default_factory=dict[RowFormat, TokenLimit])
     models: Mapping[str, TokenLimit] = field(default_factory=dict[str, TokenLimit])
     minimum_rows: int = 1
     maximum_rows: int | None = None
@@ -61,7 +61,7 @@ class Profile:
     byte_order_mark: Literal["required", "allowed", "unwanted"] = "allowed"
     severities: Mapping[str, Severity] = field(default_factory=dict[str, Severity])
 
-    def token_limit(self, shape: Shape, model: str | None = None) -> TokenLimit | None:
+    def token_limit(self, shape: RowFormat, model: str | None = None) -> TokenLimit | None:
         """Return the limit for rows of a shape, for a model if one is named."""
         if model is not None:
             name = model.removeprefix("ft:")
@@ -91,10 +91,10 @@ _OPENAI_MODELS: Final = {
 _LEGACY: Final = TokenLimit(2_048, "r50k_base")
 _CHAT: Final = TokenLimit(65_536, "o200k_base")
 
-PROFILES: Final[Mapping[str, Profile]] = {
+DESTINATIONS: Final[Mapping[str, Destination]] = {
     profile.name: profile
     for profile in (
-        Profile(
+        Destination(
             name="engine",
             as_of="2026-11",
             sources=("tunesmith.engine: 2,048 tokens an example unless the job says otherwise",),
@@ -106,7 +106,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             },
             severities={"file-bom": "info"},
         ),
-        Profile(
+        Destination(
             name="openai",
             as_of="2026-11",
             sources=(
@@ -124,7 +124,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             maximum_bytes=512 * _MEGABYTE,
             byte_order_mark="unwanted",
         ),
-        Profile(
+        Destination(
             name="azure",
             as_of="2026-11",
             sources=("learn.microsoft.com/azure/ai-services/openai/how-to/fine-tuning",),
@@ -140,14 +140,14 @@ PROFILES: Final[Mapping[str, Profile]] = {
             byte_order_mark="required",
             severities={"last-message-assistant": "error"},
         ),
-        Profile(
+        Destination(
             name="together",
             as_of="2026-11",
             sources=("docs.together.ai/docs/fine-tuning-data-preparation", "together 3.1.1"),
             shapes=("prompt_completion", "chat", "preference"),
             maximum_bytes=50_100 * _MEGABYTE,
         ),
-        Profile(
+        Destination(
             name="fireworks",
             as_of="2026-11",
             sources=("docs.fireworks.ai/fine-tuning", "fireworks-ai 1.2.30"),
@@ -155,7 +155,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             minimum_rows=3,
             maximum_rows=3_000_000,
         ),
-        Profile(
+        Destination(
             name="mistral",
             as_of="2026-11",
             sources=("github.com/mistralai/mistral-finetune",),
@@ -171,14 +171,14 @@ PROFILES: Final[Mapping[str, Profile]] = {
 }
 
 
-def profile_named(profile: str | Profile) -> Profile:
+def destination_named(profile: str | Destination) -> Destination:
     """Return the profile of a name; a profile is returned as it is.
 
     Raises:
         DatasetError: No profile has that name.
     """
-    if isinstance(profile, Profile):
+    if isinstance(profile, Destination):
         return profile
-    if profile not in PROFILES:
-        raise DatasetError(f"Unknown profile {profile!r}: choose one of {', '.join(PROFILES)}.")
-    return PROFILES[profile]
+    if profile not in DESTINATIONS:
+        raise DatasetError(f"Unknown profile {profile!r}: choose one of {', '.join(DESTINATIONS)}.")
+    return DESTINATIONS[profile]

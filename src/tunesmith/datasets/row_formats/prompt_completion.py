@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tunesmith.datasets.shapes.problem import Problem, describe, unknown_fields
+from tunesmith.datasets.row_formats.problem import Problem, describe, unknown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

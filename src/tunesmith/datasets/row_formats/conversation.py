@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.shapes.problem import Problem
-from tunesmith.datasets.shapes.tools import declared_names
+from tunesmith.datasets.row_formats.problem import Problem
+from tunesmith.datasets.row_formats.tools import declared_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.shapes.problem import Problem, describe
+from tunesmith.datasets.row_formats.problem import Problem, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

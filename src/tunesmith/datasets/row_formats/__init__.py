@@ -9,26 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.datasets.rows import shape_of
-from tunesmith.datasets.shapes import chat, preference, prompt_completion
-from tunesmith.datasets.shapes.problem import Problem
+from tunesmith.datasets.row_formats import chat, preference, prompt_completion
+from tunesmith.datasets.row_formats.problem import Problem
+from tunesmith.datasets.rows import row_format_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tunesmith.datasets.rows import Shape
+    from tunesmith.datasets.rows import RowFormat
 
 __all__ = ["Problem", "problems"]
 
 
-def problems(value: dict[str, Any], shape: Shape) -> Iterator[Problem]:
+def problems(value: dict[str, Any], shape: RowFormat) -> Iterator[Problem]:
     """Yield every problem of a row that should have the given shape.
 
     Args:
         value: The row.
         shape: The shape of its data set.
     """
-    declared = shape_of(value)
+    declared = row_format_of(value)
     if declared is None and not value:
         yield Problem("missing-field", "", "the row is empty: {}")
         return

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.shapes import conversation, messages, tools
-from tunesmith.datasets.shapes.problem import Problem, describe, unknown_fields
+from tunesmith.datasets.row_formats import conversation, messages, tools
+from tunesmith.datasets.row_formats.problem import Problem, describe, unknown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
