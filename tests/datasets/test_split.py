@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tunesmith.datasets.dataset import Dataset
 from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.overlap import check_overlap
 from tunesmith.datasets.prompt_format import PromptFormat
 from tunesmith.datasets.rows import Row
-from tunesmith.datasets.split import check_overlap, split
+from tunesmith.datasets.split import split
 
 DRAW = random.Random(11)  # noqa: S311 - the same texts every time
 WORDS = [f"w{number}" for number in range(3_000)]

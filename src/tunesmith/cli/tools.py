@@ -137,7 +137,7 @@ def check_data(arguments: argparse.Namespace) -> int:
     """Check, print the report, and return 1 if there is an error (or, by a baseline, news)."""
     from tunesmith.datasets import check_file, read
     from tunesmith.datasets.baseline import load_baseline, worse_than
-    from tunesmith.datasets.checks.overlap import overlap_findings
+    from tunesmith.datasets.overlap import overlap_findings
     from tunesmith.datasets.prompt_format import saved_format
 
     baseline = load_baseline(arguments.baseline) if arguments.baseline else None
@@ -151,8 +151,11 @@ def check_data(arguments: argparse.Namespace) -> int:
         count_tokens=arguments.tokens,
     )
     if arguments.validation:
-        training, validation = read(arguments.file), read(arguments.validation)
-        report.findings += overlap_findings(training, validation, arguments.max_examples)
+        report.findings += overlap_findings(
+            read(arguments.file).readable_rows(),
+            read(arguments.validation).readable_rows(),
+            arguments.max_examples,
+        )
         report.sort()
     print(_shown(report, arguments.format))
     if baseline is None:

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from tunesmith.datasets.errors import BrokenRowError, DatasetError, UnreadableError
     from tunesmith.datasets.findings import Finding, Location
     from tunesmith.datasets.format_inference import infer_prompt_format
+    from tunesmith.datasets.overlap import check_overlap
     from tunesmith.datasets.plan import Plan
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.report import Report
     from tunesmith.datasets.rows import Row
     from tunesmith.datasets.rows import RowFormat as Shape
-    from tunesmith.datasets.split import check_overlap
 
 __all__ = [
     "PROFILES",
@@ -74,7 +74,7 @@ _HOMES = {
     "Shape": ("rows", "RowFormat"),
     "UnreadableError": ("errors", "UnreadableError"),
     "check_file": ("check", "check_file"),
-    "check_overlap": ("split", "check_overlap"),
+    "check_overlap": ("overlap", "check_overlap"),
     "infer_prompt_format": ("format_inference", "infer_prompt_format"),
     "profile": ("check", "profile"),
     "read": ("dataset", "read"),

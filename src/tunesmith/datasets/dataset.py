@@ -175,9 +175,11 @@ class Dataset:
         )
         report = check_source(self.source, options)
         if validation is not None:
-            from tunesmith.datasets.checks.overlap import overlap_findings  # noqa: PLC0415
+            from tunesmith.datasets.overlap import overlap_findings  # noqa: PLC0415
 
-            report.findings += overlap_findings(self, validation, max_examples)
+            report.findings += overlap_findings(
+                self.readable_rows(), validation.readable_rows(), max_examples
+            )
             report.sort()
         return report
 

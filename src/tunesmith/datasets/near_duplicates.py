@@ -13,13 +13,15 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from itertools import chain
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from zlib import crc32
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+from tunesmith.datasets.pairs import completion_text, prompt_text
 
-__all__ = ["DEFAULT_THRESHOLD", "Sketch", "cluster", "similarity", "sketch"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+__all__ = ["DEFAULT_THRESHOLD", "Sketch", "cluster", "similarity", "sketch", "sketch_row"]
 
 Sketch: TypeAlias = tuple[int, ...]
 
@@ -57,6 +59,11 @@ def sketch(text: str) -> Sketch:
         return (crc32(b" ".join(words)),)
     shingles = zip(words, words[1:], words[2:], strict=False)
     return tuple(sorted({crc32(b" ".join(shingle)) for shingle in shingles})[:SKETCH_SIZE])
+
+
+def sketch_row(value: Mapping[str, Any]) -> Sketch:
+    """Return the sketch of a row's prompt; of its completion where there is no prompt."""
+    return sketch(prompt_text(value).strip() or completion_text(value))
 
 
 def _words(text: str) -> list[bytes]:

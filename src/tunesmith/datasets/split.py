@@ -8,24 +8,20 @@ is on both sides where that is possible without a leak.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tunesmith.datasets.errors import DatasetError
-from tunesmith.datasets.near_duplicates import DEFAULT_THRESHOLD, Sketch, cluster, sketch
-from tunesmith.datasets.pairs import Pair, as_rows, completion_text, prompt_text
-from tunesmith.datasets.rows import Row
+from tunesmith.datasets.near_duplicates import DEFAULT_THRESHOLD, cluster, sketch_row
+from tunesmith.datasets.pairs import Pair, completion_text, prompt_text
+from tunesmith.datasets.rows import Row, row_digest
 from tunesmith.datasets.task import infer_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tunesmith.datasets.pairs import AnyRow
-
-__all__ = ["Overlap", "SharedRow", "check_overlap", "split"]
+__all__ = ["split"]
 
 _RowT = TypeVar("_RowT", bound="Row | Mapping[str, Any]")
 
@@ -103,29 +99,19 @@ def _groups(
 ) -> list[_Group]:
     if threshold is None:
         first: dict[bytes, int] = {}
-        keys = [first.setdefault(_digest(value, 0), index) for index, value in enumerate(values)]
+        keys = [first.setdefault(row_digest(value, 0), index) for index, value in enumerate(values)]
     else:
-        keys = cluster([_sketch(value) for value in values], threshold)
+        keys = cluster([sketch_row(value) for value in values], threshold)
     members: defaultdict[int, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         members[key].append(index)
     return sorted(
         (
-            _Group(min(_digest(values[index], seed) for index in group), tuple(group))
+            _Group(min(row_digest(values[index], seed) for index in group), tuple(group))
             for group in members.values()
         ),
         key=lambda group: group.digest,
     )
-
-
-def _sketch(value: Mapping[str, Any]) -> Sketch:
-    """Compare prompts; rows without a prompt by what they say."""
-    return sketch(prompt_text(value).strip() or completion_text(value))
-
-
-def _digest(value: Mapping[str, Any], seed: int) -> bytes:
-    content = json.dumps(value, sort_keys=True, default=str)
-    return blake2b(f"{seed}:{content}".encode(), digest_size=16).digest()
 
 
 def _hold_out(groups: Sequence[_Group], labels: Sequence[str], share: float) -> set[int]:
@@ -158,85 +144,3 @@ def _take(groups: Sequence[_Group], share: float) -> list[_Group]:
             taken.append(group)
             wanted -= len(group.members)
     return taken or [min(groups, key=lambda group: len(group.members))]
-
-
-@dataclass(frozen=True, slots=True)
-class SharedRow:
-    """A row of one file that the other has too.
-
-    Attributes:
-        training_line: Line of the first such row in the training data.
-        validation_line: Its line in the validation data.
-        exact: Whether prompt and completion are the same; otherwise the prompts are almost.
-    """
-
-    training_line: int
-    validation_line: int
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """What training and validation data share.
-
-    Attributes:
-        shared: The validation rows that the training data knows, in their order.
-        validation_rows: How many validation rows there are.
-    """
-
-    shared: tuple[SharedRow, ...]
-    validation_rows: int
-
-    @property
-    def exact(self) -> int:
-        """Validation rows that are also training rows."""
-        return sum(row.exact for row in self.shared)
-
-    @property
-    def near(self) -> int:
-        """Validation rows whose prompt is almost that of a training row."""
-        return len(self.shared) - self.exact
-
-    def __bool__(self) -> bool:
-        """Whether anything is shared."""
-        return bool(self.shared)
-
-    def __str__(self) -> str:
-        """Return the verdict as a sentence, with the first place."""
-        if not self.shared:
-            return "Training and validation data share no row."
-        first = self.shared[0]
-        return (
-            f"Of {self.validation_rows:,} validation rows, {self.exact:,} are also training rows "
-            f"and {self.near:,} are almost the same; the first is line {first.validation_line}, "
-            f"which is line {first.training_line} of the training data."
-        )
-
-
-def check_overlap(
-    training: Iterable[AnyRow],
-    validation: Iterable[AnyRow],
-    threshold: float = DEFAULT_THRESHOLD,
-) -> Overlap:
-    """Find the validation rows that the training data contains, exactly or nearly.
-
-    Args:
-        training: Training rows of any shape.
-        validation: Validation rows.
-        threshold: Jaccard similarity from which prompts count as almost the same.
-    """
-    first, second = list(as_rows(training)), list(as_rows(validation))
-    known: dict[bytes, int] = {}
-    for row in first:
-        known.setdefault(_digest(row.value, 0), row.line)
-    keys = cluster([_sketch(row.value) for row in (*first, *second)], threshold)
-    near: dict[int, int] = {}
-    for row, key in zip(first, keys, strict=False):
-        near.setdefault(key, row.line)
-    shared: list[SharedRow] = []
-    for row, key in zip(second, keys[len(first) :], strict=True):
-        exact = known.get(_digest(row.value, 0))
-        line = near.get(key) if exact is None else exact
-        if line is not None:
-            shared.append(SharedRow(line, row.line, exact is not None))
-    return Overlap(tuple(shared), len(second))
