@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .client import AsyncClient, Client
-from .core.azure import AzurePlace
+from .core.azure import AzureEndpoint
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _AzureSettings:
         self.key_header = "api-key" if key else "authorization"
         root = endpoint.rstrip("/")
         self.root = root if root.endswith(_PATH) else root + _PATH
-        self.place = AzurePlace(self.root, azure_deployment)
+        self.place = AzureEndpoint(self.root, azure_deployment)
 
     def apply(self, client: Any) -> None:
         """Put the Azure settings on a client that has read the others."""

@@ -16,8 +16,8 @@ from .core.environment import (
     admin_credential,
     base_headers,
     credential,
-    lowered,
-    named_headers,
+    lowercase_names,
+    organization_headers,
     server_url,
     without_user_headers,
 )
@@ -205,9 +205,9 @@ class BaseClient(ResourceTree[ClientT_co]):
         kept = now.headers if set_default_headers is None else without_user_headers(now.headers)
         changes["headers"] = {
             **kept,
-            **named_headers(organization, project),
-            **lowered(set_default_headers),
-            **lowered(default_headers),
+            **organization_headers(organization, project),
+            **lowercase_names(set_default_headers),
+            **lowercase_names(default_headers),
         }
         query = now.default_query if set_default_query is None else set_default_query
         changes["default_query"] = {**query, **(default_query or {})}

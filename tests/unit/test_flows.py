@@ -13,7 +13,7 @@ from tunesmith.core.flow import Call, Send, Sleep
 from tunesmith.core.hooks import Hooks
 from tunesmith.core.options import Timeout, omit
 from tunesmith.core.redact import Secret
-from tunesmith.core.request import Plan, fill_path, json_body
+from tunesmith.core.request import RequestSpec, fill_path, json_body
 from tunesmith.core.response import Response
 from tunesmith.core.retry import RetryPolicy, server_delay
 from tunesmith.core.settings import Settings
@@ -61,7 +61,7 @@ def kinds(effects: list[Any]) -> list[Any]:
 
 
 def test_a_call_that_succeeds_is_one_sending():
-    effects, value = feed(exchange(settings(), Plan("GET", "/a")), response(200))
+    effects, value = feed(exchange(settings(), RequestSpec("GET", "/a")), response(200))
     assert kinds(effects) == ["Send"]
     assert value.status == 200
     assert effects[0].request.headers["authorization"] == "Bearer k"
@@ -70,21 +70,21 @@ def test_a_call_that_succeeds_is_one_sending():
 
 def test_pauses_double_up_to_the_limit():
     outcomes = [response(500)] * 4
-    effects, value = feed(exchange(settings(), Plan("GET", "/a")), *outcomes)
+    effects, value = feed(exchange(settings(), RequestSpec("GET", "/a")), *outcomes)
     assert kinds(effects) == ["Send", 1.0, "Send", 2.0, "Send", 3.0, "Send"]
     assert isinstance(value, tunesmith.InternalServerError)
 
 
 def test_a_server_names_the_pause():
     outcomes = [response(429, retry_after="7"), response(503, retry_after_ms="30"), response(200)]
-    effects, value = feed(exchange(settings(), Plan("GET", "/a")), *outcomes)
+    effects, value = feed(exchange(settings(), RequestSpec("GET", "/a")), *outcomes)
     assert kinds(effects) == ["Send", 7.0, "Send", 0.03, "Send"]
     assert value.attempts == 3
 
 
 def test_one_key_for_all_sendings_of_a_call():
-    plan = Plan("POST", "/a", json={"x": 1, "y": omit, "z": None})
-    effects, _ = feed(exchange(settings(), plan), APIConnectionError(), response(200))
+    spec = RequestSpec("POST", "/a", json={"x": 1, "y": omit, "z": None})
+    effects, _ = feed(exchange(settings(), spec), APIConnectionError(), response(200))
     first, second = (effect.request for effect in effects if isinstance(effect, Send))
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
     assert first.body == b'{"x":1,"z":null}'
@@ -92,20 +92,22 @@ def test_one_key_for_all_sendings_of_a_call():
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
 def test_faults_of_the_request_are_not_retried(status):
-    effects, value = feed(exchange(settings(), Plan("GET", "/a")), response(status))
+    effects, value = feed(exchange(settings(), RequestSpec("GET", "/a")), response(status))
     assert kinds(effects) == ["Send"]
     assert value.status_code == status
 
 
 def test_a_connection_that_cannot_help_is_not_tried_again():
-    effects, _ = feed(exchange(settings(), Plan("GET", "/a")), APIConnectionError(retryable=False))
+    effects, _ = feed(
+        exchange(settings(), RequestSpec("GET", "/a")), APIConnectionError(retryable=False)
+    )
     assert kinds(effects) == ["Send"]
 
 
 def test_a_policy_may_decide_otherwise():
     policy = RetryPolicy(1, 0.0, should_retry=lambda outcome: getattr(outcome, "status", 0) == 404)
     effects, _ = feed(
-        exchange(settings(retry=policy), Plan("GET", "/a")), response(404), response(404)
+        exchange(settings(retry=policy), RequestSpec("GET", "/a")), response(404), response(404)
     )
     assert kinds(effects) == ["Send", 0.0, "Send"]
 
@@ -114,16 +116,16 @@ def test_a_key_from_a_function_is_asked_for_each_call():
     keys = iter(["one", "two"])
     own = settings(credential=lambda: next(keys))
     for key in ("one", "two"):
-        effects, _ = feed(exchange(own, Plan("GET", "/a")), response(200))
+        effects, _ = feed(exchange(own, RequestSpec("GET", "/a")), response(200))
         assert effects[1].request.headers["authorization"] == f"Bearer {key}"
-    _, failure = feed(exchange(settings(credential=lambda: ""), Plan("GET", "/a")))
+    _, failure = feed(exchange(settings(credential=lambda: ""), RequestSpec("GET", "/a")))
     assert isinstance(failure, tunesmith.ConfigurationError)
 
 
 def test_hooks_see_each_step_without_secrets():
     seen: list[Any] = []
     hooks = Hooks(before=seen.append, after=seen.append, retry=seen.append)
-    feed(exchange(settings(hooks=hooks), Plan("GET", "/a")), response(500), response(200))
+    feed(exchange(settings(hooks=hooks), RequestSpec("GET", "/a")), response(500), response(200))
     assert [type(one).__name__ for one in seen] == [
         "RequestRecord", "ResponseRecord", "RetryRecord", "RequestRecord", "ResponseRecord",
     ]  # fmt: skip
@@ -132,19 +134,19 @@ def test_hooks_see_each_step_without_secrets():
 
 
 def test_redirects_keep_or_drop_what_they_must():
-    plan = Plan("POST", "/a", json={"x": 1})
+    spec = RequestSpec("POST", "/a", json={"x": 1})
     there = response(303, location="https://h/v1/b")
-    effects, _ = feed(exchange(settings(), plan), there, response(200))
+    effects, _ = feed(exchange(settings(), spec), there, response(200))
     second = effects[1].request
     assert (second.method, second.url, second.body) == ("GET", "https://h/v1/b", None)
     assert "authorization" not in second.headers
     there = response(307, location="/v1/b")
-    effects, _ = feed(exchange(settings(), plan), there, response(200))
+    effects, _ = feed(exchange(settings(), spec), there, response(200))
     second = effects[1].request
     assert (second.method, second.body) == ("POST", b'{"x":1}')
     assert second.headers["authorization"] == "Bearer k"
     down = settings(base_url="https://h/v1")
-    effects, failure = feed(exchange(down, plan), response(302, location="http://h/v1/b"))
+    effects, failure = feed(exchange(down, spec), response(302, location="http://h/v1/b"))
     assert isinstance(failure, tunesmith.TooManyRedirectsError)
 
 

@@ -1,4 +1,4 @@
-"""The small pure rooms: pages, forms, pace, errors, secrets, the package's face."""
+"""The small pure rooms: pages, forms, concurrency, errors, secrets, the package's face."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 import tunesmith
 from tunesmith import errors
+from tunesmith.core.adaptive_concurrency import AdaptiveConcurrency
 from tunesmith.core.headers import HeaderFields, Headers
 from tunesmith.core.multipart import FileHead, form_fields, multipart_frame
-from tunesmith.core.pacing import Pace
 from tunesmith.core.paging import PageCursor, PageData
 from tunesmith.core.redact import Secret
 from tunesmith.types.fine_tuning import FineTuningJob
@@ -58,17 +58,17 @@ def test_a_form():
     assert form_fields({"a": {"b": 1}, "c": None, "d": "e"}) == {"a[b]": "1", "d": "e"}
 
 
-def test_the_pace_rises_slowly_and_falls_fast():
-    pace = Pace(16)
+def test_concurrency_rises_slowly_and_falls_fast():
+    concurrency = AdaptiveConcurrency(16)
     for _ in range(200):
-        pace.succeeded(0.01 * pace.allowed)
-    assert pace.allowed == 16
-    pace.refused()
-    assert pace.allowed == 8
+        concurrency.record_success(0.01 * concurrency.allowed)
+    assert concurrency.allowed == 16
+    concurrency.record_overload()
+    assert concurrency.allowed == 8
     for _ in range(10):
-        pace.refused()
-    assert pace.allowed == 1
-    assert Pace(1).allowed == 1
+        concurrency.record_overload()
+    assert concurrency.allowed == 1
+    assert AdaptiveConcurrency(1).allowed == 1
 
 
 def test_every_error_pickles_and_copies():

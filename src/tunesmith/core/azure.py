@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from .request import fill_path
 
 if TYPE_CHECKING:
-    from .request import Plan
+    from .request import RequestSpec
 
-__all__ = ["AzurePlace"]
+__all__ = ["AzureEndpoint"]
 
 _DEPLOYED = frozenset({"/completions", "/chat/completions"})
 
 
 @dataclass(frozen=True, slots=True)
-class AzurePlace:
+class AzureEndpoint:
     """An endpoint, and the deployment that serves its completions.
 
     Attributes:
@@ -27,9 +27,9 @@ class AzurePlace:
     root: str
     deployment: str | None = None
 
-    def url(self, plan: Plan) -> str:
-        """Return the address of a plan."""
-        if plan.path not in _DEPLOYED:
-            return self.root + plan.path
-        model = self.deployment or str((plan.json or {}).get("model") or "")
-        return self.root + fill_path("/deployments/{model}", model=model) + plan.path
+    def url(self, spec: RequestSpec) -> str:
+        """Return the address of a spec."""
+        if spec.path not in _DEPLOYED:
+            return self.root + spec.path
+        model = self.deployment or str((spec.json or {}).get("model") or "")
+        return self.root + fill_path("/deployments/{model}", model=model) + spec.path

@@ -27,8 +27,8 @@ __all__ = [
     "base_headers",
     "credential",
     "environment",
-    "lowered",
-    "named_headers",
+    "lowercase_names",
+    "organization_headers",
     "server_url",
     "without_user_headers",
 ]
@@ -112,19 +112,19 @@ def base_headers(
         "accept-encoding": "gzip, deflate",
         "user-agent": _user_agent(),
         **_custom_headers(),
-        **named_headers(
+        **organization_headers(
             organization or environment("ORG_ID"), project or environment("PROJECT_ID")
         ),
-        **lowered(given),
+        **lowercase_names(given),
     }
 
 
-def lowered(headers: Mapping[str, str] | None) -> dict[str, str]:
+def lowercase_names(headers: Mapping[str, str] | None) -> dict[str, str]:
     """Return header fields by lower-case name."""
     return {name.lower(): value for name, value in (headers or {}).items()}
 
 
-def named_headers(organization: str | None, project: str | None) -> dict[str, str]:
+def organization_headers(organization: str | None, project: str | None) -> dict[str, str]:
     """Return the header fields that name an organisation and a project."""
     named = {"openai-organization": organization, "openai-project": project}
     return {name: value for name, value in named.items() if value}

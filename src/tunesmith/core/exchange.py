@@ -24,7 +24,7 @@ from .environment import NO_KEY
 from .flow import Call, Flow, Send, Sleep
 from .redact import Secret
 from .redirects import MAX_REDIRECTS, is_redirect, redirected
-from .request import Plan, Request, build_request, deadline_exceeded
+from .request import Request, RequestSpec, build_request, deadline_exceeded
 from .response import Response
 from .retry import Outcome, next_delay, retrying
 
@@ -42,18 +42,18 @@ _NO_KEY_GIVEN = (
 )
 
 
-def exchange(settings: Settings, plan: Plan) -> Flow[Response]:
-    """Carry out `plan` and return the successful answer.
+def exchange(settings: Settings, spec: RequestSpec) -> Flow[Response]:
+    """Carry out `spec` and return the successful answer.
 
     Raises:
         APIConnectionError: No whole answer arrived, after the retries.
         APIStatusError: The server answered with an error status, after the retries.
         DeadlineExceededError: The call's total time passed.
     """
-    credential = settings.credential_for(plan.path)
+    credential = settings.credential_for(spec.path)
     if credential is not None and not isinstance(credential, Secret):
         credential = _checked((yield Call(credential)))
-    request = build_request(settings, plan, credential)
+    request = build_request(settings, spec, credential)
     outcome = yield from _send(settings, request, 1)
     if isinstance(outcome, Response) and outcome.is_success:
         return outcome

@@ -23,16 +23,16 @@ __all__ = [
     "Effect",
     "Emit",
     "Emitting",
-    "Ended",
-    "Finished",
     "Flow",
+    "FlowResult",
+    "NextResult",
     "OpenGroup",
     "OpenStream",
     "Read",
     "Send",
+    "SharedWait",
     "Sleep",
     "Start",
-    "Watch",
     "gather",
 ]
 
@@ -102,8 +102,8 @@ class Start(NamedTuple):
     flow: Flow[Any]
 
 
-class Finished(NamedTuple):
-    """Wait until a flow of the group has ended; the outcome is a `Ended`."""
+class NextResult(NamedTuple):
+    """Wait until a flow of the group has ended; the outcome is a `FlowResult`."""
 
     group: Any
 
@@ -114,7 +114,7 @@ class CloseGroup(NamedTuple):
     group: Any
 
 
-class Ended(NamedTuple):
+class FlowResult(NamedTuple):
     """How a flow of a group ended.
 
     Attributes:
@@ -129,7 +129,7 @@ class Ended(NamedTuple):
     elapsed: float
 
 
-class Watch(NamedTuple):
+class SharedWait(NamedTuple):
     """Wait until something has ended, sharing the looks with all who wait on the same list.
 
     `look` takes the names that are waited for and returns those that have ended. It is run every
@@ -153,9 +153,9 @@ Effect = (
     | OpenStream
     | OpenGroup
     | Start
-    | Finished
+    | NextResult
     | CloseGroup
-    | Watch
+    | SharedWait
 )
 Flow = Generator[Effect, Any, T]
 Emitting = Generator[Effect | Emit[T], Any, None]
@@ -178,7 +178,7 @@ def gather(flows: Iterable[Flow[T]], limit: int) -> Flow[list[T]]:
                 running += 1
             if running == 0:
                 return [values[index] for index in range(len(values))]
-            ended: Ended = yield Finished(group)
+            ended: FlowResult = yield NextResult(group)
             running -= 1
             if ended.error is not None:
                 raise ended.error

@@ -1,6 +1,6 @@
 """From an operation's parameters to one HTTP request: paths, queries, header fields, bodies.
 
-A `Plan` says what an operation asks; `build_request` joins it with the client's
+A `RequestSpec` says what an operation asks; `build_request` joins it with the client's
 settings. The outcome is plain data that any transport can send.
 """
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Body",
-    "Plan",
     "Request",
+    "RequestSpec",
     "build_request",
     "deadline_exceeded",
     "fill_path",
@@ -62,7 +62,7 @@ class Body(Protocol):
 
 
 @dataclass(slots=True)
-class Plan:
+class RequestSpec:
     """What one operation asks of a server, before the client's settings are added.
 
     Attributes:
@@ -140,31 +140,31 @@ def fill_path(template: str, **values: str) -> str:
     )
 
 
-def build_request(settings: Settings, plan: Plan, key: Secret | None) -> Request:
-    """Return the request for `plan`, with the client's settings and the credential added."""
-    options = plan.options
+def build_request(settings: Settings, spec: RequestSpec, key: Secret | None) -> Request:
+    """Return the request for `spec`, with the client's settings and the credential added."""
+    options = spec.options
     headers = HeaderFields(settings.headers)
     if key is not None:
         headers.update(settings.credential_headers(key.reveal()))
-    if plan.headers:
-        headers.update(plan.headers)
-    body = plan.body or json_body(plan.json, options.get("extra_body"))
+    if spec.headers:
+        headers.update(spec.headers)
+    body = spec.body or json_body(spec.json, options.get("extra_body"))
     if isinstance(body, bytes):
         headers["content-type"] = "application/json"
     elif body is not None:
         headers["content-type"] = body.content_type
-    if plan.method == "POST":
+    if spec.method == "POST":
         headers["idempotency-key"] = options.get("idempotency_key") or f"tunesmith-{uuid.uuid4()}"
     _add_extra_headers(headers, options.get("extra_headers"))
     timeout = options.get("timeout", settings.timeout)
     limits = settings.timeout if isinstance(timeout, NotGiven) else Timeout.of(timeout)
     return Request(
-        plan.method,
-        _join_url(settings, plan),
+        spec.method,
+        _join_url(settings, spec),
         headers,
         body,
         limits,
-        stream=plan.stream,
+        stream=spec.stream,
         deadline=None if limits.total is None else time.monotonic() + limits.total,
     )
 
@@ -216,17 +216,17 @@ def _add_extra_headers(headers: HeaderFields, extra: Mapping[str, str | Omit] | 
             headers[name.lower()] = value
 
 
-def _join_url(settings: Settings, plan: Plan) -> str:
-    if "://" in plan.path:
-        url = plan.path
+def _join_url(settings: Settings, spec: RequestSpec) -> str:
+    if "://" in spec.path:
+        url = spec.path
     elif settings.azure is not None:
-        url = settings.azure.url(plan)
+        url = settings.azure.url(spec)
     else:
-        url = settings.base_url + plan.path
-    extra = plan.options.get("extra_query")
-    if not (settings.default_query or plan.query or extra):
+        url = settings.base_url + spec.path
+    extra = spec.options.get("extra_query")
+    if not (settings.default_query or spec.query or extra):
         return url
-    query = {**settings.default_query, **(plan.query or {}), **(extra or {})}
+    query = {**settings.default_query, **(spec.query or {}), **(extra or {})}
     text = urlencode(list(_query_pairs(without_omitted(query))))
     if not text:
         return url

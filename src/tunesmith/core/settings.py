@@ -10,7 +10,7 @@ from .options import DEFAULT_TIMEOUT, Timeout
 from .redact import Secret, redacted_headers
 
 if TYPE_CHECKING:
-    from .azure import AzurePlace
+    from .azure import AzureEndpoint
     from .hooks import Hooks
     from .retry import RetryPolicy
 
@@ -46,7 +46,7 @@ class Settings:
     hooks: Hooks | None = None
     require_stream_end: bool = True
     admin_key: Secret | None = None
-    azure: AzurePlace | None = None
+    azure: AzureEndpoint | None = None
 
     def credential_for(self, path: str) -> Credential | None:
         """Return the credential of an operation."""

@@ -10,7 +10,7 @@ from tunesmith.core.exchange import exchange
 from tunesmith.core.flow import Flow, OpenStream
 from tunesmith.core.options import RequestOptions, without_omitted
 from tunesmith.core.paging import PageCursor, PageData, PageFlow
-from tunesmith.core.request import Body, Plan
+from tunesmith.core.request import Body, RequestSpec
 from tunesmith.core.response import Response
 from tunesmith.errors import TunesmithError
 
@@ -38,8 +38,8 @@ def split_options(params: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOpt
 class APIResource(Resource[ClientT_co]):
     """A group of operations over HTTP."""
 
-    def _exchange(self, plan: Plan) -> Flow[Response]:
-        return exchange(self._client._settings, plan)
+    def _exchange(self, spec: RequestSpec) -> Flow[Response]:
+        return exchange(self._client._settings, spec)
 
     def _refuse_streaming(self, what: str) -> None:
         """Raise where `what`, which makes several requests, is asked of a streaming view.
@@ -69,12 +69,12 @@ class APIResource(Resource[ClientT_co]):
         are the query of a GET; `fields` and they are the JSON body of a POST.
         """
         own, options = split_options(params)
-        plan = Plan(method, path, body=body, options=options)
+        spec = RequestSpec(method, path, body=body, options=options)
         if method == "GET":
-            plan.query = own
+            spec.query = own
         elif own or fields is not None:
-            plan.json = {**(fields or {}), **own}
-        response = yield from self._exchange(plan)
+            spec.json = {**(fields or {}), **own}
+        response = yield from self._exchange(spec)
         return decode(response, model)
 
     def _open(
@@ -82,13 +82,13 @@ class APIResource(Resource[ClientT_co]):
     ) -> Flow[AnyStream[ModelT]]:
         """Start a request whose answer is a stream of `model` objects."""
         own, options = split_options(params)
-        plan = Plan(method, path, options=options, stream=True)
-        plan.headers = {"accept": "text/event-stream"}
+        spec = RequestSpec(method, path, options=options, stream=True)
+        spec.headers = {"accept": "text/event-stream"}
         if method == "GET":
-            plan.query = own
+            spec.query = own
         else:
-            plan.json = own
-        response = yield from self._exchange(plan)
+            spec.json = own
+        response = yield from self._exchange(spec)
         settings = self._client._settings
         stream: AnyStream[ModelT] = yield OpenStream(
             response, model, require_end=settings.require_stream_end
@@ -111,12 +111,12 @@ class APIResource(Resource[ClientT_co]):
 
         def page(cursor: PageCursor) -> Flow[PageData[ModelT]]:
             query = own if cursor.after is None else {**own, "after": cursor.after}
-            plan = Plan(method, path, options=options)
+            spec = RequestSpec(method, path, options=options)
             if method == "GET":
-                plan.query = query
+                spec.query = query
             else:
-                plan.json = query
-            response = yield from self._exchange(plan)
+                spec.json = query
+            response = yield from self._exchange(spec)
             content = decode(response, ListPage[model])  # type: ignore[valid-type]  # made at run time
             data: PageData[ModelT] = PageData(
                 content.data, content.has_more, paged=paged, object=content.object

@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from tunesmith.core.adaptive_concurrency import AdaptiveConcurrency
 from tunesmith.core.flow import (
     Call,
     CloseGroup,
     Emit,
     Emitting,
-    Ended,
-    Finished,
     Flow,
+    FlowResult,
+    NextResult,
     OpenGroup,
     Sleep,
     Start,
 )
-from tunesmith.core.pacing import Pace
 from tunesmith.errors import APIStatusError, TunesmithError
 from tunesmith.transport.journal import Journal
 from tunesmith.types.base import WireModel
@@ -73,7 +73,7 @@ class _State(Generic[ModelT]):
     """Where a run stands."""
 
     requests: Iterator[tuple[int, Mapping[str, Any]]]
-    pace: Pace
+    allowance: AdaptiveConcurrency
     again: deque[tuple[int, Mapping[str, Any], int]] = field(default_factory=deque)
     running: dict[int, tuple[Mapping[str, Any], int]] = field(default_factory=dict)
     ready: dict[int, MapResult[ModelT]] = field(default_factory=dict)
@@ -111,7 +111,7 @@ def map_requests(
     """
     if concurrency < 1:
         raise TunesmithError(f"concurrency must be 1 or more, not {concurrency}.")
-    state: _State[ModelT] = _State(iter(enumerate(requests)), Pace(concurrency))
+    state: _State[ModelT] = _State(iter(enumerate(requests)), AdaptiveConcurrency(concurrency))
     book = Journal(journal) if journal is not None else None
     group = yield OpenGroup(concurrency)
     failed = 0
@@ -126,7 +126,7 @@ def map_requests(
                 if on_progress is not None:
                     yield Call(on_progress, (state.emitted, failed))
             if state.running:
-                ended: Ended = yield Finished(group)
+                ended: FlowResult = yield NextResult(group)
                 yield from _settle(state, ended, book)
             elif state.exhausted and not state.again and not state.ready:
                 return
@@ -146,7 +146,7 @@ def _start_some(
     window: int,
 ) -> Flow[None]:
     """Start what the pace allows; requests that the journal knows are ready at once."""
-    while len(state.running) < state.pace.allowed:
+    while len(state.running) < state.allowance.allowed:
         following = state.next_request(window)
         if following is None:
             return
@@ -160,13 +160,13 @@ def _start_some(
         yield Start(group, index, ask(request))
 
 
-def _settle(state: _State[ModelT], ended: Ended, book: Journal | None) -> Flow[None]:
+def _settle(state: _State[ModelT], ended: FlowResult, book: Journal | None) -> Flow[None]:
     """Take in how one request ended."""
     index: int = ended.tag
     request, rounds = state.running.pop(index)
     error = ended.error
     if error is None:
-        state.pace.succeeded(ended.elapsed)
+        state.allowance.record_success(ended.elapsed)
         state.ready[index] = MapResult(index, request, ended.value, None)
         if book is not None:
             book.put(index, request, ended.value.model_dump_json())
@@ -174,7 +174,7 @@ def _settle(state: _State[ModelT], ended: Ended, book: Journal | None) -> Flow[N
     if not isinstance(error, TunesmithError):
         raise error
     if _is_busy(error) and rounds < _BUSY_ROUNDS:
-        state.pace.refused()
+        state.allowance.record_overload()
         state.again.append((index, request, rounds + 1))
         yield Sleep(_BUSY_PAUSE)
         return

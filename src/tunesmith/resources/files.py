@@ -10,7 +10,7 @@ from typing import Any, Literal, Unpack
 from tunesmith.core.flow import Flow, Sleep
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.core.paging import PageCursor, PageFlow
-from tunesmith.core.request import Plan, fill_path
+from tunesmith.core.request import RequestSpec, fill_path
 from tunesmith.errors import FileProcessingError
 from tunesmith.transport.content import FileBytes
 from tunesmith.transport.upload import FileTypes, Progress, multipart_upload, open_source
@@ -175,9 +175,9 @@ class Files(APIResource[ClientT_co]):
 
     def _content(self, file_id: str, params: Mapping[str, Any]) -> Flow[FileBytes]:
         path = fill_path("/files/{file_id}/content", file_id=file_id)
-        plan = Plan("GET", path, options=split_options(params)[1])
-        plan.headers = {"accept": "application/binary"}
-        response = yield from self._exchange(plan)
+        spec = RequestSpec("GET", path, options=split_options(params)[1])
+        spec.headers = {"accept": "application/binary"}
+        response = yield from self._exchange(spec)
         return FileBytes(response)
 
 

@@ -12,7 +12,7 @@ from tunesmith.core.events import END, EventReader
 from tunesmith.core.flow import Close, Emit, Emitting, Flow, Read, Sleep
 from tunesmith.core.options import NotGiven, Omit, RequestOptions, Timeout
 from tunesmith.core.paging import PageCursor, PageFlow
-from tunesmith.core.request import Plan, fill_path
+from tunesmith.core.request import RequestSpec, fill_path
 from tunesmith.core.response import Response
 from tunesmith.errors import APIStatusError, TunesmithError
 from tunesmith.progress.job_progress import is_step
@@ -289,10 +289,10 @@ class FineTunes(JobResource[ClientT_co]):
         """Read the stream of events once, emitting those that have not been seen."""
         settings = self._client._settings
         limits = settings.timeout.clipped(_SILENCE_SECONDS).phases()
-        plan = Plan("GET", _path(name, "/events"), query={"stream": True}, stream=True)
-        plan.headers = {"accept": "text/event-stream"}
-        plan.options = {"timeout": Timeout(**limits)}
-        response = yield from self._exchange(plan)
+        spec = RequestSpec("GET", _path(name, "/events"), query={"stream": True}, stream=True)
+        spec.headers = {"accept": "text/event-stream"}
+        spec.options = {"timeout": Timeout(**limits)}
+        response = yield from self._exchange(spec)
         try:
             if "text/event-stream" in response.headers.get("content-type", ""):
                 yield from _unseen(response, seen)

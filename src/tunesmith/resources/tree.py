@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from tunesmith.core.decode import decode_any
 from tunesmith.core.flow import Flow
 from tunesmith.core.options import RequestOptions
-from tunesmith.core.request import Plan
+from tunesmith.core.request import RequestSpec
 
 from .base import APIResource
 from .operations import ClientT_co, operation
@@ -139,8 +139,10 @@ class ResourceTree(APIResource[ClientT_co]):
     def _plain(
         self, method: str, path: str, cast_to: Any, body: object | None, options: RequestOptions
     ) -> Flow[Any]:
-        plan = Plan(method, path if path.startswith(("/", "http")) else f"/{path}", options=options)
+        spec = RequestSpec(
+            method, path if path.startswith(("/", "http")) else f"/{path}", options=options
+        )
         if body is not None:
-            plan.options = {"extra_body": body, **options}
-        response = yield from self._exchange(plan)
+            spec.options = {"extra_body": body, **options}
+        response = yield from self._exchange(spec)
         return decode_any(response, cast_to)

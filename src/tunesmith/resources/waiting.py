@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, Sleep, Watch
+from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, SharedWait, Sleep
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.errors import (
     APIConnectionError,
@@ -279,7 +279,7 @@ def wait_shared(
         return ended
 
     key = f"{type(resource).__name__} {id(resource._client._settings)}"
-    found: JobT | Exception | None = yield Watch(key, name, poll_names, poll, timeout)
+    found: JobT | Exception | None = yield SharedWait(key, name, poll_names, poll, timeout)
     job = (yield from retrieve(name)) if found is None else found
     if isinstance(job, Exception):
         raise job

@@ -13,19 +13,19 @@ from tunesmith.core.flow import (
     Effect,
     Emit,
     Emitting,
-    Finished,
     Flow,
+    NextResult,
     OpenGroup,
     OpenStream,
     Read,
     Send,
+    SharedWait,
     Sleep,
     Start,
-    Watch,
 )
 
 from .streams import AsyncStream
-from .tasks import TaskGroup, TaskWatches
+from .tasks import SharedTaskWaits, TaskGroup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator
@@ -55,7 +55,7 @@ class AsyncDriver:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self.transport = transport
-        self._watches = TaskWatches(self.run)
+        self._shared_waits = SharedTaskWaits(self.run)
         self._performers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             Send: self._send,
             Sleep: self._sleep,
@@ -65,9 +65,9 @@ class AsyncDriver:
             OpenStream: self._open,
             OpenGroup: self._open_group,
             Start: self._start,
-            Finished: self._finished,
+            NextResult: self._next_result,
             CloseGroup: self._close_group,
-            Watch: self._watch,
+            SharedWait: self._shared_wait,
         }
 
     async def run(self, flow: Flow[T]) -> T:
@@ -148,11 +148,11 @@ class AsyncDriver:
     async def _start(self, effect: Start) -> None:
         effect.group.start(effect.tag, effect.flow)
 
-    async def _finished(self, effect: Finished) -> Any:
-        return await effect.group.finished()
+    async def _next_result(self, effect: NextResult) -> Any:
+        return await effect.group.next_result()
 
     async def _close_group(self, effect: CloseGroup) -> None:
         await effect.group.close()
 
-    async def _watch(self, effect: Watch) -> Any:
-        return await self._watches.wait(effect)
+    async def _shared_wait(self, effect: SharedWait) -> Any:
+        return await self._shared_waits.wait(effect)

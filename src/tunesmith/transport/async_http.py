@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from tunesmith.core.request import Body, Request
 
-    from .local import Given
+    from .local import UserOwned
 
 __all__ = ["AsyncHttpxTransport", "AsyncUserClientTransport"]
 
@@ -160,7 +160,7 @@ async def _exchange(pool: _Pool, slot: _Slot, request: Request) -> Response:
 class AsyncUserClientTransport:
     """Sends requests through an httpx.AsyncClient, most often one that the user made and owns."""
 
-    def __init__(self, clients: LoopLocal[Any] | Given[Any]) -> None:
+    def __init__(self, clients: LoopLocal[Any] | UserOwned[Any]) -> None:
         self._clients = clients
 
     async def send(self, request: Request) -> Response:

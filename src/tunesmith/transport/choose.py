@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tunesmith.errors import ConfigurationError, MissingExtraError
 
 from .limits import MAX_CONNECTIONS
-from .local import Given, ProcessLocal
+from .local import ProcessLocal, UserOwned
 
 if TYPE_CHECKING:
     from .async_driver import AsyncTransport
@@ -33,7 +33,7 @@ def sync_transport(
         from .sync_http import UserClientTransport
 
         _check(http_client, "close", "httpx.Client")
-        return UserClientTransport(Given(http_client))
+        return UserClientTransport(UserOwned(http_client))
     if chosen == "fast":
         engine = _fast_engine()
         return cast("Transport", engine.FastTransport(max_connections=limit, http2=http2))
@@ -66,7 +66,7 @@ def async_transport(
         from .async_http import AsyncUserClientTransport
 
         _check(http_client, "aclose", "httpx.AsyncClient")
-        return AsyncUserClientTransport(Given(http_client))
+        return AsyncUserClientTransport(UserOwned(http_client))
     if chosen == "fast":
         engine = _fast_engine()
         return cast("AsyncTransport", engine.AsyncFastTransport(max_connections=limit, http2=http2))

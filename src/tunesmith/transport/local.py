@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Given", "ProcessLocal", "forks"]
+__all__ = ["ProcessLocal", "UserOwned", "forks"]
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class ProcessLocal(Generic[T]):
         return None
 
 
-class Given(Generic[T]):
+class UserOwned(Generic[T]):
     """A value that the user made, for whatever process and loop."""
 
     def __init__(self, value: T) -> None:

@@ -12,15 +12,15 @@ from tunesmith.core.flow import (
     Effect,
     Emit,
     Emitting,
-    Finished,
     Flow,
+    NextResult,
     OpenGroup,
     OpenStream,
     Read,
     Send,
+    SharedWait,
     Sleep,
     Start,
-    Watch,
 )
 
 from .streams import Stream
@@ -55,7 +55,7 @@ class SyncDriver:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self._watches: Any = None
+        self._shared_waits: Any = None
         self._performers: dict[type[Any], Callable[[Any], Any]] = {
             Send: self._send,
             Sleep: self._sleep,
@@ -65,9 +65,9 @@ class SyncDriver:
             OpenStream: self._open,
             OpenGroup: self._open_group,
             Start: self._start,
-            Finished: self._finished,
+            NextResult: self._next_result,
             CloseGroup: self._close_group,
-            Watch: self._watch,
+            SharedWait: self._shared_wait,
         }
 
     def run(self, flow: Flow[T]) -> T:
@@ -148,16 +148,18 @@ class SyncDriver:
     def _start(self, effect: Start) -> None:
         effect.group.start(effect.tag, effect.flow)
 
-    def _finished(self, effect: Finished) -> Any:
-        return effect.group.finished()
+    def _next_result(self, effect: NextResult) -> Any:
+        return effect.group.next_result()
 
     def _close_group(self, effect: CloseGroup) -> None:
         effect.group.close()
 
-    def _watch(self, effect: Watch) -> Any:
-        if self._watches is None:
-            from .threads import ThreadWatches
+    def _shared_wait(self, effect: SharedWait) -> Any:
+        if self._shared_waits is None:
+            from .threads import SharedThreadWaits
 
             # Of two threads that come here at once one wins; setdefault is atomic.
-            self._watches = self.__dict__.setdefault("_thread_watches", ThreadWatches(self.run))
-        return self._watches.wait(effect)
+            self._shared_waits = self.__dict__.setdefault(
+                "_thread_waits", SharedThreadWaits(self.run)
+            )
+        return self._shared_waits.wait(effect)

@@ -31,7 +31,7 @@ from .http_common import (
     wire_timeout,
 )
 from .limits import DRAIN_SECONDS, MAX_CONNECTIONS, origin_of
-from .local import Given, ProcessLocal
+from .local import ProcessLocal, UserOwned
 from .watchdog import Guard, watchdog
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _freer(pool: _Pool, slot: _Slot, guard: Guard | None) -> Callable[[bool], No
 class UserClientTransport:
     """Sends requests through an httpx.Client, most often one that the user made and owns."""
 
-    def __init__(self, clients: ProcessLocal[Any] | Given[Any]) -> None:
+    def __init__(self, clients: ProcessLocal[Any] | UserOwned[Any]) -> None:
         self._clients = clients
 
     def send(self, request: Request) -> Response:

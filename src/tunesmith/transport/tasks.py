@@ -10,14 +10,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.core.flow import Ended
+from tunesmith.core.flow import FlowResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tunesmith.core.flow import Flow, Watch
+    from tunesmith.core.flow import Flow, SharedWait
 
-__all__ = ["TaskGroup", "TaskWatches"]
+__all__ = ["SharedTaskWaits", "TaskGroup"]
 
 
 class TaskGroup:
@@ -25,7 +25,7 @@ class TaskGroup:
 
     def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]]) -> None:
         self._run = run
-        self._ended: asyncio.Queue[Ended] = asyncio.Queue()
+        self._ended: asyncio.Queue[FlowResult] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, tag: Any, flow: Flow[Any]) -> None:
@@ -34,7 +34,7 @@ class TaskGroup:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def finished(self) -> Ended:
+    async def next_result(self) -> FlowResult:
         """Wait until a flow has ended."""
         return await self._ended.get()
 
@@ -55,22 +55,22 @@ class TaskGroup:
             raise
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
             failure = error
-        self._ended.put_nowait(Ended(tag, value, failure, time.perf_counter() - started))
+        self._ended.put_nowait(FlowResult(tag, value, failure, time.perf_counter() - started))
 
 
-class TaskWatches:
+class SharedTaskWaits:
     """The watches of an asyncio client: one task per event loop and list."""
 
     def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]]) -> None:
         self._run = run
-        self._watches: dict[tuple[int, str], _TaskWatch] = {}
+        self._shared_waits: dict[tuple[int, str], _TaskWait] = {}
 
-    async def wait(self, watch: Watch) -> Any:
+    async def wait(self, watch: SharedWait) -> Any:
         """Wait until what is watched for has ended; None when the time has passed first."""
         key = (id(asyncio.get_running_loop()), watch.key)
-        state = self._watches.get(key)
+        state = self._shared_waits.get(key)
         if state is None or state.task.done():
-            state = self._watches[key] = _TaskWatch(self._run, watch)
+            state = self._shared_waits[key] = _TaskWait(self._run, watch)
         future = state.enter(watch)
         try:
             async with asyncio.timeout(watch.seconds):
@@ -81,24 +81,24 @@ class TaskWatches:
             state.leave(watch, future)
 
 
-class _TaskWatch:
+class _TaskWait:
     """The tasks that wait on one list, and the one that looks."""
 
-    def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]], watch: Watch) -> None:
+    def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]], watch: SharedWait) -> None:
         self._run = run
         self._look = watch.look
         self._waiting: dict[str, set[asyncio.Future[Any]]] = {}
         self._polls: list[float] = []
         self.task = asyncio.create_task(self._serve())
 
-    def enter(self, watch: Watch) -> asyncio.Future[Any]:
+    def enter(self, watch: SharedWait) -> asyncio.Future[Any]:
         """Wait for a name; the future gets its value."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(watch.name, set()).add(future)
         self._polls.append(watch.poll)
         return future
 
-    def leave(self, watch: Watch, future: asyncio.Future[Any]) -> None:
+    def leave(self, watch: SharedWait, future: asyncio.Future[Any]) -> None:
         """Stop waiting; the last to leave ends the looks."""
         self._polls.remove(watch.poll)
         future.cancel()

@@ -12,14 +12,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.core.flow import Ended
+from tunesmith.core.flow import FlowResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tunesmith.core.flow import Flow, Watch
+    from tunesmith.core.flow import Flow, SharedWait
 
-__all__ = ["ThreadGroup", "ThreadWatches"]
+__all__ = ["SharedThreadWaits", "ThreadGroup"]
 
 
 class ThreadGroup:
@@ -28,14 +28,14 @@ class ThreadGroup:
     def __init__(self, run: Callable[[Flow[Any]], Any], limit: int) -> None:
         self._run = run
         self._pool = ThreadPoolExecutor(max(1, limit), "tunesmith-group")
-        self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[FlowResult] = queue.SimpleQueue()
         self._closing = threading.Event()
 
     def start(self, tag: Any, flow: Flow[Any]) -> None:
         """Begin a flow."""
         self._pool.submit(self._one, tag, flow)
 
-    def finished(self) -> Ended:
+    def next_result(self) -> FlowResult:
         """Block until a flow has ended."""
         return self._ended.get()
 
@@ -54,10 +54,10 @@ class ThreadGroup:
             value = self._run(flow)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
             failure = error
-        self._ended.put(Ended(tag, value, failure, time.perf_counter() - started))
+        self._ended.put(FlowResult(tag, value, failure, time.perf_counter() - started))
 
 
-class _ThreadWatch:
+class _ThreadWait:
     """The threads that wait on one list. One of them leads: it looks, the others sleep."""
 
     def __init__(self) -> None:
@@ -68,18 +68,18 @@ class _ThreadWatch:
         self.polls: list[float] = []
 
 
-class ThreadWatches:
+class SharedThreadWaits:
     """The watches of a blocking client."""
 
     def __init__(self, run: Callable[[Flow[Any]], Any]) -> None:
         self._run = run
-        self._watches: dict[str, _ThreadWatch] = {}
+        self._shared_waits: dict[str, _ThreadWait] = {}
         self._lock = threading.Lock()
 
-    def wait(self, watch: Watch) -> Any:
+    def wait(self, watch: SharedWait) -> Any:
         """Block until what is watched for has ended; None when the time has passed first."""
         with self._lock:
-            state = self._watches.setdefault(watch.key, _ThreadWatch())
+            state = self._shared_waits.setdefault(watch.key, _ThreadWait())
         deadline = None if watch.seconds is None else time.monotonic() + watch.seconds
         with state.changed:
             state.waiting[watch.name] = state.waiting.get(watch.name, 0) + 1
@@ -94,7 +94,7 @@ class ThreadWatches:
                     del state.waiting[watch.name]
                     state.found.pop(watch.name, None)
 
-    def _wait(self, state: _ThreadWatch, watch: Watch, deadline: float | None) -> Any:
+    def _wait(self, state: _ThreadWait, watch: SharedWait, deadline: float | None) -> Any:
         while True:
             with state.changed:
                 if watch.name in state.found:
@@ -127,7 +127,7 @@ class ThreadWatches:
             finally:
                 self._hand_over(state, {})
 
-    def _hand_over(self, state: _ThreadWatch, found: dict[str, Any]) -> None:
+    def _hand_over(self, state: _ThreadWait, found: dict[str, Any]) -> None:
         """Stop leading and wake the others, one of whom leads on."""
         with state.changed:
             state.found.update(found)

@@ -16,7 +16,7 @@ from tunesmith.client import AsyncClient, Client
 from tunesmith.core.exchange import exchange
 from tunesmith.core.flow import Flow, OpenStream
 from tunesmith.core.options import RequestOptions, Timeout
-from tunesmith.core.request import Body, Plan, fill_path
+from tunesmith.core.request import Body, RequestSpec, fill_path
 from tunesmith.errors import APIResponseValidationError
 from tunesmith.types.base import WireModel
 
@@ -62,51 +62,51 @@ class Call:
 
     def get(self, path: str, query: dict[str, Any] | None = None, **ids: str) -> Flow[Any]:
         """Get an object; `ids` fill the placeholders of the path."""
-        return self._ask(Plan("GET", fill_path(path, **ids), query=_given(query)))
+        return self._ask(RequestSpec("GET", fill_path(path, **ids), query=_given(query)))
 
     def post(self, path: str, fields: dict[str, Any] | None = None, **ids: str) -> Flow[Any]:
         """Create or change something; a field `stream` that is true opens a stream."""
         body = _given(fields)
-        plan = Plan("POST", fill_path(path, **ids), json=body)
-        return self._open(plan) if body and body.get("stream") else self._ask(plan)
+        spec = RequestSpec("POST", fill_path(path, **ids), json=body)
+        return self._open(spec) if body and body.get("stream") else self._ask(spec)
 
     def upload(self, path: str, body: Body) -> Flow[Any]:
         """Send a form with a file."""
-        return self._ask(Plan("POST", path, body=body))
+        return self._ask(RequestSpec("POST", path, body=body))
 
     def delete(self, path: str, **ids: str) -> Flow[Any]:
         """Delete something."""
-        return self._ask(Plan("DELETE", fill_path(path, **ids)))
+        return self._ask(RequestSpec("DELETE", fill_path(path, **ids)))
 
     def content(self, path: str, **ids: str) -> Flow[bytes]:
         """Get the content of something as bytes."""
-        response = yield from self._exchange(Plan("GET", fill_path(path, **ids)))
+        response = yield from self._exchange(RequestSpec("GET", fill_path(path, **ids)))
         return response.body or b""
 
     def stream(self, path: str, **ids: str) -> Flow[StreamResult]:
         """Open a stream of events."""
-        return self._open(Plan("GET", fill_path(path, **ids), query={"stream": True}))
+        return self._open(RequestSpec("GET", fill_path(path, **ids), query={"stream": True}))
 
-    def _ask(self, plan: Plan) -> Flow[Any]:
-        response = yield from self._exchange(plan)
+    def _ask(self, spec: RequestSpec) -> Flow[Any]:
+        response = yield from self._exchange(spec)
         try:
             return convert(json.loads(response.body or b""))
         except ValueError:
             raise APIResponseValidationError(
-                f"The answer to {plan.method} {response.request.url} is not JSON. It begins: "
+                f"The answer to {spec.method} {response.request.url} is not JSON. It begins: "
                 f"{response.text[:200]!r}",
                 response=response.info(),
             ) from None
 
-    def _open(self, plan: Plan) -> Flow[StreamResult]:
-        plan.stream = True
-        response = yield from self._exchange(plan)
+    def _open(self, spec: RequestSpec) -> Flow[StreamResult]:
+        spec.stream = True
+        response = yield from self._exchange(spec)
         stream = yield OpenStream(response, _Event)
         return StreamResult(stream)
 
-    def _exchange(self, plan: Plan) -> Flow[Response]:
-        plan.options = self.options
-        return exchange(self.client._settings, plan)  # noqa: SLF001 - same package
+    def _exchange(self, spec: RequestSpec) -> Flow[Response]:
+        spec.options = self.options
+        return exchange(self.client._settings, spec)  # noqa: SLF001 - same package
 
 
 class sync_method:  # noqa: N801 - used as a decorator

@@ -7,13 +7,13 @@ number; answers that take more than `SLOW` times the best round's mean take one 
 
 from __future__ import annotations
 
-__all__ = ["Pace"]
+__all__ = ["AdaptiveConcurrency"]
 
 SLOW = 3.0
 _START = 4
 
 
-class Pace:
+class AdaptiveConcurrency:
     """The number of requests allowed at one time, between 1 and `limit`.
 
     Attributes:
@@ -27,7 +27,7 @@ class Pace:
         self._elapsed = 0.0
         self._best: float | None = None
 
-    def succeeded(self, seconds: float) -> None:
+    def record_success(self, seconds: float) -> None:
         """Note an answer and the seconds it took."""
         self._successes += 1
         self._elapsed += seconds
@@ -44,7 +44,7 @@ class Pace:
         else:
             self.allowed = min(self.limit, self.allowed + 1)
 
-    def refused(self) -> None:
+    def record_overload(self) -> None:
         """Note that the server is too busy."""
         self.allowed = max(1, self.allowed // 2)
         self._successes, self._elapsed = 0, 0.0
