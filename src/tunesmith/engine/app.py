@@ -31,12 +31,12 @@ from .jobs.fork_server_launcher import ForkServerLauncher
 from .jobs.launcher import Launcher, SubprocessLauncher
 from .jobs.watcher import EventWatcher
 from .metrics import RequestFigures
+from .model_preloader import ModelPreloader
 from .models_registry import ModelRegistry
 from .security.keys import KeyRing
 from .security.limits import RateLimiter
-from .serving import VllmServing, create_generator
+from .serving import VllmBackend, create_local_backend
 from .store.blobs import BlobStore
-from .warming import Warmer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from .config import EngineConfig
-    from .serving import Serving
+    from .serving import ServingBackend
     from .store.database import Database
 
 __all__ = ["create_app", "with_context"]
@@ -55,31 +55,29 @@ def create_app(
     database: Database,
     *,
     launcher: Launcher | None = None,
-    generator: Serving | None = None,
+    backend: ServingBackend | None = None,
 ) -> FastAPI:
     """Return the application, which starts its parts when it is served.
 
     Its state holds `parts` (see `api.context.Parts`), and for the serving routes also
-    `config`, `models` and `generator`.
+    `config`, `models` and `backend`.
 
     Args:
         config: The engine's settings.
         database: Open, with its schema up to date. The application closes it at the end.
         launcher: Starts workers; default: processes on this machine.
-        generator: Answers completions; default: what the settings say.
+        backend: Generates the answers; default: the one that the settings name.
     """
     registry = ModelRegistry(config.home, database)
-    generator = generator or _serving(config)
-    warmer = Warmer(registry, generator)
+    backend = backend or _backend(config)
+    preloader = ModelPreloader(database, registry, backend)
     parts = Parts(
         config=config,
         database=database,
         blobs=BlobStore(config.home.files),
         models=registry,
         keys=KeyRing(database, config.organization),
-        dispatcher=Dispatcher(
-            config, database, registry, launcher or _launcher(config), warmer.want
-        ),
+        dispatcher=Dispatcher(config, database, registry, launcher or _launcher(config), preloader),
         watcher=EventWatcher(database),
         limiter=RateLimiter(config.limits.requests_per_minute),
         figures=RequestFigures(),
@@ -87,17 +85,17 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        warmer.start()
+        preloader.start()
         await anyio.to_thread.run_sync(parts.blobs.clear_incoming)
         parts.watcher.start()
         parts.dispatcher.start()
         try:
             yield
         finally:
-            warmer.stop()
+            preloader.stop()
             await parts.watcher.stop()
             await anyio.to_thread.run_sync(parts.dispatcher.stop)
-            await generator.stop()
+            await backend.stop()
             database.close()
 
     app = FastAPI(
@@ -113,7 +111,7 @@ def create_app(
     app.state.parts = parts
     app.state.config = config
     app.state.models = registry
-    app.state.generator = generator
+    app.state.backend = backend
     errors.install(app)
     openapi.install(app)
     for room in (files, fine_tunes, fine_tuning, models, completions, chat, operations):
@@ -128,11 +126,11 @@ def _launcher(config: EngineConfig) -> Launcher:
     return SubprocessLauncher(config)
 
 
-def _serving(config: EngineConfig) -> Serving:
+def _backend(config: EngineConfig) -> ServingBackend:
     if config.serving.backend == "vllm":
         key = config.serving.api_key
-        return VllmServing(config.serving.url, None if key is None else Secret(key))
-    return create_generator(threads=config.serving_threads, memory_bytes=config.memory_bytes)
+        return VllmBackend(config.serving.url, None if key is None else Secret(key))
+    return create_local_backend(threads=config.serving_threads, memory_bytes=config.memory_bytes)
 
 
 def with_context(app: FastAPI, config: EngineConfig) -> ASGIApp:

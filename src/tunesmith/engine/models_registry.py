@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.engine.models.catalog import load_catalog
-from tunesmith.engine.models.errors import UnknownModelError
-from tunesmith.engine.models.servable import ServableModel
+from tunesmith.engine.models.model_errors import UnknownModelError
+from tunesmith.engine.models.servable_model import ServableModel
 from tunesmith.engine.store import model_rows
 
 if TYPE_CHECKING:

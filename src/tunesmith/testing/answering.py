@@ -11,13 +11,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.engine.serving.errors import GenerationError
-from tunesmith.engine.serving.messages import (
+from tunesmith.engine.serving.generation import (
     GenerationDelta,
     GenerationUsage,
     ScoredToken,
     TokenCandidate,
 )
+from tunesmith.engine.serving.generation_errors import GenerationError
 
 from .prompt import Prompt
 from .training import learnt_answers
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
     from pathlib import Path
 
-    from tunesmith.engine.models.servable import ServableModel
-    from tunesmith.engine.serving.messages import GenerationRequest
+    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.serving.generation import GenerationRequest
 
     Answer = Callable[[Prompt], str | None]
 
-__all__ = ["SimulatedGenerator"]
+__all__ = ["SimulatedBackend"]
 
 _TOKEN = re.compile(r"\s*\S+|\s+")
 _LIKELY = 0.9
 
 
-class SimulatedGenerator:
-    """Stands where the engine has its generating process.
+class SimulatedBackend:
+    """Stands in for the backend that generates answers.
 
     Args:
         answer: Asked first, in the server's thread; None from it passes the question on.
@@ -49,14 +49,14 @@ class SimulatedGenerator:
     def __init__(self, answer: Answer | None) -> None:
         self.answer = answer
 
-    async def prewarm(self, model: ServableModel) -> None:
+    async def load(self, model: ServableModel) -> None:
         """Do nothing: there is nothing to load."""
 
-    async def forget(self, folder: Path) -> None:
-        """Do nothing: nothing is held."""
+    async def unload(self, folder: Path) -> None:
+        """Do nothing: nothing is loaded."""
 
-    async def held(self) -> dict[Path, int]:
-        """Return nothing: nothing is held."""
+    async def loaded(self) -> dict[Path, int]:
+        """Return nothing: nothing is loaded."""
         return {}
 
     async def stop(self) -> None:

@@ -21,7 +21,7 @@ from tunesmith.engine.jobs.job_worker import Worker
 from tunesmith.engine.models.catalog import load_catalog
 from tunesmith.errors import MissingExtraError, TunesmithError
 
-from .answering import SimulatedGenerator
+from .answering import SimulatedBackend
 from .training import simulate_training
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class SimulatedEngine:
         config = EngineConfig(self.home, port=0, lease_seconds=float("inf"), shutdown_seconds=5.0)
         database = Database(config.database, durable=False)
         database.migrate()
-        self._generator = SimulatedGenerator(answer)
+        self._backend = SimulatedBackend(answer)
         self._launcher = _Launcher(self.home, database, step_seconds)
-        app = create_app(config, database, launcher=self._launcher, generator=self._generator)
+        app = create_app(config, database, launcher=self._launcher, backend=self._backend)
         ready = threading.Event()
         self._server = Server(app, config, ready.set)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -78,11 +78,11 @@ class SimulatedEngine:
     @property
     def answer(self) -> Answer | None:
         """What answers first, before what models have learnt; may be changed at any time."""
-        return self._generator.answer
+        return self._backend.answer
 
     @answer.setter
     def answer(self, answer: Answer | None) -> None:
-        self._generator.answer = answer
+        self._backend.answer = answer
 
     def client(self, **options: Any) -> Client:
         """Return a client for this engine; `options` are those of `tunesmith.Client`."""

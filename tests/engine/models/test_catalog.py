@@ -4,7 +4,7 @@ import pytest
 
 from tunesmith.engine.home import Home
 from tunesmith.engine.models.catalog import load_catalog
-from tunesmith.engine.models.errors import (
+from tunesmith.engine.models.model_errors import (
     CatalogError,
     ModelNotInstalledError,
     PullError,

@@ -16,8 +16,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.engine.home import Home
-from tunesmith.engine.models.errors import PullError
 from tunesmith.engine.models.gguf_import import import_gguf
+from tunesmith.engine.models.model_errors import PullError
 from tunesmith.engine.models.pull import pull
 from tunesmith.transport.download import NotEnoughSpaceError
 

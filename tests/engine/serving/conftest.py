@@ -18,8 +18,8 @@ import pytest
 
 from tunesmith.engine.config import EngineConfig
 from tunesmith.engine.home import Home
-from tunesmith.engine.models.servable import ServableModel
-from tunesmith.engine.serving.messages import GenerationDelta, GenerationRequest
+from tunesmith.engine.models.servable_model import ServableModel
+from tunesmith.engine.serving.generation import GenerationDelta, GenerationRequest
 
 
 def write_adapter(base: Path, folder: Path, *, seed: int, rank: int = 4, **options: Any) -> Path:
@@ -75,7 +75,7 @@ def loaded() -> Any:
     """Models held in float32 in this process, so that figures can be compared exactly."""
     import torch
 
-    from tunesmith.engine.serving.loading import LoadedModels
+    from tunesmith.engine.serving.model_loader import LoadedModels
 
     return LoadedModels(
         budget=1 << 40,
@@ -92,7 +92,7 @@ Ask = Callable[..., list[GenerationDelta]]
 @pytest.fixture
 def ask(loaded: Any, models: dict[str, ServableModel]) -> Ask:
     """Answer requests in this process, all of them in one batch."""
-    from tunesmith.engine.serving.batch import Batch, BatchLimits, accept
+    from tunesmith.engine.serving.scheduler import Batch, BatchLimits, accept
 
     def run(
         *requests: tuple[str, dict[str, Any]], limits: BatchLimits | None = None

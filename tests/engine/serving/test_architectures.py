@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from tunesmith.engine.models.servable import ServableModel
-from tunesmith.engine.serving.errors import GenerationError
-from tunesmith.engine.serving.messages import GenerationRequest
+from tunesmith.engine.models.servable_model import ServableModel
+from tunesmith.engine.serving.generation import GenerationRequest
+from tunesmith.engine.serving.generation_errors import GenerationError
 
 SMALL = {
     "hidden_size": 32,
@@ -56,7 +56,7 @@ def test_a_family_s_scores(loaded, write_base, family):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from tunesmith.engine.serving.batch import Batch, BatchLimits, accept
+    from tunesmith.engine.serving.scheduler import Batch, BatchLimits, accept
 
     model = write_base(family, FAMILIES[family])
     base, adapter = loaded.get(model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from tunesmith.engine.serving.tool_calls import ToolCall, ToolText
+from tunesmith.engine.serving.tool_call_parser import ToolCall, ToolCallParser
 from tunesmith.engine.store.records import new_token
 
 from .chat_requests import ChatBody
@@ -24,7 +24,7 @@ from .generating import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tunesmith.engine.serving.messages import GenerationDelta, ScoredToken
+    from tunesmith.engine.serving.generation import GenerationDelta, ScoredToken
 
 __all__ = ["router"]
 
@@ -55,7 +55,7 @@ async def create_chat_completion(request: Request, body: ChatBody, asker: Asker)
 def _choice(delta: GenerationDelta, use: ToolUse, *, with_logprobs: bool) -> dict[str, Any]:
     content, calls = delta.text, list[dict[str, Any]]()
     if use.tools:
-        text = ToolText(use.names)
+        text = ToolCallParser(use.names)
         plain = text.push(delta.text)
         rest, found = text.finish()
         content, calls = plain + rest, _call_objects(found, use)
@@ -102,13 +102,13 @@ class _Stream:
         self._with_logprobs = bool(body.logprobs)
         self._with_usage = body.wants_usage
         self._use = use
-        self._texts: dict[int, ToolText] = {}
+        self._texts: dict[int, ToolCallParser] = {}
 
     def chunks(self, delta: GenerationDelta) -> Iterator[dict[str, Any]]:
         """Yield the chunks that tell of a delta."""
         index = delta.index
         if index not in self._texts:
-            self._texts[index] = ToolText(self._use.names)
+            self._texts[index] = ToolCallParser(self._use.names)
             yield self._chunk(index, {"role": "assistant", "content": ""})
         content, finish_reason = delta.text, delta.finish_reason
         calls: list[dict[str, Any]] = []

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tunesmith.engine.serving.messages import ChatPrompt, GenerationRequest
+from tunesmith.engine.serving.generation import ChatPrompt, GenerationRequest
 
 from .chat_tools import ToolUse, response_schema, tool_use
 from .errors import ApiError, invalid

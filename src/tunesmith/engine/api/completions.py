@@ -24,7 +24,7 @@ from .generation_requests import CompletionBody
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tunesmith.engine.serving.messages import GenerationDelta, ScoredToken
+    from tunesmith.engine.serving.generation import GenerationDelta, ScoredToken
 
 __all__ = ["router"]
 

@@ -15,7 +15,7 @@ import anyio.to_thread
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from tunesmith.engine.serving.errors import GenerationError
+from tunesmith.engine.serving.generation_errors import GenerationError
 from tunesmith.engine.store.records import new_token
 
 from .context import parts_of
@@ -24,9 +24,9 @@ from .errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
-    from tunesmith.engine.models.servable import ServableModel
-    from tunesmith.engine.serving.handle import Serving
-    from tunesmith.engine.serving.messages import GenerationDelta, GenerationRequest
+    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.serving.backend import ServingBackend
+    from tunesmith.engine.serving.generation import GenerationDelta, GenerationRequest
 
 __all__ = ["answer_head", "resolve_model", "respond_streaming", "respond_whole", "usage_object"]
 
@@ -149,8 +149,8 @@ def _frame(chunk: dict[str, Any]) -> bytes:
 def _deltas(
     request: Request, model: ServableModel, generation: GenerationRequest
 ) -> AsyncGenerator[GenerationDelta, None]:
-    generator: Serving = request.app.state.generator
-    return generator.generate(model, generation)
+    backend: ServingBackend = request.app.state.backend
+    return backend.generate(model, generation)
 
 
 async def _cancel_when_left(request: Request, scope: anyio.CancelScope) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from tunesmith.engine.serving.messages import GenerationRequest
+from tunesmith.engine.serving.generation import GenerationRequest
 
 from .errors import ApiError, invalid
 

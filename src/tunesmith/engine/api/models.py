@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from tunesmith.engine.jobs.wire_objects import organization_id
-from tunesmith.engine.serving.handle import Serving
+from tunesmith.engine.serving.backend import ServingBackend
 from tunesmith.engine.store import model_rows
 from tunesmith.engine.store.records import ModelRow, new_token
 from tunesmith.types.models import Model
@@ -59,8 +59,8 @@ def delete_model(request: Request, asker: Owner, model: str) -> JSONResponse:
     if row is None:
         parts.models.base(name)
         raise invalid(f"{name!r} is a base model; only fine-tuned models can be deleted.")
-    generator: Serving = request.app.state.generator
-    anyio.from_thread.run(generator.forget, parts.models.folder(row))
+    backend: ServingBackend = request.app.state.backend
+    anyio.from_thread.run(backend.unload, parts.models.folder(row))
     _remove_weights(parts, row)
     return JSONResponse({"id": name, "object": "model", "deleted": True})
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Request, Response
 
 from tunesmith.engine.api.context import parts_of, require_owner
 from tunesmith.engine.api.models import delete_model
-from tunesmith.engine.serving.errors import GenerationError
+from tunesmith.engine.serving.generation_errors import GenerationError
 from tunesmith.engine.store import model_rows
 
 from .rendering import render
@@ -51,14 +51,14 @@ def list_models(request: Request, asker: SignedIn) -> Response:
 @router.get("/models/held")
 async def held(request: Request, asker: SignedIn) -> Response:
     """Show which of these models are in memory: those of the asker's organisation."""
-    generator = request.app.state.generator
+    backend = request.app.state.backend
     try:
-        sizes = await asyncio.wait_for(generator.held(), _PATIENCE_SECONDS)
+        sizes = await asyncio.wait_for(backend.loaded(), _PATIENCE_SECONDS)
     except (TimeoutError, GenerationError):
-        return render(request, "models_held.html", held=None, running=generator.running)
+        return render(request, "models_held.html", held=None, running=backend.running)
     names = await anyio.to_thread.run_sync(_names, parts_of(request), asker.organization)
     known = [(names[folder], size) for folder, size in sizes.items() if folder in names]
-    return render(request, "models_held.html", held=known, running=generator.running)
+    return render(request, "models_held.html", held=known, running=backend.running)
 
 
 def _names(parts: Parts, organization: str) -> dict[Path, str]:

@@ -22,13 +22,11 @@ from tunesmith.engine.maintenance import collect_garbage
 from tunesmith.engine.store import job_rows
 
 from . import leases, lifecycle
-from .foresight import Foresight
 from .spec_file import write_specification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.model_preloader import ModelPreloader
     from tunesmith.engine.models_registry import ModelRegistry
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
@@ -53,8 +51,7 @@ class Dispatcher:
         database: Where the queue is.
         models: Knows where the models lie that jobs start from.
         launcher: Starts workers.
-        want: Called from the dispatcher's thread with the name and the organisation of each
-            model that is likely to be asked for soon.
+        preloader: Loads the models that will be requested next.
     """
 
     def __init__(
@@ -63,13 +60,13 @@ class Dispatcher:
         database: Database,
         models: ModelRegistry,
         launcher: Launcher,
-        want: Callable[[str, str], None] = lambda _name, _organization: None,
+        preloader: ModelPreloader,
     ) -> None:
         self._config = config
         self._database = database
         self._models = models
         self._launcher = launcher
-        self._foresight = Foresight(database, want)
+        self._preloader = preloader
         self._children: dict[str, WorkerProcess] = {}
         self._wake = threading.Event()
         self._stopping = False
@@ -143,7 +140,7 @@ class Dispatcher:
         try:
             if stage == "training":
                 write_specification(self._config, self._models, job)
-                self._foresight.begun(job)
+                self._preloader.training_started(job)
             process = self._launcher.launch(job, stage)
         except RequestError as error:
             self._fail(job, str(error))
@@ -161,7 +158,7 @@ class Dispatcher:
     def _notice_deaths(self) -> None:
         endings = self._endings()
         held = self._held()
-        self._foresight.look(held)
+        self._preloader.update(held)
         for job in held:
             worker = str(job.worker_id)
             if worker in endings:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
-from tunesmith.engine.models.errors import (
+from tunesmith.engine.models.model_errors import (
     CatalogError,
     ModelNotInstalledError,
     UnknownModelError,

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tunesmith.engine.models.errors import PullError
+from tunesmith.engine.models.model_errors import PullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tunesmith.engine.models.catalog import BaseModel, PinnedWheel, load_catalog
-from tunesmith.engine.models.errors import PullError
 from tunesmith.engine.models.folders import publish_folder
+from tunesmith.engine.models.model_errors import PullError
 from tunesmith.transport.download import (
     DownloadError,
     PinnedFile,

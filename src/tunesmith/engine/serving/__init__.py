@@ -1,13 +1,11 @@
 """Answers from models: one process that generates, or a vLLM server, and our handle on either.
 
-`create_generator` and `VllmServing` give the handle, a `Serving`; `GenerationRequest` and
+`create_local_backend` and `VllmBackend` give the handle, a `Serving`; `GenerationRequest` and
 `GenerationDelta` are what goes in and what comes out. Importing this loads no torch.
 """
 
-from .errors import GenerationError, GeneratorStopped
-from .generator import Generator, create_generator
-from .handle import Serving
-from .messages import (
+from .backend import ServingBackend
+from .generation import (
     ChatPrompt,
     GenerationDelta,
     GenerationRequest,
@@ -15,8 +13,10 @@ from .messages import (
     ScoredToken,
     TokenCandidate,
 )
+from .generation_errors import GenerationError, WorkerStoppedError
+from .local_backend import LocalBackend, create_local_backend
 from .settings import WorkerSettings
-from .vllm import VllmServing
+from .vllm_backend import VllmBackend
 
 __all__ = [
     "ChatPrompt",
@@ -24,12 +24,12 @@ __all__ = [
     "GenerationError",
     "GenerationRequest",
     "GenerationUsage",
-    "Generator",
-    "GeneratorStopped",
+    "LocalBackend",
     "ScoredToken",
-    "Serving",
+    "ServingBackend",
     "TokenCandidate",
-    "VllmServing",
+    "VllmBackend",
     "WorkerSettings",
-    "create_generator",
+    "WorkerStoppedError",
+    "create_local_backend",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import GenerationError
+from .generation_errors import GenerationError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .messages import ChatPrompt, GenerationRequest
-    from .token_text import TokenBytes
+    from .detokenizer import TokenBytes
+    from .generation import ChatPrompt, GenerationRequest
 
 __all__ = [
     "END_OF_TEXT",

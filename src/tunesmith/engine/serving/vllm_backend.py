@@ -18,25 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
-from .answers import Answers
-from .errors import GenerationError, UnservedModelError
-from .prompts import check_template, text_tokens
-from .remote_base import read_remote_base
-from .sampler import LOWEST_LOGPROB, TokenScore
-from .vllm_server import VllmServer
+from .generation_errors import GenerationError, ModelNotServedError
+from .input_processor import check_template, text_tokens
+from .sampling_state import LOWEST_LOGPROB, TokenScore
+from .sequence import Answers
+from .vllm_client import VllmClient
+from .vocabulary import read_remote_base
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
     from pathlib import Path
 
     from tunesmith.core.redact import Secret
-    from tunesmith.engine.models.servable import ServableModel
+    from tunesmith.engine.models.servable_model import ServableModel
 
-    from .answers import Row
-    from .messages import ChatPrompt, GenerationDelta, GenerationRequest
-    from .remote_base import RemoteBase
+    from .generation import ChatPrompt, GenerationDelta, GenerationRequest
+    from .sequence import Row
+    from .vocabulary import RemoteBase
 
-__all__ = ["VllmServing"]
+__all__ = ["VllmBackend"]
 
 logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
@@ -44,7 +44,7 @@ LEAST_TOP_P = 1e-6  # vLLM takes no 0, which means the likeliest token
 TOKEN_NAME = "token_id:"  # noqa: S105 - how vLLM writes a token's id where a name is due
 
 
-class VllmServing:
+class VllmBackend:
     """Answers through a vLLM server that runs already.
 
     Args:
@@ -53,7 +53,7 @@ class VllmServing:
     """
 
     def __init__(self, url: str, key: Secret | None = None) -> None:
-        self._server = VllmServer(url, key)
+        self._server = VllmClient(url, key)
         self._bases: dict[Path, RemoteBase] = {}
         self._names: dict[Path, str] = {}
         self._loading = asyncio.Lock()
@@ -67,18 +67,18 @@ class VllmServing:
         """Close the connections; the vLLM server goes on."""
         await self._server.close()
 
-    async def held(self) -> dict[Path, int]:
+    async def loaded(self) -> dict[Path, int]:
         """Return the folders that vLLM serves for this engine and the bytes of their weights."""
         served = {card["id"] for card in await self._server.models()}
         folders = [folder for folder, name in self._names.items() if name in served]
         return {folder: _weights_bytes(folder) for folder in folders}
 
-    async def prewarm(self, model: ServableModel) -> None:
+    async def load(self, model: ServableModel) -> None:
         """Have a model's adapter loaded."""
         await self._base(model)
         await self._served_name(model)
 
-    async def forget(self, folder: Path) -> None:
+    async def unload(self, folder: Path) -> None:
         """Have the adapter of a model that is being deleted let go."""
         self._names.pop(folder, None)
         try:
@@ -104,7 +104,7 @@ class VllmServing:
                 async with contextlib.aclosing(self._answer(model, request, again=again)) as deltas:
                     async for delta in deltas:
                         yield delta
-            except UnservedModelError:  # vLLM was restarted since; it says so before it answers
+            except ModelNotServedError:  # vLLM was restarted since; it says so before it answers
                 if again:
                     raise
             else:

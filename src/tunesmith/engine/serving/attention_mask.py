@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .errors import GenerationError
+from .generation_errors import GenerationError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.engine.serving.batch import BatchLimits
-from tunesmith.engine.serving.token_text import TokenBytes
+from tunesmith.engine.serving.detokenizer import TokenBytes
+from tunesmith.engine.serving.scheduler import BatchLimits
 
 PROMPTS = [
     "I love this phone ->",
@@ -212,8 +212,8 @@ def test_the_same_seed_gives_the_same_answer(ask):
 
 
 def test_leaving_rows_do_not_disturb_the_others(loaded, models):
-    from tunesmith.engine.serving.batch import Batch, accept
-    from tunesmith.engine.serving.messages import GenerationRequest
+    from tunesmith.engine.serving.generation import GenerationRequest
+    from tunesmith.engine.serving.scheduler import Batch, accept
 
     base, _ = loaded.get(models["tiny"])
 

@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from tunesmith.engine.models.servable import ServableModel
+    from tunesmith.engine.models.servable_model import ServableModel
 
-    from .messages import GenerationDelta, GenerationRequest
+    from .generation import GenerationDelta, GenerationRequest
 
-__all__ = ["Serving"]
+__all__ = ["ServingBackend"]
 
 
-class Serving(Protocol):
+class ServingBackend(Protocol):
     """Generates answers as any model that it is given. Belongs to one event loop."""
 
     @property
@@ -35,7 +35,7 @@ class Serving(Protocol):
         """
         ...
 
-    async def prewarm(self, model: ServableModel) -> None:
+    async def load(self, model: ServableModel) -> None:
         """Load a model, so that its first request need not wait.
 
         Raises:
@@ -43,7 +43,7 @@ class Serving(Protocol):
         """
         ...
 
-    async def held(self) -> dict[Path, int]:
+    async def loaded(self) -> dict[Path, int]:
         """Return the folders of the models and adapters in memory and the bytes of each.
 
         Raises:
@@ -51,7 +51,7 @@ class Serving(Protocol):
         """
         ...
 
-    async def forget(self, folder: Path) -> None:
+    async def unload(self, folder: Path) -> None:
         """Let go of the fine-tuned model that lies in a folder: it is being deleted.
 
         What cannot be let go at once is forgotten later; nothing is raised.

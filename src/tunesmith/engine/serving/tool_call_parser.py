@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["CALL_END", "CALL_START", "ToolCall", "ToolText", "writes_tagged_calls"]
+__all__ = ["CALL_END", "CALL_START", "ToolCall", "ToolCallParser", "writes_tagged_calls"]
 
 CALL_START = "<tool_call>"
 CALL_END = "</tool_call>"
@@ -37,7 +37,7 @@ def writes_tagged_calls(template: str) -> bool:
 
 
 @dataclass(slots=True)
-class ToolText:
+class ToolCallParser:
     """The text of one answer in which tools may be called.
 
     Text is given out as soon as it cannot be the beginning of a call; from the first

@@ -10,8 +10,8 @@ from random import Random
 import pytest
 import torch
 
-from tunesmith.engine.serving.sampler import Sampler
-from tunesmith.engine.serving.sampling import adjusted, choose_tokens, score_tokens
+from tunesmith.engine.serving.sampler import adjusted, choose_tokens, score_tokens
+from tunesmith.engine.serving.sampling_state import Sampler
 
 PROBABILITIES = [0.4, 0.3, 0.2, 0.1]
 LOGITS = torch.tensor(PROBABILITIES).log()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .errors import GenerationError
-from .prompts import END_OF_TEXT
-from .token_text import TokenBytes
+from .detokenizer import TokenBytes
+from .generation_errors import GenerationError
+from .input_processor import END_OF_TEXT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,12 +12,12 @@ import time
 
 import pytest
 
-from tunesmith.engine.models.servable import ServableModel
+from tunesmith.engine.models.servable_model import ServableModel
 from tunesmith.engine.serving import (
     GenerationError,
     GenerationRequest,
-    GeneratorStopped,
-    create_generator,
+    WorkerStoppedError,
+    create_local_backend,
 )
 
 SHORT = GenerationRequest(prompts=["I love"], max_tokens=4, temperature=0)
@@ -26,8 +26,8 @@ ENDLESS = GenerationRequest(
 )
 
 
-async def text_of(generator, model, request=SHORT):
-    return "".join([delta.text async for delta in generator.generate(model, request)])
+async def text_of(backend, model, request=SHORT):
+    return "".join([delta.text async for delta in backend.generate(model, request)])
 
 
 def alive(pid):
@@ -42,57 +42,57 @@ def test_a_generator_through_its_life(models, tmp_path):
     missing = ServableModel("gone", "gone", tmp_path / "nothing")
 
     async def live():
-        generator = create_generator(threads=1, idle_seconds=None)
-        assert not generator.running
+        backend = create_local_backend(threads=1, idle_seconds=None)
+        assert not backend.running
 
         # The first request starts the process; requests that come meanwhile wait.
         answers = await asyncio.gather(
-            *(text_of(generator, models[name]) for name in ("tiny", "red", "blue"))
+            *(text_of(backend, models[name]) for name in ("tiny", "red", "blue"))
         )
         assert len(set(answers)) == 3
-        first = generator.pid
+        first = backend.pid
 
         # A model that cannot be loaded is an error of its requests only.
         with pytest.raises(GenerationError, match="cannot be loaded") as caught:
-            await generator.prewarm(missing)
+            await backend.load(missing)
         assert caught.value.status == 500
-        await generator.prewarm(models["tiny"])
-        assert generator.pid == first
+        await backend.load(models["tiny"])
+        assert backend.pid == first
 
         # A model that is deleted is let go, and read again if it is asked for after all.
         folder = models["red"].adapter_path
-        assert folder in await generator.held()
-        await generator.forget(folder)
-        assert folder not in await generator.held()
-        assert await text_of(generator, models["red"]) == answers[1]
+        assert folder in await backend.loaded()
+        await backend.unload(folder)
+        assert folder not in await backend.loaded()
+        assert await text_of(backend, models["red"]) == answers[1]
 
         # A consumer that leaves ends its generation.
-        async with contextlib.aclosing(generator.generate(models["tiny"], ENDLESS)) as stream:
+        async with contextlib.aclosing(backend.generate(models["tiny"], ENDLESS)) as stream:
             await anext(stream)
-        assert not generator.in_flight
+        assert not backend.in_flight
 
         # Killed: what is in flight fails, the next request starts another process.
-        stream = generator.generate(models["tiny"], ENDLESS)
+        stream = backend.generate(models["tiny"], ENDLESS)
         await anext(stream)
         os.kill(first, signal.SIGKILL)
-        with pytest.raises(GeneratorStopped) as stopped:
+        with pytest.raises(WorkerStoppedError) as stopped:
             async for _delta in stream:
                 pass
         assert stopped.value.status == 503
-        assert await text_of(generator, models["tiny"]) == answers[0]
-        second = generator.pid
+        assert await text_of(backend, models["tiny"]) == answers[0]
+        second = backend.pid
         assert second != first
 
         # Idle for long enough, it ends by itself, and starts again when needed.
-        generator._idle_seconds = 0.05
-        await text_of(generator, models["tiny"])
+        backend._idle_seconds = 0.05
+        await text_of(backend, models["tiny"])
         while alive(second):  # noqa: ASYNC110 - a process, which sets no event
             await asyncio.sleep(0.02)
-        assert not generator.running
+        assert not backend.running
 
-        await generator.stop()
-        with pytest.raises(GeneratorStopped, match="shutting down"):
-            await text_of(generator, models["tiny"])
+        await backend.stop()
+        with pytest.raises(WorkerStoppedError, match="shutting down"):
+            await text_of(backend, models["tiny"])
 
     asyncio.run(asyncio.wait_for(live(), 600))
 
@@ -100,14 +100,14 @@ def test_a_generator_through_its_life(models, tmp_path):
 def test_the_process_does_not_outlive_its_server():
     script = """
 import asyncio, os, sys
-from tunesmith.engine.serving import create_generator
+from tunesmith.engine.serving import create_local_backend
 
 async def main():
-    generator = create_generator(threads=1)
-    start = asyncio.create_task(generator.start())
-    while not generator.running:
+    backend = create_local_backend(threads=1)
+    start = asyncio.create_task(backend.start())
+    while not backend.running:
         await asyncio.sleep(0.01)
-    print(generator.pid, flush=True)
+    print(backend.pid, flush=True)
     os.kill(os.getpid(), 9)
 
 asyncio.run(main())
@@ -124,7 +124,7 @@ asyncio.run(main())
 
 def test_the_server_s_side_loads_no_torch():
     script = (
-        "import sys; from tunesmith.engine.serving import create_generator; create_generator(); "
-        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+        "import sys; from tunesmith.engine.serving import create_local_backend; "
+        "create_local_backend(); sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,8 +1,8 @@
 """What the server and the generating process say to each other: JSON lines, plain data.
 
 The server writes commands, one JSON object a line, each with a `kind`: "generate",
-"cancel", "prewarm", "held", "forget". The generator writes reports: "ready" once, "delta" for
-each piece of an answer, "done" for a prewarmed model, "error" for a request that
+"cancel", "load", "loaded", "unload". The worker writes reports: "ready" once, "delta" for
+each piece of an answer, "done" for a loaded model, "error" for a request that
 cannot be answered. Neither side ever unpickles anything.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunesmith.engine.models.servable import ServableModel
+from tunesmith.engine.models.servable_model import ServableModel
 
 __all__ = [
     "ChatPrompt",

@@ -16,7 +16,7 @@ from tunesmith.core.request import Request, json_body
 from tunesmith.core.sse import ServerSentEventDecoder
 from tunesmith.errors import APIConnectionError
 
-from .errors import GenerationError, UnservedModelError
+from .generation_errors import GenerationError, ModelNotServedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from tunesmith.core.redact import Secret
     from tunesmith.core.response import Response
 
-__all__ = ["VllmServer"]
+__all__ = ["VllmClient"]
 
 TIMEOUT = Timeout(600.0, connect=5.0)  # a busy server lets a long queue wait
 MOST_CONNECTIONS = 1024
 BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 400, 401, 403, 404
 
 
-class VllmServer:
+class VllmClient:
     """One vLLM server.
 
     Args:
@@ -147,7 +147,7 @@ class VllmServer:
             )
         if status == BAD_REQUEST:
             return GenerationError(f"vLLM refuses the request: {said}", code="serving_refused")
-        kind = UnservedModelError if status == NOT_FOUND else GenerationError
+        kind = ModelNotServedError if status == NOT_FOUND else GenerationError
         message = f"The vLLM server at {self.url} failed ({status}): {said}"
         return kind(message, status=502, code="serving_failed")
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .errors import GenerationError
-from .tool_calls import CALL_END, CALL_START, writes_tagged_calls
+from .generation_errors import GenerationError
+from .tool_call_parser import CALL_END, CALL_START, writes_tagged_calls
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .loading import LoadedBase
-    from .messages import GenerationRequest
+    from .generation import GenerationRequest
+    from .model_loader import LoadedBase
 
 __all__ = ["AnswerGrammar", "answer_grammar"]
 

@@ -1,9 +1,9 @@
 """The server's side of the generating process: start, ask, cancel, start again.
 
 The server never imports torch. Everything heavy happens in one child process, which is
-started at the first request (or by `prewarm`), spoken to in JSON lines, and stopped
+started at the first request (or by `load`), spoken to in JSON lines, and stopped
 after it has been idle for a while. If it dies, the requests that it was answering fail
-with `GeneratorStopped`, and the next request starts another.
+with `WorkerStoppedError`, and the next request starts another.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.training.environment import worker_environment
 
-from .errors import GenerationError, GeneratorStopped
-from .messages import delta_from_json, encode_line, model_to_json
+from .generation import delta_from_json, encode_line, model_to_json
+from .generation_errors import GenerationError, WorkerStoppedError
 from .settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tunesmith.engine.models.servable import ServableModel
+    from tunesmith.engine.models.servable_model import ServableModel
 
-    from .messages import GenerationDelta, GenerationRequest
+    from .generation import GenerationDelta, GenerationRequest
 
-__all__ = ["Generator", "create_generator"]
+__all__ = ["LocalBackend", "create_local_backend"]
 
 logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
@@ -41,14 +41,14 @@ START_SECONDS = 300.0  # torch on a machine that is busy with everything else
 STOP_SECONDS = 5.0
 
 
-def create_generator(
+def create_local_backend(
     *,
     threads: int | None = None,
     memory_bytes: int | None = None,
     idle_seconds: float | None = 900.0,
     settings: WorkerSettings | None = None,
-) -> Generator:
-    """Return a generator, not started yet.
+) -> LocalBackend:
+    """Return a backend whose worker is not started yet.
 
     Args:
         threads: Threads that compute; None for as many as the machine has to spare when
@@ -67,7 +67,7 @@ def create_generator(
             "memory_bytes": memory_bytes or base.memory_bytes,
         }
     )
-    return Generator(chosen, idle_seconds)
+    return LocalBackend(chosen, idle_seconds)
 
 
 @dataclass(slots=True)
@@ -80,10 +80,10 @@ class _Worker:
     owed: dict[int, asyncio.Queue[dict[str, Any] | None]] = field(default_factory=dict)
 
 
-class Generator:
+class LocalBackend:
     """Answers generation requests through a child process.
 
-    Belongs to one event loop. `generate` and `prewarm` start the process where needed;
+    Belongs to one event loop. `generate` and `load` start the process where needed;
     `start` only makes that happen early.
 
     Args:
@@ -122,41 +122,41 @@ class Generator:
         await self._live_worker()
 
     async def stop(self) -> None:
-        """Stop the child process; requests in flight fail with `GeneratorStopped`."""
+        """Stop the child process; requests in flight fail with `WorkerStoppedError`."""
         self._closed = True
         await self._stop_worker()
 
-    async def prewarm(self, model: ServableModel) -> None:
+    async def load(self, model: ServableModel) -> None:
         """Load a model, so that its first request need not wait.
 
         Raises:
             GenerationError: It cannot be loaded.
         """
-        command = {"kind": "prewarm", "model": model_to_json(model)}
+        command = {"kind": "load", "model": model_to_json(model)}
         async with contextlib.aclosing(self._reports(command)) as reports:
             async for _report in reports:
                 pass
 
-    async def held(self) -> dict[Path, int]:
+    async def loaded(self) -> dict[Path, int]:
         """Return the folders of the models and adapters in memory and the bytes of each.
 
         Waits while a model is being loaded.
 
         Raises:
-            GeneratorStopped: The process ended meanwhile.
+            WorkerStoppedError: The process ended meanwhile.
         """
         if not self.running:
             return {}
         sizes: dict[str, int] = {}
-        async with contextlib.aclosing(self._reports({"kind": "held"})) as reports:
+        async with contextlib.aclosing(self._reports({"kind": "loaded"})) as reports:
             async for report in reports:
                 sizes |= report["sizes"]
         return {Path(folder): size for folder, size in sizes.items()}
 
-    async def forget(self, folder: Path) -> None:
+    async def unload(self, folder: Path) -> None:
         """Let go of the model that lies in a folder; nothing waits for it."""
         if self._worker is not None and self.running:
-            self._tell(self._worker, {"kind": "forget", "folder": str(folder)})
+            self._tell(self._worker, {"kind": "unload", "folder": str(folder)})
 
     async def generate(
         self, model: ServableModel, request: GenerationRequest
@@ -167,7 +167,7 @@ class Generator:
 
         Raises:
             GenerationError: The request cannot be answered.
-            GeneratorStopped: The process ended meanwhile.
+            WorkerStoppedError: The process ended meanwhile.
         """
         command = {
             "kind": "generate",
@@ -243,7 +243,7 @@ class Generator:
             worker = self._worker
             if worker is None or worker.process.returncode is not None or worker.reader is None:
                 if self._closed:
-                    raise GeneratorStopped(
+                    raise WorkerStoppedError(
                         "The engine is shutting down.", status=503, code="shutting_down"
                     )
                 worker = self._worker = await self._start_worker()
@@ -261,7 +261,7 @@ class Generator:
             sys.executable,
             "-P",  # never import from the folder that the server was started in
             "-m",
-            "tunesmith.engine.serving.worker",
+            "tunesmith.engine.serving.model_worker",
             json.dumps(asdict(self._settings)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -328,8 +328,8 @@ class Generator:
             task.add_done_callback(self._tasks.discard)
 
 
-def _stopped() -> GeneratorStopped:
-    return GeneratorStopped(
+def _stopped() -> WorkerStoppedError:
+    return WorkerStoppedError(
         "The process that generates answers ended while it worked on this request. Send it "
         "again: the process is started anew. The engine's log says why it ended.",
         status=503,

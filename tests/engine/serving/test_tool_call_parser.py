@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.engine.serving.tool_calls import ToolCall, ToolText, writes_tagged_calls
+from tunesmith.engine.serving.tool_call_parser import ToolCall, ToolCallParser, writes_tagged_calls
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"place": "sea"}}\n</tool_call>'
 WEATHER = ToolCall("weather", '{"place": "sea"}')
@@ -28,7 +28,7 @@ WEATHER = ToolCall("weather", '{"place": "sea"}')
 )
 @pytest.mark.parametrize("step", [1, 5, 1000])
 def test_text_and_calls(text, plain, calls, step):
-    answer = ToolText({"weather"})
+    answer = ToolCallParser({"weather"})
     given = "".join(answer.push(text[place : place + step]) for place in range(0, len(text), step))
     rest, found = answer.finish()
     assert given + rest == plain
@@ -36,7 +36,7 @@ def test_text_and_calls(text, plain, calls, step):
 
 
 def test_plain_text_is_not_kept_back():
-    answer = ToolText({"weather"})
+    answer = ToolCallParser({"weather"})
     assert answer.push("The sea") == "The sea"
     assert answer.push(" is <tool_") == " is "
 

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from .errors import GenerationError
+from .generation_errors import GenerationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +162,7 @@ class AdapterSwitch:
             self._parts = self._side_by_side(active)
         self._masks = self._make_masks(rows)
 
-    def forget(self, adapter: Adapter) -> None:
+    def unload(self, adapter: Adapter) -> None:
         """Drop the copies made of an adapter that is being unloaded."""
         if adapter in self._active:
             self._active, self._parts = (), {}

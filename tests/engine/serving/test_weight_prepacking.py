@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tunesmith.engine.serving.packing import pack_linear_layers
+from tunesmith.engine.serving.weight_prepacking import pack_linear_layers
 
 
 @pytest.fixture

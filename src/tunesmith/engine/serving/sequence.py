@@ -12,20 +12,20 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .errors import GenerationError
-from .messages import GenerationDelta, GenerationUsage, ScoredToken, TokenCandidate
-from .prompts import check_context
-from .sampler import Sampler
-from .token_text import AnswerText, token_label
+from .detokenizer import AnswerText, token_label
+from .generation import GenerationDelta, GenerationUsage, ScoredToken, TokenCandidate
+from .generation_errors import GenerationError
+from .input_processor import check_context
+from .sampling_state import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .adapters import Adapter
-    from .constraints import AnswerGrammar
-    from .messages import GenerationRequest
-    from .prompts import Vocabulary
-    from .sampler import TokenScore
+    from .generation import GenerationRequest
+    from .input_processor import Vocabulary
+    from .lora import Adapter
+    from .sampling_state import TokenScore
+    from .structured_output import AnswerGrammar
 
 __all__ = ["Answers", "Row"]
 

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.engine.serving.token_text import AnswerText, TokenBytes, token_label
+from tunesmith.engine.serving.detokenizer import AnswerText, TokenBytes, token_label
 
 TEXTS = st.text(st.sampled_from("ab c#\n€😀é"), max_size=24)
 

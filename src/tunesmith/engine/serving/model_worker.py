@@ -1,6 +1,6 @@
 """The generating process: reads commands on standard input, answers on standard output.
 
-Started by `Generator` as `python -m tunesmith.engine.serving.worker SETTINGS`, with the
+Started by `Generator` as `python -m tunesmith.engine.serving.model_worker SETTINGS`, with the
 environment set before torch loads. A thread reads commands; everything else happens in
 one loop that steps the batches of all bases in turn. The process ends when its input
 does, so it never outlives the server. Whatever prints goes to standard error.
@@ -18,13 +18,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-from .messages import GenerationRequest, delta_to_json, encode_line, model_from_json
+from .generation import GenerationRequest, delta_to_json, encode_line, model_from_json
 from .settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tunesmith.engine.models.servable import ServableModel
+    from tunesmith.engine.models.servable_model import ServableModel
 
 __all__ = ["main"]
 
@@ -41,8 +41,8 @@ class _Worker:
 
         from tunesmith.engine.models.devices import best_dtype, pick_device  # noqa: PLC0415
 
-        from .batch import BatchLimits  # noqa: PLC0415
-        from .loading import LoadedModels  # noqa: PLC0415
+        from .model_loader import LoadedModels  # noqa: PLC0415
+        from .scheduler import BatchLimits  # noqa: PLC0415
 
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
@@ -88,8 +88,8 @@ class _Worker:
 
     def _obey(self, command: dict[str, Any]) -> None:
         kind = command["kind"]
-        if kind == "forget":
-            self._models.forget(Path(command["folder"]))
+        if kind == "unload":
+            self._models.unload(Path(command["folder"]))
             return
         number = command["id"]
         if kind == "cancel":
@@ -97,20 +97,20 @@ class _Worker:
                 batch.drop(number)
             return
         try:
-            if kind == "prewarm":
-                self._prewarm(model_from_json(command["model"]))
+            if kind == "load":
+                self._load(model_from_json(command["model"]))
                 self._report({"kind": "done", "id": number})
-            elif kind == "held":
-                sizes = {str(path): size for path, size in self._models.held().items()}
-                self._report({"kind": "held", "id": number, "sizes": sizes})
+            elif kind == "loaded":
+                sizes = {str(path): size for path, size in self._models.loaded().items()}
+                self._report({"kind": "loaded", "id": number, "sizes": sizes})
                 self._report({"kind": "done", "id": number})
             elif kind == "generate":
                 self._generate(number, command)
         except Exception as error:  # noqa: BLE001 - one request must not stop the others
             self._fail(number, error)
 
-    def _prewarm(self, model: ServableModel) -> None:
-        from .batch import Batch, accept  # noqa: PLC0415
+    def _load(self, model: ServableModel) -> None:
+        from .scheduler import Batch, accept  # noqa: PLC0415
 
         base, adapter = self._models.get(model)
         request = GenerationRequest(prompts=[[base.start_token]], max_tokens=1)
@@ -120,7 +120,7 @@ class _Worker:
             list(batch.step())
 
     def _generate(self, number: int, command: dict[str, Any]) -> None:
-        from .batch import Batch, accept  # noqa: PLC0415
+        from .scheduler import Batch, accept  # noqa: PLC0415
 
         base, adapter = self._models.get(model_from_json(command["model"]))
         request = GenerationRequest.model_validate(command["request"])
@@ -147,7 +147,7 @@ class _Worker:
                 self._output.flush()
 
     def _fail(self, number: int, error: Exception) -> None:
-        from .errors import GenerationError  # noqa: PLC0415
+        from .generation_errors import GenerationError  # noqa: PLC0415
 
         if not isinstance(error, GenerationError):
             logger.error("request %s failed", number, exc_info=error)

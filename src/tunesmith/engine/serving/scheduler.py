@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .answers import Answers
-from .constraints import answer_grammar
-from .masks import attention_mask
-from .prompts import prompt_tokens
-from .sampler import TokenScore
-from .sampling import choose_tokens, score_tokens
-from .slot_cache import SlotCache
+from .attention_mask import attention_mask
+from .input_processor import prompt_tokens
+from .kv_cache import SlotCache
+from .sampler import choose_tokens, score_tokens
+from .sampling_state import TokenScore
+from .sequence import Answers
+from .structured_output import answer_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-    from .adapters import Adapter
-    from .answers import Row
-    from .loading import LoadedBase
-    from .messages import GenerationDelta, GenerationRequest
+    from .generation import GenerationDelta, GenerationRequest
+    from .lora import Adapter
+    from .model_loader import LoadedBase
+    from .sequence import Row
 
 __all__ = ["Batch", "BatchLimits", "accept"]
 

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .adapters import Adapter, AdapterSwitch, UnsupportedAdapterError, load_adapter
-from .errors import GenerationError
-from .masks import check_attention
-from .packing import pack_linear_layers
-from .token_text import TokenBytes
+from .attention_mask import check_attention
+from .detokenizer import TokenBytes
+from .generation_errors import GenerationError
+from .lora import Adapter, AdapterSwitch, UnsupportedAdapterError, load_adapter
+from .weight_prepacking import pack_linear_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from tunesmith.engine.models.servable import ServableModel
+    from tunesmith.engine.models.servable_model import ServableModel
 
 __all__ = ["LoadedBase", "LoadedModels"]
 
@@ -183,17 +183,17 @@ class LoadedModels:
         base.adapters.move_to_end(folder)
         return base, adapter
 
-    def forget(self, folder: Path) -> None:
+    def unload(self, folder: Path) -> None:
         """Let go of a model that has been deleted; a base that is answering stays for now."""
         for base in self.bases.values():
             adapter = base.adapters.pop(folder, None)
             if adapter is not None:
-                base.switch.forget(adapter)
+                base.switch.unload(adapter)
         base_of_its_own = self.bases.get(folder)
         if base_of_its_own is not None and not self.is_busy(base_of_its_own):
             self._unload(base_of_its_own)
 
-    def held(self) -> dict[Path, int]:
+    def loaded(self) -> dict[Path, int]:
         """Return the folders of what is in memory, bases and adapters, and the bytes of each."""
         sizes: dict[Path, int] = {}
         for path, base in self.bases.items():
@@ -243,7 +243,7 @@ class LoadedModels:
                 self._unload(idle[0])
             elif keep is not None and len(keep.adapters) > 1 and not self.is_busy(keep):
                 _, adapter = keep.adapters.popitem(last=False)
-                keep.switch.forget(adapter)
+                keep.switch.unload(adapter)
             else:
                 return
 

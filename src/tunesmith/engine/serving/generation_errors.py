@@ -3,15 +3,15 @@
 TunesmithError
 └── EngineError
     └── GenerationError         this request cannot be answered; `status` says whose fault it is
-        ├── GeneratorStopped    the process that generates ended while it answered
-        └── UnservedModelError  the server that answers for this engine does not know the model
+        ├── WorkerStoppedError    the process that generates ended while it answered
+        └── ModelNotServedError  the server that answers for this engine does not know the model
 """
 
 from __future__ import annotations
 
 from tunesmith.engine.domain.errors import EngineError
 
-__all__ = ["GenerationError", "GeneratorStopped", "UnservedModelError"]
+__all__ = ["GenerationError", "ModelNotServedError", "WorkerStoppedError"]
 
 
 class GenerationError(EngineError):
@@ -38,11 +38,11 @@ class GenerationError(EngineError):
         return _rebuild, (type(self), self.message, self.status, self.param, self.code)
 
 
-class GeneratorStopped(GenerationError):  # noqa: N818 - says what happened, as StopIteration does
+class WorkerStoppedError(GenerationError):
     """The generating process ended. The next request starts it again."""
 
 
-class UnservedModelError(GenerationError):
+class ModelNotServedError(GenerationError):
     """A vLLM server does not know the model, or no longer."""
 
 

@@ -1,0 +1,143 @@
+"""Loads models into memory before the first request for them, so that it need not wait.
+
+Loading the libraries and a base model takes seconds. The base of a training is loaded when
+the training starts and again shortly before its end; its result is loaded when it exists.
+Loading a model that is already in memory costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from tunesmith.errors import TunesmithError
+
+from .store import job_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .models.servable_model import ServableModel
+    from .models_registry import ModelRegistry
+    from .serving import ServingBackend
+    from .store.database import Database
+    from .store.records import JobRow
+
+__all__ = ["ModelPreloader"]
+
+_log = logging.getLogger("tunesmith.engine")
+
+_OVERHEAD_BYTES = 1 << 30  # the libraries, and the activations of a forward pass
+_LEAD_SECONDS = 60.0
+
+
+class ModelPreloader:
+    """Follows the trainings and loads the models that will be requested next.
+
+    It follows the rows of the jobs, so it also notices trainings that an earlier server
+    started.
+
+    Args:
+        database: Where the jobs are.
+        registry: Finds the models.
+        backend: Loads them.
+    """
+
+    def __init__(
+        self, database: Database, registry: ModelRegistry, backend: ServingBackend
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._backend = backend
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._near_end: dict[str, bool] = {}
+
+    def start(self) -> None:
+        """Begin; call it in the event loop that serves."""
+        self._loop = asyncio.get_running_loop()
+
+    def stop(self) -> None:
+        """Load nothing more."""
+        self._loop = None
+        for task in self._tasks:
+            task.cancel()
+
+    def update(self, claimed: Sequence[JobRow]) -> None:
+        """Compare all jobs that have a worker now with those of the last call.
+
+        A training's base is loaded at its start, because it may be short, and again within
+        a minute of its end, by when an idle model worker may have been stopped. Call it
+        from one thread only, which need not be the event loop's.
+        """
+        running = {job.id: job for job in claimed if job.status == "running"}
+        for job in running.values():
+            self.training_started(job)
+            if not self._near_end[job.id] and _is_near_end(job):
+                self._near_end[job.id] = True
+                self._preload_parent(job)
+        for job_id in self._near_end.keys() - running.keys():
+            del self._near_end[job_id]
+            with self._database.read() as connection:
+                ended = job_rows.find(connection, job_id)
+            if ended is not None and ended.fine_tuned_model is not None:
+                self._preload(ended.fine_tuned_model, ended.organization)
+
+    def training_started(self, job: JobRow) -> None:
+        """Load the model that a training starts from, unless the training is known."""
+        if job.id not in self._near_end:
+            self._near_end[job.id] = False
+            self._preload_parent(job)
+
+    def _preload_parent(self, job: JobRow) -> None:
+        self._preload(job.parent_model or job.base_model, job.organization)
+
+    def _preload(self, name: str, organization: str) -> None:
+        """Load the organisation's model of that name. Safe from any thread."""
+
+        def begin() -> None:
+            task = asyncio.ensure_future(self._load(name, organization))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(begin)
+
+    async def _load(self, name: str, organization: str) -> None:
+        try:
+            model = await anyio.to_thread.run_sync(self._registry.resolve, name, organization)
+            if self._backend.running or await anyio.to_thread.run_sync(_fits_in_memory, model):
+                await self._backend.load(model)
+            else:
+                _log.info("not enough memory to preload %s; its first request loads it", name)
+        except TunesmithError as error:
+            _log.warning("the model %s could not be preloaded: %s", name, error)
+
+
+def _is_near_end(job: JobRow) -> bool:
+    remaining = (job.estimated_finish or float("inf")) - time.time()
+    return job.steps_done > 1 and remaining < _LEAD_SECONDS
+
+
+def _fits_in_memory(model: ServableModel) -> bool:
+    """Return whether a model worker with this model leaves memory to other processes."""
+    folders = [model.base_path, *([model.adapter_path] if model.adapter_path else [])]
+    weights = sum(
+        path.stat().st_size for folder in folders for path in folder.glob("*.safetensors")
+    )
+    return weights + _OVERHEAD_BYTES < _available_memory()
+
+
+def _available_memory() -> float:
+    """Return the bytes that programs can still get; infinite where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("inf")
+    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return next((int(number) * 1024 for number in kilobytes), float("inf"))
