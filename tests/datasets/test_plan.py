@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.datasets import tokens
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.plan import make_plan
 from tunesmith.datasets.prompt_format import PromptFormat
 from tunesmith.datasets.rows import Row

@@ -8,7 +8,7 @@ import pytest
 
 from tunesmith.cli import main
 from tunesmith.cli.parser import build_parser
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.prepare import prepare_data
 from tunesmith.datasets.prompt_format import PromptFormat, format_path
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.datasets.dataset import Dataset
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.overlap import check_overlap
 from tunesmith.datasets.prompt_format import PromptFormat
 from tunesmith.datasets.rows import Row

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tunesmith.datasets import templates, tokens
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.plan import make_plan
 from tunesmith.datasets.prompt_format import PromptFormat
 

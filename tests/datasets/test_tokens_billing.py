@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tunesmith.datasets import tokens
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.tokens.billing import auto_epochs, default_batch_size
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from tunesmith.datasets import templates, tokens
     from tunesmith.datasets.check import check_file, profile
     from tunesmith.datasets.dataset import Dataset, read
+    from tunesmith.datasets.dataset_errors import BrokenRowError, DatasetError, UnreadableError
     from tunesmith.datasets.destinations import DESTINATIONS as PROFILES
     from tunesmith.datasets.destinations import Destination as Profile
-    from tunesmith.datasets.errors import BrokenRowError, DatasetError, UnreadableError
     from tunesmith.datasets.findings import Finding, Location
     from tunesmith.datasets.format_inference import infer_prompt_format
     from tunesmith.datasets.overlap import check_overlap
@@ -61,9 +61,9 @@ _MODULES = frozenset({"templates", "tokens"})
 
 _HOMES = {
     "PROFILES": ("destinations", "DESTINATIONS"),
-    "BrokenRowError": ("errors", "BrokenRowError"),
+    "BrokenRowError": ("dataset_errors", "BrokenRowError"),
     "Dataset": ("dataset", "Dataset"),
-    "DatasetError": ("errors", "DatasetError"),
+    "DatasetError": ("dataset_errors", "DatasetError"),
     "Finding": ("findings", "Finding"),
     "Location": ("findings", "Location"),
     "Plan": ("plan", "Plan"),
@@ -72,7 +72,7 @@ _HOMES = {
     "Report": ("report", "Report"),
     "Row": ("rows", "Row"),
     "Shape": ("rows", "RowFormat"),
-    "UnreadableError": ("errors", "UnreadableError"),
+    "UnreadableError": ("dataset_errors", "UnreadableError"),
     "check_file": ("check", "check_file"),
     "check_overlap": ("overlap", "check_overlap"),
     "infer_prompt_format": ("format_inference", "infer_prompt_format"),

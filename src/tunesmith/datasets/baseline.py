@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 
 if TYPE_CHECKING:
     import os

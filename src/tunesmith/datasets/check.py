@@ -15,8 +15,8 @@ from tunesmith.datasets.checks.examination import Examination
 from tunesmith.datasets.checks.near import near_duplicate_findings
 from tunesmith.datasets.checks.sampled import sampled_findings
 from tunesmith.datasets.checks.settings import Settings
+from tunesmith.datasets.dataset_errors import DatasetError, UnreadableError
 from tunesmith.datasets.destinations import destination_named
-from tunesmith.datasets.errors import DatasetError, UnreadableError
 from tunesmith.datasets.findings import LocationCounter
 from tunesmith.datasets.readers.delimited import Delimited, PlainText
 from tunesmith.datasets.readers.json_lines import JsonLines

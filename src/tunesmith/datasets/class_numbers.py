@@ -10,7 +10,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from tunesmith.datasets import tokens
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

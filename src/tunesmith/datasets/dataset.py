@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.atomic import write_atomically
 from tunesmith.datasets import readers
-from tunesmith.datasets.errors import BrokenRowError, DatasetError
+from tunesmith.datasets.dataset_errors import BrokenRowError, DatasetError
 from tunesmith.datasets.readers.columns import Columns
 from tunesmith.datasets.rows import Row, detect_row_format
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tunesmith.datasets.checks.examination import Examination
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.optional import optional
 from tunesmith.datasets.readers.json_lines import JsonLines
 

@@ -16,7 +16,7 @@ from tunesmith.datasets.class_numbers import (
     number_labels,
     sharing_first_token,
 )
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.fixes import Step, always
 from tunesmith.datasets.pairs import pairs
 

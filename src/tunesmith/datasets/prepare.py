@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from tunesmith.atomic import write_atomically
 from tunesmith.datasets.class_numbers import number_labels, sharing_first_token
 from tunesmith.datasets.dataset import Dataset, read
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.pairs import pairs
 from tunesmith.datasets.plan_steps import shorten
 from tunesmith.datasets.prompt_format import PromptFormat, format_path, saved_format

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
 
 from tunesmith.atomic import write_atomically
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

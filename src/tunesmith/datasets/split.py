@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.near_duplicates import DEFAULT_THRESHOLD, cluster, sketch_row
 from tunesmith.datasets.pairs import Pair, completion_text, prompt_text
 from tunesmith.datasets.rows import Row, row_digest

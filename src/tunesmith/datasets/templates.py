@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from tunesmith.datasets.class_numbers import number_labels
 from tunesmith.datasets.dataset import Dataset
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.format_inference import choose_prompt_format
 from tunesmith.datasets.prompt_format import PromptFormat
 

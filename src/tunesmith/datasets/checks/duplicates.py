@@ -13,7 +13,7 @@ from tunesmith.datasets.checks.duplicate_rows import any_input_repeats, find_con
 from tunesmith.datasets.checks.hash_store import HashStore
 from tunesmith.datasets.checks.identity import identities
 from tunesmith.datasets.checks.location_index import LocationIndex
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.findings import LocationCounter
 from tunesmith.datasets.optional import optional
 from tunesmith.datasets.rules import make_finding

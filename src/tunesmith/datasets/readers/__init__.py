@@ -8,7 +8,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
-from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.readers.batch import Batch, ListLocations, RowLocations, Source
 from tunesmith.datasets.readers.memory import Rows, rows_of
 from tunesmith.datasets.readers.sniff import sniff_json

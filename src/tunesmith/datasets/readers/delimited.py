@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Final, Literal
 
-from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.readers.batch import Batch, ListLocations
 from tunesmith.datasets.readers.lines import text_lines

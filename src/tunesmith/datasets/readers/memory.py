@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.readers.batch import Batch, ListLocations
 

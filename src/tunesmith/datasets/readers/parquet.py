@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.optional import optional
 from tunesmith.datasets.readers.batch import Batch, ListLocations
 

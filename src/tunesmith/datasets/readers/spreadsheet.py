@@ -14,7 +14,7 @@ from itertools import chain, repeat
 from typing import IO, TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
-from tunesmith.datasets.errors import UnreadableError
+from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location
 from tunesmith.datasets.readers.batch import Batch, ListLocations
 

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from tunesmith.datasets.tokens.backends import Backend, HuggingFaceEncoder, load_encoder
 from tunesmith.datasets.tokens.billing import Estimate, estimate, estimate_message_tokens
-from tunesmith.datasets.tokens.encoder import Encoder
-from tunesmith.datasets.tokens.errors import TokenizerUnavailableError, UnknownEncodingError
-from tunesmith.datasets.tokens.models import ENCODINGS, base_model, encoding_for_model
+from tunesmith.datasets.tokens.encoder import (
+    Encoder,
+    TokenizerUnavailableError,
+    UnknownEncodingError,
+)
+from tunesmith.datasets.tokens.model_encodings import ENCODINGS, base_model, encoding_for_model
 from tunesmith.datasets.tokens.vocabulary import MAX_TOKEN_BYTES
 
 if TYPE_CHECKING:

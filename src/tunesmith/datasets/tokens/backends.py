@@ -8,11 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from tunesmith.datasets.tokens.encoder import Encoder, replace_surrogates
-from tunesmith.datasets.tokens.errors import TokenizerUnavailableError
-from tunesmith.datasets.tokens.pure import PythonEncoder
+from tunesmith.datasets.tokens.encoder import Encoder, TokenizerUnavailableError, replace_surrogates
+from tunesmith.datasets.tokens.python_encoder import PythonEncoder
 from tunesmith.datasets.tokens.vocabulary import PATTERNS, character_class, load_ranks
-from tunesmith.datasets.tokens.words import WordCounts
+from tunesmith.datasets.tokens.word_counts import WordCounts
 
 if TYPE_CHECKING:
     import os

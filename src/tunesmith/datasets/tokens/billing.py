@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from tunesmith.datasets.errors import DatasetError
+from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.tokens.backends import load_encoder
-from tunesmith.datasets.tokens.models import encoding_for_model
+from tunesmith.datasets.tokens.model_encodings import encoding_for_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -1,13 +1,23 @@
-"""What every counting back end offers."""
+"""What every back end that counts tokens offers, and the errors that it raises."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from tunesmith.errors import TunesmithError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Encoder", "replace_surrogates"]
+__all__ = ["Encoder", "TokenizerUnavailableError", "UnknownEncodingError", "replace_surrogates"]
+
+
+class UnknownEncodingError(TunesmithError, LookupError):
+    """No encoding is known for this name."""
+
+
+class TokenizerUnavailableError(TunesmithError, RuntimeError):
+    """The tokenizer that was asked for is not installed or cannot be read."""
 
 
 class Encoder(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tunesmith.datasets.tokens.errors import UnknownEncodingError
+from tunesmith.datasets.tokens.encoder import UnknownEncodingError
 
 __all__ = ["ENCODINGS", "base_model", "encoding_for_model"]
 

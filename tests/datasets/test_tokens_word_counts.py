@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tunesmith.datasets import tokens
-from tunesmith.datasets.tokens.words import WordCounts
+from tunesmith.datasets.tokens.word_counts import WordCounts
 
 WORDS = st.sampled_from([" ", "  ", "\n", "\t", "\r\n", "\u00a0", "\u0085", "\u2028", "\x1c"]) | (
     st.sampled_from(["a", "It's", "'s", "ABC", "12345", "!", "/", "//\n", "é", "日本", "\u0301"])

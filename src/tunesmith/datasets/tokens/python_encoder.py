@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tunesmith.datasets.tokens.encoder import replace_surrogates
 from tunesmith.datasets.tokens.vocabulary import PATTERNS, character_class, load_ranks
-from tunesmith.datasets.tokens.words import WordCounts
+from tunesmith.datasets.tokens.word_counts import WordCounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""The exceptions of the datasets room.
+"""The exceptions of `tunesmith.datasets`.
 
 TunesmithError
-└── DatasetError            something about a data set cannot be done as asked
+└── DatasetError            an operation on a data set is not possible
     ├── UnreadableError     the source as a whole cannot be read: no such file, unknown format
     └── BrokenRowError      one row cannot be read; names its line and byte
 
@@ -16,7 +16,7 @@ __all__ = ["BrokenRowError", "DatasetError", "UnreadableError"]
 
 
 class DatasetError(TunesmithError, ValueError):
-    """Something about a data set cannot be done as asked."""
+    """An operation on a data set is not possible."""
 
 
 class UnreadableError(DatasetError):
