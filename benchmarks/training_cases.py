@@ -25,12 +25,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tunesmith.downloads.package_index import PinnedFile, fetch_pinned
 from tunesmith.engine.home import Home
 from tunesmith.engine.models.pull import pull
 from tunesmith.engine.training import train
 from tunesmith.engine.training.spec import TrainingSpec
 from tunesmith.quickstart.tweets import fetch_text
-from tunesmith.transport.download import PinnedFile, fetch_pinned
 
 # Only its data file is read: the 20 Newsgroups posts, letters in lower case.
 POSTS = PinnedFile(

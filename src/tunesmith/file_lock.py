@@ -1,4 +1,4 @@
-"""One process at a time: a lock file that the operating system frees when its holder dies."""
+"""A lock between processes: a lock file that the operating system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["exclusive_lock"]
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; wait for as long as another process holds it.
+    """Hold the lock file at `path`; wait as long as another process holds it.
 
-    The file stays behind, empty: removing it would let two waiting processes
-    lock two different files of one name.
+    The empty file is not removed afterwards: if it were, two waiting processes could lock two
+    different files of the same name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:

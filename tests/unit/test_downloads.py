@@ -10,14 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tunesmith.transport.download import (
-    DownloadError,
-    NotEnoughSpaceError,
-    PinnedFile,
-    fetch_pinned,
-    index_urls,
-)
-from tunesmith.transport.locking import exclusive_lock
+from tunesmith.disk_space import NotEnoughSpaceError
+from tunesmith.downloads.http import DownloadError
+from tunesmith.downloads.package_index import PinnedFile, fetch_pinned, index_urls
+from tunesmith.file_lock import exclusive_lock
 
 CONTENT = bytes(range(256)) * 4096
 
@@ -118,7 +114,7 @@ def test_a_file_already_there_is_not_fetched_again(index, tmp_path):
     assert index.requests == []
 
 
-def test_goes_on_where_it_stopped(index, tmp_path):
+def test_an_interrupted_download_is_resumed(index, tmp_path):
     (tmp_path / "thing-1.0.tar.gz.part").write_bytes(CONTENT[:1000])
     assert fetch_pinned(pinned(), tmp_path).read_bytes() == CONTENT
     assert index.requests[-1][1] == "bytes=1000-"
@@ -130,15 +126,15 @@ def test_survives_connections_that_break(index, tmp_path):
     assert len([path for path, _, _ in index.requests if path.startswith("/files")]) > 2
 
 
-def test_a_rotten_partial_file_is_thrown_away(index, tmp_path):
+def test_a_corrupt_partial_file_is_discarded(index, tmp_path):
     (tmp_path / "thing-1.0.tar.gz.part").write_bytes(b"x" * 1000)
     assert fetch_pinned(pinned(), tmp_path).read_bytes() == CONTENT
     assert [span for _, span, _ in index.requests] == [None, "bytes=1000-", None]
 
 
-def test_another_file_than_the_pinned_one_is_refused(index, tmp_path):
+def test_a_file_with_another_hash_is_rejected(index, tmp_path):
     index.content = CONTENT[:-1] + b"!"
-    with pytest.raises(DownloadError, match="has not the pinned sha256") as caught:
+    with pytest.raises(DownloadError, match="does not have the pinned sha256") as caught:
         fetch_pinned(pinned(), tmp_path)
     assert "put the file itself at" in str(caught.value)
     assert not (tmp_path / "thing-1.0.tar.gz").exists()
@@ -154,7 +150,7 @@ def test_credentials_go_to_the_index_host_and_stay_out_of_the_message(index, tmp
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_full_disk_is_told_before_anything_is_fetched(index, tmp_path):
+def test_a_full_disk_is_reported_before_anything_is_downloaded(index, tmp_path):
     with pytest.raises(NotEnoughSpaceError, match=r"bytes are needed and [\d,]+ bytes are free"):
         fetch_pinned(replace(pinned(), size=10**18), tmp_path)
     assert index.requests == []
