@@ -87,7 +87,7 @@ def _all_sound(rows: ValidRows, batch: Batch) -> bool:
     """Tell quickly whether no row has any problem; False leaves it to the rules."""
     if rows.shape == "chat":
         if batch.conversations is not None:
-            return chat.are_sound(batch.conversations)
+            return chat.are_valid(batch.conversations)
         return all(map(chat.is_plain, rows.values))
     if rows.shape != "prompt_completion" or batch.pairs is None:
         return False

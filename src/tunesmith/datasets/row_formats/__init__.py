@@ -1,17 +1,18 @@
-"""The rules of one row, by shape: pure functions from a row to the problems in it.
+"""The rules of one row, by row format: pure functions from a row to the problems in it.
 
 What the published schemas forbid, and what they say in words, is an error by default; what they
-allow but will probably hurt is a warning. Severities stand in `rules`, so that a profile can
-change them; here a rule only says what it found and where.
+allow but will probably hurt is a warning. Severities stand in `datasets.rules`, where a destination
+can change them; here a rule only says what it found and where.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.datasets.row_formats import chat, preference, prompt_completion
-from tunesmith.datasets.row_formats.problem import Problem
 from tunesmith.datasets.rows import row_format_of
+
+from . import chat, preference, prompt_completion
+from .problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "problems"]
 
 
-def problems(value: dict[str, Any], shape: RowFormat) -> Iterator[Problem]:
-    """Yield every problem of a row that should have the given shape.
+def problems(value: dict[str, Any], row_format: RowFormat) -> Iterator[Problem]:
+    """Yield every problem of a row that should have the given format.
 
     Args:
         value: The row.
-        shape: The shape of its data set.
+        row_format: The format of most rows of the data set.
     """
     declared = row_format_of(value)
     if declared is None and not value:
@@ -34,8 +35,8 @@ def problems(value: dict[str, Any], shape: RowFormat) -> Iterator[Problem]:
         return
     if (
         declared is not None
-        and declared != shape
-        and {declared, shape}
+        and declared != row_format
+        and {declared, row_format}
         != {
             "chat",
             "reinforcement",
@@ -44,20 +45,20 @@ def problems(value: dict[str, Any], shape: RowFormat) -> Iterator[Problem]:
         yield Problem(
             "mixed-shapes",
             "",
-            f"this is a {_WORDS[declared]} row among {_WORDS[shape]} rows",
+            f"this is a {_LABELS[declared]} row among {_LABELS[row_format]} rows",
         )
         return
-    if shape == "prompt_completion":
+    if row_format == "prompt_completion":
         yield from prompt_completion.problems(value)
-    elif shape == "preference":
+    elif row_format == "preference":
         yield from preference.problems(value)
-    elif shape == "reinforcement":
+    elif row_format == "reinforcement":
         yield from chat.reinforcement_problems(value)
     else:
         yield from chat.problems(value)
 
 
-_WORDS = {
+_LABELS = {
     "prompt_completion": "prompt/completion",
     "chat": "chat",
     "preference": "preference",

@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.row_formats import conversation, messages, tools
-from tunesmith.datasets.row_formats.problem import Problem, describe, unknown_fields
+
+from . import conversation, messages, tools
+from .problem import Problem, describe, unknown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-__all__ = ["FIELDS", "are_sound", "is_plain", "problems", "reinforcement_problems"]
+__all__ = ["FIELDS", "are_valid", "is_plain", "problems", "reinforcement_problems"]
 
 FIELDS: Final = frozenset({"messages", "tools", "parallel_tool_calls", "functions"})
 
@@ -37,10 +38,10 @@ def problems(value: dict[str, Any]) -> Iterator[Problem]:
 
 
 def is_plain(value: dict[str, Any]) -> bool:
-    """Tell whether the row is a plain conversation that has no problem at all.
+    """Return whether the row is a plain conversation without any problem.
 
-    True for what most rows are: only `messages`, each with a role and a text, the assistant
-    last. False says nothing: the full rules decide then.
+    True for most rows in practice: only `messages`, each with a role and a text, the assistant
+    last. False decides nothing: the full rules have to be applied then.
     """
     if len(value) != 1:
         return False
@@ -60,8 +61,8 @@ def is_plain(value: dict[str, Any]) -> bool:
     return role == "assistant"
 
 
-def are_sound(conversations: list[Any]) -> bool:
-    """Tell whether plain conversations have no problem at all; see `Batch.conversations`."""
+def are_valid(conversations: list[Any]) -> bool:
+    """Return whether plain conversations have no problem at all; see `Batch.conversations`."""
     if not all(conversation.messages for conversation in conversations):
         return False
     if {conversation.messages[-1].role for conversation in conversations} != {"assistant"}:
@@ -102,16 +103,16 @@ def _message_list(
     if not found:
         yield Problem("messages-empty", f"{path}.messages", "'messages' is empty")
         return None
-    sound = True
+    usable = True
     for position, message in enumerate(found):
-        place = f"{path}.messages[{position}]"
+        message_path = f"{path}.messages[{position}]"
         if not is_object(message):
-            sound = False
+            usable = False
             yield Problem(
-                "field-type", place, f"a message must be an object, not {describe(message)}"
+                "field-type", message_path, f"a message must be an object, not {describe(message)}"
             )
             continue
-        for problem in messages.problems(message, place, roles):
-            sound = sound and problem.id not in {"role-missing", "role-unknown", "field-type"}
+        for problem in messages.problems(message, message_path, roles):
+            usable = usable and problem.id not in {"role-missing", "role-unknown", "field-type"}
             yield problem
-    return found if sound else None
+    return found if usable else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.row_formats.problem import Problem, describe
+
+from .problem import Problem, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,41 +32,47 @@ def problems(
         message: The message.
         path: Its JSON path.
         role: Its role.
-        optional: Whether the message says something in another way: a call, a refusal.
+        optional: Whether the content may be absent, because the message has a call or a refusal.
     """
-    place = f"{path}.content"
+    content_path = f"{path}.content"
     content = message.get("content")
     if content is None:
-        yield from _absent(message, place, role, optional=optional)
+        yield from _absent(message, content_path, role, optional=optional)
     elif isinstance(content, str):
         if not content.strip() and not optional:
-            yield Problem("content-empty", place, f"the content of a {role} message is empty")
+            yield Problem(
+                "content-empty", content_path, f"the content of a {role} message is empty"
+            )
     elif is_array(content) and role in _PARTS:
         if not content:
-            yield Problem("field-type", place, "'content' must have at least one part")
+            yield Problem("field-type", content_path, "'content' must have at least one part")
         for position, part in enumerate(content):
-            yield from _part(part, f"{place}[{position}]", role)
+            yield from _part(part, f"{content_path}[{position}]", role)
     else:
-        yield Problem("field-type", place, f"'content' must be a string, not {describe(content)}")
+        yield Problem(
+            "field-type", content_path, f"'content' must be a string, not {describe(content)}"
+        )
 
 
-def _absent(message: dict[str, Any], place: str, role: str, *, optional: bool) -> Iterator[Problem]:
+def _absent(
+    message: dict[str, Any], content_path: str, role: str, *, optional: bool
+) -> Iterator[Problem]:
     if role == "function" and "content" in message:
         return
     if role == "assistant":
         if not optional:
             yield Problem(
                 "content-missing",
-                place,
+                content_path,
                 "an assistant message needs 'content' unless it makes a call or refuses",
             )
         return
-    yield Problem("content-missing", place, f"a {role} message needs 'content'")
+    yield Problem("content-missing", content_path, f"a {role} message needs 'content'")
 
 
-def _part(part: Any, place: str, role: str) -> Iterator[Problem]:
+def _part(part: Any, part_path: str, role: str) -> Iterator[Problem]:
     if not is_object(part):
-        yield Problem("field-type", place, f"a part must be an object, not {describe(part)}")
+        yield Problem("field-type", part_path, f"a part must be an object, not {describe(part)}")
         return
     kind = part.get("type")
     if not isinstance(kind, str) or kind not in _PARTS[role]:
@@ -73,21 +80,21 @@ def _part(part: Any, place: str, role: str) -> Iterator[Problem]:
         shown = repr(kind) if isinstance(kind, str) else describe(kind)
         yield Problem(
             "part-type",
-            f"{place}.type",
+            f"{part_path}.type",
             f"a {role} message has a part of type {shown}; it must be one of {allowed}",
         )
     elif kind in {"text", "refusal"}:
         if not isinstance(part.get(kind), str):
             yield Problem(
-                "missing-field", f"{place}.{kind}", f"a {kind} part needs a {kind!r} string"
+                "missing-field", f"{part_path}.{kind}", f"a {kind} part needs a {kind!r} string"
             )
     elif kind == "image_url":
         image = part.get("image_url")
         if not is_object(image) or not isinstance(image.get("url"), str):
             yield Problem(
                 "missing-field",
-                f"{place}.image_url.url",
+                f"{part_path}.image_url.url",
                 "an image part needs {'image_url': {'url': …}}",
             )
     else:
-        yield Problem("part-untrainable", place, f"{kind!r} parts are not used in fine-tuning")
+        yield Problem("part-untrainable", part_path, f"{kind!r} parts are not used in fine-tuning")

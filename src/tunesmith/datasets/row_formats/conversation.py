@@ -1,12 +1,13 @@
-"""Rules that look at a whole conversation: who speaks last, which call has which answer."""
+"""Rules that look at a whole conversation: who speaks last, which call has a tool message."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.row_formats.problem import Problem
-from tunesmith.datasets.row_formats.tools import declared_names
+
+from .problem import Problem
+from .tools import declared_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,17 +18,17 @@ __all__ = ["supervised_problems", "tool_call_problems"]
 def supervised_problems(
     messages: list[dict[str, Any]], row: dict[str, Any], path: str
 ) -> Iterator[Problem]:
-    """Yield what is wrong with a conversation that the model shall learn from."""
-    answers = [message for message in messages if message["role"] == "assistant"]
-    if not answers:
+    """Yield what is wrong with a conversation for supervised fine-tuning."""
+    assistant_messages = [message for message in messages if message["role"] == "assistant"]
+    if not assistant_messages:
         yield Problem(
             "assistant-missing", path, "no message is from the assistant: nothing to learn from"
         )
-    elif all(message.get("weight", 1) == 0 for message in answers):
+    elif all(message.get("weight", 1) == 0 for message in assistant_messages):
         yield Problem(
             "weights-all-zero", path, "every assistant message has weight 0: nothing to learn from"
         )
-    if answers and messages[-1]["role"] != "assistant":
+    if assistant_messages and messages[-1]["role"] != "assistant":
         yield Problem(
             "last-message",
             f"{path}[{len(messages) - 1}].role",
@@ -41,33 +42,37 @@ def tool_call_problems(
 ) -> Iterator[Problem]:
     """Yield calls of undeclared tools, answers to no call, and calls without an answer."""
     declared = declared_names(row)
-    waiting: dict[str, str] = {}
+    unanswered: dict[str, str] = {}
     for position, message in enumerate(messages):
-        place = f"{path}[{position}]"
+        message_path = f"{path}[{position}]"
         if message["role"] == "tool":
-            if waiting.pop(message.get("tool_call_id", ""), None) is None:
+            if unanswered.pop(message.get("tool_call_id", ""), None) is None:
                 yield Problem(
-                    "tool-result-orphan", place, "this tool message answers no call before it"
+                    "tool-result-orphan",
+                    message_path,
+                    "this tool message answers no call before it",
                 )
             continue
-        yield from _unanswered(waiting)
-        waiting = {}
+        yield from _unanswered_problems(unanswered)
+        unanswered = {}
         for number, call in enumerate(_calls(message)):
-            call_place = f"{place}.tool_calls[{number}]"
+            call_path = f"{message_path}.tool_calls[{number}]"
             if isinstance(call.get("id"), str):
-                waiting[call["id"]] = call_place
+                unanswered[call["id"]] = call_path
             name = _called_name(call)
             if name is not None and name not in declared:
                 yield Problem(
-                    "tool-undeclared", call_place, f"calls {name!r}, which 'tools' does not declare"
+                    "tool-undeclared", call_path, f"calls {name!r}, which 'tools' does not declare"
                 )
-    # A conversation may end with the call itself: that is what the model learns to say.
+    # A conversation may end with the call itself: the call is then what the model learns.
 
 
-def _unanswered(waiting: dict[str, str]) -> Iterator[Problem]:
-    for identifier, place in waiting.items():
+def _unanswered_problems(unanswered: dict[str, str]) -> Iterator[Problem]:
+    for identifier, call_path in unanswered.items():
         yield Problem(
-            "tool-call-unanswered", place, f"the call {identifier!r} has no tool message after it"
+            "tool-call-unanswered",
+            call_path,
+            f"the call {identifier!r} has no tool message after it",
         )
 
 

@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.row_formats import content
-from tunesmith.datasets.row_formats.problem import Problem, describe
+
+from . import content
+from .problem import Problem, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,10 +86,10 @@ def _assistant_problems(message: dict[str, Any], path: str) -> Iterator[Problem]
         yield from _tool_calls(calls, f"{path}.tool_calls")
     if message.get("function_call") is not None:
         yield from _call(message["function_call"], f"{path}.function_call")
-    says_otherwise = bool(calls) or any(
+    content_optional = bool(calls) or any(
         message.get(name) for name in ("function_call", "refusal", "audio")
     )
-    yield from content.problems(message, path, "assistant", optional=says_otherwise)
+    yield from content.problems(message, path, "assistant", optional=content_optional)
     if "weight" in message:
         weight = message["weight"]
         if isinstance(weight, bool) or weight not in (0, 1):
@@ -104,20 +105,26 @@ def _tool_calls(calls: Any, path: str) -> Iterator[Problem]:
         yield Problem("field-type", path, f"'tool_calls' must be an array, not {describe(calls)}")
         return
     for position, call in enumerate(calls):
-        place = f"{path}[{position}]"
+        call_path = f"{path}[{position}]"
         if not is_object(call):
-            yield Problem("field-type", place, f"a call must be an object, not {describe(call)}")
+            yield Problem(
+                "field-type", call_path, f"a call must be an object, not {describe(call)}"
+            )
             continue
         if not isinstance(call.get("id"), str):
-            yield Problem("tool-call-id-missing", f"{place}.id", "a tool call needs an 'id' string")
+            yield Problem(
+                "tool-call-id-missing", f"{call_path}.id", "a tool call needs an 'id' string"
+            )
         kind = call.get("type")
         if kind == "custom":
-            yield from _custom_call(call.get("custom"), f"{place}.custom")
+            yield from _custom_call(call.get("custom"), f"{call_path}.custom")
         elif kind == "function":
-            yield from _call(call.get("function"), f"{place}.function")
+            yield from _call(call.get("function"), f"{call_path}.function")
         else:
             yield Problem(
-                "tool-call-type", f"{place}.type", "the 'type' of a tool call must be 'function'"
+                "tool-call-type",
+                f"{call_path}.type",
+                "the 'type' of a tool call must be 'function'",
             )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.row_formats import conversation, messages, tools
-from tunesmith.datasets.row_formats.problem import Problem, describe, unknown_fields
+
+from . import conversation, messages, tools
+from .problem import Problem, describe, unknown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,13 +54,13 @@ def _input(value: Any) -> Iterator[Problem]:
     elif not found:
         yield Problem("messages-empty", "$.input.messages", "'messages' is empty")
     else:
-        sound = True
+        valid = True
         for position, message in enumerate(found):
-            place = f"$.input.messages[{position}]"
-            for problem in _message(message, place, _ROLES):
-                sound = False
+            message_path = f"$.input.messages[{position}]"
+            for problem in _message(message, message_path, _ROLES):
+                valid = False
                 yield problem
-        if sound:
+        if valid:
             yield from conversation.tool_call_problems(found, value, "$.input.messages")
     yield from tools.problems(value, "$.input")
     yield from unknown_fields(value, _INPUT_FIELDS, "$.input")
@@ -76,13 +77,17 @@ def _output(value: Any, name: str) -> Iterator[Problem]:
         yield from _message(message, f"{path}[{position}]", _OUTPUT_ROLES)
 
 
-def _message(message: Any, place: str, roles: frozenset[str]) -> Iterator[Problem]:
+def _message(message: Any, message_path: str, roles: frozenset[str]) -> Iterator[Problem]:
     if not is_object(message):
-        yield Problem("field-type", place, f"a message must be an object, not {describe(message)}")
+        yield Problem(
+            "field-type", message_path, f"a message must be an object, not {describe(message)}"
+        )
         return
-    yield from messages.problems(message, place, roles)
+    yield from messages.problems(message, message_path, roles)
     content = message.get("content")
     if is_array(content) and any(
         is_object(part) and part.get("type") == "image_url" for part in content
     ):
-        yield Problem("part-untrainable", f"{place}.content", "preference rows hold text only")
+        yield Problem(
+            "part-untrainable", f"{message_path}.content", "preference rows hold text only"
+        )

@@ -1,4 +1,4 @@
-"""What a rule says about a row, and the few tests that all rules share."""
+"""`Problem`, and helpers that the rules of all row formats share."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Problem(NamedTuple):
     """One problem of a row.
 
     Attributes:
-        id: Id of the rule, see `rules`.
+        id: Id of the rule, a key of `datasets.rules.RULES`.
         path: JSON path of the value concerned; "" for the whole row.
-        message: What is wrong, without the place.
+        message: What is wrong, without the location.
     """
 
     id: str
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 
 
 def describe(value: Any) -> str:
-    """Name the JSON type of a value, with its article."""
+    """Return the JSON type of a value, with its article."""
     if value is None:
         return "null"
     if isinstance(value, bool):

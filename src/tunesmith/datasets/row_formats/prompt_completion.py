@@ -1,10 +1,10 @@
-"""Rules of a prompt/completion row: two strings, of which the completion says something."""
+"""Rules of a prompt/completion row: two strings, the completion not empty."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tunesmith.datasets.row_formats.problem import Problem, describe, unknown_fields
+from .problem import Problem, describe, unknown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

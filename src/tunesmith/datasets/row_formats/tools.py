@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.row_formats.problem import Problem, describe
+
+from .problem import Problem, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,15 +56,19 @@ def _tools(tools: Any, path: str) -> Iterator[Problem]:
         yield Problem("field-type", path, f"'tools' must be an array, not {describe(tools)}")
         return
     for position, tool in enumerate(tools):
-        place = f"{path}[{position}]"
+        tool_path = f"{path}[{position}]"
         if not is_object(tool):
-            yield Problem("field-type", place, f"a tool must be an object, not {describe(tool)}")
+            yield Problem(
+                "field-type", tool_path, f"a tool must be an object, not {describe(tool)}"
+            )
             continue
         kind = tool.get("type")
         if kind not in {"function", "custom"}:
-            yield Problem("tool-type", f"{place}.type", "the 'type' of a tool must be 'function'")
+            yield Problem(
+                "tool-type", f"{tool_path}.type", "the 'type' of a tool must be 'function'"
+            )
             continue
-        yield from _function(tool.get(kind), f"{place}.{kind}")
+        yield from _function(tool.get(kind), f"{tool_path}.{kind}")
 
 
 def _functions(functions: Any, path: str) -> Iterator[Problem]:

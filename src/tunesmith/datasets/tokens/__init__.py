@@ -1,8 +1,8 @@
 """Exact token counts, offline.
 
 The vocabularies of OpenAI's models ship with the package. Counting runs on the fastest back end
-that is installed (toktok, then tiktoken) and in plain Python without any extra; the counts are the
-same. Open models bring their own tokenizer: `huggingface(folder)`.
+that is installed (toktok, then tiktoken), or in plain Python without any extra; the counts are the
+same. Open models have their own tokenizers: `huggingface(folder)`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tunesmith.datasets.tokens.backends import Backend, HuggingFaceEncoder, load_encoder
-from tunesmith.datasets.tokens.billing import Estimate, estimate, estimate_message_tokens
-from tunesmith.datasets.tokens.encoder import (
+from .backends import Backend, HuggingFaceEncoder, load_encoder
+from .billing import Estimate, estimate, estimate_message_tokens
+from .encoder import (
     Encoder,
     TokenizerUnavailableError,
     UnknownEncodingError,
 )
-from tunesmith.datasets.tokens.model_encodings import ENCODINGS, base_model, encoding_for_model
-from tunesmith.datasets.tokens.vocabulary import MAX_TOKEN_BYTES
+from .model_encodings import ENCODINGS, base_model, encoding_for_model
+from .vocabulary import MAX_TOKEN_BYTES
 
 if TYPE_CHECKING:
     import os
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _SHORTEST_PIECE = 256
-_LONGEST_PIECE = 4  # times the limit, in characters: enough to find most texts too long
+_LONGEST_PIECE = 4  # times the limit, in characters: enough to decide for most long texts
 # All four vocabularies start a new token at a space between two letters.
 _BOUNDARY = re.compile(r"(?<=[a-zA-Z]) (?=[a-zA-Z])")
 
@@ -69,15 +69,15 @@ def count(text: str, encoding: str | Encoder = "r50k_base") -> int:
 
 
 def fits(text: str, limit: int, encoding: str | Encoder = "r50k_base") -> bool:
-    """Say whether a text has at most `limit` tokens, exactly, counting only what it must.
+    """Return whether a text has at most `limit` tokens; exact, and counts only as far as needed.
 
     A token of the published vocabularies is one to 128 bytes long, so a text of at most `limit`
     bytes always fits and one of more than `128 * limit` bytes never does. In between, the text is
-    counted from its start until the verdict is certain.
+    counted from its start until the answer is certain.
     """
     if not isinstance(encoding, str) and encoding.name not in ENCODINGS:
         return encoding.count(text) <= limit
-    # A character is at most four bytes: most texts are settled without encoding them.
+    # A character is at most four bytes: most texts are decided without encoding them.
     if 4 * len(text) <= limit:
         return True
     size = len(text.encode("utf-8", "surrogatepass"))
@@ -89,7 +89,7 @@ def fits(text: str, limit: int, encoding: str | Encoder = "r50k_base") -> bool:
 
 
 def _fits_piecewise(text: str, size: int, limit: int, counter: Encoder) -> bool:
-    """Count piece by piece, until more than the limit is found or what is left is bound to fit."""
+    """Count piece by piece, until the limit is exceeded or the rest is certain to fit."""
     found = start = 0
     while (excess := size - (limit - found)) > 0:
         # Counting n bytes of English takes about 3/4 n off the excess.

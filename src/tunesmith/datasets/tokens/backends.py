@@ -1,4 +1,4 @@
-"""Encoders that other libraries run: tiktoken (the reference), toktok (fast), Hugging Face."""
+"""Encoders on top of other libraries: tiktoken (the reference), toktok (fast), Hugging Face."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from tunesmith.datasets.tokens.encoder import Encoder, TokenizerUnavailableError, replace_surrogates
-from tunesmith.datasets.tokens.python_encoder import PythonEncoder
-from tunesmith.datasets.tokens.vocabulary import PATTERNS, character_class, load_ranks
-from tunesmith.datasets.tokens.word_counts import WordCounts
+from .encoder import Encoder, TokenizerUnavailableError, replace_surrogates
+from .python_encoder import PythonEncoder
+from .vocabulary import PATTERNS, character_class, load_ranks
+from .word_counts import WordCounts
 
 if TYPE_CHECKING:
     import os
@@ -57,8 +57,8 @@ class TiktokenEncoder:
 class ToktokEncoder:
     """toktok-rs: counts several times faster, for cl100k_base and o200k_base.
 
-    Its tables of characters are newer than the reference's, so a text with a character that the
-    reference does not know goes to plain Python: that is rare, and takes less memory than tiktoken.
+    Its Unicode tables are newer than the reference's, so a text with a character that the reference
+    does not know is counted in plain Python, which is rare, and takes less memory than tiktoken.
     """
 
     def __init__(self, encoding: str, *, threads: int = 1) -> None:
@@ -90,7 +90,7 @@ class ToktokEncoder:
         return counts
 
     def _has_unknown(self, text: str) -> bool:
-        """Say whether a text has a character unknown to the reference; each is looked up once."""
+        """Return whether a text has a character unknown to the reference; each is checked once."""
         characters = set(text)
         fresh = characters - self._seen
         self._seen |= fresh
@@ -98,7 +98,7 @@ class ToktokEncoder:
         return not self._unknown.isdisjoint(characters)
 
     def encode(self, text: str) -> list[int]:
-        """See `Encoder.encode`; toktok only counts, so plain Python answers."""
+        """See `Encoder.encode`; toktok only counts, so plain Python encodes."""
         return self._exact.encode(text)
 
     @property
@@ -125,7 +125,7 @@ class HuggingFaceEncoder:
             ) from None
         self.name: str = str(file)
         self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(file))
-        # A length limit saved with the tokenizer would cut what is to be counted.
+        # A length limit saved with the tokenizer would truncate the text before it is counted.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
@@ -155,7 +155,7 @@ def load_encoder(encoding: str, backend: Backend = "auto") -> Encoder:
         backend: "auto" takes the fastest that is installed: toktok, tiktoken, plain Python.
 
     Raises:
-        TokenizerUnavailableError: The back end that was asked for is not installed, or does not
+        TokenizerUnavailableError: The requested back end is not installed, or does not
             know the encoding.
     """
     if backend == "auto":

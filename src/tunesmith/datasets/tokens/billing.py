@@ -1,9 +1,10 @@
-"""What a fine-tune will take: epochs, steps, billed tokens and, with a price, money.
+"""Estimates a fine-tune: epochs, steps, billed tokens and, where a price is given, the cost.
 
-Two rules stand behind the defaults. The first API trained for four epochs with a batch of 0.2 % of
-the examples, at most 256. The second chooses between one and 25 epochs so that between 100 and
-25,000 examples are seen, aiming at three epochs (OpenAI cookbook, "Data preparation and analysis
-for chat model fine-tuning"). Prices change, so they are yours to give.
+The defaults follow two rules. The legacy API (`/v1/fine-tunes`) trained for four epochs with a
+batch of 0.2 % of the examples, at most 256. The fine-tuning jobs API chooses between one and 25
+epochs so that between 100 and 25,000 examples are seen, aiming at three epochs (OpenAI cookbook,
+"Data preparation and analysis for chat model fine-tuning"). Prices change, so the caller passes
+them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.tokens.backends import load_encoder
-from tunesmith.datasets.tokens.model_encodings import encoding_for_model
+
+from .backends import load_encoder
+from .model_encodings import encoding_for_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tunesmith.datasets.tokens.encoder import Encoder
+    from .encoder import Encoder
 
 __all__ = ["Estimate", "auto_epochs", "default_batch_size", "estimate", "estimate_message_tokens"]
 
@@ -37,11 +39,11 @@ _PER_EXAMPLE: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a fine-tune will take.
+    """The estimated size of a fine-tune.
 
     Attributes:
         rows: Training examples.
-        tokens: Their tokens, rows cut at the limit where there is one.
+        tokens: Their tokens; with a limit, those of the truncated rows.
         truncated_rows: Rows longer than the limit.
         n_epochs: Passes over the data.
         batch_size: Examples in a step.
@@ -61,7 +63,7 @@ class Estimate:
 
 
 def auto_epochs(rows: int) -> int:
-    """Return how many epochs the second API chooses for a number of examples."""
+    """Return how many epochs the fine-tuning jobs API chooses for a number of examples."""
     if rows * TARGET_EPOCHS < FEWEST_EXAMPLES_SEEN:
         return min(MOST_EPOCHS, FEWEST_EXAMPLES_SEEN // max(1, rows))
     if rows * TARGET_EPOCHS > MOST_EXAMPLES_SEEN:
@@ -86,9 +88,10 @@ def estimate(
 
     Args:
         row_tokens: Tokens of each training example.
-        n_epochs: A number, or the rule of one of the two APIs.
+        n_epochs: A number, or the rule of an API: "auto" for the fine-tuning jobs API, "legacy" for
+            the legacy API.
         batch_size: Examples in a step; default: 0.2 % of them.
-        token_limit: Tokens of a row beyond which it is cut off.
+        token_limit: Tokens at which a row is truncated.
         price_per_million: Price of a million training tokens.
 
     Raises:
@@ -118,10 +121,10 @@ def estimate(
 def estimate_message_tokens(
     messages: Sequence[Mapping[str, Any]], encoding: str | Encoder = "o200k_base"
 ) -> int:
-    """Estimate the tokens of a conversation: texts exactly, the marks around them by rule.
+    """Estimate the tokens of a conversation: texts exactly, the markers around them by rule.
 
     Three tokens for each message, one for a name, three at the end (OpenAI cookbook). Tools and
-    images have no published rule and are left out; weights are no text.
+    images have no published rule and are not counted; neither are weights.
     """
     encoder = load_encoder(encoding_for_model(encoding)) if isinstance(encoding, str) else encoding
     total = _PER_EXAMPLE

@@ -17,11 +17,11 @@ class UnknownEncodingError(TunesmithError, LookupError):
 
 
 class TokenizerUnavailableError(TunesmithError, RuntimeError):
-    """The tokenizer that was asked for is not installed or cannot be read."""
+    """The requested tokenizer is not installed or cannot be read."""
 
 
 class Encoder(Protocol):
-    """Counts and lists the tokens of ordinary text; text that looks like a special token is text.
+    """Counts and lists the tokens of plain text; special tokens in it are treated as plain text.
 
     Encoders of the published vocabularies replace a lone surrogate, which no UTF-8 file can hold,
     with U+FFFD, as tiktoken does.

@@ -1,7 +1,7 @@
-"""Which encoding a model reads text with.
+"""Maps the name of a model to its encoding.
 
-A map of our own: tiktoken's takes `ft:gpt-4.1-mini…` for a GPT-4 and answers cl100k_base, where
-the right answer is o200k_base.
+tiktoken has such a map, too, but takes `ft:gpt-4.1-mini…` for a GPT-4 and returns cl100k_base,
+where o200k_base is correct.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tunesmith.datasets.tokens.encoder import UnknownEncodingError
+from .encoder import UnknownEncodingError
 
 __all__ = ["ENCODINGS", "base_model", "encoding_for_model"]
 
@@ -35,7 +35,7 @@ _RULES: Final = tuple(
 
 
 def base_model(model: str) -> str:
-    """Return the base model behind a name: both grammars of fine-tuned names, or the name itself.
+    """Return the base model of a fine-tuned model's name, or the name itself.
 
     `ft:gpt-4o-mini-2024-07-18:org:suffix:id` and `ada:ft-org:suffix-2022-02-15-04-21-04` are the
     two grammars.
@@ -54,8 +54,8 @@ def encoding_for_model(model: str) -> str:
             of an encoding is returned as it is.
 
     Raises:
-        UnknownEncodingError: The name belongs to no known family; open models bring their own
-            tokenizer.
+        UnknownEncodingError: The name belongs to no known family; open models have their
+            own tokenizers.
     """
     if model in ENCODINGS:
         return model
@@ -65,5 +65,5 @@ def encoding_for_model(model: str) -> str:
             return encoding
     raise UnknownEncodingError(
         f"No encoding is known for the model {model!r}. Name one of {', '.join(ENCODINGS)}, or "
-        "give the folder of an open model to tunesmith.datasets.tokens.huggingface()."
+        "pass the folder of an open model to tunesmith.datasets.tokens.huggingface()."
     )

@@ -1,4 +1,4 @@
-"""Byte-pair encoding in plain Python: exact, needs no extra, slow.
+"""Byte-pair encoding in plain Python: exact and slow, without any extra.
 
 Text is cut into pieces by the pattern of the encoding; within a piece, adjacent parts whose join
 has the lowest rank merge first, the leftmost of equals before the others, until no join is in the
@@ -12,16 +12,16 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets.tokens.encoder import replace_surrogates
-from tunesmith.datasets.tokens.vocabulary import PATTERNS, character_class, load_ranks
-from tunesmith.datasets.tokens.word_counts import WordCounts
+from .encoder import replace_surrogates
+from .vocabulary import PATTERNS, character_class, load_ranks
+from .word_counts import WordCounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["PythonEncoder"]
 
-_REMEMBERED_PIECES: Final = 1 << 16
+_CACHED_PIECES: Final = 1 << 16
 
 
 class PythonEncoder:
@@ -31,8 +31,8 @@ class PythonEncoder:
         self.name = encoding
         self._ranks = load_ranks(encoding)
         self._pieces = re.compile(_translate(PATTERNS[encoding])).findall
-        # Words repeat: most of a text is answered from here.
-        self._encode_piece = lru_cache(_REMEMBERED_PIECES)(self._merge)
+        # Words repeat, so most pieces of a text are found in this cache.
+        self._encode_piece = lru_cache(_CACHED_PIECES)(self._merge)
         self._words = WordCounts(lambda text: len(self.encode(text)))
 
     def count(self, text: str) -> int:

@@ -1,4 +1,4 @@
-"""The published vocabularies, packed and shipped with the package: no network, ever.
+"""The published vocabularies, packed and shipped with the package, so that no network is needed.
 
 A vocabulary is a mapping from the bytes of a token to its rank; lower ranks merge first. The
 patterns that cut a text into pieces before merging are those of tiktoken 0.14, in the syntax of

@@ -1,10 +1,10 @@
-"""Token counts of texts by their words, each counted once: exact, and faster than any encoder.
+"""Counts the tokens of a text word by word, each word once: exact, and faster than any encoder.
 
 All four vocabularies cut a text into pieces before they merge bytes, and the only place for a
 space in a piece that does not begin with white space is its start. So a space between two
 characters that are not white space begins a piece: what stands before it and what follows, with
-the space, have as many tokens apart as together. The words of a language repeat, so most of a
-text is answered from memory.
+the space, have as many tokens apart as together. The words of a language repeat, so most
+words of a text are found in the cache.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["WordCounts"]
 
-_REMEMBERED: Final = 1 << 16
-_LONGEST_REMEMBERED: Final = 24
-_NOT_APART: Final = -(1 << 60)
-"""Tokens of a word that cannot be counted by itself: the sum shows it."""
+_CACHED_WORDS: Final = 1 << 16
+_LONGEST_CACHED: Final = 24
+_NOT_SEPARABLE: Final = -(1 << 60)
+"""Stands for a word that cannot be counted by itself; it makes the sum negative."""
 
 
 class WordCounts(dict[str, int]):
-    """Tokens of words: a space follows the first word of a text, one stands before all others.
+    """Token counts of words; the first word of a text ends with a space, all others begin with one.
 
     Args:
         count: Counts the tokens of any text.
@@ -39,7 +39,7 @@ class WordCounts(dict[str, int]):
         if not between or not between[-1] or "  " in text:
             return self._count_text(text)
         last = between.pop()
-        # The ends of a text are remembered apart: white space may stand at them.
+        # The first and last word are cached separately: white space may stand at their outer ends.
         total = self[f"{first} "] + sum(map(self.__getitem__, between)) + self[f" {last}"]
         return total if total >= 0 else self._count_text(text)
 
@@ -47,8 +47,8 @@ class WordCounts(dict[str, int]):
         before, after = word.endswith(" "), word.startswith(" ")
         bare = word.strip(" ")
         if (bare[:1].isspace() and not before) or (bare[-1:].isspace() and not after):
-            return _NOT_APART
+            return _NOT_SEPARABLE
         tokens = self._count_text(bare if before else f" {bare}")
-        if len(word) <= _LONGEST_REMEMBERED and len(self) < _REMEMBERED:
+        if len(word) <= _LONGEST_CACHED and len(self) < _CACHED_WORDS:
             self[word] = tokens
         return tokens
