@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.types.job_parameters import RECIPES
+
 from .extras import require_engine
 from .home import add_database_option, add_home_option, home_of
 from .parser import add_command
@@ -49,7 +51,7 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument(
         "--recipe",
-        choices=("auto", "fast", "lora", "full"),
+        choices=tuple(RECIPES),
         help="how to train where a job does not say (default: auto, by estimated time)",
     )
     parser.add_argument(

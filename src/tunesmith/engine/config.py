@@ -6,6 +6,8 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.types.job_parameters import RecipeChoice  # noqa: TC001 - pydantic reads it
+
 from .home import Home
 
 __all__ = ["DEFAULT_PORT", "EngineConfig", "Limits", "RayConfig", "ServingConfig"]
@@ -101,7 +103,7 @@ class EngineConfig:
     shutdown_seconds: float = 30.0
     organization: str = "local"
     checkpoint_every_seconds: float = 20.0
-    recipe: Literal["auto", "fast", "lora", "full"] = "auto"
+    recipe: RecipeChoice = "auto"
     threads: int | None = None
     serving_threads: int | None = None
     memory_bytes: int | None = None

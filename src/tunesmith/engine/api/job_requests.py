@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from tunesmith.types.job_parameters import RecipeChoice
+
 __all__ = ["CreateFineTune", "CreateFineTuningJob", "asked_in"]
 
 Auto = Literal["auto"]
@@ -14,7 +16,6 @@ BatchSize = Annotated[int, Field(ge=1, le=256)]
 Multiplier = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FileId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-Recipe = Literal["auto", "fast", "lora", "full"]
 
 
 class _Body(BaseModel):
@@ -84,7 +85,7 @@ class CreateFineTuningJob(_Body):
         | None
     ) = None
     integrations: Annotated[list[dict[str, Any]], Field(max_length=5)] | None = None
-    recipe: Recipe | None = None
+    recipe: RecipeChoice | None = None
 
     def asked(self) -> dict[str, Any]:
         """Return the hyperparameters asked for, those of `method` before the older field."""
@@ -117,7 +118,7 @@ class CreateFineTune(_Body):
     suffix: Annotated[str, StringConstraints(min_length=1, max_length=40)] | None = None
     hyperparameters: Hyperparameters | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    recipe: Recipe | None = None
+    recipe: RecipeChoice | None = None
 
     def asked(self) -> dict[str, Any]:
         """Return the hyperparameters asked for, with the API's own defaults for two of them."""

@@ -13,6 +13,7 @@ from tunesmith.engine.api.job_access import create_job
 from tunesmith.engine.api.job_requests import CreateFineTune, CreateFineTuningJob
 from tunesmith.engine.domain.errors import RequestError
 from tunesmith.engine.store import file_rows, model_rows
+from tunesmith.types.job_parameters import RECIPES
 
 from .job import shown_id
 from .rendering import render
@@ -104,6 +105,7 @@ def _form(
         files=files,
         base_models=list(parts.models.installed_names()),
         models=[model for model in models if model.step is None][::-1],
+        recipes=RECIPES,
         values=values,
         problem=problem,
     )

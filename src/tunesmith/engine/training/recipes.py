@@ -14,7 +14,7 @@ so the same data on the same machine meet the same recipe.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,10 +24,9 @@ from tunesmith.engine.training.lora import AdapterConfig, load_adapter_config
 if TYPE_CHECKING:
     from tunesmith.engine.training.spec import TrainingSpec
     from tunesmith.engine.training.split_model import SplitModel
+    from tunesmith.types.job_parameters import Recipe
 
 __all__ = ["ChosenRecipe", "choose_recipe"]
-
-Recipe = Literal["fast", "lora", "full"]
 
 _RANK = 16
 _ALPHA = 32.0

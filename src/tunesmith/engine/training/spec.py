@@ -14,6 +14,8 @@ from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunesmith.types.job_parameters import Recipe, RecipeChoice  # noqa: TC001 - pydantic reads it
+
 __all__ = [
     "CheckpointRecord",
     "EpochRecord",
@@ -27,7 +29,6 @@ __all__ = [
     "ValidationRecord",
 ]
 
-Recipe = Literal["auto", "fast", "lora", "full"]
 StopRequest = Literal["cancel", "pause", "shutdown"]
 
 
@@ -78,7 +79,7 @@ class TrainingSpec(BaseModel):
     classification_betas: list[float] | None = None
     dpo_beta: float = Field(default=0.1, gt=0, le=2)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    recipe: Recipe = "auto"
+    recipe: RecipeChoice = "auto"
     api: Literal["fine-tunes", "jobs"] = "jobs"
     max_tokens: int = Field(default=2048, ge=1)
     checkpoint_every_seconds: float = Field(default=20.0, ge=0)
@@ -105,7 +106,7 @@ class TrainingPlan:
     """
 
     hyperparameters: ResolvedHyperparameters
-    recipe: Literal["fast", "lora", "full"]
+    recipe: Recipe
     reason: str
     examples: int
     validation_examples: int
