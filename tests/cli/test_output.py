@@ -9,9 +9,9 @@ from tunesmith.progress.text import printable
 
 
 def test_a_table_aligns_its_columns_and_cuts_long_cells():
-    text = table(("id", "name", "told"), [("1", None, "a"), ("22", "x" * 80, "y" * 80)])
+    text = table(("id", "name", "note"), [("1", None, "a"), ("22", "x" * 80, "y" * 80)])
     first, second, third = text.splitlines()
-    assert first.split() == ["id", "name", "told"]
+    assert first.split() == ["id", "name", "note"]
     assert second.split() == ["1", "-", "a"]
     assert third == f"22  {'x' * 59}…  {'y' * 80}"
 

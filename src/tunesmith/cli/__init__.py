@@ -1,10 +1,10 @@
-"""The command line: thin over the SDK, one module a group of commands.
+"""The command line: a thin layer over the SDK, one module per group of commands.
 
 Built on argparse, so that `pip install tunesmith` alone brings a working command;
-rich, from an extra, only embellishes live views. A module registers its commands
-and imports what they need only when one runs, so `tunesmith --help` is instant.
+rich, from an extra, only improves live views. A module registers its commands and
+imports what they need only when one runs, so `tunesmith --help` is instant.
 
-Exit codes: 0 done, 1 an error that was explained, 2 wrong usage, 3 a followed job
+Exit codes: 0 success, 1 an error with a message, 2 wrong usage, 3 a followed job
 ended `failed` or `cancelled`, 130 interrupted.
 """
 
@@ -49,13 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # stdout is replaced so that the interpreter's own flush at exit does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a file or a folder, named by the person, that cannot be used
+    except OSError as error:  # a file or a folder that the user named cannot be used
         place = f"{error.filename}: " if error.filename else ""
         print_error(f"{place}{error.strerror or error}.")
         return 1
 
 
 def _hint(error: TunesmithError) -> str:
-    """Return what may help where a web page has answered: a path was forgotten."""
-    a_page = isinstance(error, APIResponseValidationError) and "<html" in str(error).lower()
-    return " Does the address lack its /v1?" if a_page else ""
+    """Return a hint where the answer was a web page: the URL probably lacks its path."""
+    is_html = isinstance(error, APIResponseValidationError) and "<html" in str(error).lower()
+    return " Does the address lack its /v1?" if is_html else ""

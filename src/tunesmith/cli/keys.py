@@ -1,18 +1,15 @@
-"""`tunesmith keys …`: who may use the engine."""
+"""`tunesmith keys …`: the API keys of the engine."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .extras import require_engine
-from .home import add_database_option, add_home_option, home_of
-from .output import add_json_option, local_minute, print_json, say, table
+from .options import add_database_option, add_home_option, open_database
+from .output import add_json_option, local_minute, print_json, print_notice, table
 from .parser import add_command, add_group
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Generator
 
     from .parser import Commands
 
@@ -40,9 +37,7 @@ def register(commands: Commands) -> None:
         "--org", default="local", metavar="NAME", help="organisation (default: local)"
     )
     listing = add_command(group, "list", _list, "List the keys", "tunesmith keys list")
-    revoke = add_command(
-        group, "revoke", _revoke, "End a key's life", "tunesmith keys revoke key-abc"
-    )
+    revoke = add_command(group, "revoke", _revoke, "Revoke a key", "tunesmith keys revoke key-abc")
     revoke.add_argument("key", metavar="KEY_ID", help="the key's id, from `tunesmith keys list`")
     for parser in (create, listing, revoke):
         add_json_option(parser)
@@ -50,22 +45,8 @@ def register(commands: Commands) -> None:
         add_database_option(parser)
 
 
-@contextmanager
-def _database(arguments: argparse.Namespace) -> Generator[Any]:
-    require_engine()
-    home = home_of(arguments)
-    from tunesmith.engine.config import EngineConfig
-    from tunesmith.engine.store.database import Database
-
-    home.root.mkdir(parents=True, exist_ok=True)
-    database = Database(EngineConfig(home=home, database_url=arguments.database_url).database)
-    database.migrate()
-    yield database
-    database.engine.dispose()
-
-
 def _create(arguments: argparse.Namespace) -> int:
-    with _database(arguments) as database:
+    with open_database(arguments) as (_, database):
         from tunesmith.engine.security.keys import create_key
 
         row, secret = create_key(
@@ -77,7 +58,7 @@ def _create(arguments: argparse.Namespace) -> int:
         )
     else:
         print(secret)
-        say(
+        print_notice(
             f"This is key {row.id}, with the role {row.role} in {row.organization}. It is "
             "shown only now: keep it, for example as TUNESMITH_API_KEY."
         )
@@ -85,7 +66,7 @@ def _create(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    with _database(arguments) as database:
+    with open_database(arguments) as (_, database):
         from tunesmith.engine.security.keys import list_keys
 
         rows = list_keys(database)
@@ -105,7 +86,7 @@ def _list(arguments: argparse.Namespace) -> int:
             ]
         )
     elif rows:
-        shown = (
+        cells = (
             (
                 row.id,
                 row.name,
@@ -117,14 +98,14 @@ def _list(arguments: argparse.Namespace) -> int:
             )
             for row in rows
         )
-        print(table(("id", "name", "key", "role", "organisation", "created", "state"), shown))
+        print(table(("id", "name", "key", "role", "organisation", "created", "state"), cells))
     else:
         print("No keys. Until one is created, the engine accepts any key, on loopback only.")
     return 0
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
-    with _database(arguments) as database:
+    with open_database(arguments) as (_, database):
         from tunesmith.engine.security.keys import revoke_key
 
         revoke_key(database, arguments.key)

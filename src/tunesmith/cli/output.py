@@ -1,7 +1,7 @@
 """What commands print: plain text for people and pipes, JSON on request.
 
-Nothing here writes a control code, so piped output needs no second path. Results
-go to stdout; errors, and what is said on the way, go to stderr.
+Nothing here writes control codes, so piped output needs no path of its own. Results go
+to stdout; errors and notices go to stderr.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = [
     "local_time",
     "print_error",
     "print_json",
-    "say",
+    "print_notice",
     "table",
 ]
 
 WIDEST = 100
-# A listing cell longer than this is cut; --json gives it whole.
+# A longer cell of a table is truncated; --json prints it whole.
 WIDEST_CELL = 60
 
 
@@ -47,16 +47,19 @@ def print_json(value: Any) -> None:
 
 def print_error(message: str) -> None:
     """Print one wrapped paragraph on stderr."""
-    print(textwrap.fill(f"Error: {message}", _width(), break_on_hyphens=False), file=sys.stderr)
+    text = textwrap.fill(
+        f"Error: {message}", _width(), break_on_hyphens=False, break_long_words=False
+    )
+    print(text, file=sys.stderr)
 
 
-def say(message: str) -> None:
-    """Tell the person what happens, on stderr, so that results can be piped."""
+def print_notice(message: str) -> None:
+    """Print what is happening on stderr, so that results can be piped."""
     print(message, file=sys.stderr, flush=True)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as aligned columns under a header; only the last column is never cut."""
+    """Return rows as aligned columns under a header; only the last column is never truncated."""
     cells = [list(header), *([*map(_cell, row[:-1]), _line(row[-1])] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return "\n".join(
@@ -66,18 +69,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def fields(values: Mapping[str, object]) -> str:
-    """Return one object as lines of name and value, what is nested in short; JSON has it whole."""
+    """Return one object as lines of name and value; nested values are abbreviated."""
     width = max((len(name) for name in values), default=0)
     return "\n".join(f"{name.ljust(width)}  {_short(value)}" for name, value in values.items())
 
 
 def local_minute(seconds: int | None) -> str:
-    """Return a Unix time as local date and time to the minute; nobody's time is 0."""
+    """Return a Unix time as local date and time to the minute; "-" for None or 0."""
     return local_time(seconds)[: len("2026-01-31 12:00")]
 
 
 def local_time(seconds: int | None) -> str:
-    """Return a Unix time as local date and time; nobody's time is 0."""
+    """Return a Unix time as local date and time; "-" for None or 0."""
     if not seconds:
         return "-"
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
@@ -88,7 +91,7 @@ def _width() -> int:
 
 
 def _short(value: object) -> str:
-    """Return an object as `name=value, …`, a list of objects as their ids or their number."""
+    """Return an object as `name=value, …`, and a list of objects as their ids or their number."""
     if isinstance(value, dict):
         pairs = cast("dict[str, object]", value).items()
         return ", ".join(f"{name}={_short(item)}" for name, item in pairs) or "-"

@@ -1,4 +1,4 @@
-"""The grammar: the root parser, its options, and what every command of it has in common."""
+"""The root parser, its options, and what every command has in common."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .connection import add_connection_options
+from .options import add_connection_options
 from .output import print_error
 
 if TYPE_CHECKING:
@@ -21,15 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = ["add_command", "add_group", "build_parser"]
 
-# In the order of `tunesmith --help`.
-GROUPS = (
-    *("quickstart", "serve", "models", "keys", "engine"),
-    *("tools", "api", "tracking", "completion"),
+# The modules that register commands, in the order of `tunesmith --help`.
+MODULES = (
+    "tunesmith.quickstart.command",
+    "tunesmith.cli.serve",
+    "tunesmith.cli.base_models",
+    "tunesmith.cli.keys",
+    "tunesmith.cli.engine_state",
+    "tunesmith.cli.tools",
+    "tunesmith.cli.api",
+    "tunesmith.cli.trackers",
+    "tunesmith.cli.shell_completion",
 )
 
 EXAMPLES = """\
 examples:
-  tunesmith quickstart                                   the whole story on real data
+  tunesmith quickstart                                   the whole workflow on real data
   tunesmith serve                                        train and serve on this machine
   tunesmith tools fine_tunes.prepare_data -f data.csv    check and convert training data
   tunesmith api fine_tunes.create -t data_prepared.jsonl -m ada
@@ -41,13 +48,13 @@ environment:
   TUNESMITH_HOME                        where the engine keeps its state
 
 exit codes:
-  0 done   1 an error, explained   2 wrong usage   3 the job failed or was cancelled
+  0 success   1 error   2 wrong usage   3 the job failed or was cancelled
   130 interrupted
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the whole grammar."""
+    """Return the parser with all commands."""
     parser = _Parser(
         prog="tunesmith",
         description="Fine-tune language models through the OpenAI-style API, on your own machine.",
@@ -61,9 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_connection_options(parser, short=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name in GROUPS:
-        module = importlib.import_module(f"tunesmith.cli.{name}")
-        module.register(commands)
+    for name in MODULES:
+        importlib.import_module(name).register(commands)
     return parser
 
 
@@ -106,18 +112,18 @@ def add_command(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells of wrong usage in one paragraph, with an example instead of every option."""
+    """Reports wrong usage in one paragraph, with an example instead of every option."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and how it is done; the exit code is 2."""
-        print_error(f"{_plain(message)} `{self.prog} --help` tells more.")
+        """Print what is wrong and a correct example; exit with code 2."""
+        print_error(f"{_plain(message)} See `{self.prog} --help`.")
         if (self.epilog or "").startswith("example:"):
             print(self.epilog, file=sys.stderr)
         self.exit(2)
 
 
 def _plain(message: str) -> str:
-    """Return argparse's complaint in our words."""
+    """Return argparse's message as plain sentences."""
     if found := re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", message):
         wrong, known = found[1], re.findall(r"[\w.]+", found[2])
         close = difflib.get_close_matches(wrong, known, n=2)

@@ -6,12 +6,12 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .output import say
+from .output import print_notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    # Called with what is being done, how much of it is done, and how much there is.
+    # Called with a description, the amount done and the total amount.
     Report = Callable[[str, int, int], None]
 
 __all__ = ["progress_bar"]
@@ -19,7 +19,7 @@ __all__ = ["progress_bar"]
 
 @contextmanager
 def progress_bar() -> Generator[Report]:
-    """Open a bar on stderr; call what it gives with (what, done, in all)."""
+    """Show a progress bar on stderr; yields the function that updates it: (what, done, total)."""
     bar = _rich_bar() if sys.stderr.isatty() else None
     if bar is None:
         yield _lines()
@@ -29,16 +29,16 @@ def progress_bar() -> Generator[Report]:
 
 
 def _lines() -> Report:
-    """Report in lines: one when something begins and one for each tenth of it."""
-    told: dict[str, int] = {}
+    """Report in lines: one at the start of each item and one for each tenth of it."""
+    printed: dict[str, int] = {}
 
     def report(what: str, done: int, total: int) -> None:
         tenth = done * 10 // total if total else 0
-        if what not in told and done == total:
-            told[what] = tenth  # it was there already: nothing to wait for
-        if told.get(what, -1) < tenth:
-            told[what] = tenth
-            say(f"{what}: {tenth * 10} %")
+        if what not in printed and done == total:
+            printed[what] = tenth  # it was there already: nothing to wait for
+        if printed.get(what, -1) < tenth:
+            printed[what] = tenth
+            print_notice(f"{what}: {tenth * 10} %")
 
     return report
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.types.job_parameters import RECIPES
 
-from .extras import require_engine
-from .home import add_database_option, add_home_option, home_of
+from .options import add_database_option, add_home_option, get_home, require_engine
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -47,7 +46,9 @@ def register(commands: Commands) -> None:
         "--port", type=_port, help="port to listen on (default: 8712; 0: a free one)"
     )
     parser.add_argument(
-        "--organization", metavar="NAME", help="owner of what is made without keys (default: local)"
+        "--organization",
+        metavar="NAME",
+        help="owner of data created without keys (default: local)",
     )
     parser.add_argument(
         "--recipe",
@@ -79,7 +80,7 @@ def _port(text: str) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     require_engine()
-    home = home_of(arguments)
+    home = get_home(arguments)
     from tunesmith.engine import serve
     from tunesmith.engine.config_file import load_config
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.progress.text import printable
 
-from .output import WIDEST, say
+from .output import WIDEST, print_notice
 from .parser import add_command, add_group
 
 if TYPE_CHECKING:
@@ -49,20 +49,23 @@ def register(commands: Commands) -> None:
         group,
         "check",
         check_data,
-        "Check training data the way its destination will read it",
+        "Check training data as its destination will read it",
         "tunesmith tools check train.jsonl\n"
         "tunesmith tools check train.jsonl --validation valid.jsonl --profile openai --json",
     )
     check.add_argument("file", metavar="FILE", help="the training data")
     check.add_argument("--validation", metavar="FILE", help="validation data, compared with it")
     check.add_argument(
-        "--profile", choices=PROFILES, default="engine", help="where it goes (default: engine)"
+        "--profile", choices=PROFILES, default="engine",
+        help="where the data will be used (default: engine)",
+    )  # fmt: skip
+    check.add_argument("--shape", choices=SHAPES, help="format of the rows (default: detected)")
+    check.add_argument(
+        "-m", "--model", metavar="MODEL", help="model whose token limit and encoding apply"
     )
-    check.add_argument("--shape", choices=SHAPES, help="what the rows should be; else found out")
-    check.add_argument("-m", "--model", metavar="MODEL", help="decides token limit and encoding")
     check.add_argument(
         "--max-examples", type=_count, default=5, metavar="N",
-        help="places shown for each finding; 0 for all (default: 5)",
+        help="locations shown for each finding; 0 for all (default: 5)",
     )  # fmt: skip
     check.add_argument("--tokens", action="store_true", help="count the tokens of every row")
     check.add_argument("--format", choices=FORMATS, default="text", help="of the report")
@@ -71,12 +74,12 @@ def register(commands: Commands) -> None:
     )
     check.add_argument(
         "--baseline", metavar="FILE",
-        help="an earlier JSON report: fail only on errors and warnings that are more than there",
+        help="earlier JSON report: fail only on errors and warnings that are new or more frequent",
     )  # fmt: skip
 
 
 def prepare_data(arguments: argparse.Namespace) -> int:
-    """Run the guide; 0 also where the user decided to write nothing."""
+    """Run the guided preparation; 0 also if the user decided to write nothing."""
     from tunesmith.datasets.prepare import prepare_data
 
     prepare_data(
@@ -89,7 +92,7 @@ def prepare_data(arguments: argparse.Namespace) -> int:
 
 
 class Terminal:
-    """Asks on the terminal or through a pipe, or answers for itself.
+    """Asks questions on the terminal or through a pipe, or answers them itself.
 
     Args:
         quiet: Accept every recommendation.
@@ -103,16 +106,16 @@ class Terminal:
         print(printable(text), flush=True)
 
     def ask(self, question: str, *, default: bool) -> bool:
-        """Return the answer; an empty one, or none at all, is the one in capitals."""
+        """Return the answer; an empty line or no answer means the default, in capitals."""
         choice = "[Y/n]" if default else "[y/N]"
         if self._quiet:
-            self._answer_for(question, choice, default=default)
+            self._print_default(question, choice, default=default)
             return default
         while True:
             print(f"{printable(question)} {choice}: ", end="", flush=True)
             answer = sys.stdin.readline()
             if not answer:
-                return self._without_answer(default=default)
+                return self._answer_at_end_of_input(default=default)
             if not sys.stdin.isatty():
                 print(answer.strip())  # so that a log shows what was piped in
             word = answer.strip().casefold()
@@ -122,11 +125,11 @@ class Terminal:
                 return word in YES
             self.say("Please answer yes or no.")
 
-    def _answer_for(self, question: str, choice: str, *, default: bool) -> None:
+    def _print_default(self, question: str, choice: str, *, default: bool) -> None:
         self.say(f"{question} {choice}: {'Y' if default else 'N'}")
 
-    def _without_answer(self, *, default: bool) -> bool:
-        """Go on with the recommendation where nobody can answer; a person's Ctrl-D ends all."""
+    def _answer_at_end_of_input(self, *, default: bool) -> bool:
+        """Continue with the default where nobody can answer; Ctrl-D on a terminal interrupts."""
         if sys.stdin.isatty():
             raise KeyboardInterrupt
         print("Y" if default else "N")
@@ -134,7 +137,7 @@ class Terminal:
 
 
 def check_data(arguments: argparse.Namespace) -> int:
-    """Check, print the report, and return 1 if there is an error (or, by a baseline, news)."""
+    """Check and print the report; return 1 on an error (with a baseline: on a new finding)."""
     from tunesmith.datasets import check_file, read
     from tunesmith.datasets.baseline import load_baseline, worse_than
     from tunesmith.datasets.overlap import overlap_findings
@@ -157,21 +160,21 @@ def check_data(arguments: argparse.Namespace) -> int:
             arguments.max_examples,
         )
         report.sort()
-    print(_shown(report, arguments.format))
+    print(_render(report, arguments.format))
     if baseline is None:
         return 0 if report.ok else 1
-    news = worse_than(report, baseline)
-    for finding in news:
-        say(f"New since the baseline: {finding.id}: {finding.message}")
-    return 1 if news else 0
+    new_findings = worse_than(report, baseline)
+    for finding in new_findings:
+        print_notice(f"New since the baseline: {finding.id}: {finding.message}")
+    return 1 if new_findings else 0
 
 
-def _shown(report: Report, form: str) -> str:
-    if form == "json":
+def _render(report: Report, output_format: str) -> str:
+    if output_format == "json":
         return report.to_json()
-    if form == "markdown":
+    if output_format == "markdown":
         return report.to_markdown()
-    if form == "sarif":
+    if output_format == "sarif":
         return json.dumps(report.to_sarif(), indent=2)
     width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")

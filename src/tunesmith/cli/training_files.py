@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tunesmith.errors import TunesmithError
 
-from .output import say
+from .output import print_notice
 
 if TYPE_CHECKING:
     from tunesmith.client import Client
@@ -61,7 +61,7 @@ def _upload(client: Client, path: Path, *, check_existing: bool) -> str:
     if existing and _wants_existing(existing, path):
         return existing.id
     uploaded = client.files.create(file=path, purpose=PURPOSE, prompt_format=_saved_format(path))
-    say(f"Uploaded {path} as {uploaded.id}.")
+    print_notice(f"Uploaded {path} as {uploaded.id}.")
     return uploaded.id
 
 
@@ -101,9 +101,11 @@ def _saved_format(path: Path) -> dict[str, object] | None:
 def _wants_existing(existing: FileObject, path: Path) -> bool:
     """Ask on a terminal; in a script an identical file is simply used again."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        say(f"Using {existing.id}: the server already holds {path.name} with this content.")
+        print_notice(
+            f"Using {existing.id}: the server already holds {path.name} with this content."
+        )
         return True
-    say(f"The server already holds {path.name} with this content, as {existing.id}.")
+    print_notice(f"The server already holds {path.name} with this content, as {existing.id}.")
     print("Use it instead of uploading again? [Y/n] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() not in ("n", "no")
 

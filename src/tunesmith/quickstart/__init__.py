@@ -1,6 +1,6 @@
-"""The whole job, once through, on real data: the story that `tunesmith quickstart` tells.
+"""`tunesmith quickstart`: the whole workflow on real data, from download to evaluation.
 
-`tweets` brings the data, `story` runs the steps, `evaluate` asks the models, `snippet`
-holds the lines of Python that do the same. This room stands on top of all others, the
-command line's output among them; nothing imports it but the command.
+`command` defines the command, `workflow` runs the steps, `tweets` provides the data,
+`evaluate` queries the models, `snippet` holds the lines of Python that do the same. This
+package is the top layer: it uses the command line's output, and no module imports it.
 """

@@ -1,12 +1,12 @@
-"""Ask a model about held-out rows and count its right answers.
+"""Query a model with held-out prompts and count its right answers.
 
-Two counts, because a base model that was never shown the task does not answer with
-a class at all:
+There are two counts, because a base model that was never trained on the task does not
+answer with a class at all:
 
-- *answer*: the text that the model gives is the class. This is what an application sees.
-- *choice*: of the known classes, the right one is the likeliest continuation of the
-  prompt. This is the fairest that can be said of a model that knows the words but not
-  the form; guessing gives one half for two classes.
+- *answer*: the text that the model generates is the class. This is what an application sees.
+- *choice*: of the known classes, the right one is the most likely continuation of the
+  prompt. This measures what a model knows apart from the form of its answer; guessing
+  gives one half for two classes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tunesmith.datasets import PromptFormat
     from tunesmith.types.completions import Completion
 
-__all__ = ["Answer", "Score", "ask", "choose", "score"]
+__all__ = ["Answer", "Score", "choose", "query", "score"]
 
 # As many alternatives as the API gives.
 MAX_LOGPROBS = 5
@@ -32,12 +32,12 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said to one prompt.
+    """A model's answer to one prompt.
 
     Attributes:
-        text: Its answer, as it is.
-        label: Its answer without leading whitespace, to be compared with a class.
-        probabilities: Class to probability, for the classes among the likeliest tokens.
+        text: The answer, unchanged.
+        label: The answer without leading whitespace, to be compared with a class.
+        probabilities: Class → probability, for the classes among the most likely tokens.
     """
 
     text: str
@@ -47,15 +47,22 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Shares of right answers, between 0 and 1; see the module's text."""
+    """Shares of right answers; the module's docstring defines both.
+
+    Attributes:
+        answer: Share of right answers, between 0 and 1.
+        choice: Share of right choices, between 0 and 1.
+        answers: Number of prompts behind `answer`.
+        choices: Number of prompts behind `choice`.
+    """
 
     answer: float
     choice: float
-    asked: int
-    chosen: int
+    answers: int
+    choices: int
 
 
-def ask(
+def query(
     client: Client,
     model: str,
     prompts: Sequence[str],
@@ -64,13 +71,13 @@ def ask(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> list[Answer]:
-    """Ask for the one token that follows each prompt, with its likeliest rivals.
+    """Generate the one token that follows each prompt, with its most likely alternatives.
 
     Args:
-        client: Where the model answers.
-        model: Its name.
+        client: Client of the server.
+        model: The model's name.
         prompts: Formatted as in training.
-        prompt_format: The format; gives the request's parameters and reads its answers.
+        prompt_format: The format: gives the request's parameters and parses the completions.
         classes: The classes, without whitespace.
         progress: Called with the number of prompts answered so far.
     """
@@ -82,10 +89,10 @@ def ask(
             model=model, prompt=list(batch), temperature=0, stream=False, **parameters
         )
         for choice in sorted(completion.choices, key=lambda choice: choice.index):
-            likeliest = choice.logprobs.top_logprobs if choice.logprobs else None
-            first = (likeliest or [None])[0] or {}
+            top = choice.logprobs.top_logprobs if choice.logprobs else None
+            first = (top or [None])[0] or {}
             label = prompt_format.parse_completion(choice.text)
-            answers.append(Answer(choice.text, label, _known(first, classes)))
+            answers.append(Answer(choice.text, label, _class_probabilities(first, classes)))
         if progress:
             progress(len(answers))
     return answers
@@ -98,10 +105,10 @@ def choose(
     prompt_format: PromptFormat,
     classes: Sequence[str],
 ) -> list[str]:
-    """Return the class that the model finds the likeliest continuation of each prompt.
+    """Return the class that is the most likely continuation of each prompt.
 
-    Each class is written after the prompt and the model is asked, by `echo`, how likely
-    it finds the whole; so it costs several times as much as asking.
+    Each class is appended to the prompt, and `echo` returns the log probabilities of the
+    whole text; this costs several times as much as `query`.
     """
     likelihoods: list[dict[str, float]] = [{} for _ in prompts]
     for name in classes:
@@ -112,8 +119,8 @@ def choose(
                 model=model, prompt=batch, echo=True, max_tokens=0, logprobs=0
             )
             for choice in echoed.choices:
-                place = start + choice.index
-                likelihoods[place][name] = _tail(choice.logprobs, len(prompts[place]))
+                index = start + choice.index
+                likelihoods[index][name] = _tail(choice.logprobs, len(prompts[index]))
     return [max(found, key=found.__getitem__) for found in likelihoods]
 
 
@@ -122,13 +129,13 @@ def score(answers: Sequence[str], choices: Sequence[str], labels: Sequence[str])
     return Score(
         _share(answers, labels),
         _share(choices, labels[: len(choices)]),
-        asked=len(answers),
-        chosen=len(choices),
+        answers=len(answers),
+        choices=len(choices),
     )
 
 
-def _share(given: Sequence[str], labels: Sequence[str]) -> float:
-    right = sum(one == label for one, label in zip(given, labels, strict=True))
+def _share(predictions: Sequence[str], labels: Sequence[str]) -> float:
+    right = sum(one == label for one, label in zip(predictions, labels, strict=True))
     return right / len(labels)
 
 
@@ -137,8 +144,8 @@ def _batches(prompts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield prompts[start : start + BATCH]
 
 
-def _known(logprobs: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
-    """Return the classes' probabilities: a token stands for the class that it spells."""
+def _class_probabilities(logprobs: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
+    """Return the classes' probabilities: a token counts for the class that it spells."""
     found: dict[str, float] = {}
     for token, value in logprobs.items():
         if token.strip() in classes:
@@ -151,5 +158,5 @@ def _tail(logprobs: Any, offset: int) -> float:
     """Sum the log probabilities of the tokens that begin at or after a character of the text."""
     offsets: list[int] = logprobs.text_offset
     values: list[float | None] = logprobs.token_logprobs
-    told = zip(offsets, values, strict=True)
-    return sum(value for start, value in told if start >= offset and value is not None)
+    tokens = zip(offsets, values, strict=True)
+    return sum(value for start, value in tokens if start >= offset and value is not None)

@@ -1,7 +1,7 @@
-"""From tweets to three files: what to train on, what to validate with, what to ask about later.
+"""From tweets to three files: training data, validation data, held-out data.
 
-Everything is derived from the CSV file and the seed, so a second run finds files of the
-same content and writes nothing anew.
+All of it is derived from the CSV file and the seed, so a second run produces files of the
+same content, which need not be uploaded again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ VALIDATION_SHARE = 0.12
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The files, and the format that they share.
+    """The files, and the prompt format that they share.
 
     Attributes:
         source: The tweets as CSV.
         training: Rows to train on.
-        validation: Rows that the job measures itself with.
-        held_out: Rows for the end; neither of the files holds one like them.
+        validation: Rows for the job's validation loss.
+        held_out: (prompt, completion) pairs for the evaluation; neither file has one like them.
     """
 
     source: Path
@@ -48,7 +48,7 @@ class Prepared:
 
 
 def prepare(tweets: Sequence[Tweet], folder: Path, prompt_format: PromptFormat) -> Prepared:
-    """Write the files. Near-duplicates stay on one side of each split."""
+    """Write the files. Near duplicates stay on one side of each split."""
     source = folder / "tweets.csv"
     write_csv(tweets, source)
     data = datasets.read(source, prompt="tweet", completion="sentiment")

@@ -1,4 +1,4 @@
-"""The lines of Python that do what the quickstart did. A test runs them as they stand."""
+"""The lines of Python that do what the quickstart did. A test runs them unchanged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from string import Template
 
 __all__ = ["python_lines"]
 
-# Values of the person's own run are put in, so that the lines can be pasted and run.
+# The values of the user's run are filled in, so that the lines can be pasted and run.
 LINES = Template("""\
 from tunesmith import $imported
 
@@ -29,7 +29,7 @@ $open
 
 
 def python_lines(data: str, *, model: str, n_epochs: int, backend: str | None) -> str:
-    """Return the lines, for a server that runs or for one that they start themselves.
+    """Return the lines, for a running server or for one that they start themselves.
 
     Args:
         data: Path of the CSV file.

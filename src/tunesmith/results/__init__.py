@@ -1,19 +1,19 @@
-"""What a finished job leaves behind: its result file as typed rows, a summary, a comparison, plots.
+"""The result file of a finished job: typed rows, a summary, a comparison of jobs, plots.
 
     results = tunesmith.results.read("results.csv")     # or parse(client.files.content(id).read())
     print(results.summary())
     results.plot("curves.png")
 
-Reading needs nothing beyond the core; plots need the `plots` extra, `to_pandas`
-and `to_polars` the library that they name.
+Reading needs no extra; plots need the `plots` extra, `to_pandas` and `to_polars` the
+library of that name.
 """
 
 from __future__ import annotations
 
 from .compare import Comparison, compare
-from .errors import ResultFileError
+from .rows import ResultRow
 from .summary import Summary
-from .table import ResultRow, Results, parse, read
+from .table import ResultFileError, Results, parse, read
 
 __all__ = [
     "Comparison",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .table import html_table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,8 +21,8 @@ class Comparison:
     """Summaries of several jobs.
 
     Attributes:
-        metric: What they are ordered by: a classification metric where all have it, else
-            "validation_loss" where all have it, else "training_loss".
+        metric: The metric that orders them: a classification metric if all have it, else
+            "validation_loss" if all have it, else "training_loss".
         entries: (name, summary, value of the metric), best first.
     """
 
@@ -36,9 +38,7 @@ class Comparison:
         )
 
     def _repr_html_(self) -> str:
-        from tunesmith.types.html import cell, table
-
-        return table(self._header, [[cell(text) for text in row] for row in self._rows])
+        return html_table(self._header, self._rows)
 
     @property
     def _header(self) -> tuple[str, ...]:
@@ -49,9 +49,9 @@ class Comparison:
         return [
             (
                 name,
-                _figure(value),
-                _figure(summary.final_training_loss),
-                _figure(summary.final_validation_loss),
+                _format(value),
+                _format(summary.final_training_loss),
+                _format(summary.final_validation_loss),
                 str(summary.steps),
             )
             for name, summary, value in self.entries
@@ -59,10 +59,10 @@ class Comparison:
 
 
 def compare(results: Mapping[str, Results]) -> Comparison:
-    """Compare jobs by the best figure that all of them have.
+    """Compare jobs by the best metric that all of them have.
 
     Args:
-        results: Name to show → result file.
+        results: Name of each job → its result file.
     """
     summaries = {name: table.summary() for name, table in results.items()}
     metric, values, higher_is_better = _metric(summaries)
@@ -75,7 +75,7 @@ def compare(results: Mapping[str, Results]) -> Comparison:
 
 
 def _metric(summaries: Mapping[str, Summary]) -> tuple[str, dict[str, float | None], bool]:
-    """Return the metric's name, its value by job, and whether more is better."""
+    """Return the metric's name, its value by job, and whether higher is better."""
     best = {name: summary.best_epoch_metric for name, summary in summaries.items()}
     names = {entry[0] if entry else None for entry in best.values()}
     common = names.pop() if len(names) == 1 else None
@@ -88,5 +88,5 @@ def _metric(summaries: Mapping[str, Summary]) -> tuple[str, dict[str, float | No
     return "training_loss", training, False
 
 
-def _figure(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Loss and accuracy curves for a report. Needs the extra `plots` (matplotlib); opens no window."""
+"""Loss and accuracy curves as an image. Needs the extra `plots` (matplotlib); opens no window."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.atomic import write_atomically
 from tunesmith.errors import MissingExtraError
 
+from .rows import classification_metrics, measured
+
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
-    from .table import Results
+    from .rows import ResultRow
 
 __all__ = ["draw"]
 
@@ -22,19 +25,22 @@ CLASSIFICATION = ("#2a8c5a", "#7b4fa6", "#a8851a", "#b03a5b", "#4a6a78", "#55555
 
 
 def draw(
-    results: Results, path: str | os.PathLike[str] | None = None, *, title: str | None = None
+    rows: Sequence[ResultRow],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    title: str | None = None,
 ) -> Any:
     """Draw the curves: loss on the left, accuracy and classification metrics on the right.
 
     Thin lines are the measured values, thick lines their moving mean.
 
     Args:
-        results: The result file.
-        path: Where to write the picture; its ending chooses the format. It is replaced whole.
-        title: Set above both panels.
+        rows: The rows of a result file.
+        path: File to write the image to; its suffix selects the format.
+        title: Title above both panels.
 
     Returns:
-        The matplotlib figure, for further work.
+        The matplotlib figure.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -45,15 +51,15 @@ def draw(
         raise MissingExtraError("Drawing curves", "plots") from error
     figure: Any = Figure(figsize=(10, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
-    _curve(loss, results.series("training_loss"), "training", TRAINING)
-    _curve(loss, results.series("validation_loss"), "validation", VALIDATION)
+    _curve(loss, measured(rows, "training_loss"), "training", TRAINING)
+    _curve(loss, measured(rows, "validation_loss"), "validation", VALIDATION)
     _finish(loss, "loss")
     loss.set_ylim(bottom=0)
-    _curve(accuracy, results.series("training_token_accuracy"), "training tokens", TRAINING)
-    _curve(accuracy, results.series("validation_token_accuracy"), "validation tokens", VALIDATION)
-    for name, colour in zip(results.classification_columns, CLASSIFICATION, strict=False):
-        points = results.series(f"classification/{name}")
-        accuracy.plot(*_axes(points), "o-", color=colour, linewidth=1.2, label=name, markersize=4)
+    _curve(accuracy, measured(rows, "training_token_accuracy"), "training tokens", TRAINING)
+    _curve(accuracy, measured(rows, "validation_token_accuracy"), "validation tokens", VALIDATION)
+    for name, color in zip(classification_metrics(rows), CLASSIFICATION, strict=False):
+        points = _axes(measured(rows, name))
+        accuracy.plot(*points, "o-", color=color, linewidth=1.2, label=name, markersize=4)
     _finish(accuracy, "accuracy")
     accuracy.set_ylim(0, 1.02)
     if title:
@@ -63,14 +69,14 @@ def draw(
     return figure
 
 
-def _curve(axes: Any, points: list[tuple[int, float]], label: str, colour: str) -> None:
+def _curve(axes: Any, points: list[tuple[int, float]], label: str, color: str) -> None:
     if not points:
         return
     steps, values = _axes(points)
-    axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+    axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
     window = max(1, len(values) // 10)
     means = [fmean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
-    axes.plot(steps, means, color=colour, linewidth=1.8, label=label)
+    axes.plot(steps, means, color=color, linewidth=1.8, label=label)
 
 
 def _axes(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
@@ -88,6 +94,6 @@ def _finish(axes: Any, name: str) -> None:
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    ending = Path(path).suffix.lstrip(".") or "png"
+    suffix = Path(path).suffix.lstrip(".") or "png"
     with write_atomically(path) as output:
-        figure.savefig(output, format=ending, dpi=150)
+        figure.savefig(output, format=suffix, dpi=150)

@@ -1,30 +1,33 @@
-"""A result file in a few lines: where it started, where it ended, its best step, over-fitting."""
+"""A result file in a few lines: loss at the start and the end, the best step, over-fitting."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from .rows import classification_metrics, measured
 
-    from .table import Results
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .rows import ResultRow
 
 __all__ = ["Summary", "summarise"]
 
-# Single batches are noisy, so figures are means over this share of the points (at least one).
+# Single batches are noisy, so values are means over this share of the points (at least one).
 SMOOTHING_SHARE = 0.1
-# Validation loss is called over-fitting when its last third is this much above an earlier third.
+# A training over-fits if the last third of its validation losses is this much above an earlier one.
 OVERFITTING_RATIO = 1.1
 FEWEST_FOR_OVERFITTING = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures of a training; each is None where the file does not have it.
+    """The main metrics of a training; each is None if the file does not have it.
 
-    Losses and accuracies of single batches are noisy: `first` and `final` figures are
+    Losses and accuracies of single batches are noisy: `first` and `final` values are
     means over the first and the last tenth of the measured steps.
 
     Attributes:
@@ -54,9 +57,7 @@ class Summary:
         return "\n".join(self.lines())
 
     def _repr_html_(self) -> str:
-        from .html import summary_html
-
-        return summary_html(self)
+        return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in self.lines())}</ul>"
 
     def lines(self) -> list[str]:
         """Return the summary as lines of prose."""
@@ -80,35 +81,34 @@ class Summary:
                 f"at step {self.best_step}; train for fewer epochs or with a lower learning rate."
             )
         if self.classification:
-            figures = ", ".join(
+            metrics = ", ".join(
                 f"{name} {value:.3f}" for name, value in self.classification.items()
             )
-            lines.append(f"On the whole validation set after the last epoch: {figures}.")
+            lines.append(f"On the whole validation set after the last epoch: {metrics}.")
         return lines
 
 
-def summarise(results: Results) -> Summary:
-    """Return the summary of a result file."""
-    training_loss = results.series("training_loss")
-    validation_loss = results.series("validation_loss")
+def summarise(rows: Sequence[ResultRow]) -> Summary:
+    """Return the summary of a result file's rows."""
+    training_loss = measured(rows, "training_loss")
+    validation_loss = measured(rows, "validation_loss")
     best_step, best_loss = _lowest(validation_loss)
-    final_loss = _final(validation_loss)
-    last = results.rows[-1] if results.rows else None
-    epochs = [row for row in results if row.classification]
+    last = rows[-1] if rows else None
+    epochs = [row for row in rows if row.classification]
     return Summary(
-        steps=len(results),
+        steps=len(rows),
         elapsed_tokens=last.elapsed_tokens if last else None,
         elapsed_examples=last.elapsed_examples if last else None,
         first_training_loss=_final(training_loss[::-1]),
         final_training_loss=_final(training_loss),
-        final_training_token_accuracy=_final(results.series("training_token_accuracy")),
-        final_validation_loss=final_loss,
-        final_validation_token_accuracy=_final(results.series("validation_token_accuracy")),
+        final_training_token_accuracy=_final(measured(rows, "training_token_accuracy")),
+        final_validation_loss=_final(validation_loss),
+        final_validation_token_accuracy=_final(measured(rows, "validation_token_accuracy")),
         best_validation_loss=best_loss,
         best_step=best_step,
         overfitting=_rises([value for _, value in validation_loss]),
         classification=dict(epochs[-1].classification) if epochs else {},
-        best_epoch_metric=_best_metric(results),
+        best_epoch_metric=_best_metric(rows),
     )
 
 
@@ -140,7 +140,7 @@ def _lowest(series: list[tuple[int, float]]) -> tuple[int | None, float | None]:
 
 
 def _rises(losses: list[float]) -> bool:
-    """Compare means over thirds: single validation batches are too noisy to be compared."""
+    """Return whether the losses rise again. Means of thirds: single batches are too noisy."""
     if len(losses) < FEWEST_FOR_OVERFITTING:
         return False
     size = len(losses) // 3
@@ -149,16 +149,11 @@ def _rises(losses: list[float]) -> bool:
     return last > OVERFITTING_RATIO * min(first, middle)
 
 
-def _best_metric(results: Results) -> tuple[str, float, int] | None:
+def _best_metric(rows: Sequence[ResultRow]) -> tuple[str, float, int] | None:
     """Return the main metric's name, best value and step: accuracy if the file has it."""
-    names = results.classification_columns
+    names = classification_metrics(rows)
     if not names:
         return None
     name = "accuracy" if "accuracy" in names else names[0]
-    measured = [
-        (row.classification[name], -row.step) for row in results if name in row.classification
-    ]
-    if not measured:
-        return None
-    value, step = max(measured)
+    value, step = max((value, -step) for step, value in measured(rows, name))
     return name, value, -step

@@ -1,9 +1,9 @@
-"""The result file: a CSV with one row a training step, as typed rows.
+"""The result file: a CSV with one row per training step, read as typed rows.
 
-The first fine-tuning API and the second name their columns differently, and the
-hosted service wraps the second's file in base64. Both are read alike; a column
-that is not known is kept under its own name. A cell is empty where nothing was
-measured at that step, and reads as None.
+The legacy API (`/v1/fine-tunes`) and the fine-tuning jobs API (`/v1/fine_tuning/jobs`)
+name their columns differently, and the hosted service encodes the file of the latter in
+base64. Both can be read; an unknown column is kept under its own name. A cell is empty
+where nothing was measured at that step, and reads as None.
 """
 
 from __future__ import annotations
@@ -15,25 +15,28 @@ import importlib
 import io
 import math
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.atomic import write_atomically
 from tunesmith.errors import TunesmithError
 
-from .errors import ResultFileError
+from .rows import ResultRow
+from .summary import Summary, summarise
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from .summary import Summary
-
-__all__ = ["ResultRow", "Results", "parse", "read"]
+__all__ = ["ResultFileError", "Results", "html_table", "parse", "read"]
 
 CLASSIFICATION_PREFIX = "classification/"
 
-# The second API's names, by the first API's name for the same figure.
+# Rows at the end of the file that notebooks show.
+HTML_ROWS = 10
+
+# Column name of the fine-tuning jobs API → the legacy API's name of the same metric.
 SYNONYMS = {
     "train_loss": "training_loss",
     "train_accuracy": "training_token_accuracy",
@@ -44,34 +47,8 @@ SYNONYMS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ResultRow:
-    """One training step.
-
-    Attributes:
-        step: 1 for the first.
-        elapsed_tokens: Tokens seen so far, repeats included.
-        elapsed_examples: Examples seen so far, repeats included.
-        training_loss: Loss on the step's batch.
-        training_sequence_accuracy: Share of the batch's completions predicted whole.
-        training_token_accuracy: Share of the batch's completion tokens predicted.
-        validation_loss: The same on a batch of validation data, at intervals.
-        classification: Metric name, such as "accuracy" or "f1.0", to its value on the
-            whole validation set; filled at the end of an epoch.
-        other: Every further column that has a number in this row.
-    """
-
-    step: int
-    elapsed_tokens: int | None = None
-    elapsed_examples: int | None = None
-    training_loss: float | None = None
-    training_sequence_accuracy: float | None = None
-    training_token_accuracy: float | None = None
-    validation_loss: float | None = None
-    validation_sequence_accuracy: float | None = None
-    validation_token_accuracy: float | None = None
-    classification: Mapping[str, float] = field(default_factory=dict[str, float])
-    other: Mapping[str, float] = field(default_factory=dict[str, float])
+class ResultFileError(TunesmithError):
+    """A file is not a result file, or is damaged; the message names the line and the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +57,8 @@ class Results:
 
     Attributes:
         columns: Column names as the file gives them, in its order.
-        rows: One entry a training step, in the file's order.
-        cells: The numbers, column by column; None where nothing was measured.
+        rows: One entry per training step, in the file's order.
+        cells: Column name → its numbers; None where nothing was measured.
     """
 
     columns: tuple[str, ...]
@@ -98,7 +75,7 @@ class Results:
         """Return the (step, value) pairs of a column where it was measured.
 
         Args:
-            column: A name of either API; both spellings find the same figures.
+            column: A column name of either API; both names return the same values.
         """
         wanted = _canonical(column)
         found = next((name for name in self.columns if _canonical(name) == wanted), None)
@@ -119,19 +96,17 @@ class Results:
         )
 
     def summary(self) -> Summary:
-        """Return the figures that a person asks for first."""
-        from .summary import summarise
-
-        return summarise(self)
+        """Return the main metrics: losses, accuracies, the best step, over-fitting."""
+        return summarise(self.rows)
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, title: str | None = None) -> Any:
         """Draw loss and accuracy over the steps; see `tunesmith.results.plot.draw`."""
         from .plot import draw
 
-        return draw(self, path, title=title)
+        return draw(self.rows, path, title=title)
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the table as CSV with the file's own columns; write it too if a path is given."""
+        """Return the table as CSV with the file's own columns; write it to `path`, if given."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(self.columns)
@@ -153,13 +128,34 @@ class Results:
         return _library("polars").DataFrame({name: list(self.cells[name]) for name in self.columns})
 
     def _repr_html_(self) -> str:
-        from .html import results_html
+        """Return the summary and the last rows as HTML."""
+        first = max(0, len(self) - HTML_ROWS)
+        rows = (
+            [_html_cell(self.cells[name][index]) for name in self.columns]
+            for index in range(first, len(self))
+        )
+        caption = f"last {len(self) - first} of {len(self)} steps"
+        return self.summary()._repr_html_() + html_table(self.columns, rows, caption)
 
-        return results_html(self)
+
+def html_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None
+) -> str:
+    """Return text as an HTML table. All of it is escaped: it comes from a file."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    title = "" if caption is None else f"<caption>{escape(caption)}</caption>"
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _html_cell(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
 def _library(name: str) -> Any:
-    """Import a data frame library: the user's own choice, so no extra of ours brings it."""
+    """Import a data frame library; no extra includes one, since the user chooses."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -191,9 +187,9 @@ def parse(content: bytes | str) -> Results:
     reader = csv.reader(io.StringIO(text))
     header = next(reader, list[str]())
     if "step" not in header:
-        seen = ", ".join(header[:6])[:100] or "nothing"
+        found = ", ".join(header[:6])[:100] or "nothing"
         raise ResultFileError(
-            f"This is not a result file: its first line has no column 'step' (it has: {seen})."
+            f"This is not a result file: its first line has no column 'step' (it has: {found})."
         )
     columns: dict[str, list[float | None]] = {name: [] for name in header}
     if len(columns) != len(header):
@@ -234,7 +230,7 @@ def _decode(content: bytes | str) -> str:
 
 
 def _number(cell: str, line: int, column: str) -> float | None:
-    """Return the cell's number, None where it is empty or says that nothing was measured."""
+    """Return the cell's number; None for an empty cell or NaN, where nothing was measured."""
     text = cell.strip()
     if not text:
         return None

@@ -5,8 +5,8 @@ In the root `conftest.py` of your tests:
     pytest_plugins = ["tunesmith.testing.plugin"]
 
 Fixtures: `tunesmith_engine` (one for the whole run), `tunesmith_client`,
-`tunesmith_async_client`, and `tunesmith_environment`, which leads clients that your
-application makes by itself to the engine. Override `tunesmith_answer` to say what
+`tunesmith_async_client`, and `tunesmith_environment`, which points clients that your
+application creates itself at the engine. Override `tunesmith_answer` to choose what
 simulated models answer. `--tunesmith-engine=tiny` runs the same tests against the real
 engine on a tiny model.
 """
@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def tunesmith_answer() -> Any:
-    """What simulated models answer, a function of the prompt; override it. None: no function."""
+    """The function that answers for simulated models, or None; override it."""
     return None
 
 
@@ -75,7 +75,7 @@ def tunesmith_async_client(tunesmith_engine: Any) -> AsyncClient:
 
 @pytest.fixture
 def tunesmith_environment(tunesmith_engine: Any, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Environment variables that lead any tunesmith or OpenAI client here; returns the base URL."""
+    """Environment variables that point tunesmith and OpenAI clients here; returns the base URL."""
     for product in ("TUNESMITH", "OPENAI"):
         monkeypatch.setenv(f"{product}_BASE_URL", tunesmith_engine.base_url)
         monkeypatch.setenv(f"{product}_API_KEY", "local")

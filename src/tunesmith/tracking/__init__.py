@@ -6,12 +6,13 @@
         for outcome in sync(client, tracker):
             print(outcome)
 
-`read_facts` reads a job once for all of them; an adapter writes it. Each needs its own extra.
+`read_facts` reads a job, in the same form for all trackers; an adapter for each tracker
+writes it. Each adapter needs its own extra.
 """
 
 from __future__ import annotations
 
-from .facts import DataFile, JobFacts, find_jobs, read_facts
+from .job_facts import DataFile, JobFacts, find_jobs, read_facts
 from .sync import Outcome, Tracker, open_tracker, sync
 
 __all__ = [

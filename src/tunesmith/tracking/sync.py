@@ -1,4 +1,4 @@
-"""Writing finished fine-tunes to a tracker, each once."""
+"""Write finished fine-tunes to a tracker, each once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from tunesmith.errors import MissingExtraError
 
-from .facts import find_jobs, read_facts, retrieve
+from .job_facts import find_jobs, read_facts, retrieve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tunesmith.client import Client
 
-    from .facts import DataFile, JobFacts
+    from .job_facts import DataFile, JobFacts
 
 __all__ = ["TRACKERS", "Outcome", "Tracker", "open_tracker", "sync"]
 
@@ -28,24 +28,24 @@ TRACKERS = {
     "mlflow": ("MLflow", "to_mlflow"),
     "trackio": ("trackio", "to_trackio"),
 }
-"""The package's name → what people call it, and the module that writes to it."""
+"""Package name → display name, and the module that writes to the tracker."""
 
 
 class Tracker(Protocol):
-    """Somewhere that runs are written to."""
+    """A destination for runs."""
 
     def has(self, job_id: str) -> bool:
-        """Return whether a job's run is there, complete."""
+        """Return whether the tracker has the complete run of a job."""
         ...
 
     def write(self, facts: JobFacts, files: Sequence[tuple[DataFile, Path]]) -> str:
-        """Write a job's run, in place of one that is there; return where to find it."""
+        """Write a job's run, replacing an earlier one; return where to find it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one job.
+    """What was done with one job.
 
     Attributes:
         job: Its id.
@@ -64,8 +64,8 @@ def open_tracker(
     """Return a tracker, for a `with` block.
 
     Args:
-        kind: "wandb", "mlflow" or "trackio"; where it writes is told by that package's own
-            settings, such as `WANDB_MODE` or `MLFLOW_TRACKING_URI`.
+        kind: "wandb", "mlflow" or "trackio"; the package's own settings say where it writes,
+            such as `WANDB_MODE` or `MLFLOW_TRACKING_URI`.
         project: The project (of MLflow, the experiment) that runs belong to.
         entity: Weights & Biases: the user or team; default: the account's own.
 
@@ -89,14 +89,14 @@ def sync(
     newest: int | None = None,
     force: bool = False,
 ) -> Iterator[Outcome]:
-    """Write jobs that are not there yet, oldest first, and yield what became of each.
+    """Write jobs that the tracker does not have yet, oldest first, and yield each outcome.
 
     Args:
-        client: Whose jobs.
+        client: Client of the server that has the jobs.
         tracker: Where to write them.
         job_id: Only this job, by its id in either API.
-        newest: Only so many of the newest.
-        force: Write also those that are there.
+        newest: Only this many of the newest.
+        force: Also write jobs that the tracker has.
     """
     jobs = [retrieve(client, job_id)] if job_id else find_jobs(client, newest)[::-1]
     for job in jobs:

@@ -1,4 +1,4 @@
-"""MLflow. A run is found again by its tag `tunesmith.job`; a project is an experiment."""
+"""MLflow. A run is found by its tag `tunesmith.job`; a project is an experiment."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from .facts import DataFile, JobFacts
+    from .job_facts import DataFile, JobFacts
 
 __all__ = ["open_tracker"]
 
 _TAG = "tunesmith.job"
-_METRICS_AT_ONCE = 1000  # the server's limit
+_METRICS_PER_BATCH = 1000  # the server's limit
 _MILLISECONDS = 1000
 
 
 @contextlib.contextmanager
 def open_tracker(project: str, _entity: str | None) -> Generator[_Runs]:
-    """Yield the experiment's runs; what MLflow complains about becomes one of our errors."""
+    """Yield the experiment's runs; errors of MLflow are raised as `TunesmithError`."""
     try:
         client = MlflowClient()
         experiment = client.get_experiment_by_name(project)
@@ -57,16 +57,16 @@ class _Runs:
             run_name=facts.name,
             tags={_TAG: facts.id},
         ).info.run_id
-        figures = [
+        metrics = [
             Metric(name, value, facts.updated_at * _MILLISECONDS, step)
             for step, row in facts.history()
             for name, value in row.items()
         ]
         params = [Param(name, str(value)) for name, value in facts.config.items()]
-        told = [RunTag(name, str(value)) for name, value in facts.summary.items()]
-        self._client.log_batch(run_id, params=params, tags=told)
-        for first in range(0, len(figures), _METRICS_AT_ONCE):
-            batch = figures[first : first + _METRICS_AT_ONCE]
+        tags = [RunTag(name, str(value)) for name, value in facts.summary.items()]
+        self._client.log_batch(run_id, params=params, tags=tags)
+        for first in range(0, len(metrics), _METRICS_PER_BATCH):
+            batch = metrics[first : first + _METRICS_PER_BATCH]
             self._client.log_batch(run_id, metrics=batch)
         for file, path in files:
             self._client.log_artifact(run_id, str(path), artifact_path=file.role)

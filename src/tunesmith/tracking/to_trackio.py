@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-    from .facts import DataFile, JobFacts
+    from .job_facts import DataFile, JobFacts
 
 __all__ = ["open_tracker"]
 
@@ -40,7 +40,7 @@ class _Runs:
     def _write(self, facts: JobFacts, files: Sequence[tuple[DataFile, Path]]) -> None:
         for run in list(self._found(facts.id)):
             run.delete()
-        # A run of trackio has no summary: how it ended stands beside what was asked.
+        # A run of trackio has no summary, so the outcome is written to its configuration.
         trackio.init(
             project=self._project,
             name=facts.id,
@@ -49,8 +49,8 @@ class _Runs:
             auto_log_cpu=False,
         )
         try:
-            for step, figures in facts.history():
-                trackio.log(figures, step=step)
+            for step, metrics in facts.history():
+                trackio.log(metrics, step=step)
             for file, path in files:
                 trackio.log_artifact(path, name=file.id, type=file.role)
         finally:

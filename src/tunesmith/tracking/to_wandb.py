@@ -14,14 +14,14 @@ from tunesmith.errors import TunesmithError
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from .facts import DataFile, JobFacts
+    from .job_facts import DataFile, JobFacts
 
 __all__ = ["open_tracker"]
 
 
 @contextlib.contextmanager
 def open_tracker(project: str, entity: str | None) -> Generator[_Runs]:
-    """Yield the project's runs; what wandb complains about becomes one of our errors."""
+    """Yield the project's runs; errors of wandb are raised as `TunesmithError`."""
     try:
         yield _Runs(project, entity)
     except wandb.Error as error:
@@ -41,9 +41,9 @@ class _Runs:
         if os.environ.get("WANDB_MODE") == "offline":
             folder = Path(os.environ.get("WANDB_DIR", ".")) / "wandb"
             return any(folder.glob(f"offline-run-*-{job_id}"))
-        place = f"{self._entity}/" if self._entity else ""
+        prefix = f"{self._entity}/" if self._entity else ""
         try:
-            run = wandb.Api().run(f"{place}{self._project}/{job_id}")
+            run = wandb.Api().run(f"{prefix}{self._project}/{job_id}")
         except (wandb.errors.CommError, ValueError):  # no such run, or no such project yet
             return False
         return bool(run.summary.get("status") == "succeeded")
@@ -57,7 +57,7 @@ class _Runs:
             name=facts.name,
             job_type="fine-tune",
             config=facts.config,
-            # The machine and the program that write a run are not those that trained.
+            # The machine and the program that write a run are not those that ran the training.
             settings=wandb.Settings(
                 silent=True,
                 console="off",
@@ -67,8 +67,8 @@ class _Runs:
                 x_disable_meta=True,
             ),
         ) as run:
-            for step, figures in facts.history():
-                run.log(figures, step=step)
+            for step, metrics in facts.history():
+                run.log(metrics, step=step)
             run.summary.update(facts.summary)
             for file, path in files:
                 run.log_artifact(_artifact(file, path))

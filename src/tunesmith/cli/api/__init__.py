@@ -1,4 +1,4 @@
-"""`tunesmith api …`: the calls of the API, one command each, named as in the API."""
+"""`tunesmith api …`: one command per API operation, named as in the API."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What every `api` command has in common: a client for its run, `--json`, tables otherwise."""
+"""What all `api` commands share: a client while they run, and output as tables or `--json`."""
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.connection import add_connection_options, connect
+from tunesmith.cli.options import add_connection_options, connect
 from tunesmith.cli.output import (
     add_json_option,
     fields,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tunesmith.types.base import WireModel
 
     Call = Callable[[Client, argparse.Namespace], int]
-    # Column header to what an object shows under it.
+    # Column header → the function that returns the cell of an object.
     Columns = dict[str, Callable[[Any], object]]
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "print_object",
 ]
 
-# The same for both APIs: what differs between their objects is not shown in lists.
+# For both fine-tuning APIs: lists show only the fields that their job objects share.
 JOB_COLUMNS: Columns = {
     "id": lambda job: job.id,
     "status": lambda job: job.status,
@@ -61,7 +61,7 @@ def add_call(
     *,
     aliases: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
-    """Add a command that makes one call of the API; see `add_command`."""
+    """Add a command that calls one API operation; see `add_command`."""
     handler = functools.partial(_run, call)
     parser = add_command(commands, name, handler, summary, example, aliases=aliases)
     add_json_option(parser)
@@ -89,11 +89,11 @@ def print_list(
     columns: Columns,
 ) -> int:
     """Print objects as a table with these columns, or as a JSON array."""
-    listed = list(values)
+    items = list(values)
     if arguments.json:
-        print_json([value.to_dict() for value in listed])
-    elif listed:
-        rows = ([show(value) for show in columns.values()] for value in listed)
+        print_json([value.to_dict() for value in items])
+    elif items:
+        rows = ([column(value) for column in columns.values()] for value in items)
         print(table(list(columns), rows))
     else:
         print("None.")

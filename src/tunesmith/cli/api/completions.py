@@ -1,4 +1,4 @@
-"""`api completions.create` and `api chat.completions.create`: ask a model."""
+"""`api completions.create` and `api chat.completions.create`: query a model."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ def register(commands: Commands) -> None:
         commands,
         "completions.create",
         _complete,
-        "Let a model continue a prompt",
+        "Complete a prompt",
         'tunesmith api completions.create -m ada -p "The capital of France is" -M 5',
     )
     text.add_argument("-p", "--prompt", required=True, help="the prompt, as it was in training")
-    text.add_argument("--echo", action="store_true", help="print the prompt before the answer")
-    text.add_argument("--logprobs", type=int, metavar="N", help="log probabilities of the N best")
+    text.add_argument("--echo", action="store_true", help="print the prompt before the completion")
+    text.add_argument(
+        "--logprobs", type=int, metavar="N", help="log probabilities of the N most likely tokens"
+    )
     text.add_argument("--best_of", "--best-of", type=int, metavar="N", help="sample N, keep n best")
     text.add_argument("--suffix", help="text that follows the completion")
     _add_sampling_options(text)
@@ -40,7 +42,7 @@ def register(commands: Commands) -> None:
         commands,
         "chat.completions.create",
         _chat,
-        "Let a model answer in a conversation",
+        "Answer a conversation",
         'tunesmith api chat.completions.create -m gpt-3.5-turbo -g user "Tell me about Gallium"',
         aliases=["chat_completions.create"],
     )
@@ -64,10 +66,10 @@ def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "--max-tokens",
         type=int,
         metavar="N",
-        help="longest answer, in tokens",
+        help="maximum length of the answer, in tokens",
     )
     parser.add_argument(
-        "-t", "--temperature", type=float, metavar="X", help="0 always takes the likeliest token"
+        "-t", "--temperature", type=float, metavar="X", help="0 always takes the most likely token"
     )
     parser.add_argument(
         "-P", "--top_p", "--top-p", type=float, metavar="X", help="nucleus sampling"
@@ -77,7 +79,7 @@ def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "--stop",
         action="append",
         metavar="TEXT",
-        help=r"where to stop; \n is a line feed; repeatable",
+        help=r"stop sequence; \n is a line feed; repeatable",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="same seed, same answer")
     parser.add_argument(
@@ -86,7 +88,7 @@ def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--presence_penalty", "--presence-penalty", type=float, metavar="X", help="-2 to 2"
     )
-    parser.add_argument("--stream", action="store_true", help="print the answer as it is made")
+    parser.add_argument("--stream", action="store_true", help="print the answer as it is generated")
 
 
 SAMPLING = (
@@ -101,17 +103,17 @@ SAMPLING = (
 TEXT_ONLY = ("logprobs", "best_of", "suffix")
 
 
-def _given(arguments: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return what was given; the server has the defaults."""
+def _options(arguments: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options that were used; the server has the defaults of the others."""
     values = {name: getattr(arguments, name) for name in names}
-    given = {name: value for name, value in values.items() if value is not None}
+    options = {name: value for name, value in values.items() if value is not None}
     if arguments.stop:
-        given["stop"] = [unescape(text) for text in arguments.stop]
-    return given
+        options["stop"] = [unescape(text) for text in arguments.stop]
+    return options
 
 
 def unescape(text: str) -> str:
-    r"""Return the text with `\n`, `\t` and `\\` read as in Python, since shells make them hard."""
+    r"""Return the text with `\n`, `\t` and `\\` as in Python: they are hard to type in a shell."""
     table = {"n": "\n", "t": "\t", "\\": "\\"}
     result, rest = "", text
     while "\\" in rest:
@@ -123,7 +125,7 @@ def unescape(text: str) -> str:
 
 
 def _complete(client: Client, arguments: argparse.Namespace) -> int:
-    options = _given(arguments, SAMPLING + TEXT_ONLY)
+    options = _options(arguments, SAMPLING + TEXT_ONLY)
     prompt = unescape(arguments.prompt)
     if arguments.echo:
         options["echo"] = True
@@ -145,7 +147,7 @@ def _complete(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _chat(client: Client, arguments: argparse.Namespace) -> int:
-    options = _given(arguments, SAMPLING)
+    options = _options(arguments, SAMPLING)
     messages = [{"role": role, "content": unescape(content)} for role, content in arguments.message]
     if arguments.stream:
         chunks: Iterable[Any] = client.chat.completions.create(
@@ -184,7 +186,7 @@ def _end(arguments: argparse.Namespace) -> int:
 
 
 def _print_answers(texts: list[str]) -> None:
-    """Print one answer as it is, several with a heading each."""
+    """Print one answer unchanged, several with a heading each."""
     if len(texts) == 1:
         print(texts[0])
         return

@@ -32,7 +32,7 @@ def register(commands: Commands) -> None:
     )
     create.add_argument("-f", "--file", required=True, metavar="PATH", help="file to upload")
     create.add_argument(
-        "-p", "--purpose", default="fine-tune", help="what it is for (default: fine-tune)"
+        "-p", "--purpose", default="fine-tune", help="purpose of the file (default: fine-tune)"
     )
     listing = add_call(commands, "files.list", _list, "List files", "tunesmith api files.list")
     listing.add_argument("--purpose", help="only files of this purpose")
@@ -48,7 +48,7 @@ def register(commands: Commands) -> None:
         "tunesmith api files.content -i file-abc > train.jsonl",
     )
     add_id_option(content, "file")
-    content.add_argument("-O", "--output", metavar="PATH", help="save it there instead")
+    content.add_argument("-O", "--output", metavar="PATH", help="save it to this file instead")
     delete = add_call(
         commands, "files.delete", _delete, "Delete a file", "tunesmith api files.delete -i file-abc"
     )

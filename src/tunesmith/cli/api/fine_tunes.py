@@ -1,16 +1,16 @@
-"""`api fine_tunes.*`: jobs of the first fine-tuning API."""
+"""`api fine_tunes.*`: jobs of the legacy API (`/v1/fine-tunes`)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import say
+from tunesmith.cli.output import print_notice
 from tunesmith.cli.training_files import resolve_file
 from tunesmith.errors import TunesmithError
 
 from .call import EVENT_COLUMNS, JOB_COLUMNS, add_call, add_id_option, print_list, print_object
 from .follow import follow
-from .results import add_results_options, print_results
+from .result_files import add_results_options, print_results
 
 if TYPE_CHECKING:
     import argparse
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-# Passed on as they are when given.
+# Passed on unchanged when they were used.
 OPTIONS = (
     "model",
     "suffix",
@@ -43,7 +43,7 @@ def register(commands: Commands) -> None:
         ("events", _events, "Print a fine-tune's events so far"),
         ("follow", _follow, "Follow a fine-tune until it ends"),
         ("cancel", _cancel, "Cancel a fine-tune"),
-        ("delete", _delete, "Delete the model that a fine-tune made"),
+        ("delete", _delete, "Delete the model of a fine-tune"),
     ):
         parser = add_call(
             commands,
@@ -79,7 +79,7 @@ def _register_create(commands: Commands) -> None:
     )  # fmt: skip
     create.add_argument(
         "-v", "--validation_file", "--validation-file", metavar="ID_OR_PATH",
-        help="validation data, the same way",
+        help="validation data: an id, a path, or a URL",
     )  # fmt: skip
     create.add_argument("-m", "--model", help="model to start from (default: curie)")
     create.add_argument("--suffix", help="part of the new model's name, up to 40 characters")
@@ -117,7 +117,7 @@ def _register_create(commands: Commands) -> None:
 
 
 def add_create_options(parser: argparse.ArgumentParser) -> None:
-    """Add what creating a job has in common in both APIs."""
+    """Add the options of creating a job that both fine-tuning APIs share."""
     parser.add_argument(
         "--no_follow", "--no-follow", action="store_true", help="return once the job is created"
     )
@@ -129,15 +129,15 @@ def add_create_options(parser: argparse.ArgumentParser) -> None:
 
 
 def uploaded_files(client: Client, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the ids of the training and validation files that were named."""
+    """Return the ids of the training and validation files, uploading those that are paths."""
     check = arguments.check_if_files_exist
-    given = {
+    named = {
         "training_file": arguments.training_file,
         "validation_file": arguments.validation_file,
     }
     return {
         name: resolve_file(client, value, check_existing=check)
-        for name, value in given.items()
+        for name, value in named.items()
         if value
     }
 
@@ -151,7 +151,7 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
     job = client.fine_tunes.create(**uploaded_files(client, arguments), **options)
     if arguments.no_follow:
         return print_object(job, arguments)
-    say(f"Created fine-tune {job.id}; Ctrl-C stops following, not the job.")
+    print_notice(f"Created fine-tune {job.id}; Ctrl-C stops following, not the job.")
     return _follow_job(client, job.id, arguments)
 
 

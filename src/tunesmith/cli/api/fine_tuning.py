@@ -1,16 +1,19 @@
-"""`api fine_tuning.jobs.*` (and the older spelling `fine_tuning.job.*`): the second API's jobs."""
+"""`api fine_tuning.jobs.*`: jobs of the fine-tuning jobs API (`/v1/fine_tuning/jobs`).
+
+The older spelling `fine_tuning.job.*` works, too.
+"""
 
 from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import say
+from tunesmith.cli.output import print_notice
 
 from .call import EVENT_COLUMNS, JOB_COLUMNS, add_call, add_id_option, print_list, print_object
 from .fine_tunes import add_create_options, uploaded_files
 from .follow import follow
-from .results import add_results_options, print_results
+from .result_files import add_results_options, print_results
 
 if TYPE_CHECKING:
     import argparse
@@ -36,11 +39,11 @@ def register(commands: Commands) -> None:
         "tunesmith api fine_tuning.jobs.list --limit 10",
         aliases=["fine_tuning.job.list"],
     )
-    listing.add_argument("--limit", type=int, metavar="N", help="at most so many")
+    listing.add_argument("--limit", type=int, metavar="N", help="at most N")
     for name, call, summary in (
         ("get", _get, "Show a job"),
         ("events", _events, "Print a job's events so far, oldest first"),
-        ("checkpoints", _checkpoints, "List the snapshots of a job that can answer"),
+        ("checkpoints", _checkpoints, "List the checkpoints of a job"),
         ("follow", _follow, "Follow a job until it ends"),
         ("cancel", _cancel, "Cancel a job"),
         ("pause", _pause, "Pause a job"),
@@ -77,7 +80,7 @@ def _register_create(commands: Commands) -> None:
     )  # fmt: skip
     create.add_argument(
         "-v", "--validation_file", "--validation-file", metavar="ID_OR_PATH",
-        help="validation data, the same way",
+        help="validation data: an id, a path, or a URL",
     )  # fmt: skip
     create.add_argument("-m", "--model", required=True, help="model to start from")
     create.add_argument("--suffix", help="part of the new model's name, up to 64 characters")
@@ -106,7 +109,7 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
     job = client.fine_tuning.jobs.create(model=arguments.model, **files, **options)
     if arguments.no_follow:
         return print_object(job, arguments)
-    say(f"Created job {job.id}; Ctrl-C stops following, not the job.")
+    print_notice(f"Created job {job.id}; Ctrl-C stops following, not the job.")
     return _follow_job(client, job.id, arguments)
 
 

@@ -1,10 +1,10 @@
-"""Following a job on the command line, the same for both APIs."""
+"""Follow a job of either fine-tuning API on the command line."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import say
+from tunesmith.cli.output import print_notice
 from tunesmith.progress.views import open_view
 
 if TYPE_CHECKING:
@@ -21,18 +21,18 @@ INTERRUPTED = 130
 def follow(
     group: str, job_id: str, jobs: FineTunes[Client] | FineTuningJobs[Client], *, as_json: bool
 ) -> int:
-    """Show a job's events until it ends, then how it ended.
+    """Show a job's events until it ends, then its outcome.
 
-    Interrupting leaves the job running and says how to go on.
+    An interrupt leaves the job running and prints how to follow or cancel it.
 
     Args:
-        group: The commands' group, "fine_tunes" or "fine_tuning.jobs".
+        group: The group of commands, "fine_tunes" or "fine_tuning.jobs".
         job_id: The job.
-        jobs: The operations of its API.
-        as_json: Print one JSON object a line instead.
+        jobs: The resource with the operations of its API.
+        as_json: Print one JSON object per line instead.
 
     Returns:
-        0 if the job succeeded, 3 if it did not, 130 if the person interrupted.
+        0 if the job succeeded, 3 if it did not, 130 after an interrupt.
     """
     try:
         if as_json:
@@ -42,11 +42,11 @@ def follow(
             print(job.to_json(indent=None))
         else:
             job = jobs.follow(job_id, view=open_view())
-            _print_end(group, job)
+            _print_outcome(group, job)
     except KeyboardInterrupt:
         status = jobs.retrieve(job_id).status
-        say(
-            f"\nStream interrupted. The job is still {status} and goes on by itself.\n"
+        print_notice(
+            f"\nStream interrupted. The job is still {status} and continues on the server.\n"
             f"To follow it again:  tunesmith api {group}.follow -i {job_id}\n"
             f"To cancel it:        tunesmith api {group}.cancel -i {job_id}"
         )
@@ -54,7 +54,7 @@ def follow(
     return 0 if job.status == "succeeded" else JOB_UNSUCCESSFUL
 
 
-def _print_end(group: str, job: Any) -> None:
+def _print_outcome(group: str, job: Any) -> None:
     if job.status == "succeeded":
         print(f"\nJob {job.id} succeeded. The model is {job.fine_tuned_model}\n")
         print(

@@ -21,9 +21,7 @@ __all__ = ["register"]
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    add_call(
-        commands, "models.list", _list, "List models that can answer", "tunesmith api models.list"
-    )
+    add_call(commands, "models.list", _list, "List models", "tunesmith api models.list")
     get = add_call(commands, "models.get", _get, "Show a model", "tunesmith api models.get -i ada")
     add_id_option(get, "model")
     delete = add_call(

@@ -1,7 +1,7 @@
-"""An engine inside this process that trains nothing: its own API, store and states, at once.
+"""An engine inside this process that computes nothing; jobs succeed at once.
 
-Everything but the training and the answers is the engine's own code, on a database in a
-temporary folder. Any base model's name is known and counts as installed.
+API, store and job states are the engine's own code, on a database in a temporary folder;
+only training and generation are simulated. Every base model counts as installed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tunesmith.engine.jobs.job_worker import Worker
 from tunesmith.engine.models.catalog import load_catalog
 from tunesmith.errors import MissingExtraError, TunesmithError
 
-from .answering import SimulatedBackend
-from .training import simulate_training
+from .simulated_backend import SimulatedBackend
+from .simulated_training import simulate_training
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
 
-    from .answering import Answer
+    from .simulated_backend import Answer
 
 __all__ = ["SimulatedEngine", "simulate"]
 
@@ -42,11 +42,11 @@ _log = logging.getLogger("tunesmith.testing")
 
 
 class SimulatedEngine:
-    """A running simulated engine; made by `simulate`. A context manager: its end stops it.
+    """A running simulated engine, started by `simulate`. A context manager that stops it.
 
     Attributes:
-        base_url: Where its API is, `http://127.0.0.1:PORT/v1`.
-        home: Its state folder; temporary unless you named one.
+        base_url: Base URL of its API, `http://127.0.0.1:PORT/v1`.
+        home: Its state folder; temporary unless you passed one.
     """
 
     def __init__(self, answer: Answer | None, step_seconds: float, home: Path | None) -> None:
@@ -77,7 +77,7 @@ class SimulatedEngine:
 
     @property
     def answer(self) -> Answer | None:
-        """What answers first, before what models have learnt; may be changed at any time."""
+        """The function that is asked before the training data; it can be replaced at any time."""
         return self._backend.answer
 
     @answer.setter
@@ -88,18 +88,18 @@ class SimulatedEngine:
         """Return a client for this engine; `options` are those of `tunesmith.Client`."""
         from tunesmith import Client
 
-        given: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
-        return Client(**given | options)
+        defaults: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
+        return Client(**defaults | options)
 
     def async_client(self, **options: Any) -> AsyncClient:
         """Return an asynchronous client for this engine; see `client`."""
         from tunesmith import AsyncClient
 
-        given: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
-        return AsyncClient(**given | options)
+        defaults: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
+        return AsyncClient(**defaults | options)
 
     def stop(self) -> None:
-        """Stop; jobs that are not done stay as they are, and a temporary folder is removed."""
+        """Stop. Unfinished jobs keep their state; a temporary state folder is removed."""
         self._launcher.stopping.set()
         self._server.stop()
         self._thread.join()
@@ -128,14 +128,14 @@ def simulate(
     """Start a simulated engine on a free port of 127.0.0.1, in threads of this process.
 
     A fine-tuned model answers each prompt of its training data with that prompt's
-    completion; whatever else a model is asked, it echoes.
+    completion; any other prompt is echoed.
 
     Args:
-        answer: Asked before that, with a `Prompt` (a `str` with `model` and `messages`);
-            None from it passes the question on. What it raises becomes a 500, unless it
-            is a `tunesmith.engine.serving.GenerationError` with another status.
-        step_seconds: Time that a training step takes: for tests that cancel or pause.
-        home: State folder; default a temporary one, removed at the end.
+        answer: Called first, with a `Prompt` (a `str` with `model` and `messages`); returns
+            the answer, or None to answer as above. An exception that it raises becomes a
+            500, unless it is a `tunesmith.engine.serving.GenerationError` with another status.
+        step_seconds: Duration of a training step, for tests that cancel or pause.
+        home: State folder; default: a temporary one, removed at the end.
 
     Raises:
         MissingExtraError: The extra `testing` is not installed.
@@ -146,8 +146,8 @@ def simulate(
         raise MissingExtraError("The simulated engine", "testing") from error
 
 
-class _Ended(NamedTuple):
-    """A worker that has done its work already."""
+class _ExitedWorker(NamedTuple):
+    """A worker process that has already exited."""
 
     pid: int | None = None
 
@@ -162,7 +162,7 @@ class _Ended(NamedTuple):
 
 
 class _Launcher:
-    """Does each job's work at once, in the thread that asks for a worker."""
+    """Runs each job immediately, in the thread that asks for a worker process."""
 
     def __init__(self, home: Home, database: Database, step_seconds: float) -> None:
         self._home = home
@@ -170,7 +170,7 @@ class _Launcher:
         self._step_seconds = step_seconds
         self.stopping = threading.Event()
 
-    def launch(self, job: JobRow, stage: Stage) -> _Ended:
+    def launch(self, job: JobRow, stage: Stage) -> _ExitedWorker:
         """Validate or train."""
         worker = Worker(self._database, self._home, job.id, str(job.worker_id))
         worker.shutdown = self.stopping
@@ -188,14 +188,14 @@ class _Launcher:
             _log.warning("%s", error)
         except TunesmithError as error:
             worker.fail(getattr(error, "code", None) or "training_failed", str(error))
-        return _Ended()
+        return _ExitedWorker()
 
     def close(self) -> None:
-        """Do nothing: nothing is kept."""
+        """Do nothing: there is nothing to close."""
 
 
 def _write_base_models(home: Home) -> None:
-    """Have every base model of the built-in table lead to a folder that looks like a model."""
+    """Point every base model of the built-in table at a folder that looks like a model."""
     folder = home.root / "simulated-base-model"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "tokenizer.json", "model.safetensors"):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .extras import require_engine
-from .home import add_home_option, home_of
+from .options import add_home_option, get_home, require_engine
 from .output import add_json_option, print_json, table
 from .parser import add_command, add_group
 from .progress_bar import progress_bar
@@ -31,14 +30,14 @@ def register(commands: Commands) -> None:
     pull.add_argument(
         "name",
         metavar="NAME",
-        help="an id of `models list`, a name that leads to one, or a hub id (organisation/model)",
+        help="an id or a name from `models list`, or a hub id (organisation/model)",
     )
     add_home_option(pull)
     listing = add_command(
         group,
         "list",
         _list,
-        "List base models and the names that lead to them",
+        "List base models and the names that select them",
         "tunesmith models list",
     )
     add_json_option(listing)
@@ -47,7 +46,7 @@ def register(commands: Commands) -> None:
 
 def _pull(arguments: argparse.Namespace) -> int:
     require_engine("Pulling models")
-    home = home_of(arguments)
+    home = get_home(arguments)
     from tunesmith.engine.models.pull import pull
 
     with progress_bar() as report:
@@ -58,7 +57,7 @@ def _pull(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     require_engine("The table of base models")
-    home = home_of(arguments)
+    home = get_home(arguments)
     from tunesmith.engine.models.catalog import load_catalog
 
     catalog = load_catalog(home)
@@ -85,6 +84,6 @@ def _list(arguments: argparse.Namespace) -> int:
         for base in catalog.bases()
     ]
     print(table(("id", "installed", "licence", "source"), rows))
-    for base_id, leading in names.items():
-        print(f"\nThese names lead to {base_id}: {', '.join(leading)}.")
+    for base_id, selecting in names.items():
+        print(f"\nThese names select {base_id}: {', '.join(selecting)}.")
     return 0

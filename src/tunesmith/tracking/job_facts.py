@@ -1,4 +1,4 @@
-"""What a tracker is told of a fine-tune, read from either API through the client."""
+"""What is tracked of a fine-tune, read from either fine-tuning API through the client."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class JobFacts:
 
     Attributes:
         id: "ft-…" or "ftjob-…".
-        config: What it was asked to do: base model, hyperparameters, names of files.
-        results: Its result file, a row a step.
-        summary: How it ended: status, the model's name, and the last value of each figure.
+        config: Its parameters: base model, hyperparameters, names of files.
+        results: Its result file, one row per step.
+        summary: Its outcome: status, the model's name, and the last value of each metric.
         files: Those that still exist.
         created_at: Unix time in seconds.
-        updated_at: When it ended, in Unix seconds.
+        updated_at: When it ended, Unix time in seconds.
     """
 
     id: str
@@ -64,14 +64,14 @@ class JobFacts:
         return str(self.summary["fine_tuned_model"])
 
     def history(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Yield each step's number and the figures that were measured at it, by their column."""
+        """Yield each step's number and the metrics measured at it, by column name."""
         columns = [name for name in self.results.columns if name != "step"]
         for number, row in enumerate(self.results):
             values = ((name, self.results.cells[name][number]) for name in columns)
             yield row.step, {name: value for name, value in values if value is not None}
 
     def save_file(self, client: Client, file: DataFile, folder: Path) -> Path:
-        """Download a file into a folder; return where it is."""
+        """Download a file into a folder; return its path."""
         path = folder / f"{file.role}-{file.id}{_suffix(file.name)}"
         client.files.content(file.id).write_to_file(path)
         return path
@@ -80,11 +80,12 @@ class JobFacts:
 def find_jobs(client: Client, newest: int | None = None) -> list[Job]:
     """Return jobs of any status, newest first.
 
-    Through the first API, which tells more of a job, where the server has it.
+    They come from the legacy API (`/v1/fine-tunes`), whose jobs have more fields, if the
+    server has it.
 
     Args:
         client: A client.
-        newest: So many of the newest only.
+        newest: Return only this many of the newest.
     """
     try:
         jobs: Sequence[Job] = list(client.fine_tunes.list())[::-1]  # oldest first
@@ -94,7 +95,7 @@ def find_jobs(client: Client, newest: int | None = None) -> list[Job]:
 
 
 def read_facts(client: Client, job: Job | str) -> JobFacts:
-    """Return what there is to tell of a job that has succeeded.
+    """Return the facts of a job that has succeeded.
 
     Args:
         client: A client.

@@ -1,4 +1,4 @@
-"""The quickstart's pure parts."""
+"""The quickstart's steps that need no server."""
 
 import pytest
 
@@ -39,9 +39,9 @@ def test_the_csv_quotes_what_needs_it(tmp_path):
 def test_scores_are_shares_of_right_answers():
     found = score(["positive", "I"], ["positive", "negative"], ["positive", "negative"])
     assert (found.answer, found.choice) == (0.5, 1.0)
-    assert (found.asked, found.chosen) == (2, 2)
+    assert (found.answers, found.choices) == (2, 2)
     some = score(["positive", "I"], ["negative"], ["positive", "negative"])
-    assert (some.choice, some.chosen) == (0.0, 1)
+    assert (some.choice, some.choices) == (0.0, 1)
 
 
 @pytest.mark.parametrize("backend", [None, "http://h/v1"])

@@ -1,11 +1,10 @@
-"""`tunesmith engine …`: care of the state folder."""
+"""`tunesmith engine …`: maintenance of the engine's state folder."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .extras import require_engine
-from .home import add_database_option, add_home_option, home_of
+from .options import add_database_option, add_home_option, open_database
 from .output import add_json_option, print_json
 from .parser import add_command, add_group
 
@@ -19,7 +18,7 @@ __all__ = ["register"]
 
 def register(commands: Commands) -> None:
     """Add the group `engine`."""
-    group = add_group(commands, "engine", "Take care of the engine's state folder")
+    group = add_group(commands, "engine", "Maintain the engine's state folder")
     gc = add_command(
         group,
         "gc",
@@ -33,17 +32,10 @@ def register(commands: Commands) -> None:
 
 
 def _collect_garbage(arguments: argparse.Namespace) -> int:
-    require_engine()
-    home = home_of(arguments)
-    from tunesmith.engine.config import EngineConfig
-    from tunesmith.engine.maintenance import collect_garbage
-    from tunesmith.engine.store.database import Database
+    with open_database(arguments) as (home, database):
+        from tunesmith.engine.maintenance import collect_garbage
 
-    home.root.mkdir(parents=True, exist_ok=True)
-    database = Database(EngineConfig(home=home, database_url=arguments.database_url).database)
-    database.migrate()
-    removed = collect_garbage(home, database)
-    database.close()
+        removed = collect_garbage(home, database)
     if arguments.json:
         print_json({"places": removed.places, "bytes": removed.bytes})
     else:

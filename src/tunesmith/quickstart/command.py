@@ -1,18 +1,17 @@
-"""`tunesmith quickstart`: the whole job, once through, on real data."""
+"""`tunesmith quickstart`: the command and its options."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .extras import require_engine, require_extra
-from .home import add_home_option, home_of
-from .parser import add_command
+from tunesmith.cli.options import add_home_option, get_home, require_engine, require_extra
+from tunesmith.cli.parser import add_command
 
 if TYPE_CHECKING:
     import argparse
 
-    from .parser import Commands
+    from tunesmith.cli.parser import Commands
 
 __all__ = ["register"]
 
@@ -27,10 +26,15 @@ def register(commands: Commands) -> None:
         "tunesmith quickstart\ntunesmith quickstart --backend http://127.0.0.1:8712/v1",
     )
     parser.add_argument(
-        "--backend", metavar="URL", help="use this server instead of starting one (with its /v1)"
+        "--backend",
+        metavar="URL",
+        help="base URL of a server to use instead of starting one (with its /v1)",
     )
     parser.add_argument(
-        "--output", metavar="DIR", default="quickstart", help="where files go (default: quickstart)"
+        "--output",
+        metavar="DIR",
+        default="quickstart",
+        help="folder for the output files (default: quickstart)",
     )
     parser.add_argument(
         "-m", "--model", default="ada", help="base model to start from (default: ada)"
@@ -45,8 +49,8 @@ def _quickstart(arguments: argparse.Namespace) -> int:
     require_extra("The quickstart", "quickstart", "matplotlib", "platformdirs")
     if arguments.backend is None:
         require_engine()
-    home = home_of(arguments)
-    from tunesmith.quickstart.story import Options, run
+    home = get_home(arguments)
+    from .workflow import Options, run
 
     run(
         Options(

@@ -1,4 +1,4 @@
-"""Printing a job's result file, its summary or its curves: the same for both APIs."""
+"""Print a job's result file, its summary or its curves, for either fine-tuning API."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
-from tunesmith.cli.output import print_json, say
+from tunesmith.cli.output import print_json, print_notice
 
 if TYPE_CHECKING:
     import argparse
@@ -19,14 +19,14 @@ __all__ = ["add_results_options", "print_results"]
 
 def add_results_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--summary", action="store_true", help="print the figures, not the file")
+    parser.add_argument("--summary", action="store_true", help="print a summary, not the file")
     parser.add_argument("--plot", metavar="PATH", help="draw the curves to a PNG, PDF or SVG file")
 
 
 def print_results(
     job: FineTune[Client] | FineTuningJob[Client], arguments: argparse.Namespace
 ) -> int:
-    """Print the job's result file as CSV, or what the options ask for.
+    """Print the job's result file as CSV, or what the options select.
 
     Raises:
         TunesmithError: The job has no result file yet.
@@ -34,7 +34,7 @@ def print_results(
     results = job.results()
     if arguments.plot:
         results.plot(arguments.plot, title=job.fine_tuned_model)
-        say(f"Curves: {arguments.plot}")
+        print_notice(f"Curves: {arguments.plot}")
     if arguments.summary and arguments.json:
         print_json(dataclasses.asdict(results.summary()))
     elif arguments.summary:

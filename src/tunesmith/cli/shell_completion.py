@@ -1,6 +1,6 @@
 """`tunesmith completion SHELL`: a script that completes commands and options.
 
-The script is made from the grammar itself, so it never lags behind it.
+The script is generated from the parser, so it always matches the commands.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _walk(
     """Yield every command as (path, words that may follow it)."""
     words: list[str] = []
     children: dict[str, argparse.ArgumentParser] = {}
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to look
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public access to them
         words += [name for name in action.option_strings if name.startswith("--")]
         choices: object = action.choices
         if isinstance(choices, dict):

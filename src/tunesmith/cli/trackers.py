@@ -1,4 +1,4 @@
-"""`tunesmith wandb sync`, `mlflow sync`, `trackio sync`: finished fine-tunes as runs."""
+"""`tunesmith wandb sync`, `mlflow sync`, `trackio sync`: finished fine-tunes as tracked runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
-from .connection import add_connection_options, connect
+from .options import add_connection_options, connect
 from .output import add_json_option, print_json
 from .parser import add_command, add_group
 
@@ -45,7 +45,7 @@ def register(commands: Commands) -> None:
         if kind == "wandb":
             parser.add_argument("--entity", metavar="NAME", help="user or team that owns the runs")
         parser.add_argument(
-            "--force", action="store_true", help="write again what has been written"
+            "--force", action="store_true", help="also write runs that were written before"
         )
         add_json_option(parser)
         add_connection_options(parser)
@@ -70,7 +70,7 @@ def _sync(kind: str, arguments: argparse.Namespace) -> int:
         for outcome in found:
             outcomes.append(outcome)
             if not arguments.json:
-                print(f"{outcome.job}  {_told(outcome)}")
+                print(f"{outcome.job}  {_describe(outcome)}")
     if arguments.json:
         print_json([dataclasses.asdict(outcome) for outcome in outcomes])
     elif not outcomes:
@@ -78,9 +78,9 @@ def _sync(kind: str, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _told(outcome: Outcome) -> str:
+def _describe(outcome: Outcome) -> str:
     if outcome.action == "written":
         return f"written: {outcome.detail}"
     if outcome.action == "present":
-        return "is there already; --force writes it again"
+        return "already there; --force writes it again"
     return f"skipped: its status is {outcome.detail!r}"

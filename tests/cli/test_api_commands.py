@@ -93,7 +93,7 @@ def test_create_follows_and_says_how_to_go_on(run):
     assert re.search(rf"Job {job_id} succeeded. The model is ada:ft-local:demo-\d{{4}}", out)
     assert f"api fine_tunes.results -i {job_id}" in out
     assert "\x1b" not in out
-    # Following it again tells the same events, once each.
+    # Following it again prints the same events, once each.
     again = run(f"api fine_tunes.follow -i {job_id}")[1]
     assert again.splitlines()[:3] == out.splitlines()[:3]
 
@@ -212,7 +212,7 @@ def test_a_broken_line_fails_the_job_with_its_number(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("api fine_tunes.get -i ft-nothing", "ft-nothing"),
         ("api completions.create -m nothing -p hello", "nothing"),
@@ -224,11 +224,11 @@ def test_a_broken_line_fails_the_job_with_its_number(run, tmp_path):
         ("api files.create -f missing.jsonl", "missing.jsonl"),
     ],
 )
-def test_errors_are_one_paragraph_without_a_traceback(run, line, told):
+def test_errors_are_one_paragraph_without_a_traceback(run, line, message):
     code, out, err = run(line)
     assert (code, out) == (1, "")
     assert "Error: " in err
-    assert told in err.replace("\n", " ")
+    assert message in err.replace("\n", " ")
     assert "Traceback" not in err
     assert "\n\n" not in err
 
@@ -248,7 +248,7 @@ def read_until(descriptor, pattern, seconds=60):
 
 
 def test_on_a_terminal_a_bar_shows_progress_and_ctrl_c_leaves_the_job_running(run):
-    """A real terminal, as a person has it: bar, then Ctrl-C, then the way to go on."""
+    """On a real terminal: a progress bar, then Ctrl-C, then how to continue."""
     # Long enough that the job cannot end before the Ctrl-C arrives.
     rows = "".join(f'{{"prompt": "{n} ->", "completion": " {n}"}}\n' for n in range(200))
     Path("long.jsonl").write_text(rows, encoding="utf-8")
@@ -266,7 +266,7 @@ def test_on_a_terminal_a_bar_shows_progress_and_ctrl_c_leaves_the_job_running(ru
     os.close(parent)
     assert "\x1b[" in shown
     job_id = re.search(r"fine_tunes.follow -i (ft-\w+)", shown)[1]
-    assert "goes on by itself" in shown
+    assert "continues on the server" in shown
     assert "Traceback" not in shown
     status = json.loads(run(f"api fine_tunes.get -i {job_id} --json")[1])["status"]
     assert status in ("running", "succeeded")

@@ -29,7 +29,7 @@ def run(capsys, monkeypatch):
 
 @pytest.fixture
 def serve(tmp_path, shared_tiny_home):
-    """Start `tunesmith serve` as a person does; stop what was started."""
+    """Start `tunesmith serve` as a user does; stop it at the end."""
     started = []
 
     def start(*options, home="home"):
@@ -67,12 +67,12 @@ def wait_for(port):
     raise AssertionError("the server does not listen")
 
 
-def one_paragraph(err, *told):
+def one_paragraph(err, *parts):
     assert err.startswith("Error: ")
     assert "Traceback" not in err
     assert "\n\n" not in err.strip()
     text = " ".join(err.split())
-    for part in told:
+    for part in parts:
         assert part in text
     return True
 
@@ -141,17 +141,17 @@ def test_no_disk_space_for_the_model(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("models pull nothing", "smollm2-135m-instruct"),
         ("keys revoke key-nothing", "key-nothing"),
         ("keys create --org Not/A/Name", "Not/A/Name"),
     ],
 )
-def test_other_errors_name_the_way_out(run, tmp_path, line, told):
+def test_other_errors_name_the_way_out(run, tmp_path, line, message):
     code, _, err = run(f"{line} --home {tmp_path}")
     assert code == 1
-    assert one_paragraph(err, told)
+    assert one_paragraph(err, message)
 
 
 def test_a_home_that_cannot_be_written(run, tmp_path):

@@ -1,7 +1,7 @@
 """The real engine on a tiny base model: it trains in a second and answers nonsense.
 
-The model has everything that a real one has (tokenizer, chat template, safetensors), two
-layers of random weights, and a byte-pair vocabulary trained on a few sentences.
+The model has all files of a real one (tokenizer, chat template, safetensors), with two
+layers of random weights and a byte-pair vocabulary trained on a few sentences.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _CORPUS = [
 
 @contextlib.contextmanager
 def start_tiny() -> Generator[Engine]:
-    """Run the real engine on a tiny model, in a process and a folder of its own, while in use."""
+    """Run the real engine on a tiny model, in its own process and temporary folder."""
     from tunesmith import engine
 
-    # Nothing of this machine's settings, and threads that sleep while they wait.
+    # One thread that sleeps while it waits, whatever this machine's settings are.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
@@ -55,7 +55,7 @@ def start_tiny() -> Generator[Engine]:
 
 
 def write_tiny_home(folder: Path, model: Path) -> Path:
-    """Write a state folder in which every known model name leads to `model`; return it."""
+    """Write a state folder in which every known model name selects `model`; return it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "models.toml").write_text(
         f'default = "tiny"\n\n[base.tiny]\npath = "{model.as_posix()}"\n', encoding="utf-8"
@@ -64,7 +64,13 @@ def write_tiny_home(folder: Path, model: Path) -> Path:
 
 
 def write_tiny_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
-    """Write a random Llama of `layers` layers with its tokenizer to `folder`; return the folder."""
+    """Write a Llama with random weights and its tokenizer to `folder`; return the folder.
+
+    Args:
+        folder: Created if missing.
+        layers: Number of layers.
+        seed: Seed of the weights.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -81,10 +87,10 @@ def write_tiny_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
     tokenizer.train_from_iterator(_CORPUS * 4, trainer)
     fast: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call] # it has no types
         tokenizer_object=tokenizer,
-        bos_token="<|im_start|>",  # noqa: S106 - a mark in texts
-        eos_token="<|im_end|>",  # noqa: S106 - a mark in texts
-        pad_token="<|im_end|>",  # noqa: S106 - a mark in texts
-        unk_token="<|endoftext|>",  # noqa: S106 - a mark in texts
+        bos_token="<|im_start|>",  # noqa: S106 - a special token
+        eos_token="<|im_end|>",  # noqa: S106 - a special token
+        pad_token="<|im_end|>",  # noqa: S106 - a special token
+        unk_token="<|endoftext|>",  # noqa: S106 - a special token
         model_max_length=2048,
         clean_up_tokenization_spaces=False,
     )
@@ -99,7 +105,7 @@ def write_tiny_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=2048,
-            # Wide enough for adapters under a frozen output layer to move its predictions.
+            # Wide enough that adapters below a frozen output layer change the predictions.
             initializer_range=0.4,
             tie_word_embeddings=True,
             bos_token_id=fast.bos_token_id,

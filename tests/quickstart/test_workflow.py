@@ -1,4 +1,4 @@
-"""The quickstart's story: on a tiny model here, on the real one once."""
+"""The quickstart's workflow, on the tiny model and, marked `real`, on the real one."""
 
 import csv
 import os
@@ -11,8 +11,8 @@ import pytest
 
 from tunesmith.engine.home import Home
 from tunesmith.quickstart.snippet import python_lines
-from tunesmith.quickstart.story import Options, tell
 from tunesmith.quickstart.tweets import Tweet, write_csv
+from tunesmith.quickstart.workflow import Options, run_steps
 
 REVIEWS = Path(__file__).parents[2] / "docs/examples/reviews.csv"
 
@@ -25,34 +25,34 @@ def tweets():
 
 @pytest.fixture
 def own_home(tmp_path, shared_tiny_home):
-    """A state folder of its own that leads to the tiny model, for an engine of its own."""
+    """A state folder with the tiny model, for an engine that the test starts itself."""
     home = Home(tmp_path / "home")
     home.root.mkdir()
     home.base_model_table.write_text(shared_tiny_home.base_model_table.read_text())
     return home
 
 
-def test_the_story_is_told_to_its_end(tweets, own_home, tiny_engine, tmp_path, capsys):
+def test_the_workflow_runs_to_its_end(tweets, own_home, tiny_engine, tmp_path, capsys):
     options = Options(
         home=own_home, output=tmp_path / "out", backend=tiny_engine.base_url, n_epochs=1
     )
-    result = tell(tweets, options)
-    told = capsys.readouterr().out
+    result = run_steps(tweets, options)
+    out = capsys.readouterr().out
     assert 0 <= result.answer <= 1
     held_out = (tmp_path / "out/held_out.jsonl").read_text().splitlines()
-    assert result.asked == len(held_out)
+    assert result.answers == len(held_out)
     for heading in ("2. Prepare", "3. Upload", "4. Results", "5. Base", "The same in Python"):
-        assert f"== {heading}" in told
-    assert "Fine-tune succeeded" in told
-    assert re.search(r"accuracy: the answer is the right class +\d+\.\d%  +\d+\.\d%", told)
+        assert f"== {heading}" in out
+    assert "Fine-tune succeeded" in out
+    assert re.search(r"accuracy: the answer is the right class +\d+\.\d%  +\d+\.\d%", out)
     assert (tmp_path / "out/curves.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out/results.csv").read_text().startswith("step,")
-    assert "\x1b" not in told
+    assert "\x1b" not in out
 
 
 def test_no_tweet_is_in_two_files(tweets, tmp_path):
     from tunesmith.quickstart.prepare import prepare
-    from tunesmith.quickstart.story import FORMAT
+    from tunesmith.quickstart.workflow import FORMAT
 
     prepared = prepare(tweets, tmp_path, FORMAT)
     files = [set(path.read_text().splitlines()) for path in sorted(tmp_path.glob("*.jsonl"))]
@@ -65,13 +65,13 @@ def test_the_lines_of_python_do_the_same(tweets, own_home, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TUNESMITH_HOME", str(own_home.root))
     exec(python_lines("tweets.csv", model="ada", n_epochs=1, backend=None), {})  # noqa: S102
-    told = capsys.readouterr().out.splitlines()
-    assert "Fine-tune succeeded" in told
+    out = capsys.readouterr().out.splitlines()
+    assert "Fine-tune succeeded" in out
 
 
 @pytest.mark.real
 def test_the_real_quickstart_learns(tmp_path):
-    """The command as a person types it; base model and tweets come from the package index.
+    """The command as a user types it; base model and tweets come from the package index.
 
     Set TUNESMITH_HOME to keep the downloads from one run to the next.
     """

@@ -1,7 +1,7 @@
-"""The steps of the quickstart, in order, told on stdout.
+"""The steps of the quickstart, in order, reported on stdout.
 
 It can be interrupted at any point and run again: downloads are kept, files of the same
-content are not uploaded twice, and a job that was left unfinished is followed further.
+content are not uploaded twice, and an unfinished job is followed to its end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tunesmith.errors import TunesmithError
 from tunesmith.progress.text import printable
 from tunesmith.progress.views import open_view
 
-from .evaluate import Answer, Score, ask, choose, score
+from .evaluate import Answer, Score, choose, query, score
 from .prepare import prepare
 from .snippet import python_lines
 from .tweets import CLASSES, fetch_tweets
@@ -37,30 +37,31 @@ if TYPE_CHECKING:
     from .prepare import Prepared
     from .tweets import Tweet
 
-__all__ = ["Options", "run", "tell"]
+__all__ = ["Options", "run", "run_steps"]
 
-# Tweets end with "->": none of them contains it. A class is one token, so nothing marks its end.
+# No tweet contains "->", so it separates. A class is one token, so it needs no stop sequence.
 FORMAT = PromptFormat(separator=" ->", stop="")
 SUFFIX = "tweets"
-SHOWN_ANSWERS = 5
+EXAMPLES = 5
 # Fewer and larger steps than the default of 0.2 % of the examples: faster on a CPU.
 BATCH_SIZE = 8
-# The embedded engine takes a seed here too, so that every run tells the same story.
+# The embedded engine takes a seed here too, so that every run gives the same result.
 SEED = 1
-# To have the base model choose costs several times as much as to ask it, so it chooses for these.
+# Scoring both classes costs several times as much as an answer, so the base model does it for
+# these only.
 CHOICES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command was asked.
+    """The options of the command.
 
     Attributes:
         home: The engine's state folder.
-        output: Folder for the files that a person may want to look at.
+        output: Folder for the output files.
         backend: Base URL of a running server; None starts one.
         api_key: Key for that server.
-        model: Base model by any name that the server knows.
+        model: Base model, by any name that the server knows.
         n_epochs: Passes over the training data.
     """
 
@@ -73,7 +74,7 @@ class Options:
 
 
 def run(options: Options) -> Score:
-    """Fetch what is needed, tell the story, and return the fine-tuned model's score.
+    """Download the data, run the steps, and return the fine-tuned model's score.
 
     Raises:
         TunesmithError: A step failed; the message says which and what to do.
@@ -81,7 +82,7 @@ def run(options: Options) -> Score:
     started = time.monotonic()
     tweets = _fetch(options)
     downloaded = time.monotonic()
-    result = tell(tweets, options)
+    result = run_steps(tweets, options)
     done = time.monotonic()
     print(
         f"Done in {done - started:.0f} s, {downloaded - started:.0f} s of it for downloads. "
@@ -90,8 +91,8 @@ def run(options: Options) -> Score:
     return result
 
 
-def tell(tweets: Sequence[Tweet], options: Options) -> Score:
-    """Tell the story of these tweets and return the fine-tuned model's score on those held out."""
+def run_steps(tweets: Sequence[Tweet], options: Options) -> Score:
+    """Run all steps after the download; return the fine-tuned model's score on held-out tweets."""
     options.output.mkdir(parents=True, exist_ok=True)
     prepared = _prepare(tweets, options)
     with _client(options) as client:
@@ -106,7 +107,7 @@ def _heading(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def _say(text: str) -> None:
+def _print_text(text: str) -> None:
     print(textwrap.fill(text, 88, break_on_hyphens=False, break_long_words=False), flush=True)
 
 
@@ -117,15 +118,15 @@ def _fetch(options: Options) -> list[Tweet]:
             from tunesmith.engine.models.pull import pull
 
             base = pull(options.model, options.home, report)
-            told = f"Base model {base.id} ({base.license or 'see its card'}), in {base.path}."
+            message = f"Base model {base.id} ({base.license or 'see its card'}), in {base.path}."
         else:
-            told = f"The base model is {options.model} of {options.backend}."
+            message = f"The base model is {options.model} of {options.backend}."
         tweets = fetch_tweets(
             options.home.downloads,
             lambda done, total: report("downloading tweets", done, total),
         )
-    _say(told)
-    _say(
+    _print_text(message)
+    _print_text(
         f"{len(tweets):,} real tweets with a clear sentiment, as many positive as negative (from "
         "the vaderSentiment package, MIT licence)."
     )
@@ -135,7 +136,7 @@ def _fetch(options: Options) -> list[Tweet]:
 def _prepare(tweets: Sequence[Tweet], options: Options) -> Prepared:
     _heading("2. Prepare")
     prepared = prepare(tweets, options.output, FORMAT)
-    _say(
+    _print_text(
         f"{prepared.training_rows:,} rows to train on, {prepared.validation_rows:,} to validate "
         f"with, {len(prepared.held_out):,} held out. Tweets that are nearly the same are on one "
         f"side. Each prompt ends with {FORMAT.separator!r}, each completion starts with a space."
@@ -145,7 +146,7 @@ def _prepare(tweets: Sequence[Tweet], options: Options) -> Prepared:
 
 @contextmanager
 def _client(options: Options) -> Generator[Client]:
-    """Yield a client of the named server, or of one that lives as long as the story."""
+    """Yield a client of the given server, or of one that is started and stopped here."""
     if options.backend is not None:
         from tunesmith.client import Client
 
@@ -178,7 +179,7 @@ def _train(client: Client, prepared: Prepared, options: Options) -> FineTune[Cli
         job.follow(view=open_view())
     except KeyboardInterrupt:
         print()
-        _say_interrupted(job, options)
+        _print_interrupted(job, options)
         raise SystemExit(INTERRUPTED) from None
     if job.status != "succeeded":
         message = job.events[-1].message if job.events else "it gave no reason"
@@ -187,24 +188,24 @@ def _train(client: Client, prepared: Prepared, options: Options) -> FineTune[Cli
 
 
 def _unfinished(client: Client, training: str) -> FineTune[Client] | None:
-    """Return the job that an interrupted run left behind, if there is one."""
+    """Return the unfinished job of an interrupted run, if there is one."""
     for job in client.fine_tunes.list():
         if not job.is_terminal and [file.id for file in job.training_files] == [training]:
-            _say("An earlier run left this job unfinished; it goes on.")
+            _print_text("An earlier run left this job unfinished; it continues.")
             return job
     return None
 
 
-def _say_interrupted(job: FineTune, options: Options) -> None:
+def _print_interrupted(job: FineTune, options: Options) -> None:
     if options.backend is None:
-        _say(
+        _print_text(
             f"Interrupted. Job {job.id} keeps its last checkpoint: run `tunesmith quickstart` "
-            "again and it goes on from there."
+            "again and it resumes from there."
         )
     else:
-        _say(
-            f"Interrupted. Job {job.id} goes on by itself. Run the same command again to follow "
-            f"it, or cancel it with: tunesmith -b {options.backend} api fine_tunes.cancel "
+        _print_text(
+            f"Interrupted. Job {job.id} continues on the server. Run the same command again to "
+            f"follow it, or cancel it with: tunesmith -b {options.backend} api fine_tunes.cancel "
             f"-i {job.id}"
         )
 
@@ -215,7 +216,7 @@ def _show_results(job: FineTune[Client], output: Path) -> None:
     results.to_csv(output / "results.csv")
     results.plot(output / "curves.png", title=job.fine_tuned_model)
     print(results.summary())
-    print(f"Curves: {output / 'curves.png'}   Figures: {output / 'results.csv'}")
+    print(f"Curves: {output / 'curves.png'}   Results: {output / 'results.csv'}")
 
 
 def _compare(client: Client, job: FineTune, prepared: Prepared, base: str) -> Score:
@@ -227,8 +228,8 @@ def _compare(client: Client, job: FineTune, prepared: Prepared, base: str) -> Sc
     scores: dict[str, Score] = {}
     with progress_bar() as report:
         for kind, model in (("base", base), ("fine-tuned", tuned)):
-            what = f"asking the {kind} model"
-            answers[kind] = ask(
+            what = f"querying the {kind} model"
+            answers[kind] = query(
                 client,
                 model,
                 prompts,
@@ -239,7 +240,7 @@ def _compare(client: Client, job: FineTune, prepared: Prepared, base: str) -> Sc
             choices = (
                 choose(client, model, prompts[:CHOICES], FORMAT, CLASSES)
                 if kind == "base"
-                else [_likeliest(answer) for answer in answers[kind]]
+                else [_most_likely_class(answer) for answer in answers[kind]]
             )
             scores[kind] = score([answer.label for answer in answers[kind]], choices, labels)
     _show_scores(scores)
@@ -247,7 +248,7 @@ def _compare(client: Client, job: FineTune, prepared: Prepared, base: str) -> Sc
     return scores["fine-tuned"]
 
 
-def _likeliest(answer: Answer) -> str:
+def _most_likely_class(answer: Answer) -> str:
     known = answer.probabilities
     return max(known, key=known.__getitem__) if known else answer.label
 
@@ -255,14 +256,14 @@ def _likeliest(answer: Answer) -> str:
 def _show_scores(scores: dict[str, Score]) -> None:
     rows = [
         ("accuracy: the answer is the right class", *(f"{s.answer:.1%}" for s in scores.values())),
-        ("the right class is the likelier one", *(f"{s.choice:.1%}" for s in scores.values())),
+        ("the right class is the more likely one", *(f"{s.choice:.1%}" for s in scores.values())),
     ]
     print(table(("", *(f"{kind} model" for kind in scores)), rows))
-    _say(
-        "How they are counted: in the first row an answer counts if its text is the class that "
-        "people gave. A base model was never told to answer with a class, so the second row only "
-        "asks which of the two it finds likelier after the prompt (on the first "
-        f"{scores['base'].chosen} tweets for the base model; guessing gives 50 %)."
+    _print_text(
+        "First row: an answer counts if its text is the class that people gave. A base model was "
+        "never trained to answer with a class, so the second row only compares how likely it "
+        f"finds each class after the prompt (for the base model on the first "
+        f"{scores['base'].choices} tweets; guessing gives 50 %)."
     )
 
 
@@ -272,18 +273,18 @@ def _show_answers(
     print()
     rows = [
         (
-            FORMAT.parse_prompt(prompts[place]),
-            labels[place],
-            *(repr(answers[kind][place].text) for kind in answers),
+            FORMAT.parse_prompt(prompts[index]),
+            labels[index],
+            *(repr(answers[kind][index].text) for kind in answers),
         )
-        for place in range(min(SHOWN_ANSWERS, len(prompts)))
+        for index in range(min(EXAMPLES, len(prompts)))
     ]
-    print(table(("tweet", "people say", *(f"{kind} model" for kind in answers)), rows))
-    place, answer = min(
+    print(table(("tweet", "label", *(f"{kind} model" for kind in answers)), rows))
+    index, answer = min(
         enumerate(answers["fine-tuned"]),
         key=lambda item: max(item[1].probabilities.values(), default=1),
     )
-    print(f"\nWhere the fine-tuned model is least sure: {FORMAT.parse_prompt(prompts[place])}")
+    print(f"\nWhere the fine-tuned model is least sure: {FORMAT.parse_prompt(prompts[index])}")
     for name, probability in sorted(answer.probabilities.items(), key=lambda item: -item[1]):
         print(f"  {printable(name):10} {probability:6.1%}  {'#' * round(40 * probability)}")
 

@@ -1,7 +1,7 @@
-"""Answers without a model: from a function, from what was learnt, or the prompt's own echo.
+"""Answers without a model: from a function, from the training data, or an echo of the prompt.
 
 A "token" is a word with the whitespace before it. `max_tokens`, `stop`, `n`, `echo`,
-`logprobs` and streaming follow the real generator; sampling parameters change nothing.
+`logprobs` and streaming behave like the real generator; sampling parameters have no effect.
 """
 
 from __future__ import annotations
@@ -19,29 +19,52 @@ from tunesmith.engine.serving.generation import (
 )
 from tunesmith.engine.serving.generation_errors import GenerationError
 
-from .prompt import Prompt
-from .training import learnt_answers
+from .simulated_training import load_answers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from pathlib import Path
+    from typing import Self
 
     from tunesmith.engine.models.servable_model import ServableModel
     from tunesmith.engine.serving.generation import GenerationRequest
 
-    Answer = Callable[[Prompt], str | None]
+    Answer = Callable[["Prompt"], str | None]
 
-__all__ = ["SimulatedBackend"]
+__all__ = ["Prompt", "SimulatedBackend"]
 
 _TOKEN = re.compile(r"\s*\S+|\s+")
-_LIKELY = 0.9
+# The probability that is reported for each token of an answer.
+_PROBABILITY = 0.9
+
+
+class Prompt(str):
+    """The text of a prompt; for a chat, the text of its last message.
+
+    Attributes:
+        model: Name of the requested model.
+        messages: The whole conversation, as chat templates read it; empty for a completion.
+    """
+
+    __slots__ = ("messages", "model")
+
+    model: str
+    messages: Sequence[dict[str, Any]]
+
+    def __new__(cls, text: str, model: str, messages: Sequence[dict[str, Any]] = ()) -> Self:
+        """Return the text with its attributes."""
+        prompt = super().__new__(cls, text)
+        prompt.model = model
+        prompt.messages = messages
+        return prompt
 
 
 class SimulatedBackend:
-    """Stands in for the backend that generates answers.
+    """Replaces the backend that generates answers.
 
     Args:
-        answer: Asked first, in the server's thread; None from it passes the question on.
+        answer: Called first, in the server's thread; returns the answer, or None to answer
+            from the training data.
     """
 
     running = True
@@ -66,35 +89,35 @@ class SimulatedBackend:
         self, model: ServableModel, request: GenerationRequest
     ) -> AsyncGenerator[GenerationDelta, None]:
         """Yield the pieces of the answer; the last one carries the usage."""
-        learnt = learnt_answers(model.adapter_path)
+        answers = load_answers(model.adapter_path)
         prompts = _prompts(model, request)
         deltas: list[GenerationDelta] = []
         for number, prompt in enumerate(prompts):
-            text = self._text(prompt, learnt)
+            text = self._text(prompt, answers)
             for choice in range(request.n):
                 index = number * request.n + choice
-                deltas += _choice(index, prompt, text, learnt, request)
-        read = sum(len(_TOKEN.findall(prompt)) for prompt in prompts)
-        written = sum(len(delta.tokens) for delta in deltas)
-        written -= read * request.n if request.echo else 0
+                deltas += _choice(index, prompt, text, answers, request)
+        prompt_tokens = sum(len(_TOKEN.findall(prompt)) for prompt in prompts)
+        completion_tokens = sum(len(delta.tokens) for delta in deltas)
+        completion_tokens -= prompt_tokens * request.n if request.echo else 0
         for delta in deltas[:-1]:
             yield delta
         last = deltas[-1]
-        usage = GenerationUsage(read, written)
+        usage = GenerationUsage(prompt_tokens, completion_tokens)
         yield GenerationDelta(last.index, last.text, last.tokens, last.finish_reason, usage)
 
-    def _text(self, prompt: Prompt, learnt: dict[str, str]) -> str:
+    def _text(self, prompt: Prompt, answers: dict[str, str]) -> str:
         try:
-            given = self.answer(prompt) if self.answer is not None else None
+            answer = self.answer(prompt) if self.answer is not None else None
         except GenerationError:
             raise
         except Exception as error:
             raise GenerationError(
                 f"The answer function raised {type(error).__name__}: {error}", status=500
             ) from error
-        if given is not None:
-            return given
-        return learnt.get(prompt, str(prompt))
+        if answer is not None:
+            return answer
+        return answers.get(prompt, str(prompt))
 
 
 def _prompts(model: ServableModel, request: GenerationRequest) -> list[Prompt]:
@@ -114,19 +137,18 @@ def _content(message: dict[str, Any]) -> str:
 
 
 def _choice(
-    index: int, prompt: Prompt, text: str, learnt: dict[str, str], request: GenerationRequest
+    index: int, prompt: Prompt, text: str, answers: dict[str, str], request: GenerationRequest
 ) -> Iterator[GenerationDelta]:
-    """Yield one choice, whole or word by word."""
-    ends = [place for stop in request.stop if (place := text.find(stop)) >= 0]
+    """Yield one choice: as a whole, or word by word for a stream."""
+    ends = [index for stop in request.stop if (index := text.find(stop)) >= 0]
     words = _TOKEN.findall(text[: min(ends, default=len(text))])
-    most = len(words) if request.max_tokens is None else request.max_tokens
-    reason = "length" if len(words) > most else "stop"
-    tokens = _scored(words[:most], _classes(learnt)[: request.logprobs or 0], len(prompt))
+    limit = len(words) if request.max_tokens is None else request.max_tokens
+    reason = "length" if len(words) > limit else "stop"
+    tokens = _scored(words[:limit], _first_words(answers)[: request.logprobs or 0], len(prompt))
     if request.echo:
         tokens = [*_echoed(prompt), *tokens]
     if not request.stream or not tokens:
-        said = "".join(token.text for token in tokens)
-        yield GenerationDelta(index, said, tuple(tokens), reason)
+        yield GenerationDelta(index, "".join(token.text for token in tokens), tuple(tokens), reason)
         return
     for number, token in enumerate(tokens, start=1):
         ending = reason if number == len(tokens) else None
@@ -134,20 +156,21 @@ def _choice(
 
 
 def _echoed(prompt: Prompt) -> list[ScoredToken]:
-    """Return the prompt's tokens; before the first stands nothing that could predict it."""
+    """Return the prompt's tokens; the first has no probability, since nothing precedes it."""
     tokens = _scored(_TOKEN.findall(prompt), [], 0)
     first = [replace(token, logprob=None, top=()) for token in tokens[:1]]
     return first + tokens[1:]
 
 
-def _scored(words: list[str], rivals: list[str], offset: int) -> list[ScoredToken]:
+def _scored(words: list[str], alternatives: list[str], offset: int) -> list[ScoredToken]:
+    """Return words as tokens with log probabilities; the first has alternatives."""
     tokens: list[ScoredToken] = []
     for number, word in enumerate(words):
-        others = [rival for rival in rivals if rival != word] if number == 0 else []
-        others = others[: max(0, len(rivals) - 1)]
-        share = (1 - _LIKELY) / max(1, len(others))
-        top = [_candidate(word, _LIKELY), *(_candidate(rival, share) for rival in others)]
-        tokens.append(ScoredToken(word, word.encode(), math.log(_LIKELY), offset, tuple(top)))
+        others = [other for other in alternatives if other != word] if number == 0 else []
+        others = others[: max(0, len(alternatives) - 1)]
+        share = (1 - _PROBABILITY) / max(1, len(others))
+        top = [_candidate(word, _PROBABILITY), *(_candidate(other, share) for other in others)]
+        tokens.append(ScoredToken(word, word.encode(), math.log(_PROBABILITY), offset, tuple(top)))
         offset += len(word)
     return tokens
 
@@ -156,7 +179,7 @@ def _candidate(text: str, probability: float) -> TokenCandidate:
     return TokenCandidate(text, text.encode(), math.log(probability))
 
 
-def _classes(learnt: dict[str, str]) -> list[str]:
-    """Return the first words of learnt answers: of a classifier, its classes."""
-    firsts = (_TOKEN.match(answer) for answer in learnt.values())
+def _first_words(answers: dict[str, str]) -> list[str]:
+    """Return the first words of the training data's answers: for a classifier, its classes."""
+    firsts = (_TOKEN.match(answer) for answer in answers.values())
     return list(dict.fromkeys(found.group() for found in firsts if found))

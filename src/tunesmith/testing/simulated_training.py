@@ -1,8 +1,8 @@
-"""A training that computes nothing: plausible figures, and the training data learnt by heart.
+"""A training that computes nothing: plausible metrics, and a model that memorises its data.
 
 It takes the engine's `TrainingSpec` and reports to its `TrainingObserver`, in the order and
 with the columns of the real one, so everything around it is the engine's own code. The
-figures depend only on the specification.
+metrics depend only on the specification.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-__all__ = ["learnt_answers", "simulate_training"]
+__all__ = ["load_answers", "simulate_training"]
 
-_BYTES_A_TOKEN = 4
+_BYTES_PER_TOKEN = 4
 _VALIDATIONS = 25
 _SNAPSHOT_EPOCHS = 3
 _REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margin", "rewards/accuracy")
-_LEARNT = "learnt.json"
+_ANSWERS = "answers.json"
 
 
 def simulate_training(
     spec: TrainingSpec, observer: TrainingObserver, pause: Callable[[], object] = lambda: None
 ) -> TrainingOutcome:
-    """Go through a training's motions; a stopped one goes on after its last step.
+    """Simulate a training; one that was stopped resumes after its last step.
 
     Args:
         spec: The job.
-        observer: Told what happens, and asked between steps whether to stop.
+        observer: Receives the progress, and says between steps whether to stop.
         pause: Called before each step.
     """
     training = _Training(spec, observer)
@@ -64,16 +64,16 @@ def simulate_training(
     )
 
 
-def learnt_answers(folder: Path | None) -> dict[str, str]:
-    """Return what a simulated model has learnt, answer by prompt; nothing for a base model."""
+def load_answers(folder: Path | None) -> dict[str, str]:
+    """Return the answers of a simulated model by prompt; none for a base model."""
     if folder is None:
         return {}
-    answers: dict[str, str] = json.loads((folder / _LEARNT).read_text(encoding="utf-8"))
+    answers: dict[str, str] = json.loads((folder / _ANSWERS).read_text(encoding="utf-8"))
     return answers
 
 
 class _Training:
-    """One training under way."""
+    """One simulated training."""
 
     def __init__(self, spec: TrainingSpec, observer: TrainingObserver) -> None:
         self._spec = spec
@@ -98,7 +98,7 @@ class _Training:
         )
 
     def run(self, pause: Callable[[], object]) -> StopRequest | None:
-        """Do the steps that are left; return the request that ended them early, if one did."""
+        """Run the remaining steps; return the request that stopped them, if one did."""
         self._observer.planned(
             TrainingPlan(
                 hyperparameters=self._values,
@@ -127,12 +127,12 @@ class _Training:
         return round(self._tokens * self._values.n_epochs * step / self._total)
 
     def write_model(self, folder: Path) -> None:
-        """Write a model that knows the training data, and what its predecessor knew."""
+        """Write a model that knows the training data, and that of the model it started from."""
         folder.mkdir(parents=True, exist_ok=True)
-        learnt = learnt_answers(self._spec.initial_adapter_path)
+        answers = load_answers(self._spec.initial_adapter_path)
         for row in self._rows:
-            learnt |= _answers(row)
-        (folder / _LEARNT).write_text(json.dumps(learnt), encoding="utf-8")
+            answers |= _answers(row)
+        (folder / _ANSWERS).write_text(json.dumps(answers), encoding="utf-8")
 
     def _report(self, record: StepRecord) -> None:
         self.results.add(record)
@@ -150,7 +150,7 @@ class _Training:
         epoch = (step - 1) // self._steps_per_epoch + 1
         in_epoch = (step - 1) % self._steps_per_epoch + 1
         seen = min(in_epoch * self._values.batch_size, len(self._rows))
-        loss, sequences, tokens = self._figures(step, "training")
+        loss, sequences, tokens = self._metrics(step, "training")
         record = StepRecord(
             step=step,
             total_steps=self._total,
@@ -172,7 +172,7 @@ class _Training:
         due = record.step % math.ceil(self._total / _VALIDATIONS) == 0
         if not self._validation or not (ends_epoch or due):
             return record
-        loss, sequences, tokens = self._figures(record.step, "validation")
+        loss, sequences, tokens = self._metrics(record.step, "validation")
         rewards = {f"validation_{name}": value for name, value in self._rewards(loss).items()}
         names = classification_columns(self._spec) if ends_epoch else []
         return replace(
@@ -182,12 +182,12 @@ class _Training:
             extra=record.extra | rewards,
         )
 
-    def _figures(self, step: int, data: str) -> tuple[float, float, float]:
-        """Return loss, sequence accuracy and token accuracy: better by the step."""
-        dice = random.Random(f"{self._spec.seed} {data} {step}")  # noqa: S311 - noise, no secret
+    def _metrics(self, step: int, data: str) -> tuple[float, float, float]:
+        """Return loss, sequence accuracy and token accuracy; they improve with each step."""
+        noise = random.Random(f"{self._spec.seed} {data} {step}")  # noqa: S311 - not a secret
         progress = step / self._total
         worse = 1.15 if data == "validation" else 1.0
-        loss = worse * (0.1 + 2.4 * math.exp(-3 * progress)) * dice.uniform(0.95, 1.05)
+        loss = worse * (0.1 + 2.4 * math.exp(-3 * progress)) * noise.uniform(0.95, 1.05)
         tokens = 1 - 0.6 * math.exp(-3 * progress) * worse
         return loss, tokens**3, tokens
 
@@ -203,28 +203,28 @@ def _read(path: Path) -> list[Row]:
 
 
 def _tokens(row: Row) -> int:
-    return len(json.dumps(row, ensure_ascii=False).encode()) // _BYTES_A_TOKEN
+    return len(json.dumps(row, ensure_ascii=False).encode()) // _BYTES_PER_TOKEN
 
 
 def _answers(row: Row) -> dict[str, str]:
-    """Return the answers that a row teaches, by the text that asks for each."""
+    """Return the answers of a row by their prompts."""
     if "prompt" in row:
         return {row["prompt"]: row["completion"]}
     if "messages" in row:
         return _replies(row["messages"])
-    asked: Sequence[Row] = row["input"]["messages"]
-    return _replies([*asked, *row["preferred_output"]])
+    messages: Sequence[Row] = row["input"]["messages"]
+    return _replies([*messages, *row["preferred_output"]])
 
 
 def _replies(messages: Sequence[Row]) -> dict[str, str]:
     answers: dict[str, str] = {}
-    asked = ""
+    prompt = ""
     for message in messages:
         text = message.get("content")
         if not isinstance(text, str):
             continue
         if message["role"] == "assistant":
-            answers[asked] = text
+            answers[prompt] = text
         else:
-            asked = text
+            prompt = text
     return answers

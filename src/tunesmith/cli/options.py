@@ -1,0 +1,151 @@
+"""Options that several commands share, and what they select: a client, a state folder, a database.
+
+Also checks that an extra is installed before a command imports what it brings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tunesmith.client import Client
+    from tunesmith.engine.home import Home
+    from tunesmith.engine.store.database import Database
+
+__all__ = [
+    "CONNECTION_OPTIONS",
+    "add_connection_options",
+    "add_database_option",
+    "add_home_option",
+    "connect",
+    "get_home",
+    "open_database",
+    "require_engine",
+    "require_extra",
+]
+
+# Short name, long name, metavar, help.
+CONNECTION_OPTIONS: tuple[tuple[str, str, str, str], ...] = (
+    ("-b", "--api-base", "URL", "base URL of the API, with its /v1"),
+    ("-k", "--api-key", "KEY", "API key; better kept in TUNESMITH_API_KEY"),
+    ("-o", "--organization", "ID", "organisation to act for"),
+    ("-p", "--proxy", "URL", "HTTP proxy to go through"),
+)
+
+
+def add_connection_options(parser: argparse.ArgumentParser, *, short: bool = False) -> None:
+    """Add the options that say where requests go.
+
+    They may stand before the command or after it. An option that was not used is left out
+    of the namespace, so that its default after the command does not override a value before it.
+
+    Args:
+        parser: Where to add them.
+        short: Add the short names as well.
+    """
+    group = parser.add_argument_group("connection")
+    for letter, name, metavar, text in CONNECTION_OPTIONS:
+        names = (letter, name) if short else (name,)
+        group.add_argument(*names, metavar=metavar, default=argparse.SUPPRESS, help=text)
+
+
+def connect(arguments: argparse.Namespace) -> Client:
+    """Return a client for the command's connection options and the environment.
+
+    Raises:
+        TunesmithError: An option or an environment variable is invalid.
+    """
+    from tunesmith.client import Client
+
+    if arguments.verbose:
+        logging.basicConfig(level=logging.DEBUG if arguments.verbose > 1 else logging.INFO)
+    options: dict[str, Any] = {
+        "base_url": getattr(arguments, "api_base", None),
+        "api_key": getattr(arguments, "api_key", None),
+        "organization": getattr(arguments, "organization", None),
+    }
+    if proxy := getattr(arguments, "proxy", None):
+        os.environ.update(http_proxy=proxy, https_proxy=proxy)  # where the client looks for one
+    return Client(**{name: value for name, value in options.items() if value is not None})
+
+
+def add_home_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--home`."""
+    parser.add_argument(
+        "--home",
+        metavar="DIR",
+        help="the engine's state folder (default: TUNESMITH_HOME, else your user data folder)",
+    )
+
+
+def get_home(arguments: argparse.Namespace) -> Home:
+    """Return the state folder that the command is to use."""
+    from tunesmith.engine.home import Home
+
+    if arguments.home:
+        return Home(Path(arguments.home).expanduser().absolute())
+    return Home.from_environment()
+
+
+def add_database_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--database-url`. The environment is the better place for it: it may hold a password."""
+    parser.add_argument(
+        "--database-url",
+        metavar="URL",
+        default=os.environ.get("TUNESMITH_DATABASE_URL"),
+        help="postgresql://… or sqlite:///… (default: TUNESMITH_DATABASE_URL, else SQLite in the "
+        "state folder)",
+    )
+
+
+@contextmanager
+def open_database(arguments: argparse.Namespace) -> Generator[tuple[Home, Database]]:
+    """Open the engine's database, brought up to this version's schema; close it at the end.
+
+    Yields:
+        The state folder and the database that the command's options select.
+
+    Raises:
+        MissingExtraError: The extra `engine` is not installed.
+    """
+    require_engine()
+    home = get_home(arguments)
+    from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.store.database import Database
+
+    home.root.mkdir(parents=True, exist_ok=True)
+    database = Database(EngineConfig(home=home, database_url=arguments.database_url).database)
+    try:
+        database.migrate()
+        yield home, database
+    finally:
+        database.close()
+
+
+def require_extra(feature: str, extra: str, *modules: str) -> None:
+    """Check that modules of an extra can be imported, without importing them.
+
+    Raises:
+        MissingExtraError: One cannot; the message says what to install.
+    """
+    if any(find_spec(module) is None for module in modules):
+        raise MissingExtraError(feature, extra)
+
+
+def require_engine(feature: str = "The embedded engine") -> None:
+    """Check that the extra `engine` is installed.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    require_extra(feature, "engine", "fastapi", "platformdirs", "sqlalchemy", "torch", "uvicorn")
