@@ -200,9 +200,7 @@ def main() -> int:
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
             outdated.append(name)
     if outdated:
-        print(
-            f"docs/reference: {', '.join(outdated)} out of date; run scripts/build_reference.py"
-        )
+        print(f"docs/reference: {', '.join(outdated)} out of date; run scripts/build_reference.py")
     return bool(outdated)
 
 
