@@ -12,8 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .simulated_engine import SimulatedEngine, simulate
     from .simulated_backend import Prompt
+    from .simulated_engine import SimulatedEngine, simulate
     from .tiny_model import start_tiny, write_tiny_home, write_tiny_model
 
 __all__ = [
