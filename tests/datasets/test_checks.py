@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunesmith import datasets, errors
-from tunesmith.datasets import check, destinations, parallel, readers
+from tunesmith.datasets import destinations, parallel, readers
 from tunesmith.datasets.check_options import CheckOptions
-from tunesmith.datasets.checks import duplicate_rows, hash_store
-from tunesmith.datasets.checks.duplicate_rows import find_conflicts, find_repeats
-from tunesmith.datasets.checks.examination import Examination
-from tunesmith.datasets.checks.hash_store import HashStore
+from tunesmith.datasets.checks import row_hashes
+from tunesmith.datasets.checks.check_run import CheckRun
+from tunesmith.datasets.checks.row_hashes import RowHashes, find_conflicts, find_repeats
+from tunesmith.datasets.checks.settings import resolve_settings
 from tunesmith.datasets.optional import optional
 
 SEPARATOR = "\n\n###\n\n"
@@ -333,14 +333,13 @@ def dirty(tmp_path_factory):
     return path
 
 
-def settled(path):
-    source = readers.source_of_path(path)
-    facts = destinations.destination_named("engine")
-    return source, facts, check._settle(source, CheckOptions(), facts)
+def resolved(path):
+    source = readers.open_path(path)
+    return resolve_settings(source, CheckOptions(), destinations.destination_named("engine"))
 
 
-def concluded(examination, facts, path):
-    return [finding.to_dict() for finding in examination.conclude(facts, path)]
+def concluded(run, path):
+    return [finding.to_dict() for finding in run.conclude(path=path)]
 
 
 @settings(
@@ -348,25 +347,26 @@ def concluded(examination, facts, path):
 )
 @given(cuts=st.lists(st.integers(0, 1 << 17), max_size=6), left=st.booleans())
 def test_any_division_into_ranges_gives_the_same_findings(dirty, cuts, left):
-    source, facts, chosen = settled(dirty)
-    whole = Examination.start(chosen).observe(source.batches())
-    bounds = sorted({0, source.size, *(cut % source.size for cut in cuts)})
-    parts = [parallel.examine_range(dirty, chosen, start, end) for start, end in pairwise(bounds)]
+    chosen, batches = resolved(dirty)
+    whole = CheckRun(chosen).observe(batches)
+    size = dirty.stat().st_size
+    bounds = sorted({0, size, *(cut % size for cut in cuts)})
+    parts = [parallel.check_range(dirty, chosen, start, end) for start, end in pairwise(bounds)]
     if left:
-        merged = reduce(Examination.merge, parts)
+        merged = reduce(CheckRun.merge, parts)
     else:
         merged = parts.pop()
         while parts:
             merged = parts.pop().merge(merged)
-    assert concluded(merged, facts, dirty) == concluded(whole, facts, dirty)
+    assert concluded(merged, dirty) == concluded(whole, dirty)
 
 
 def test_processes_give_the_same_report(dirty):
-    source, facts, chosen = settled(dirty)
-    whole = Examination.start(chosen).observe(source.batches())
-    with parallel.Team(dirty, workers=2, smallest=1) as team:
-        divided = team.examine(chosen)
-    assert concluded(divided, facts, dirty) == concluded(whole, facts, dirty)
+    chosen, batches = resolved(dirty)
+    whole = CheckRun(chosen).observe(batches)
+    with parallel.WorkerPool(dirty, workers=2, smallest=1) as workers:
+        divided = workers.check(chosen)
+    assert concluded(divided, dirty) == concluded(whole, dirty)
 
 
 def test_a_core_install_gives_the_same_report(dirty, without_extras):
@@ -388,7 +388,7 @@ def test_hashes_in_files_give_the_same_answer(monkeypatch, without_extras, rows_
     inputs = [value // 2 for value in hashes]
 
     def store():
-        made = HashStore()
+        made = RowHashes()
         for start in range(0, 100, 7):
             part = slice(start, start + 7)
             made.extend(array("q", inputs[part]).tobytes(), array("q", hashes[part]).tobytes())
@@ -402,9 +402,9 @@ def test_hashes_in_files_give_the_same_answer(monkeypatch, without_extras, rows_
     in_python = answers()
     monkeypatch.setitem(sys.modules, "numpy", NUMPY)
     optional.cache_clear()
-    monkeypatch.setattr(hash_store, "_IN_MEMORY", rows_in_memory)
-    monkeypatch.setattr(hash_store, "_READ_AT_ONCE", 8)
-    monkeypatch.setattr(duplicate_rows, "_ROWS_PER_PASS", rows_in_memory)
+    monkeypatch.setattr(row_hashes, "_IN_MEMORY", rows_in_memory)
+    monkeypatch.setattr(row_hashes, "_READ_AT_ONCE", 8)
+    monkeypatch.setattr(row_hashes, "_ROWS_PER_PASS", rows_in_memory)
     assert answers() == in_python
     assert in_python[0].count == 100 - len(set(hashes))
 

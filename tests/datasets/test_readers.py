@@ -319,7 +319,7 @@ def observed(batches):
 def test_the_fast_decoder_reads_what_the_rule_book_reads(tmp_path, lines, final):
     path = tmp_path / "a.jsonl"
     path.write_bytes(("\n".join(lines) + ("\n" if final else "")).encode("utf-8", "surrogatepass"))
-    source = readers.source_of_path(path, "jsonl")
+    source = readers.open_path(path, "jsonl")
     fast = observed(list(source.batches()))
     decode = json_lines.ChunkDecoder.decode
     try:

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.datasets import readers
-from tunesmith.datasets.check_options import CheckOptions
-from tunesmith.datasets.checks import sample as samples
-from tunesmith.datasets.checks.counts import count_findings, file_findings
-from tunesmith.datasets.checks.examination import Examination
-from tunesmith.datasets.checks.near import near_duplicate_findings
-from tunesmith.datasets.checks.sampled import sampled_findings
-from tunesmith.datasets.checks.settings import Settings
-from tunesmith.datasets.dataset_errors import DatasetError, UnreadableError
-from tunesmith.datasets.destinations import destination_named
-from tunesmith.datasets.findings import LocationCounter
-from tunesmith.datasets.readers.delimited import Delimited, PlainText
-from tunesmith.datasets.readers.json_lines import JsonLines
-from tunesmith.datasets.report import Report
-from tunesmith.datasets.rules import make_finding
+from .check_options import CheckOptions
+from .checks.check_run import CheckRun
+from .checks.file_checks import file_findings, row_count_findings
+from .checks.settings import resolve_settings
+from .dataset_errors import DatasetError, UnreadableError
+from .destinations import destination_named
+from .findings import LocationCounter
+from .readers import open_path
+from .readers.delimited import Delimited, PlainText
+from .readers.json_lines import JsonLines
+from .report import Report
+from .rules import make_finding
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from .checks.settings import CheckSettings
+    from .destinations import Destination
+    from .prompt_format import PromptFormat
+    from .readers import Source
+    from .rows import RowFormat
 
-    from tunesmith.datasets.destinations import Destination, TokenLimit
-    from tunesmith.datasets.parallel import Team
-    from tunesmith.datasets.prompt_format import PromptFormat
-    from tunesmith.datasets.readers import Source
-    from tunesmith.datasets.rows import RowFormat
 
 __all__ = ["check_file", "check_source", "profile"]
 
@@ -72,7 +68,7 @@ def check_file(
     """
     options = CheckOptions(
         destination=profile,
-        shape=shape,
+        row_format=shape,
         prompt_format=prompt_format,
         model=model,
         max_examples=max_examples,
@@ -114,7 +110,7 @@ def profile(
     """
     options = CheckOptions(
         destination=destination,
-        shape=shape,
+        row_format=shape,
         model=model,
         max_examples=max_examples,
         count_tokens=count_tokens,
@@ -128,11 +124,11 @@ def profile(
 def _check_path(path: Path, options: CheckOptions) -> Report:
     destination = destination_named(options.destination)
     try:
-        source = readers.source_of_path(path)
+        source = open_path(path)
         report = check_source(source, options)
         report.findings += file_findings(path, source.format, destination)
     except (UnreadableError, OSError) as error:
-        report = Report(str(path), destination.name, options.shape or "prompt_completion")
+        report = Report(str(path), destination.name, options.row_format or "prompt_completion")
         report.findings = [
             make_finding("file-unreadable", LocationCounter(1, 1), detail=str(error))
         ]
@@ -141,102 +137,58 @@ def _check_path(path: Path, options: CheckOptions) -> Report:
 
 
 def check_source(source: Source, options: CheckOptions) -> Report:
-    """Check the rows of a source.
+    """Check the rows of a source, which is read once.
 
     Raises:
-        DatasetError: The profile is not known.
+        DatasetError: The destination is not known.
         UnreadableError: The source cannot be read at all.
     """
     destination = destination_named(options.destination)
-    with _team(source, options) as team:
-        settings = _settle(source, options, destination)
-        examination = _examine(source, settings, options, team)
-    path = _path_of_lines(source)
+    settings, run = _run_checks(source, options, destination)
     report = Report(
         name=source.name,
         profile=destination.name,
-        shape=settings.shape,
-        rows=examination.rules.rows,
-        lines=examination.rules.lines,
+        shape=settings.row_format,
+        rows=run.validator.rows,
+        lines=run.validator.lines,
         bytes=source.size,
         task=settings.task,
         prompt_format=settings.prompt_format,
         encoding=settings.encoding if settings.token_limit or settings.count_tokens else None,
         token_limit=settings.token_limit,
     )
-    if options.count_tokens:
-        report.tokens = examination.token_counts.tokens
-        report.longest_row = examination.token_counts.longest
-    report.findings = examination.conclude(destination, path)
-    if not any(finding.id == "leading-whitespace" for finding in report.findings):
-        # Without a space before completions the boundary moves for that reason alone.
-        report.findings += sampled_findings(source, settings)
-    if options.near_duplicates:
-        report.findings += near_duplicate_findings(source, options.max_examples)
-    report.findings += count_findings(report, destination)
+    if settings.count_tokens:
+        report.tokens, report.longest_row = run.tokens.tokens, run.tokens.longest
+    report.findings = run.conclude(destination.severities, _path_of_lines(source))
+    report.findings += row_count_findings(report, destination)
     report.sort()
     return report
+
+
+def _run_checks(
+    source: Source, options: CheckOptions, destination: Destination
+) -> tuple[CheckSettings, CheckRun]:
+    """Observe all rows: here, in processes that share the file, or on Ray."""
+    if options.executor not in {"local", "ray"}:
+        raise DatasetError(f"Unknown engine {options.executor!r}: choose 'local' or 'ray'.")
+    if not isinstance(source, JsonLines) or (options.executor == "local" and options.workers <= 1):
+        settings, batches = resolve_settings(source, options, destination)
+        with closing(batches):
+            return settings, CheckRun(settings).observe(batches)
+    from .parallel import WorkerPool, check_on_ray  # noqa: PLC0415 - loads what processes need
+
+    if options.executor == "ray":
+        settings, batches = resolve_settings(source, options, destination)
+        batches.close()
+        return settings, check_on_ray(source.path, settings, options.partitions)
+    with WorkerPool(source.path, options.workers) as workers:
+        settings, batches = resolve_settings(source, options, destination)
+        if not workers.processes:
+            return settings, CheckRun(settings).observe(batches)
+        batches.close()
+        return settings, workers.check(settings)
 
 
 def _path_of_lines(source: Source) -> Path | None:
     """Return the file whose lines the rows are, if there is one."""
     return source.path if isinstance(source, JsonLines | Delimited | PlainText) else None
-
-
-def _settle(source: Source, options: CheckOptions, destination: Destination) -> Settings:
-    sample = samples.sample_of(source)
-    shape = options.shape or samples.row_format_of_sample(sample)
-    limit = destination.token_limit(shape, options.model)
-    prompt_format, task = options.prompt_format, None
-    if shape == "prompt_completion":
-        inference = samples.infer(sample)
-        if inference is not None:
-            task = inference.task
-            prompt_format = prompt_format or inference.format
-    return Settings(
-        shape=shape,
-        max_examples=options.max_examples,
-        prompt_format=prompt_format,
-        format_given=options.prompt_format is not None,
-        task=task,
-        token_limit=limit.tokens if limit else None,
-        encoding=_encoding(limit, options.model),
-        count_tokens=options.count_tokens,
-        sampled=len(sample),
-    )
-
-
-def _encoding(limit: TokenLimit | None, model: str | None) -> str:
-    if limit is not None:
-        return limit.encoding
-    if model is None:
-        return "r50k_base"
-    from tunesmith.datasets import tokens  # noqa: PLC0415 - as needed
-
-    try:
-        return tokens.encoding_for_model(model)
-    except tokens.UnknownEncodingError:
-        return "r50k_base"
-
-
-def _team(source: Source, options: CheckOptions) -> AbstractContextManager[Team | None]:
-    """Start the processes that will share the file, if there are to be any."""
-    if options.executor not in {"local", "ray"}:
-        raise DatasetError(f"Unknown engine {options.executor!r}: choose 'local' or 'ray'.")
-    if options.executor == "ray" or options.workers < 2 or not isinstance(source, JsonLines):  # noqa: PLR2004
-        return nullcontext()
-    from tunesmith.datasets.parallel import Team  # noqa: PLC0415 - it loads what processes need
-
-    return Team(source.path, options.workers)
-
-
-def _examine(
-    source: Source, settings: Settings, options: CheckOptions, team: Team | None
-) -> Examination:
-    if team is not None:
-        return team.examine(settings)
-    if isinstance(source, JsonLines) and options.executor == "ray":
-        from tunesmith.datasets.parallel import examine_on_ray  # noqa: PLC0415 - as needed
-
-        return examine_on_ray(source.path, settings, options.partitions)
-    return Examination.start(settings).observe(source.batches())

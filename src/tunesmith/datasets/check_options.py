@@ -24,7 +24,7 @@ class CheckOptions:
 
     Attributes:
         destination: Where the data goes: a name from `DESTINATIONS`, or the facts themselves.
-        shape: Shape that the rows should have; None to detect it.
+        row_format: Format that the rows should have; None to detect it.
         prompt_format: Format that prompt/completion rows should follow; None to infer it.
         model: Model to be trained; decides token limit and encoding where the destination knows it.
         max_examples: Locations to keep for each finding; 0 for all.
@@ -37,7 +37,7 @@ class CheckOptions:
     """
 
     destination: str | Destination = "engine"
-    shape: RowFormat | None = None
+    row_format: RowFormat | None = None
     prompt_format: PromptFormat | None = None
     model: str | None = None
     max_examples: int = 5

@@ -166,7 +166,7 @@ class Dataset:
 
         options = CheckOptions(
             destination=profile,
-            shape=shape,
+            row_format=shape,
             prompt_format=prompt_format or self.prompt_format,
             model=model,
             max_examples=max_examples,

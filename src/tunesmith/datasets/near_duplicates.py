@@ -5,6 +5,9 @@ words; Chinese, Japanese and Korean characters count as words). The share of com
 the smallest of two sketches estimates the Jaccard similarity of the texts (Broder, "On the
 resemblance and containment of documents", 1997). Texts that share one of their smallest values are
 compared; hashes do not depend on the process, so neither does the answer.
+
+`NearDuplicates` is the check that finds such rows in a data set; the division into training and
+validation data uses the same sketches and clusters.
 """
 
 from __future__ import annotations
@@ -12,16 +15,29 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from zlib import crc32
 
+from tunesmith.datasets.findings import Finding, Location, LocationCounter
 from tunesmith.datasets.pairs import completion_text, prompt_text
+from tunesmith.datasets.rules import make_finding
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-__all__ = ["DEFAULT_THRESHOLD", "Sketch", "cluster", "similarity", "sketch", "sketch_row"]
+    from tunesmith.datasets.readers.batch import Batch
+
+__all__ = [
+    "DEFAULT_THRESHOLD",
+    "NearDuplicates",
+    "Sketch",
+    "cluster",
+    "similarity",
+    "sketch",
+    "sketch_row",
+]
 
 Sketch: TypeAlias = tuple[int, ...]
 
@@ -149,3 +165,44 @@ def _neighbours(values: Sketch, buckets: dict[int, list[int]]) -> Iterable[int]:
         if value in buckets:
             found.update(dict.fromkeys(buckets[value]))
     return found
+
+
+class NearDuplicates:
+    """Sketches of all prompts; rows that follow no rule of their format have one, too.
+
+    Keeps up to 64 hashes a row in memory.
+    """
+
+    def __init__(self, max_examples: int) -> None:
+        self.max_examples = max_examples
+        self.locations: list[Location] = []
+        self.sketches: list[Sketch] = []
+        self.texts: list[int] = []
+
+    def observe(self, batch: Batch) -> None:
+        """Add a batch."""
+        for row in batch.rows(None):
+            text = prompt_text(row.value)
+            self.locations.append(Location(row.line, row.byte_offset))
+            self.sketches.append(sketch(text))
+            self.texts.append(hash(text))
+
+    def merge(self, following: NearDuplicates, lines: int) -> None:
+        """Add the rows that follow; `lines` lines stand before them."""
+        self.locations += [location.moved(lines) for location in following.locations]
+        self.sketches += following.sketches
+        self.texts += following.texts
+
+    def conclude(self) -> list[Finding]:
+        """Return the rows whose prompt is almost the same as an earlier one, but not the same."""
+        counter = LocationCounter(self.max_examples)
+        first: dict[int, Location] = {}
+        seen: set[int] = set()
+        keys = cluster(self.sketches)
+        for location, key, text in zip(self.locations, keys, self.texts, strict=True):
+            earlier = first.setdefault(key, location)
+            if earlier is not location and text not in seen:
+                message = f"almost the same prompt as line {earlier.line}"
+                counter.add(replace(location, message=message))
+            seen.add(text)
+        return [make_finding("near-duplicates", counter)] if counter.count else []

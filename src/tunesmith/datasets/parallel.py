@@ -1,6 +1,6 @@
 """The same checks over ranges of a JSONL file: in processes, or on Ray.
 
-A range is some bytes of the file; the lines that start in it belong to it. Each range is examined
+A range is some bytes of the file; the lines that start in it belong to it. Each range is checked
 by itself and the partial results are merged in the order of the file, so the answer is that of
 one process. Workers hash with one fixed seed, which is why they are processes of their own.
 """
@@ -17,7 +17,7 @@ from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from tunesmith.datasets.checks.examination import Examination
+from tunesmith.datasets.checks.check_run import CheckRun
 from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.optional import optional
 from tunesmith.datasets.readers.json_lines import JsonLines
@@ -25,9 +25,9 @@ from tunesmith.datasets.readers.json_lines import JsonLines
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tunesmith.datasets.checks.settings import Settings
+    from tunesmith.datasets.checks.settings import CheckSettings
 
-__all__ = ["Team", "byte_ranges", "examine_on_ray", "examine_range", "main"]
+__all__ = ["WorkerPool", "byte_ranges", "check_on_ray", "check_range", "main"]
 
 _SMALLEST_RANGE: Final = 1 << 22
 _HASH_SEED: Final = {"PYTHONHASHSEED": "0"}
@@ -46,26 +46,26 @@ def byte_ranges(size: int, parts: int, smallest: int = _SMALLEST_RANGE) -> list[
     return list(pairwise(bounds))
 
 
-def examine_range(path: Path, settings: Settings, start: int, end: int) -> Examination:
-    """Examine the lines that start in a range of bytes."""
-    return Examination.start(settings).observe(JsonLines(path).batches(start, end))
+def check_range(path: Path, settings: CheckSettings, start: int, end: int) -> CheckRun:
+    """Check the lines that start in a range of bytes."""
+    return CheckRun(settings).observe(JsonLines(path).batches(start, end))
 
 
-class Team:
-    """Processes that get ready while the check is still being settled, then share a JSONL file.
+class WorkerPool:
+    """Processes that start while the settings are still being resolved, then share a JSONL file.
 
     Args:
         path: The file.
         workers: Most processes; where the file is too small for two there is none, and the
-            caller's own process does the work.
+            caller checks the file itself.
         smallest: Shorter ranges of bytes are not worth a process.
     """
 
     def __init__(self, path: Path, workers: int, smallest: int = _SMALLEST_RANGE) -> None:
         self.path = path
         self.ranges: list[tuple[int, int]] = byte_ranges(path.stat().st_size, workers, smallest)
-        members = len(self.ranges) if len(self.ranges) > 1 else 0
-        self.processes: list[subprocess.Popen[bytes]] = [_start_worker() for _ in range(members)]
+        count = len(self.ranges) if len(self.ranges) > 1 else 0
+        self.processes: list[subprocess.Popen[bytes]] = [_start_worker() for _ in range(count)]
 
     def __enter__(self) -> Self:
         return self
@@ -75,17 +75,15 @@ class Team:
             process.kill()
             process.communicate()
 
-    def examine(self, settings: Settings) -> Examination:
-        """Examine the file.
+    def check(self, settings: CheckSettings) -> CheckRun:
+        """Check the file.
 
         Raises:
             DatasetError: A process ended without an answer.
         """
-        if not self.processes:
-            return examine_range(self.path, settings, *self.ranges[0])
         tasks = [(self.path, settings, start, end) for start, end in self.ranges]
         with ThreadPoolExecutor(len(tasks)) as threads:
-            return reduce(Examination.merge, threads.map(_ask, self.processes, tasks))
+            return reduce(CheckRun.merge, threads.map(_run_task, self.processes, tasks))
 
 
 def _start_worker() -> subprocess.Popen[bytes]:
@@ -98,13 +96,15 @@ def _start_worker() -> subprocess.Popen[bytes]:
     )
 
 
-def _ask(process: subprocess.Popen[bytes], task: tuple[Path, Settings, int, int]) -> Examination:
+def _run_task(
+    process: subprocess.Popen[bytes], task: tuple[Path, CheckSettings, int, int]
+) -> CheckRun:
     output, errors = process.communicate(pickle.dumps(task))
     if process.returncode != 0:
         reason = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise DatasetError(f"A process that checked a part of the file ended: {' '.join(reason)}")
     # The answer comes from the process that was just started, over a pipe that only it holds.
-    answer: Examination = pickle.loads(output)  # noqa: S301
+    answer: CheckRun = pickle.loads(output)  # noqa: S301
     return answer
 
 
@@ -112,24 +112,27 @@ def main() -> None:
     """Answer one task: read it from the standard input, write the result to the standard output."""
     with io.FileIO(os.dup(sys.stdout.fileno()), "wb") as answer:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        for name in ("msgspec", "numpy"):  # while the task is still being made up
+        for name in ("msgspec", "numpy"):  # while the task is still being prepared
             optional(name)
         path, settings, start, end = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent
-        result = pickle.dumps(examine_range(path, settings, start, end))
+        result = pickle.dumps(check_range(path, settings, start, end))
         view = memoryview(result)
         while view:
             view = view[answer.write(view) :]
 
 
-def examine_on_ray(
-    path: Path, settings: Settings, parts: int | None = None, smallest: int = _SMALLEST_RANGE
-) -> Examination:
-    """Examine a JSONL file on Ray Data, on the cluster that is connected or a local one.
+def check_on_ray(
+    path: Path,
+    settings: CheckSettings,
+    partitions: int | None = None,
+    smallest: int = _SMALLEST_RANGE,
+) -> CheckRun:
+    """Check a JSONL file on Ray Data, on the cluster that is connected or a local one.
 
     Args:
         path: The file, at the same place on every node.
-        settings: What to go by.
-        parts: Ranges; without it, four for each processor of the cluster.
+        settings: What the checks go by.
+        partitions: Ranges; None for four for each processor of the cluster.
         smallest: Shorter ranges are not made.
 
     Raises:
@@ -141,26 +144,26 @@ def examine_on_ray(
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    parts = parts or 4 * int(ray.cluster_resources().get("CPU", 1))
-    ranges = byte_ranges(path.stat().st_size, parts, smallest)
+    partitions = partitions or 4 * int(ray.cluster_resources().get("CPU", 1))
+    ranges = byte_ranges(path.stat().st_size, partitions, smallest)
     items = [
         {"number": number, "start": start, "end": end} for number, (start, end) in enumerate(ranges)
     ]
 
-    def examine(item: dict[str, Any]) -> dict[str, Any]:
-        part = examine_range(path, settings, int(item["start"]), int(item["end"]))
+    def check(item: dict[str, Any]) -> dict[str, Any]:
+        part = check_range(path, settings, int(item["start"]), int(item["end"]))
         return {"number": item["number"], "part": pickle.dumps(part)}
 
     data = ray.data.from_items(items, override_num_blocks=len(items))
-    mapped = data.map(examine, runtime_env={"env_vars": _HASH_SEED})
-    found: list[dict[str, Any]] = mapped.take_all()
-    parts_by_number = {int(item["number"]): item["part"] for item in found}
+    mapped = data.map(check, runtime_env={"env_vars": _HASH_SEED})
+    results: list[dict[str, Any]] = mapped.take_all()
+    parts_by_number = {int(item["number"]): item["part"] for item in results}
     # Made by the function above, on a cluster that runs any code of ours anyway.
-    answers: list[Examination] = [
+    answers: list[CheckRun] = [
         pickle.loads(parts_by_number[number])  # noqa: S301
         for number in sorted(parts_by_number)
     ]
-    return reduce(Examination.merge, answers)
+    return reduce(CheckRun.merge, answers)
 
 
 if __name__ == "__main__":

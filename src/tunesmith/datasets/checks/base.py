@@ -1,9 +1,9 @@
-"""What a check is: it observes batches, merges with what follows, and concludes findings.
+"""What a check is: it observes rows, merges with what follows, and concludes findings.
 
-A check's instance is its partial result. It is built from `Settings`, so that every process
+The instance of a check is its partial result. It is built from `CheckSettings`, so every process
 starts with the same; `merge` is associative and takes the number of lines that stand before what
-it adds, because each range of a file counts its lines from 1. Nothing in a check depends on how
-rows were split into batches or ranges: any split gives the same findings.
+it adds, because each range of a file counts its lines from 1. No check depends on how rows were
+split into batches or ranges: every split gives the same findings.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from tunesmith.datasets.readers.batch import ChunkLocations
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding, Location
     from tunesmith.datasets.readers.batch import Batch
     from tunesmith.datasets.rows import RowFormat
 
-__all__ = ["Check", "Outcome", "ValidRows"]
+    from .settings import CheckSettings
+
+__all__ = ["Check", "CheckedData", "ValidRows"]
 
 
 class ValidRows:
-    """The rows of a batch that keep the rules of their shape, with their locations.
+    """The rows of a batch that follow the rules of their format.
+
+    Args:
+        batch: The batch.
+        row_format: Format of the rows.
+        indices: Which rows of the batch are valid; None for all.
 
     Attributes:
-        shape: Their shape.
+        row_format: Format of the rows.
     """
 
-    def __init__(
-        self,
-        batch: Batch,
-        values: list[dict[str, Any]] | None,
-        indices: list[int] | None,
-        shape: RowFormat,
-    ) -> None:
-        self._values = values
-        self.shape: RowFormat = shape
+    def __init__(self, batch: Batch, row_format: RowFormat, indices: list[int] | None) -> None:
+        self.row_format: RowFormat = row_format
         self._batch = batch
         self._indices = indices
 
     def __len__(self) -> int:
         return len(self._batch) if self._indices is None else len(self._indices)
 
-    @property
+    @cached_property
     def values(self) -> list[dict[str, Any]]:
-        """The rows."""
-        return self._batch.values if self._values is None else self._values
+        """The rows as JSON objects."""
+        values = self._batch.values
+        return values if self._indices is None else [values[index] for index in self._indices]
 
     def _index(self, index: int) -> int:
         return index if self._indices is None else self._indices[index]
@@ -68,9 +68,9 @@ class ValidRows:
             return locations.first_line, locations.first_offset
         return None
 
-    def lines(self) -> list[int]:
-        """Return the line of each row."""
-        return [self._batch.locations.line(self._index(index)) for index in range(len(self))]
+    def line(self, index: int) -> int:
+        """Return the line of a row."""
+        return self._batch.locations.line(self._index(index))
 
     def offset(self, index: int) -> int | None:
         """Return where a row starts in the file, or None where that is not known."""
@@ -83,12 +83,24 @@ class ValidRows:
             return sizes
         return [sizes[index] for index in self._indices]
 
+    @property
+    def pairs(self) -> tuple[list[str], list[str]] | None:
+        """The rows as `Batch.pairs` has them, if they are all as plain as that."""
+        return self._batch.pairs if self._indices is None else None
+
     @cached_property
     def prompts(self) -> list[str]:
         """The prompts of prompt/completion rows."""
-        if self._indices is None and self._batch.pairs is not None:
-            return self._batch.pairs[0]
+        if self.pairs is not None:
+            return self.pairs[0]
         return list(map(itemgetter("prompt"), self.values))
+
+    @cached_property
+    def completions(self) -> list[str]:
+        """The completions of prompt/completion rows."""
+        if self.pairs is not None:
+            return self.pairs[1]
+        return list(map(itemgetter("completion"), self.values))
 
     @cached_property
     def completion_counts(self) -> Counter[str]:
@@ -100,26 +112,19 @@ class ValidRows:
         """The rows as `Batch.conversations` has them, if they are all as plain as that."""
         return self._batch.conversations if self._indices is None else None
 
-    @cached_property
-    def completions(self) -> list[str]:
-        """The completions of prompt/completion rows."""
-        if self._indices is None and self._batch.pairs is not None:
-            return self._batch.pairs[1]
-        return list(map(itemgetter("completion"), self.values))
-
 
 @dataclass(slots=True)
-class Outcome:
-    """What is known about the whole when checks conclude.
+class CheckedData:
+    """What is known about the whole data set when the checks conclude.
 
     Attributes:
         settings: What the check went by.
-        rows: Rows that keep the rules of their shape.
+        rows: Rows that follow the rules of their format.
         lines: Lines of the source.
         path: The file, if there is one and its rows are lines.
     """
 
-    settings: Settings
+    settings: CheckSettings
     rows: int
     lines: int
     path: Path | None = None
@@ -129,11 +134,11 @@ class Check(Protocol):
     """The partial result of one check."""
 
     def observe(self, rows: ValidRows) -> None:
-        """Take in some rows."""
+        """Add some rows."""
 
     def merge(self, following: Self, lines: int) -> None:
-        """Take in the partial result of the rows that follow; `lines` lines stand before them."""
+        """Add the partial result of the rows that follow; `lines` lines stand before them."""
 
-    def conclude(self, outcome: Outcome) -> list[Finding]:
-        """Say what was found in all rows."""
+    def conclude(self, data: CheckedData) -> list[Finding]:
+        """Return what was found in all rows."""
         ...

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets.checks.prompt_format_check import expected_format
 from tunesmith.datasets.findings import Location, LocationCounter
 from tunesmith.datasets.rules import make_finding
 
+from .prompt_format_check import expected_format
+
 if TYPE_CHECKING:
-    from tunesmith.datasets.checks.base import Outcome, ValidRows
-    from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
+
+    from .base import CheckedData, ValidRows
+    from .settings import CheckSettings
 
 __all__ = ["Classes"]
 
@@ -23,7 +25,7 @@ _MOST_CLASSES: Final = 10_000
 class Classes:
     """How often each completion occurs, and the line on which it occurs first."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: CheckSettings) -> None:
         self.settings = settings
         self.counts: Counter[str] = Counter()
         self.first: dict[str, Location] = {}
@@ -58,7 +60,7 @@ class Classes:
             labels[label] = (before + count, min(location, self.first[completion], key=_line))
         return labels
 
-    def conclude(self, outcome: Outcome) -> list[Finding]:
+    def conclude(self, data: CheckedData) -> list[Finding]:
         """See `Check.conclude`."""
         if len(self.counts) > _MOST_CLASSES or not self.counts:
             return []
@@ -68,7 +70,7 @@ class Classes:
             detail = f"every completion is {label!r}"
             return [make_finding("class-single", self._counter([location]), detail=detail)]
         findings = self._too_few(labels) + self._variants(labels)
-        findings += self._tokens(labels, outcome.rows)
+        findings += self._tokens(labels, data.rows)
         return findings
 
     def _counter(self, locations: list[Location]) -> LocationCounter:
@@ -121,7 +123,7 @@ class Classes:
                 ]
             )
             findings.append(make_finding("class-not-single-token", counter))
-            if not written.stop and not self.settings.format_given:
+            if not written.stop and not self.settings.prompt_format_given:
                 detail = "without one, an answer of several tokens does not end"
                 findings.append(
                     make_finding("stop-missing", LocationCounter(0, rows), detail=detail)

@@ -18,9 +18,10 @@ from tunesmith.datasets.rules import make_finding
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tunesmith.datasets.checks.base import Outcome, ValidRows
-    from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
+
+    from .base import CheckedData, ValidRows
+    from .settings import CheckSettings
 
 __all__ = ["PromptFormatCheck", "expected_format"]
 
@@ -38,7 +39,7 @@ _PATHS: Final = {"prompt": "$.prompt", "completion": "$.completion"}
 class PromptFormatCheck:
     """Counters of rows that depart from the format, by kind of departure."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: CheckSettings) -> None:
         self.settings = settings
         self.format: PromptFormat = expected_format(settings)
         self.counters: dict[str, LocationCounter] = {
@@ -103,9 +104,9 @@ class PromptFormatCheck:
             counter.merge(following.counters[kind], lines)
         self.empty_prompts.merge(following.empty_prompts, lines)
 
-    def conclude(self, outcome: Outcome) -> list[Finding]:
+    def conclude(self, data: CheckedData) -> list[Finding]:
         """See `Check.conclude`."""
-        total = outcome.rows
+        total = data.rows
         findings = self._absent_parts(total)
         for kind, counter in self.counters.items():
             if counter.count:
@@ -130,7 +131,7 @@ class PromptFormatCheck:
     def _absent_parts(self, total: int) -> list[Finding]:
         """Return a finding for each part of the format that the rows do not have at all."""
         settings = self.settings
-        if settings.format_given or total <= 1:
+        if settings.prompt_format_given or total <= 1:
             return []
         findings: list[Finding] = []
         no_prompts = settings.task == "open-ended generation"
@@ -166,9 +167,9 @@ def _absent(kind: str, total: int, detail: str) -> Finding:
     return make_finding(kind, LocationCounter(0, total), detail=detail)
 
 
-def expected_format(settings: Settings) -> PromptFormat:
+def expected_format(settings: CheckSettings) -> PromptFormat:
     """Return the format to hold rows against; completions are expected to start with a space."""
     found = settings.prompt_format or PromptFormat("", "", "")
-    if settings.format_given or found.leading_whitespace:
+    if settings.prompt_format_given or found.leading_whitespace:
         return found
     return PromptFormat(found.separator, " ", found.stop)

@@ -18,11 +18,12 @@ from tunesmith.datasets.rules import make_finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tunesmith.datasets.checks.base import Outcome, ValidRows
-    from tunesmith.datasets.checks.settings import Settings
     from tunesmith.datasets.findings import Finding
     from tunesmith.datasets.rows import RowFormat
     from tunesmith.datasets.tokens import Encoder
+
+    from .base import CheckedData, ValidRows
+    from .settings import CheckSettings
 
 __all__ = ["TokenLimits", "texts_of"]
 
@@ -35,7 +36,7 @@ _BYTES_PER_CHARACTER: Final = 4
 class TokenLimits:
     """Rows over the limit, and the total of all tokens where they are counted."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: CheckSettings) -> None:
         self.settings = settings
         self.limit: int | None = settings.token_limit
         self.over: LocationCounter = LocationCounter(settings.max_examples)
@@ -45,14 +46,14 @@ class TokenLimits:
     def observe(self, rows: ValidRows) -> None:
         """See `Check.observe`."""
         if self.settings.count_tokens:
-            if rows.shape == "prompt_completion":
+            if rows.row_format == "prompt_completion":
                 self._count_pairs(rows)
             else:
                 self._count(rows, range(len(rows)))
             return
         if self.limit is None:
             return
-        if rows.shape == "prompt_completion" and self._all_short(rows):
+        if rows.row_format == "prompt_completion" and self._all_short(rows):
             return
         sizes = rows.sizes()
         if sizes is None:
@@ -73,7 +74,7 @@ class TokenLimits:
         sizes: list[int] = []
         texts: list[str] = []
         for index in indices:
-            of_row, extra = texts_of(rows.values[index], rows.shape)
+            of_row, extra = texts_of(rows.values[index], rows.row_format)
             if only_if_long and self._fits_by_length(of_row, extra):
                 continue
             counted.append(index)
@@ -119,9 +120,9 @@ class TokenLimits:
         self.tokens += following.tokens
         self.longest = max(self.longest, following.longest)
 
-    def conclude(self, outcome: Outcome) -> list[Finding]:
+    def conclude(self, data: CheckedData) -> list[Finding]:
         """See `Check.conclude`."""
-        del outcome
+        del data
         if not self.over.count:
             return []
         locations = self.over.examples
@@ -130,11 +131,11 @@ class TokenLimits:
         return [make_finding("token-limit", self.over, detail=f"the limit is {limit}{first}")]
 
 
-def texts_of(value: dict[str, Any], shape: RowFormat) -> tuple[list[str], int]:
+def texts_of(value: dict[str, Any], row_format: RowFormat) -> tuple[list[str], int]:
     """Return the texts of a row that become tokens, and how many tokens go around them."""
-    if shape == "prompt_completion":
+    if row_format == "prompt_completion":
         return [value["prompt"], value["completion"]], 0
-    if shape == "preference":
+    if row_format == "preference":
         given = _of_messages(value["input"]["messages"])
         outputs = [
             _of_messages(value[name]) for name in ("preferred_output", "non_preferred_output")

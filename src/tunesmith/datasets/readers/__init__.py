@@ -24,8 +24,8 @@ __all__ = [
     "RowLocations",
     "Rows",
     "Source",
+    "open_path",
     "open_source",
-    "source_of_path",
 ]
 
 Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet"]
@@ -59,13 +59,13 @@ def open_source(source: Any, format: str | None = None) -> Source:  # noqa: A002
     """
     if isinstance(source, str | os.PathLike):
         path: str = os.fspath(source)
-        return source_of_path(Path(path), format)
+        return open_path(Path(path), format)
     if hasattr(source, "read"):
         return _source_of_stream(source, format)
     return rows_of(source)
 
 
-def source_of_path(path: Path, format: str | None = None) -> Source:  # noqa: A002 - the word
+def open_path(path: Path, format: str | None = None) -> Source:  # noqa: A002 - the word
     """Return the source that reads a file; see `open_source`."""
     _check_readable(path)
     chosen = format or _format_of(path)
@@ -133,7 +133,7 @@ def _source_of_stream(stream: Any, format: str | None) -> Source:  # noqa: A002 
         while part := stream.read(_COPIED_AT_ONCE):
             copy.write(part.encode("utf-8") if isinstance(part, str) else part)
     try:
-        source = source_of_path(Path(copied), format)
+        source = open_path(Path(copied), format)
     except UnreadableError:
         Path(copied).unlink()
         raise
