@@ -1,11 +1,27 @@
-"""Fixtures of several packages' tests: the tiny base model, and an engine that serves it."""
+"""What all tests share: an environment without the shell's own settings, and a tiny engine."""
 
+import os
+import re
 import signal
 
 import hypothesis
 import pytest
 
 from tunesmith.testing import write_tiny_home, write_tiny_model
+
+# Settings of the shell are not the tests' own: each test sets what it needs. What only tests read
+# (TUNESMITH_TEST_…, TUNESMITH_CHAOS_… and the like) stays, and so do proxies, which lead to the
+# package index; servers on this machine are reached without them.
+_SETTINGS = re.compile(
+    r"(AZURE_OPENAI|OPENAI)_.*"
+    r"|TUNESMITH_(ADMIN_KEY|API_KEY|BASE_URL|CUSTOM_HEADERS|DATABASE_URL|HOME|LOG|ORG_ID|PROJECT_ID)"
+    r"|CONDA_PREFIX|VIRTUAL_ENV|COLUMNS|LINES"
+)
+for _name in list(os.environ):
+    if _SETTINGS.fullmatch(_name):
+        del os.environ[_name]
+for _name in ("no_proxy", "NO_PROXY"):
+    os.environ[_name] = ",".join(filter(None, ["127.0.0.1,localhost,::1", os.environ.get(_name)]))
 
 # Started in the background of a script, pytest inherits an ignored SIGINT; the programs whose
 # Ctrl-C is tested would inherit it, too.

@@ -159,18 +159,28 @@ def file_object() -> dict[str, Any]:
 
 
 @pytest.fixture
-def tls_stub(tmp_path: Path) -> Any:
-    """A TLS server with a self-signed certificate."""
-    import ssl
+def self_signed(tmp_path: Path) -> tuple[Path, Path]:
+    """Paths of a certificate for localhost, signed by itself, and of its key."""
     import subprocess
-    import threading
 
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout {key} -out {certificate}"
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     try:
-        subprocess.run(command.split(), check=True, capture_output=True)
+        subprocess.run(
+            [*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True
+        )
     except FileNotFoundError:
         pytest.skip("openssl is not installed")
+    return certificate, key
+
+
+@pytest.fixture
+def tls_stub(self_signed: tuple[Path, Path]) -> Any:
+    """A TLS server with a self-signed certificate."""
+    import ssl
+    import threading
+
+    certificate, key = self_signed
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     import socket

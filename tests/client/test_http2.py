@@ -7,8 +7,8 @@ import importlib.util
 import json
 import socket
 import ssl
-import subprocess
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,14 +65,9 @@ class Http2Stub:
 
 
 @pytest.fixture
-def http2_stub(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def http2_stub(self_signed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Any:
     pytest.importorskip("h2")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
+    certificate, key = self_signed
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

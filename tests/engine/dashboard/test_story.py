@@ -31,7 +31,9 @@ pytestmark = pytest.mark.skipif(
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        # Chromium's profile holds a Unix socket, whose path a long temporary folder would exceed.
+        short = {**os.environ, "TMPDIR": "/tmp"}  # noqa: S108 - the folder within is private
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env=short)
         yield chromium
         chromium.close()
 

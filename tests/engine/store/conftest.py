@@ -33,7 +33,8 @@ def postgresql() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ["postgres", "-D", str(data), "-p", str(port), "-k", str(folder), "-F"]
+    # A Unix socket's path may be 107 bytes long, which a temporary folder's can exceed.
+    command = ["postgres", "-D", str(data), "-p", str(port), "-k", "", "-F"]
     log = (folder / "log").open("wb")
     with log, subprocess.Popen(command, user=user, stderr=log, cwd=folder) as server:
         url = f"postgresql://tunesmith@127.0.0.1:{port}/postgres"
