@@ -20,7 +20,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from tunesmith import AsyncClient, Client
+    from tunesmith.client import AsyncClient, Client
 
 __all__ = [
     "pytest_addoption",
@@ -68,7 +68,7 @@ def tunesmith_client(tunesmith_engine: Any) -> Generator[Client]:
 @pytest.fixture
 def tunesmith_async_client(tunesmith_engine: Any) -> AsyncClient:
     """An asynchronous client for the engine. Close it in your event loop, or `async with` it."""
-    from tunesmith import AsyncClient
+    from tunesmith.client import AsyncClient
 
     return AsyncClient(base_url=tunesmith_engine.base_url, api_key="local")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from tunesmith import AsyncClient, Client
+    from tunesmith.client import AsyncClient, Client
     from tunesmith.engine.jobs.leases import Stage
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
@@ -86,14 +86,14 @@ class SimulatedEngine:
 
     def client(self, **options: Any) -> Client:
         """Return a client for this engine; `options` are those of `tunesmith.Client`."""
-        from tunesmith import Client
+        from tunesmith.client import Client
 
         defaults: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
         return Client(**defaults | options)
 
     def async_client(self, **options: Any) -> AsyncClient:
         """Return an asynchronous client for this engine; see `client`."""
-        from tunesmith import AsyncClient
+        from tunesmith.client import AsyncClient
 
         defaults: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
         return AsyncClient(**defaults | options)
