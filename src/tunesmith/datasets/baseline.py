@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.datasets.dataset_errors import DatasetError
+from .dataset_errors import DatasetError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from tunesmith.datasets.findings import Finding
-    from tunesmith.datasets.report import Report
+    from .findings import Finding
+    from .report import Report
 
 __all__ = ["load_baseline", "worse_than"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunesmith.datasets.destinations import Destination
-    from tunesmith.datasets.prompt_format import PromptFormat
-    from tunesmith.datasets.rows import RowFormat
+    from .destinations import Destination
+    from .prompt_format import PromptFormat
+    from .rows import RowFormat
 
 __all__ = ["CheckOptions"]
 

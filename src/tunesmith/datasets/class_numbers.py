@@ -9,13 +9,13 @@ from __future__ import annotations
 from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets import tokens
-from tunesmith.datasets.dataset_errors import DatasetError
+from . import tokens
+from .dataset_errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tunesmith.datasets.tokens import Encoder
+    from .tokens import Encoder
 
 __all__ = ["MOST_CLASSES", "number_labels", "sharing_first_token"]
 

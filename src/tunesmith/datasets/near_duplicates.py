@@ -20,14 +20,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from zlib import crc32
 
-from tunesmith.datasets.findings import Finding, Location, LocationCounter
-from tunesmith.datasets.pairs import completion_text, prompt_text
-from tunesmith.datasets.rules import make_finding
+from .findings import Finding, Location, LocationCounter
+from .pairs import completion_text, prompt_text
+from .rules import make_finding
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from tunesmith.datasets.readers.batch import Batch
+    from .readers.batch import Batch
 
 __all__ = [
     "DEFAULT_THRESHOLD",

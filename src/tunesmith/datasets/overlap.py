@@ -8,17 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.datasets.findings import Finding, Location, LocationCounter
-from tunesmith.datasets.near_duplicates import DEFAULT_THRESHOLD, cluster, sketch_row
-from tunesmith.datasets.pairs import as_rows
-from tunesmith.datasets.rows import detect_row_format, row_digest
-from tunesmith.datasets.rules import make_finding
+from .findings import Finding, Location, LocationCounter
+from .near_duplicates import DEFAULT_THRESHOLD, cluster, sketch_row
+from .pairs import as_rows
+from .rows import detect_row_format, row_digest
+from .rules import make_finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tunesmith.datasets.pairs import AnyRow
-    from tunesmith.datasets.rows import Row
+    from .pairs import AnyRow
+    from .rows import Row
 
 __all__ = ["Overlap", "SharedRow", "check_overlap", "overlap_findings"]
 

@@ -17,15 +17,15 @@ from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from tunesmith.datasets.checks.check_run import CheckRun
-from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.optional import optional
-from tunesmith.datasets.readers.json_lines import JsonLines
+from .checks.check_run import CheckRun
+from .dataset_errors import DatasetError
+from .optional import optional
+from .readers.json_lines import JsonLines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tunesmith.datasets.checks.settings import CheckSettings
+    from .checks.settings import CheckSettings
 
 __all__ = ["WorkerPool", "byte_ranges", "check_on_ray", "check_range", "main"]
 

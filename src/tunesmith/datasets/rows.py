@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from tunesmith.datasets.json_types import is_array, is_object
+from .json_types import is_array, is_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets.findings import Finding
+from .findings import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunesmith.datasets.findings import LocationCounter, Severity
+    from .findings import LocationCounter, Severity
 
 __all__ = ["RULES", "Rule", "make_finding"]
 

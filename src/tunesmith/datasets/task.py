@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tunesmith.datasets.pairs import Pair
+    from .pairs import Pair
 
 __all__ = ["Task", "infer_task"]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from tunesmith.datasets.dataset_errors import UnreadableError
-from tunesmith.datasets.readers.batch import Batch, ListLocations, RowLocations, Source
-from tunesmith.datasets.readers.memory import Rows, rows_of
-from tunesmith.datasets.readers.sniff import sniff_json
+
+from .batch import Batch, ListLocations, RowLocations, Source
+from .memory import Rows, rows_of
+from .sniff import sniff_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,22 +103,22 @@ def _format_of(path: Path) -> str:
 def _open(format: str) -> Callable[[Path], Source]:  # noqa: A002 - the word
     """Return the reader of a format; only the one that is needed is imported."""
     if format == "jsonl":
-        from tunesmith.datasets.readers.json_lines import JsonLines  # noqa: PLC0415 - as needed
+        from .json_lines import JsonLines  # noqa: PLC0415 - as needed
 
         return JsonLines
     if format == "json":
-        from tunesmith.datasets.readers.json_document import JsonDocument  # noqa: PLC0415
+        from .json_document import JsonDocument  # noqa: PLC0415
 
         return JsonDocument
     if format == "xlsx":
-        from tunesmith.datasets.readers.spreadsheet import Spreadsheet  # noqa: PLC0415
+        from .spreadsheet import Spreadsheet  # noqa: PLC0415
 
         return Spreadsheet
     if format == "parquet":
-        from tunesmith.datasets.readers.parquet import Parquet  # noqa: PLC0415
+        from .parquet import Parquet  # noqa: PLC0415
 
         return Parquet
-    from tunesmith.datasets.readers.delimited import Delimited, PlainText  # noqa: PLC0415
+    from .delimited import Delimited, PlainText  # noqa: PLC0415
 
     if format == "txt":
         return PlainText

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.datasets.findings import Fault
-from tunesmith.datasets.readers.batch import Batch, ListLocations
+
+from .batch import Batch, ListLocations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tunesmith.datasets.readers.batch import Source
+    from .batch import Source
 
 __all__ = ["Columns"]
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
-from tunesmith.datasets.readers.batch import Batch, ListLocations
-from tunesmith.datasets.readers.lines import text_lines
+
+from .batch import Batch, ListLocations
+from .lines import text_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tunesmith.datasets.readers.lines import TextLine
+    from .lines import TextLine
 
 __all__ = ["Delimited", "PlainText"]
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.optional import optional
-from tunesmith.datasets.readers.byte_scan import survey
-from tunesmith.datasets.readers.json_values import character_faults, decode_line
 from tunesmith.datasets.row_formats.chat import is_plain
+
+from .byte_scan import survey
+from .json_values import character_faults, decode_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -12,9 +12,10 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.readers.batch import Batch, ListLocations
-from tunesmith.datasets.readers.json_values import JsonFault, character_faults, strict_decoder
-from tunesmith.datasets.readers.lines import byte_order_mark
+
+from .batch import Batch, ListLocations
+from .json_values import JsonFault, character_faults, strict_decoder
+from .lines import byte_order_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

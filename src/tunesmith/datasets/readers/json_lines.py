@@ -8,10 +8,11 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.json_types import is_object
-from tunesmith.datasets.readers.batch import Batch, ChunkLocations, ListLocations
-from tunesmith.datasets.readers.byte_scan import count_byte
-from tunesmith.datasets.readers.json_chunks import ChunkDecoder, values_of
-from tunesmith.datasets.readers.json_values import JsonFault, decode_line
+
+from .batch import Batch, ChunkLocations, ListLocations
+from .byte_scan import count_byte
+from .json_chunks import ChunkDecoder, values_of
+from .json_values import JsonFault, decode_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
-from tunesmith.datasets.readers.batch import Batch, ListLocations
+
+from .batch import Batch, ListLocations
 
 if TYPE_CHECKING:
     from tunesmith.datasets.rows import Row

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.optional import optional
-from tunesmith.datasets.readers.batch import Batch, ListLocations
+
+from .batch import Batch, ListLocations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tunesmith.datasets.json_types import is_array, is_object
-from tunesmith.datasets.readers.lines import byte_order_mark
+
+from .lines import byte_order_mark
 
 if TYPE_CHECKING:
     from pathlib import Path

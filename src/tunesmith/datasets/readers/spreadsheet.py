@@ -16,7 +16,8 @@ from xml.etree import ElementTree as ET
 
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location
-from tunesmith.datasets.readers.batch import Batch, ListLocations
+
+from .batch import Batch, ListLocations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

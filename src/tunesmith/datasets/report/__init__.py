@@ -116,19 +116,19 @@ class Report:
 
     def to_text(self, width: int = 80, *, colour: bool = False) -> str:
         """Return the report for a terminal."""
-        from tunesmith.datasets.report.text import to_text  # noqa: PLC0415 - as needed
+        from .text import to_text  # noqa: PLC0415 - as needed
 
         return to_text(self, width, colour=colour)
 
     def to_markdown(self) -> str:
         """Return the report as Markdown."""
-        from tunesmith.datasets.report.markdown import to_markdown  # noqa: PLC0415
+        from .markdown import to_markdown  # noqa: PLC0415
 
         return to_markdown(self)
 
     def to_sarif(self) -> dict[str, Any]:
         """Return the report as a SARIF 2.1.0 log, for code-scanning tools."""
-        from tunesmith.datasets.report.sarif import to_sarif  # noqa: PLC0415
+        from .sarif import to_sarif  # noqa: PLC0415
 
         return to_sarif(self)
 
@@ -138,7 +138,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Return the report for a notebook."""
-        from tunesmith.datasets.report.html import to_html  # noqa: PLC0415
+        from .html import to_html  # noqa: PLC0415
 
         return to_html(self)
 

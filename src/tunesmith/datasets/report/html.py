@@ -5,25 +5,26 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets.report.text import headline
+from .text import headline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tunesmith.datasets.findings import Finding
-    from tunesmith.datasets.report import Report
+
+    from .renderable import Renderable
 
 __all__ = ["to_html"]
 
 _COLOURS: Final = {"error": "#b3261e", "warning": "#8a5a00", "info": "#1b5e8a"}
 
 
-def to_html(report: Report) -> str:
+def to_html(report: Renderable) -> str:
     """Return the report as an HTML fragment without scripts."""
     return "\n".join(_lines(report))
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Renderable) -> Iterator[str]:
     yield f"<div><p><strong>{escape(headline(report))}</strong></p>"
     if not report.findings:
         yield "<p>No findings.</p></div>"

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunesmith.datasets.report.text import headline
+from .text import headline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tunesmith.datasets.findings import Finding
-    from tunesmith.datasets.report import Report
+
+    from .renderable import Renderable
 
 __all__ = ["to_markdown"]
 
 
-def to_markdown(report: Report) -> str:
+def to_markdown(report: Renderable) -> str:
     """Return the report as Markdown."""
     return "\n".join(_lines(report)) + "\n"
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Renderable) -> Iterator[str]:
     yield f"## {_escaped(headline(report))}"
     yield ""
     if not report.findings:

@@ -13,7 +13,8 @@ from tunesmith.datasets.rules import RULES
 
 if TYPE_CHECKING:
     from tunesmith.datasets.findings import Finding, Location
-    from tunesmith.datasets.report import Report
+
+    from .renderable import Renderable
 
 __all__ = ["to_sarif"]
 
@@ -21,7 +22,7 @@ _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS: Final = {"error": "error", "warning": "warning", "info": "note"}
 
 
-def to_sarif(report: Report) -> dict[str, Any]:
+def to_sarif(report: Renderable) -> dict[str, Any]:
     """Return the report as a SARIF log: a result for each location, or one for the whole file."""
     identifiers = sorted({finding.id for finding in report.findings})
     return {

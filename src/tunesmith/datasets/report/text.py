@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tunesmith.datasets.findings import Finding, Location
-    from tunesmith.datasets.report import Report
+
+    from .renderable import Renderable
 
 __all__ = ["headline", "to_text"]
 
@@ -18,12 +19,12 @@ _COLOURS: Final = {"error": "31", "warning": "33", "info": "36", "dim": "2", "go
 _NARROWEST: Final = 40
 
 
-def to_text(report: Report, width: int = 80, *, colour: bool = False) -> str:
+def to_text(report: Renderable, width: int = 80, *, colour: bool = False) -> str:
     """Return the report as lines of at most `width` characters, with a line end at the end."""
     return "\n".join(_lines(report, max(width, _NARROWEST), colour=colour)) + "\n"
 
 
-def headline(report: Report) -> str:
+def headline(report: Renderable) -> str:
     """Return what was checked, in one line."""
     words = {"prompt_completion": "prompt/completion"}.get(report.shape, report.shape)
     text = (
@@ -34,7 +35,7 @@ def headline(report: Report) -> str:
     return f"{text} (for {report.profile})"
 
 
-def _lines(report: Report, width: int, *, colour: bool) -> Iterator[str]:
+def _lines(report: Renderable, width: int, *, colour: bool) -> Iterator[str]:
     yield from textwrap.wrap(headline(report), width)
     if report.tokens is not None:
         longest = f", the longest row {report.longest_row:,}" if report.longest_row else ""
