@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from . import datasets, engine, results, types
     from .azure import AsyncAzureClient, AzureClient
@@ -54,8 +56,6 @@ if TYPE_CHECKING:
     from .resources.bulk import MapResult
     from .transport.pages import AsyncPage, AsyncPaginator, Page
     from .transport.streams import AsyncStream, Stream
-
-__version__ = "0.1.0"
 
 _ERRORS = (
     "APIConnectionError",

@@ -56,7 +56,7 @@ class _AzureSettings:
     def apply(self, client: Any) -> None:
         """Put the Azure settings on a client that has read the others."""
         settings = client._settings  # noqa: SLF001 - the client under construction
-        client._settings = replace(  # noqa: SLF001
+        client._executor.settings = replace(  # noqa: SLF001
             settings, key_header=self.key_header, azure=self.place
         )
 

@@ -1,15 +1,15 @@
-"""Client and AsyncClient: settings, the tree of resources, and their life.
+"""Client and AsyncClient: they read the settings, hold the resources and close the connections.
 
-Both are cheap: nothing is connected, and no HTTP library is imported, before the first
-request. A client may be shared between threads and is safe after a fork; an
-AsyncClient may be used from one event loop after another.
+Both are cheap: nothing is connected, and no HTTP library is imported, before the first request.
+A Client may be shared between threads and is safe after a fork; an AsyncClient may be used from
+one event loop after another. How operations run is the matter of `resources.executors`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from .core.environment import (
     DEFAULT_BASE_URL,
@@ -21,34 +21,37 @@ from .core.environment import (
     server_url,
     without_user_headers,
 )
+from .core.modes import Async, AsyncRaw, AsyncStreaming, ModeT_co, Sync, SyncRaw, SyncStreaming
 from .core.options import DEFAULT_TIMEOUT, NotGiven, Timeout, TimeoutLike, not_given
 from .core.redact import Secret
 from .core.retry import RetryPolicy
 from .core.settings import Settings
-from .resources.operations import ClientT_co
+from .resources.executors import (
+    AsyncExecutor,
+    AsyncRawExecutor,
+    AsyncStreamingExecutor,
+    Connections,
+    RawExecutor,
+    StreamingExecutor,
+    SyncExecutor,
+)
 from .resources.tree import ResourceTree
-from .resources.views import AsyncRawClient, AsyncStreamingClient, RawClient, StreamingClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
-    from .core.flow import Emitting, Flow
     from .core.hooks import Hooks
-    from .core.paging import PageFlow
-    from .transport.async_driver import AsyncDriver
-    from .transport.pages import AsyncPaginator, Page
-    from .transport.sync_driver import SyncDriver
 
 __all__ = ["DEFAULT_BASE_URL", "AsyncClient", "Client"]
-
-T = TypeVar("T")
 
 DEFAULT_MAX_RETRIES = 2
 
 
-class BaseClient(ResourceTree[ClientT_co]):
-    """What both colours of the client share: reading the settings."""
+class BaseClient(ResourceTree[ModeT_co]):
+    """What the sync and the async client share: reading the settings and copying a client."""
+
+    _executor_class: ClassVar[type[SyncExecutor | AsyncExecutor]]
 
     def __init__(
         self,
@@ -98,10 +101,10 @@ class BaseClient(ResourceTree[ClientT_co]):
                 requests at a time go to one distant server; a single one costs more.
 
         Raises:
-            ConfigurationError: There is no key, or the base URL is none.
+            ConfigurationError: There is no key, or the base URL is invalid.
         """
         url = server_url(base_url)
-        self._settings = Settings(
+        settings = Settings(
             base_url=url,
             credential=credential(api_key, url),
             admin_key=admin_credential(admin_api_key),
@@ -112,8 +115,14 @@ class BaseClient(ResourceTree[ClientT_co]):
             hooks=hooks,
             require_stream_end=require_stream_end,
         )
-        self._connections = _Connections(http_client, max_connections, transport, http2=http2)
-        super().__init__(self)
+        connections = Connections(http_client, max_connections, transport, http2=http2)
+        super().__init__(self._executor_class(settings, connections))
+
+    @property
+    def _settings(self) -> Settings:
+        """The settings of every request."""
+        settings: Settings = self._executor.settings
+        return settings
 
     @property
     def base_url(self) -> str:
@@ -153,14 +162,14 @@ class BaseClient(ResourceTree[ClientT_co]):
         return self._settings.retry.max_retries
 
     def _clone(self, http_client: Any, **changes: Any) -> Self:
-        """Return a client with other settings, on the same connections unless told otherwise."""
-        clone = self.__class__.__new__(self.__class__)
-        kept = {name: value for name, value in vars(self).items() if name not in _CACHED}
-        vars(clone).update(kept)
-        vars(clone).update(_client=clone, _settings=replace(self._settings, **changes))
+        """Return a client with other settings, on the same connections or on `http_client`."""
+        connections: Connections = self._executor.connections
         if http_client is not None:
-            connections = _Connections(http_client, self._connections.limit, None)
-            vars(clone).update(_connections=connections)
+            connections = Connections(http_client, connections.limit, None)
+        settings = replace(self._settings, **changes)
+        clone = self.__class__.__new__(self.__class__)
+        kept = {name: value for name, value in vars(self).items() if name not in _RESOURCES}
+        vars(clone).update(kept, _executor=self._executor_class(settings, connections))
         return clone
 
     def with_options(
@@ -225,47 +234,35 @@ class BaseClient(ResourceTree[ClientT_co]):
         )
 
 
-_CACHED = frozenset(
+_RESOURCES = frozenset(
     name for name, value in vars(ResourceTree).items() if isinstance(value, cached_property)
 )
 
 
-class _Connections:
-    """The driver that a client and its clones share, made when it is first needed."""
-
-    def __init__(
-        self, http_client: Any, limit: int | None, transport: Any, *, http2: bool = False
-    ) -> None:
-        self.transport = transport
-        self.http2 = http2
-        self.http_client = http_client
-        self.limit = limit
-        self.driver: Any = None
-
-
-class Client(BaseClient["Client"]):
+class Client(BaseClient[Sync]):
     """Talks to an OpenAI-style server, blocking until each answer has come.
 
     `from tunesmith import Client as OpenAI` takes the place of openai's class for files,
     fine-tuning, completions, chat completions, models and uploads.
     """
 
-    _is_async: ClassVar[bool] = False
+    _executor_class = SyncExecutor
 
     @property
-    def with_raw_response(self) -> RawClient:
-        """The same operations, giving whole responses: status, header fields, body and value."""
-        return RawClient(self)
+    def with_raw_response(self) -> ResourceTree[SyncRaw]:
+        """The same operations, returning whole responses: status, header fields, body, value."""
+        return ResourceTree(RawExecutor(self._executor))
 
     @property
-    def with_streaming_response(self) -> StreamingClient:
-        """The same operations, giving responses whose body is read on demand."""
-        return StreamingClient(self)
+    def with_streaming_response(self) -> ResourceTree[SyncStreaming]:
+        """The same operations, returning responses whose body is read on demand."""
+        return ResourceTree(StreamingExecutor(self._executor))
 
     def close(self) -> None:
         """Close the connections. Clones made by `with_options` share them."""
-        if self._connections.driver is not None:
-            self._connections.driver.transport.close()
+        driver = self._executor.connections.driver
+        if driver is not None:
+            driver.transport.close()
 
     def is_closed(self) -> bool:
         """Return False: a closed client opens new connections when it is used again."""
@@ -282,54 +279,31 @@ class Client(BaseClient["Client"]):
     ) -> None:
         self.close()
 
-    @property
-    def _driver(self) -> SyncDriver:
-        shared = self._connections
-        if shared.driver is None:
-            from .transport.choose import sync_transport
-            from .transport.sync_driver import SyncDriver
 
-            shared.driver = SyncDriver(
-                sync_transport(shared.transport, shared.http_client, shared.limit, shared.http2)
-            )
-        driver: SyncDriver = shared.driver
-        return driver
-
-    def _run(self, flow: Flow[T]) -> T:
-        return self._driver.run(flow)
-
-    def _paginate(self, pages: PageFlow[T]) -> Page[T]:
-        from .transport.pages import first_page
-
-        return first_page(pages, self._driver)
-
-    def _iterate(self, flow: Emitting[T]) -> Iterator[T]:
-        return self._driver.iterate(flow)
-
-
-class AsyncClient(BaseClient["AsyncClient"]):
+class AsyncClient(BaseClient[Async]):
     """Talks to an OpenAI-style server on asyncio's event loop.
 
     The same operations as `Client`, to be awaited. Lists can be iterated with `async for`
     without awaiting them first.
     """
 
-    _is_async: ClassVar[bool] = True
+    _executor_class = AsyncExecutor
 
     @property
-    def with_raw_response(self) -> AsyncRawClient:
-        """The same operations, giving whole responses: status, header fields, body and value."""
-        return AsyncRawClient(self)
+    def with_raw_response(self) -> ResourceTree[AsyncRaw]:
+        """The same operations, returning whole responses: status, header fields, body, value."""
+        return ResourceTree(AsyncRawExecutor(self._executor))
 
     @property
-    def with_streaming_response(self) -> AsyncStreamingClient:
-        """The same operations, giving responses whose body is read on demand."""
-        return AsyncStreamingClient(self)
+    def with_streaming_response(self) -> ResourceTree[AsyncStreaming]:
+        """The same operations, returning responses whose body is read on demand."""
+        return ResourceTree(AsyncStreamingExecutor(self._executor))
 
     async def close(self) -> None:
         """Close the connections of the running event loop. Clones share them."""
-        if self._connections.driver is not None:
-            await self._connections.driver.transport.aclose()
+        driver = self._executor.connections.driver
+        if driver is not None:
+            await driver.transport.aclose()
 
     def is_closed(self) -> bool:
         """Return False: a closed client opens new connections when it is used again."""
@@ -345,27 +319,3 @@ class AsyncClient(BaseClient["AsyncClient"]):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-    @property
-    def _driver(self) -> AsyncDriver:
-        shared = self._connections
-        if shared.driver is None:
-            from .transport.async_driver import AsyncDriver
-            from .transport.choose import async_transport
-
-            shared.driver = AsyncDriver(
-                async_transport(shared.transport, shared.http_client, shared.limit, shared.http2)
-            )
-        driver: AsyncDriver = shared.driver
-        return driver
-
-    def _run(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
-        return self._driver.run(flow)
-
-    def _paginate(self, pages: PageFlow[T]) -> AsyncPaginator[T]:
-        from .transport.pages import AsyncPaginator
-
-        return AsyncPaginator(pages, self._driver)
-
-    def _iterate(self, flow: Emitting[T]) -> AsyncIterator[T]:
-        return self._driver.iterate(flow)

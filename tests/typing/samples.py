@@ -17,6 +17,7 @@ from tunesmith import (
     Page,
     Stream,
 )
+from tunesmith.core.modes import Async, Sync
 from tunesmith.results import Results
 from tunesmith.transport.responses import APIResponse, AsyncStreamedResponse, StreamedResponse
 from tunesmith.types import (
@@ -41,14 +42,14 @@ def blocking(client: Client, flag: bool) -> None:
     assert_type(client.files.create(file="train.jsonl", purpose="fine-tune"), FileObject)
     assert_type(client.files.list(limit=3), Page[FileObject])
     job = client.fine_tuning.jobs.create(model="m", training_file="file-1")
-    assert_type(job, FineTuningJob[Client])
-    assert_type(client.fine_tuning.jobs.retrieve("ftjob-1", timeout=3.0), FineTuningJob[Client])
-    assert_type(client.fine_tuning.jobs.wait(job, on_event=print), FineTuningJob[Client])
-    assert_type(client.fine_tuning.jobs.follow("ftjob-1"), FineTuningJob[Client])
+    assert_type(job, FineTuningJob[Sync])
+    assert_type(client.fine_tuning.jobs.retrieve("ftjob-1", timeout=3.0), FineTuningJob[Sync])
+    assert_type(client.fine_tuning.jobs.wait(job, on_event=print), FineTuningJob[Sync])
+    assert_type(client.fine_tuning.jobs.follow("ftjob-1"), FineTuningJob[Sync])
     assert_type(client.fine_tuning.jobs.results("ftjob-1"), Results)
-    assert_type(job.refresh(timeout=3.0), FineTuningJob[Client])
-    assert_type(job.wait(on_event=lambda event: event.data), FineTuningJob[Client])
-    assert_type(job.pause().resume().follow().cancel(), FineTuningJob[Client])
+    assert_type(job.refresh(timeout=3.0), FineTuningJob[Sync])
+    assert_type(job.wait(on_event=lambda event: event.data), FineTuningJob[Sync])
+    assert_type(job.pause().resume().follow().cancel(), FineTuningJob[Sync])
     assert_type(job.iter_events(), Iterator[FineTuningJobEvent])
     assert_type(job.results(), Results)
     raw = client.fine_tuning.jobs.with_raw_response.retrieve("ftjob-1").parse()
@@ -56,8 +57,8 @@ def blocking(client: Client, flag: bool) -> None:
     kept: FineTuningJob = job
     whatever(kept)
     assert_type(client.fine_tuning.jobs.events("ftjob-1"), Iterator[FineTuningJobEvent])
-    assert_type(client.fine_tunes.create(training_file="a.jsonl", n_epochs=2), FineTune[Client])
-    assert_type(client.fine_tunes.retrieve("ft-1").cancel(), FineTune[Client])
+    assert_type(client.fine_tunes.create(training_file="a.jsonl", n_epochs=2), FineTune[Sync])
+    assert_type(client.fine_tunes.retrieve("ft-1").cancel(), FineTune[Sync])
     assert_type(client.fine_tunes.retrieve("ft-1").iter_events(), Iterator[FineTuneEvent])
     assert_type(client.fine_tunes.stream_events("ft-1"), Stream[FineTuneEvent])
     assert_type(client.completions.create(model="m", prompt="p"), Completion)
@@ -92,11 +93,11 @@ def blocking(client: Client, flag: bool) -> None:
     assert_type(client.models.with_streaming_response.retrieve("m"), StreamedResponse[Model])
     assert_type(client.with_options(timeout=3), Client)
     for one in client.fine_tuning.jobs.list():
-        assert_type(one.refresh(), FineTuningJob[Client])
+        assert_type(one.refresh(), FineTuningJob[Sync])
 
 
 def whatever(job: FineTuningJob) -> None:
-    """Take a job of either colour."""
+    """Take a job of either mode."""
     assert_type(job.fine_tuned_model, str | None)
 
 
@@ -107,13 +108,13 @@ async def asynchronous(client: AsyncClient, flag: bool) -> None:
     async for file in client.files.list():
         assert_type(file, FileObject)
     job = await client.fine_tuning.jobs.wait("ftjob-1", timeout=3)
-    assert_type(job, FineTuningJob[AsyncClient])
-    assert_type(await job.refresh(), FineTuningJob[AsyncClient])
-    assert_type(await job.follow(timeout=3), FineTuningJob[AsyncClient])
+    assert_type(job, FineTuningJob[Async])
+    assert_type(await job.refresh(), FineTuningJob[Async])
+    assert_type(await job.follow(timeout=3), FineTuningJob[Async])
     assert_type(job.iter_events(), AsyncIterator[FineTuningJobEvent])
     assert_type(await job.results(), Results)
     async for one in client.fine_tunes.list():
-        assert_type(await one.cancel(), FineTune[AsyncClient])
+        assert_type(await one.cancel(), FineTune[Async])
     whatever(job)
     assert_type(client.fine_tuning.jobs.events("ftjob-1"), AsyncIterator[FineTuningJobEvent])
     assert_type(await client.fine_tunes.stream_events("ft-1"), AsyncStream[FineTuneEvent])

@@ -144,6 +144,6 @@ def _custom_headers() -> dict[str, str]:
 
 
 def _user_agent() -> str:
-    from tunesmith import __version__
+    from tunesmith._version import __version__
 
     return f"tunesmith/{__version__} Python/{platform.python_version()}"

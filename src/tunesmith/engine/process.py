@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from tunesmith import Client
+    from tunesmith.client import Client
 
 __all__ = ["Engine", "main", "start"]
 
@@ -62,7 +62,7 @@ class Engine:
 
     def client(self, **options: Any) -> Client:
         """Return a client for this engine; `options` are those of `tunesmith.Client`."""
-        from tunesmith import Client  # noqa: PLC0415 - the server does without it
+        from tunesmith.client import Client  # noqa: PLC0415 - the server does without it
 
         given: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
         return Client(**given | options)

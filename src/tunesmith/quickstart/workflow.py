@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.client import Client
+    from tunesmith.core.modes import Sync
     from tunesmith.engine.home import Home
     from tunesmith.types.legacy_fine_tunes import FineTune
 
@@ -159,7 +160,7 @@ def _client(options: Options) -> Generator[Client]:
         yield client
 
 
-def _train(client: Client, prepared: Prepared, options: Options) -> FineTune[Client]:
+def _train(client: Client, prepared: Prepared, options: Options) -> FineTune[Sync]:
     _heading("3. Upload and fine-tune")
     training = resolve_file(client, str(prepared.training))
     validation = resolve_file(client, str(prepared.validation))
@@ -187,7 +188,7 @@ def _train(client: Client, prepared: Prepared, options: Options) -> FineTune[Cli
     return job
 
 
-def _unfinished(client: Client, training: str) -> FineTune[Client] | None:
+def _unfinished(client: Client, training: str) -> FineTune[Sync] | None:
     """Return the unfinished job of an interrupted run, if there is one."""
     for job in client.fine_tunes.list():
         if not job.is_terminal and [file.id for file in job.training_files] == [training]:
@@ -210,7 +211,7 @@ def _print_interrupted(job: FineTune, options: Options) -> None:
         )
 
 
-def _show_results(job: FineTune[Client], output: Path) -> None:
+def _show_results(job: FineTune[Sync], output: Path) -> None:
     _heading("4. Results")
     results = job.results()
     results.to_csv(output / "results.csv")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from tunesmith.core.decode import decode
 from tunesmith.core.exchange import exchange
 from tunesmith.core.flow import Flow, OpenStream
+from tunesmith.core.modes import ModeT_co
 from tunesmith.core.options import RequestOptions, without_omitted
 from tunesmith.core.paging import PageCursor, PageData, PageFlow
 from tunesmith.core.request import Body, RequestSpec
 from tunesmith.core.response import Response
 from tunesmith.errors import TunesmithError
 
-from .operations import AnyStream, ClientT_co, Resource
+from .operations import AnyStream, Resource
 
 if TYPE_CHECKING:
     from tunesmith.types.base import WireModel
@@ -35,22 +36,22 @@ def split_options(params: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOpt
     return own, cast("RequestOptions", without_omitted(options))
 
 
-class APIResource(Resource[ClientT_co]):
+class APIResource(Resource[ModeT_co]):
     """A group of operations over HTTP."""
 
     def _exchange(self, spec: RequestSpec) -> Flow[Response]:
-        return exchange(self._client._settings, spec)
+        return exchange(self._executor.settings, spec)
 
     def _refuse_streaming(self, what: str) -> None:
-        """Raise where `what`, which makes several requests, is asked of a streaming view.
+        """Raise if `what`, which makes several requests, is called on a streaming view.
 
         Raises:
-            TunesmithError: There is no one answer that could be streamed.
+            TunesmithError: There is no single response that could be streamed.
         """
-        if getattr(self._client, "_streams", False):
+        if self._executor.streams:
             raise TunesmithError(
-                f"{what} makes several requests, so with_streaming_response has no one answer to "
-                "give. Ask the client itself."
+                f"{what} makes several requests, so with_streaming_response has no single "
+                "response to return. Call it on the client itself."
             )
 
     def _ask(
@@ -89,7 +90,7 @@ class APIResource(Resource[ClientT_co]):
         else:
             spec.json = own
         response = yield from self._exchange(spec)
-        settings = self._client._settings
+        settings = self._executor.settings
         stream: AnyStream[ModelT] = yield OpenStream(
             response, model, require_end=settings.require_stream_end
         )

@@ -7,11 +7,19 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Unpack, overload
 
 from tunesmith.core.flow import Emitting, Flow
+from tunesmith.core.modes import (
+    Async,
+    AsyncRaw,
+    AsyncStreaming,
+    ModeT_co,
+    Sync,
+    SyncRaw,
+    SyncStreaming,
+)
 from tunesmith.core.options import NotGiven, Omit, omit
 from tunesmith.types.chat import ChatCompletion, ChatCompletionChunk
 from tunesmith.types.chat_events import ParsedChatCompletion
 
-from . import views
 from .bulk import MapResult
 from .chat_accumulator import ChatCompletionAccumulator
 from .chat_options import (
@@ -22,10 +30,10 @@ from .chat_options import (
 )
 from .chat_stored import StoredChatCompletions
 from .formats import parse_completion, response_format_of
-from .operations import ClientT_co, expanded, iteration
+from .operations import helper, iteration, overloaded
+from .views import RawView, StreamingView
 
 if TYPE_CHECKING:
-    from tunesmith.client import AsyncClient, Client
     from tunesmith.transport.chat_streams import (
         AsyncChatCompletionStreamManager,
         ChatCompletionStreamManager,
@@ -43,7 +51,7 @@ __all__ = ["ChatCompletions"]
 FormatT = TypeVar("FormatT")
 
 
-class ChatCompletions(StoredChatCompletions[ClientT_co]):
+class ChatCompletions(StoredChatCompletions[ModeT_co]):
     """`/chat/completions`: converse with a model."""
 
     _path: ClassVar[str] = "/chat/completions"
@@ -51,16 +59,14 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     _answer: ClassVar[type[WireModel]] = ChatCompletion
     _piece: ClassVar[type[WireModel]] = ChatCompletionChunk
 
-    with_raw_response: views.RawView[
-        ChatCompletions[views.RawClient], ChatCompletions[views.AsyncRawClient]
-    ] = views.RawView()
-    with_streaming_response: views.StreamingView[
-        ChatCompletions[views.StreamingClient], ChatCompletions[views.AsyncStreamingClient]
-    ] = views.StreamingView()
+    with_raw_response: RawView[ChatCompletions[SyncRaw], ChatCompletions[AsyncRaw]] = RawView()
+    with_streaming_response: StreamingView[
+        ChatCompletions[SyncStreaming], ChatCompletions[AsyncStreaming]
+    ] = StreamingView()
 
     @overload
     def create(
-        self: ChatCompletions[Client],
+        self: ChatCompletions[Sync],
         *,
         messages: Messages,
         model: str,
@@ -69,7 +75,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> ChatCompletion: ...
     @overload
     def create(
-        self: ChatCompletions[Client],
+        self: ChatCompletions[Sync],
         *,
         messages: Messages,
         model: str,
@@ -78,7 +84,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> Stream[ChatCompletionChunk]: ...
     @overload
     def create(
-        self: ChatCompletions[Client],
+        self: ChatCompletions[Sync],
         *,
         messages: Messages,
         model: str,
@@ -87,7 +93,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> ChatCompletion | Stream[ChatCompletionChunk]: ...
     @overload
     def create(
-        self: ChatCompletions[AsyncClient],
+        self: ChatCompletions[Async],
         *,
         messages: Messages,
         model: str,
@@ -96,7 +102,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> Coroutine[Any, Any, ChatCompletion]: ...
     @overload
     def create(
-        self: ChatCompletions[AsyncClient],
+        self: ChatCompletions[Async],
         *,
         messages: Messages,
         model: str,
@@ -105,7 +111,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> Coroutine[Any, Any, AsyncStream[ChatCompletionChunk]]: ...
     @overload
     def create(
-        self: ChatCompletions[AsyncClient],
+        self: ChatCompletions[Async],
         *,
         messages: Messages,
         model: str,
@@ -114,7 +120,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> Coroutine[Any, Any, ChatCompletion | AsyncStream[ChatCompletionChunk]]: ...
     @overload
     def create(
-        self: ChatCompletions[views.RawClient],
+        self: ChatCompletions[SyncRaw],
         *,
         messages: Messages,
         model: str,
@@ -123,7 +129,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> APIResponse[Any]: ...
     @overload
     def create(
-        self: ChatCompletions[views.AsyncRawClient],
+        self: ChatCompletions[AsyncRaw],
         *,
         messages: Messages,
         model: str,
@@ -132,7 +138,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> Coroutine[Any, Any, APIResponse[Any]]: ...
     @overload
     def create(
-        self: ChatCompletions[views.StreamingClient],
+        self: ChatCompletions[SyncStreaming],
         *,
         messages: Messages,
         model: str,
@@ -141,14 +147,14 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> StreamedResponse[Any]: ...
     @overload
     def create(
-        self: ChatCompletions[views.AsyncStreamingClient],
+        self: ChatCompletions[AsyncStreaming],
         *,
         messages: Messages,
         model: str,
         stream: bool | Omit | NotGiven | None = None,
         **params: Unpack[ChatCompletionOptions],
     ) -> AsyncStreamedResponse[Any]: ...
-    @expanded
+    @overloaded
     def create(
         self,
         *,
@@ -173,11 +179,11 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
             an AsyncClient.
         """
         fields = {"messages": messages, "model": model, **params}
-        return self._client._run(self._create(fields, stream=stream))
+        return self._create(fields, stream=stream)
 
     @overload
     def parse(
-        self: ChatCompletions[Client],
+        self: ChatCompletions[Sync],
         *,
         messages: Messages,
         model: str,
@@ -186,7 +192,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> ParsedChatCompletion[FormatT]: ...
     @overload
     def parse(
-        self: ChatCompletions[AsyncClient],
+        self: ChatCompletions[Async],
         *,
         messages: Messages,
         model: str,
@@ -195,7 +201,7 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> Coroutine[Any, Any, ParsedChatCompletion[FormatT]]: ...
     @overload
     def parse(
-        self: ChatCompletions[views.RawClient],
+        self: ChatCompletions[SyncRaw],
         *,
         messages: Messages,
         model: str,
@@ -204,14 +210,14 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> APIResponse[ParsedChatCompletion[FormatT]]: ...
     @overload
     def parse(
-        self: ChatCompletions[views.AsyncRawClient],
+        self: ChatCompletions[AsyncRaw],
         *,
         messages: Messages,
         model: str,
         response_format: type[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> Coroutine[Any, Any, APIResponse[ParsedChatCompletion[FormatT]]]: ...
-    @expanded
+    @overloaded
     def parse(
         self,
         *,
@@ -235,11 +241,11 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
             APIResponseValidationError: The answer is not of the type.
         """
         fields = {"messages": messages, "model": model, **params}
-        return self._client._run(self._parse(fields, response_format))
+        return self._parse(fields, response_format)
 
     @overload
     def stream(
-        self: ChatCompletions[Client],
+        self: ChatCompletions[Sync],
         *,
         messages: Messages,
         model: str,
@@ -248,14 +254,14 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
     ) -> ChatCompletionStreamManager[FormatT]: ...
     @overload
     def stream(
-        self: ChatCompletions[AsyncClient],
+        self: ChatCompletions[Async],
         *,
         messages: Messages,
         model: str,
         response_format: type[FormatT] | Mapping[str, Any] | Omit | NotGiven = omit,
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> AsyncChatCompletionStreamManager[FormatT]: ...
-    @expanded
+    @helper
     def stream(
         self,
         *,
@@ -284,11 +290,11 @@ class ChatCompletions(StoredChatCompletions[ClientT_co]):
         fields["response_format"] = response_format_of(response_format)
         manager: Any = (
             AsyncChatCompletionStreamManager
-            if self._client._is_async
+            if self._executor.is_async
             else ChatCompletionStreamManager
         )
         return manager(
-            lambda: self._client._run(self._create(fields, stream=True)),
+            lambda: self._executor.run(self._create(fields, stream=True)),
             ChatCompletionAccumulator[Any](response_format),
         )
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal, Unpack
 
 from tunesmith.core.flow import Flow
+from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.core.paging import PageFlow
 from tunesmith.core.request import fill_path
@@ -16,11 +17,11 @@ from tunesmith.types.chat import (
     ChatCompletionStoreMessage,
 )
 
-from . import views
 from .base import APIResource
 from .completing import CompletionResource
 from .fine_tuning_jobs import PageOptions
-from .operations import ClientT_co, listing, operation
+from .operations import listing, operation
+from .views import RawView, StreamingView
 
 __all__ = [
     "ChatCompletionListOptions",
@@ -40,7 +41,7 @@ class ChatCompletionListOptions(PageOptions, total=False):
     order: Literal["asc", "desc"] | Omit | NotGiven
 
 
-class StoredChatCompletions(CompletionResource[ClientT_co]):
+class StoredChatCompletions(CompletionResource[ModeT_co]):
     """The part of `/chat/completions` that asks no model."""
 
     @operation
@@ -83,9 +84,9 @@ class StoredChatCompletions(CompletionResource[ClientT_co]):
         return self._ask("DELETE", _path(completion_id), ChatCompletionDeleted, params)
 
     @cached_property
-    def messages(self) -> ChatCompletionsMessages[ClientT_co]:
+    def messages(self) -> ChatCompletionsMessages[ModeT_co]:
         """The messages of stored completions."""
-        return ChatCompletionsMessages(self._client)
+        return ChatCompletionsMessages(self._executor)
 
 
 class ChatCompletionMessageListOptions(PageOptions, total=False):
@@ -94,16 +95,16 @@ class ChatCompletionMessageListOptions(PageOptions, total=False):
     order: Literal["asc", "desc"] | Omit | NotGiven
 
 
-class ChatCompletionsMessages(APIResource[ClientT_co]):
+class ChatCompletionsMessages(APIResource[ModeT_co]):
     """`/chat/completions/{id}/messages`: the messages of a stored completion."""
 
-    with_raw_response: views.RawView[
-        ChatCompletionsMessages[views.RawClient], ChatCompletionsMessages[views.AsyncRawClient]
-    ] = views.RawView()
-    with_streaming_response: views.StreamingView[
-        ChatCompletionsMessages[views.StreamingClient],
-        ChatCompletionsMessages[views.AsyncStreamingClient],
-    ] = views.StreamingView()
+    with_raw_response: RawView[
+        ChatCompletionsMessages[SyncRaw], ChatCompletionsMessages[AsyncRaw]
+    ] = RawView()
+    with_streaming_response: StreamingView[
+        ChatCompletionsMessages[SyncStreaming],
+        ChatCompletionsMessages[AsyncStreaming],
+    ] = StreamingView()
 
     @listing
     def list(

@@ -7,14 +7,15 @@ from functools import cached_property
 from typing import Literal, Unpack
 
 from tunesmith.core.flow import Flow
+from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.core.paging import PageFlow
 from tunesmith.core.request import fill_path
 from tunesmith.types.graders import CheckpointPermission, CheckpointPermissionDeleted
 
-from . import views
 from .base import APIResource
-from .operations import ClientT_co, Resource, listing, operation
+from .operations import Resource, listing, operation
+from .views import RawView, StreamingView
 
 __all__ = ["Checkpoints", "CheckpointsPermissions", "PermissionListOptions"]
 
@@ -30,25 +31,25 @@ class PermissionListOptions(RequestOptions, total=False):
     project_id: str | Omit | NotGiven
 
 
-class Checkpoints(Resource[ClientT_co]):
+class Checkpoints(Resource[ModeT_co]):
     """`client.fine_tuning.checkpoints`."""
 
     @cached_property
-    def permissions(self) -> CheckpointsPermissions[ClientT_co]:
+    def permissions(self) -> CheckpointsPermissions[ModeT_co]:
         """Which projects may use a checkpoint."""
-        return CheckpointsPermissions(self._client)
+        return CheckpointsPermissions(self._executor)
 
 
-class CheckpointsPermissions(APIResource[ClientT_co]):
+class CheckpointsPermissions(APIResource[ModeT_co]):
     """`/fine_tuning/checkpoints/{checkpoint}/permissions`; the key needs the role of an owner."""
 
-    with_raw_response: views.RawView[
-        CheckpointsPermissions[views.RawClient], CheckpointsPermissions[views.AsyncRawClient]
-    ] = views.RawView()
-    with_streaming_response: views.StreamingView[
-        CheckpointsPermissions[views.StreamingClient],
-        CheckpointsPermissions[views.AsyncStreamingClient],
-    ] = views.StreamingView()
+    with_raw_response: RawView[
+        CheckpointsPermissions[SyncRaw], CheckpointsPermissions[AsyncRaw]
+    ] = RawView()
+    with_streaming_response: StreamingView[
+        CheckpointsPermissions[SyncStreaming],
+        CheckpointsPermissions[AsyncStreaming],
+    ] = StreamingView()
 
     @listing
     def create(

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.core.flow import Emitting, Flow
+from tunesmith.core.modes import ModeT_co
 
 from .base import APIResource
 from .bulk import MapResult, map_requests
-from .operations import ClientT_co
 
 if TYPE_CHECKING:
     from tunesmith.types.base import WireModel
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["CompletionResource"]
 
 
-class CompletionResource(APIResource[ClientT_co]):
+class CompletionResource(APIResource[ModeT_co]):
     """Asks a model at one path."""
 
     _path: ClassVar[str]

@@ -7,16 +7,24 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, overload
 
 from tunesmith.core.flow import Emitting
+from tunesmith.core.modes import (
+    Async,
+    AsyncRaw,
+    AsyncStreaming,
+    ModeT_co,
+    Sync,
+    SyncRaw,
+    SyncStreaming,
+)
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.types.completions import Completion
 
-from . import views
 from .bulk import MapResult
 from .completing import CompletionResource
-from .operations import ClientT_co, expanded, iteration
+from .operations import iteration, overloaded
+from .views import RawView, StreamingView
 
 if TYPE_CHECKING:
-    from tunesmith.client import AsyncClient, Client
     from tunesmith.transport.responses import (
         APIResponse,
         AsyncStreamedResponse,
@@ -56,7 +64,7 @@ class CompletionMapOptions(CompletionOptions, total=False):
     model: str
 
 
-class Completions(CompletionResource[ClientT_co]):
+class Completions(CompletionResource[ModeT_co]):
     """`/completions`: complete prompts with a model."""
 
     _path: ClassVar[str] = "/completions"
@@ -64,16 +72,14 @@ class Completions(CompletionResource[ClientT_co]):
     _answer: ClassVar[type[WireModel]] = Completion
     _piece: ClassVar[type[WireModel]] = Completion
 
-    with_raw_response: views.RawView[
-        Completions[views.RawClient], Completions[views.AsyncRawClient]
-    ] = views.RawView()
-    with_streaming_response: views.StreamingView[
-        Completions[views.StreamingClient], Completions[views.AsyncStreamingClient]
-    ] = views.StreamingView()
+    with_raw_response: RawView[Completions[SyncRaw], Completions[AsyncRaw]] = RawView()
+    with_streaming_response: StreamingView[
+        Completions[SyncStreaming], Completions[AsyncStreaming]
+    ] = StreamingView()
 
     @overload
     def create(
-        self: Completions[Client],
+        self: Completions[Sync],
         *,
         model: str,
         prompt: Prompt,
@@ -82,7 +88,7 @@ class Completions(CompletionResource[ClientT_co]):
     ) -> Completion: ...
     @overload
     def create(
-        self: Completions[Client],
+        self: Completions[Sync],
         *,
         model: str,
         prompt: Prompt,
@@ -91,7 +97,7 @@ class Completions(CompletionResource[ClientT_co]):
     ) -> Stream[Completion]: ...
     @overload
     def create(
-        self: Completions[Client],
+        self: Completions[Sync],
         *,
         model: str,
         prompt: Prompt,
@@ -100,7 +106,7 @@ class Completions(CompletionResource[ClientT_co]):
     ) -> Completion | Stream[Completion]: ...
     @overload
     def create(
-        self: Completions[AsyncClient],
+        self: Completions[Async],
         *,
         model: str,
         prompt: Prompt,
@@ -109,7 +115,7 @@ class Completions(CompletionResource[ClientT_co]):
     ) -> Coroutine[Any, Any, Completion]: ...
     @overload
     def create(
-        self: Completions[AsyncClient],
+        self: Completions[Async],
         *,
         model: str,
         prompt: Prompt,
@@ -118,7 +124,7 @@ class Completions(CompletionResource[ClientT_co]):
     ) -> Coroutine[Any, Any, AsyncStream[Completion]]: ...
     @overload
     def create(
-        self: Completions[AsyncClient],
+        self: Completions[Async],
         *,
         model: str,
         prompt: Prompt,
@@ -127,7 +133,7 @@ class Completions(CompletionResource[ClientT_co]):
     ) -> Coroutine[Any, Any, Completion | AsyncStream[Completion]]: ...
     @overload
     def create(
-        self: Completions[views.RawClient],
+        self: Completions[SyncRaw],
         *,
         model: str,
         prompt: Prompt,
@@ -136,7 +142,7 @@ class Completions(CompletionResource[ClientT_co]):
     ) -> APIResponse[Any]: ...
     @overload
     def create(
-        self: Completions[views.AsyncRawClient],
+        self: Completions[AsyncRaw],
         *,
         model: str,
         prompt: Prompt,
@@ -145,7 +151,7 @@ class Completions(CompletionResource[ClientT_co]):
     ) -> Coroutine[Any, Any, APIResponse[Any]]: ...
     @overload
     def create(
-        self: Completions[views.StreamingClient],
+        self: Completions[SyncStreaming],
         *,
         model: str,
         prompt: Prompt,
@@ -154,14 +160,14 @@ class Completions(CompletionResource[ClientT_co]):
     ) -> StreamedResponse[Any]: ...
     @overload
     def create(
-        self: Completions[views.AsyncStreamingClient],
+        self: Completions[AsyncStreaming],
         *,
         model: str,
         prompt: Prompt,
         stream: bool | Omit | NotGiven | None = None,
         **params: Unpack[CompletionOptions],
     ) -> AsyncStreamedResponse[Any]: ...
-    @expanded
+    @overloaded
     def create(
         self,
         *,
@@ -189,7 +195,7 @@ class Completions(CompletionResource[ClientT_co]):
             A Completion, or a stream of them with `stream=True`. Awaited on an AsyncClient.
         """
         fields = {"model": model, "prompt": prompt, **params}
-        return self._client._run(self._create(fields, stream=stream))
+        return self._create(fields, stream=stream)
 
     @iteration
     def map(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Unpack
 
 from tunesmith.core.flow import Flow, Sleep
+from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.request import RequestSpec, fill_path
@@ -16,10 +17,10 @@ from tunesmith.transport.content import FileBytes
 from tunesmith.transport.upload import FileTypes, Progress, multipart_upload, open_source
 from tunesmith.types.files import FileDeleted, FileObject, FilePurpose
 
-from . import views
 from .base import APIResource, split_options
 from .matching import identical_file
-from .operations import ClientT_co, listing, operation
+from .operations import listing, operation
+from .views import RawView, StreamingView
 
 __all__ = ["FileCreateOptions", "FileListOptions", "Files"]
 
@@ -43,15 +44,13 @@ class FileListOptions(RequestOptions, total=False):
     purpose: str | Omit | NotGiven
 
 
-class Files(APIResource[ClientT_co]):
+class Files(APIResource[ModeT_co]):
     """`/files`: upload, list, read and delete files."""
 
-    with_raw_response: views.RawView[Files[views.RawClient], Files[views.AsyncRawClient]] = (
-        views.RawView()
+    with_raw_response: RawView[Files[SyncRaw], Files[AsyncRaw]] = RawView()
+    with_streaming_response: StreamingView[Files[SyncStreaming], Files[AsyncStreaming]] = (
+        StreamingView()
     )
-    with_streaming_response: views.StreamingView[
-        Files[views.StreamingClient], Files[views.AsyncStreamingClient]
-    ] = views.StreamingView()
 
     @operation
     def create(

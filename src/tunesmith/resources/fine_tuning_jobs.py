@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.core.flow import Emitting, Flow
+from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.request import fill_path
@@ -18,10 +19,10 @@ from tunesmith.types.fine_tuning import (
     FineTuningJobSummary,
 )
 
-from . import views
 from .base import APIResource
 from .job_resource import JobResource
-from .operations import ClientT_co, iteration, listing, operation
+from .operations import iteration, listing, operation
+from .views import RawView, StreamingView
 from .waiting import (
     follow_events,
     follow_job,
@@ -74,20 +75,18 @@ class FineTuningJobCreateOptions(RequestOptions, total=False):
     validation_file: str | Omit | NotGiven | None
 
 
-class FineTuningJobs(JobResource[ClientT_co]):
+class FineTuningJobs(JobResource[ModeT_co]):
     """`/fine_tuning/jobs`: create, follow and end fine-tuning jobs."""
 
-    with_raw_response: views.RawView[
-        FineTuningJobs[views.RawClient], FineTuningJobs[views.AsyncRawClient]
-    ] = views.RawView()
-    with_streaming_response: views.StreamingView[
-        FineTuningJobs[views.StreamingClient], FineTuningJobs[views.AsyncStreamingClient]
-    ] = views.StreamingView()
+    with_raw_response: RawView[FineTuningJobs[SyncRaw], FineTuningJobs[AsyncRaw]] = RawView()
+    with_streaming_response: StreamingView[
+        FineTuningJobs[SyncStreaming], FineTuningJobs[AsyncStreaming]
+    ] = StreamingView()
 
     @operation
     def create(
         self, *, model: str, training_file: str, **params: Unpack[FineTuningJobCreateOptions]
-    ) -> Flow[FineTuningJob[ClientT_co]]:
+    ) -> Flow[FineTuningJob[ModeT_co]]:
         """Start a fine-tuning job.
 
         The request carries an idempotency key, so a retry does not start a second job.
@@ -107,7 +106,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
     @operation
     def retrieve(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[FineTuningJob[ClientT_co]]:
+    ) -> Flow[FineTuningJob[ModeT_co]]:
         """Return a job as it stands.
 
         Raises:
@@ -116,9 +115,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
         return self._job("GET", _path(fine_tuning_job_id), FineTuningJob, params)
 
     @listing
-    def list(
-        self, **params: Unpack[FineTuningJobListOptions]
-    ) -> PageFlow[FineTuningJob[ClientT_co]]:
+    def list(self, **params: Unpack[FineTuningJobListOptions]) -> PageFlow[FineTuningJob[ModeT_co]]:
         """Return the jobs, newest first.
 
         Args:
@@ -130,7 +127,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
     @operation
     def cancel(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[FineTuningJob[ClientT_co]]:
+    ) -> Flow[FineTuningJob[ModeT_co]]:
         """Stop a job that has not ended.
 
         Raises:
@@ -141,14 +138,14 @@ class FineTuningJobs(JobResource[ClientT_co]):
     @operation
     def pause(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[FineTuningJob[ClientT_co]]:
+    ) -> Flow[FineTuningJob[ModeT_co]]:
         """Hold a running job; `resume` lets it go on from where it was."""
         return self._job("POST", _path(fine_tuning_job_id, "/pause"), FineTuningJob, params)
 
     @operation
     def resume(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
-    ) -> Flow[FineTuningJob[ClientT_co]]:
+    ) -> Flow[FineTuningJob[ModeT_co]]:
         """Let a paused job go on."""
         return self._job("POST", _path(fine_tuning_job_id, "/resume"), FineTuningJob, params)
 
@@ -187,7 +184,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
         timeout: float | None = None,
         on_event: Callable[[FineTuningJobEvent], object] | None = None,
         poll: float = 2.0,
-    ) -> Flow[FineTuningJob[ClientT_co]]:
+    ) -> Flow[FineTuningJob[ModeT_co]]:
         """Wait until a job has ended and return it, whether it succeeded, failed or was cancelled.
 
         Survives broken connections and restarts of the server.
@@ -224,7 +221,7 @@ class FineTuningJobs(JobResource[ClientT_co]):
         timeout: float | None = None,
         poll: float = 1.0,
         view: JobView | None = None,
-    ) -> Flow[FineTuningJob[ClientT_co]]:
+    ) -> Flow[FineTuningJob[ModeT_co]]:
         """Wait until a job has ended and show how far it is: in a notebook, a terminal, a pipe.
 
         An interruption leaves the job running and says how to go on.
@@ -269,24 +266,24 @@ class FineTuningJobs(JobResource[ClientT_co]):
         return (yield from self._results(job, job.result_files, params))
 
     @cached_property
-    def checkpoints(self) -> FineTuningJobsCheckpoints[ClientT_co]:
+    def checkpoints(self) -> FineTuningJobsCheckpoints[ModeT_co]:
         """The checkpoints of jobs."""
-        return FineTuningJobsCheckpoints(self._client)
+        return FineTuningJobsCheckpoints(self._executor)
 
-    def _retriever(self, name: str) -> Callable[[], Flow[FineTuningJob[ClientT_co]]]:
+    def _retriever(self, name: str) -> Callable[[], Flow[FineTuningJob[ModeT_co]]]:
         return lambda: FineTuningJobs.retrieve.flow(self, name)
 
 
-class FineTuningJobsCheckpoints(APIResource[ClientT_co]):
+class FineTuningJobsCheckpoints(APIResource[ModeT_co]):
     """`/fine_tuning/jobs/{id}/checkpoints`: snapshots that can be used as models."""
 
-    with_raw_response: views.RawView[
-        FineTuningJobsCheckpoints[views.RawClient], FineTuningJobsCheckpoints[views.AsyncRawClient]
-    ] = views.RawView()
-    with_streaming_response: views.StreamingView[
-        FineTuningJobsCheckpoints[views.StreamingClient],
-        FineTuningJobsCheckpoints[views.AsyncStreamingClient],
-    ] = views.StreamingView()
+    with_raw_response: RawView[
+        FineTuningJobsCheckpoints[SyncRaw], FineTuningJobsCheckpoints[AsyncRaw]
+    ] = RawView()
+    with_streaming_response: StreamingView[
+        FineTuningJobsCheckpoints[SyncStreaming],
+        FineTuningJobsCheckpoints[AsyncStreaming],
+    ] = StreamingView()
 
     @listing
     def list(

@@ -7,12 +7,13 @@ from functools import cached_property
 from typing import Any, Unpack
 
 from tunesmith.core.flow import Flow
+from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.types.graders import GraderRunResponse, GraderValidateResponse
 
-from . import views
 from .base import APIResource
-from .operations import ClientT_co, Resource, operation
+from .operations import Resource, operation
+from .views import RawView, StreamingView
 
 __all__ = ["Alpha", "GraderRunOptions", "Graders"]
 
@@ -25,24 +26,22 @@ class GraderRunOptions(RequestOptions, total=False):
     item: object | Omit | NotGiven
 
 
-class Alpha(Resource[ClientT_co]):
+class Alpha(Resource[ModeT_co]):
     """`client.fine_tuning.alpha`."""
 
     @cached_property
-    def graders(self) -> Graders[ClientT_co]:
+    def graders(self) -> Graders[ModeT_co]:
         """Graders."""
-        return Graders(self._client)
+        return Graders(self._executor)
 
 
-class Graders(APIResource[ClientT_co]):
+class Graders(APIResource[ModeT_co]):
     """`/fine_tuning/alpha/graders`."""
 
-    with_raw_response: views.RawView[Graders[views.RawClient], Graders[views.AsyncRawClient]] = (
-        views.RawView()
+    with_raw_response: RawView[Graders[SyncRaw], Graders[AsyncRaw]] = RawView()
+    with_streaming_response: StreamingView[Graders[SyncStreaming], Graders[AsyncStreaming]] = (
+        StreamingView()
     )
-    with_streaming_response: views.StreamingView[
-        Graders[views.StreamingClient], Graders[views.AsyncStreamingClient]
-    ] = views.StreamingView()
 
     @operation
     def run(

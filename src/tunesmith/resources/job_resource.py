@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunesmith.core.flow import Flow
+from tunesmith.core.modes import ModeT_co
 from tunesmith.core.options import RequestOptions
 from tunesmith.core.paging import PageCursor, PageData, PageFlow
 from tunesmith.errors import TunesmithError
@@ -14,7 +15,6 @@ from tunesmith.types.legacy_fine_tunes import FineTune
 
 from .base import APIResource
 from .files import Files
-from .operations import ClientT_co
 
 if TYPE_CHECKING:
     from tunesmith.results import Results
@@ -24,7 +24,7 @@ __all__ = ["JobResource"]
 JobT = TypeVar("JobT", bound=FineTune | FineTuningJob)
 
 
-class JobResource(APIResource[ClientT_co]):
+class JobResource(APIResource[ModeT_co]):
     """A group of operations whose jobs can be asked themselves: `job.refresh()`, `job.wait()`."""
 
     def _job(
@@ -68,5 +68,5 @@ class JobResource(APIResource[ClientT_co]):
         if not files:
             later = "" if job.is_terminal else " It is written when the job has succeeded."
             raise TunesmithError(f"Job {job.id} is {job.status} and has no result file.{later}")
-        content = yield from Files.content.flow(Files(self._client), files[0], **options)
+        content = yield from Files.content.flow(Files(self._executor), files[0], **options)
         return parse(content.content)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.core.events import END, EventReader
 from tunesmith.core.flow import Close, Emit, Emitting, Flow, Read, Sleep
+from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import NotGiven, Omit, RequestOptions, Timeout
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.request import RequestSpec, fill_path
@@ -19,11 +20,11 @@ from tunesmith.progress.job_progress import is_step
 from tunesmith.types.fine_tuning import FineTuningJobEvent, FineTuningJobSummary
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 
-from . import views
 from .base import APIResource
 from .files import Files, find_matching
 from .job_resource import JobResource
-from .operations import AnyStream, ClientT_co, iteration, listing, operation, streaming
+from .operations import AnyStream, iteration, listing, operation, streaming
+from .views import RawView, StreamingView
 from .waiting import (
     RetryBudget,
     follow_job,
@@ -64,15 +65,13 @@ class FineTuneCreateOptions(RequestOptions, total=False):
     suffix: str | Omit | NotGiven | None
 
 
-class FineTunes(JobResource[ClientT_co]):
+class FineTunes(JobResource[ModeT_co]):
     """`/fine-tunes`: create, follow and end fine-tunes."""
 
-    with_raw_response: views.RawView[
-        FineTunes[views.RawClient], FineTunes[views.AsyncRawClient]
-    ] = views.RawView()
-    with_streaming_response: views.StreamingView[
-        FineTunes[views.StreamingClient], FineTunes[views.AsyncStreamingClient]
-    ] = views.StreamingView()
+    with_raw_response: RawView[FineTunes[SyncRaw], FineTunes[AsyncRaw]] = RawView()
+    with_streaming_response: StreamingView[FineTunes[SyncStreaming], FineTunes[AsyncStreaming]] = (
+        StreamingView()
+    )
 
     @operation
     def create(
@@ -80,7 +79,7 @@ class FineTunes(JobResource[ClientT_co]):
         *,
         training_file: str | os.PathLike[str],
         **params: Unpack[FineTuneCreateOptions],
-    ) -> Flow[FineTune[ClientT_co]]:
+    ) -> Flow[FineTune[ModeT_co]]:
         """Start a fine-tune.
 
         Files may be given by id or by path. A path is uploaded first, unless an identical file
@@ -109,7 +108,7 @@ class FineTunes(JobResource[ClientT_co]):
         return (yield from self._job("POST", "/fine-tunes", FineTune, {**fields, **params}))
 
     @operation
-    def retrieve(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune[ClientT_co]]:
+    def retrieve(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune[ModeT_co]]:
         """Return a fine-tune as it stands, its events included.
 
         Raises:
@@ -118,12 +117,12 @@ class FineTunes(JobResource[ClientT_co]):
         return self._job("GET", _path(id), FineTune, params)
 
     @listing
-    def list(self, **params: Unpack[RequestOptions]) -> PageFlow[FineTune[ClientT_co]]:
+    def list(self, **params: Unpack[RequestOptions]) -> PageFlow[FineTune[ModeT_co]]:
         """Return the fine-tunes; the list comes whole."""
         return self._jobs("/fine-tunes", FineTune, params, paged=False)
 
     @operation
-    def cancel(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune[ClientT_co]]:
+    def cancel(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune[ModeT_co]]:
         """Stop a fine-tune that has not ended.
 
         Raises:
@@ -201,7 +200,7 @@ class FineTunes(JobResource[ClientT_co]):
         timeout: float | None = None,
         on_event: Callable[[FineTuneEvent], object] | None = None,
         poll: float = 2.0,
-    ) -> Flow[FineTune[ClientT_co]]:
+    ) -> Flow[FineTune[ModeT_co]]:
         """Wait until a fine-tune has ended and return it, however it ended.
 
         Survives broken connections and restarts of the server.
@@ -243,7 +242,7 @@ class FineTunes(JobResource[ClientT_co]):
         timeout: float | None = None,
         poll: float = 1.0,
         view: JobView | None = None,
-    ) -> Flow[FineTune[ClientT_co]]:
+    ) -> Flow[FineTune[ModeT_co]]:
         """Wait until a fine-tune has ended and show how far it is: notebook, terminal or pipe.
 
         An interruption leaves the fine-tune running and says how to go on.
@@ -287,7 +286,7 @@ class FineTunes(JobResource[ClientT_co]):
 
     def _events_once(self, name: str, seen: EventCount) -> Emitting[FineTuneEvent]:
         """Read the stream of events once, emitting those that have not been seen."""
-        settings = self._client._settings
+        settings = self._executor.settings
         limits = settings.timeout.clipped(_SILENCE_SECONDS).phases()
         spec = RequestSpec("GET", _path(name, "/events"), query={"stream": True}, stream=True)
         spec.headers = {"accept": "text/event-stream"}

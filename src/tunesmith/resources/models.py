@@ -5,27 +5,26 @@ from __future__ import annotations
 from typing import Unpack
 
 from tunesmith.core.flow import Flow
+from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import RequestOptions
 from tunesmith.core.paging import PageFlow
 from tunesmith.core.request import fill_path
 from tunesmith.types.models import Model, ModelDeleted
 
-from . import views
 from .base import APIResource
-from .operations import ClientT_co, listing, operation
+from .operations import listing, operation
+from .views import RawView, StreamingView
 
 __all__ = ["Models"]
 
 
-class Models(APIResource[ClientT_co]):
+class Models(APIResource[ModeT_co]):
     """`/models`: base models and fine-tuned ones."""
 
-    with_raw_response: views.RawView[Models[views.RawClient], Models[views.AsyncRawClient]] = (
-        views.RawView()
+    with_raw_response: RawView[Models[SyncRaw], Models[AsyncRaw]] = RawView()
+    with_streaming_response: StreamingView[Models[SyncStreaming], Models[AsyncStreaming]] = (
+        StreamingView()
     )
-    with_streaming_response: views.StreamingView[
-        Models[views.StreamingClient], Models[views.AsyncStreamingClient]
-    ] = views.StreamingView()
 
     @operation
     def retrieve(self, model: str, **params: Unpack[RequestOptions]) -> Flow[Model]:

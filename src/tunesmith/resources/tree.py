@@ -1,4 +1,4 @@
-"""The tree of resources that hangs on every client, declared once for all kinds of client."""
+"""The resources that a client holds, declared once for all modes, and requests to any path."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.core.decode import decode_any
+from tunesmith.core.exchange import exchange
 from tunesmith.core.flow import Flow
+from tunesmith.core.modes import ModeT_co
 from tunesmith.core.options import RequestOptions
 from tunesmith.core.request import RequestSpec
 
-from .base import APIResource
-from .operations import ClientT_co, operation
+from .operations import OperationHost, operation
 
 if TYPE_CHECKING:
     from .chat import Chat
@@ -25,57 +26,57 @@ if TYPE_CHECKING:
 __all__ = ["ResourceTree"]
 
 
-class ResourceTree(APIResource[ClientT_co]):
-    """The resources of a client, each loaded when it is first used, and plain requests."""
+class ResourceTree(OperationHost[ModeT_co]):
+    """The resources of a client, each loaded when it is first used, and requests to any path."""
 
     @cached_property
-    def files(self) -> Files[ClientT_co]:
+    def files(self) -> Files[ModeT_co]:
         """Upload, list, read and delete files."""
         from .files import Files
 
-        return Files(self._client)
+        return Files(self._executor)
 
     @cached_property
-    def uploads(self) -> Uploads[ClientT_co]:
+    def uploads(self) -> Uploads[ModeT_co]:
         """Upload large files in parts."""
         from .uploads import Uploads
 
-        return Uploads(self._client)
+        return Uploads(self._executor)
 
     @cached_property
-    def fine_tunes(self) -> FineTunes[ClientT_co]:
+    def fine_tunes(self) -> FineTunes[ModeT_co]:
         """The legacy API, `/v1/fine-tunes`."""
         from .legacy_fine_tunes import FineTunes
 
-        return FineTunes(self._client)
+        return FineTunes(self._executor)
 
     @cached_property
-    def fine_tuning(self) -> FineTuning[ClientT_co]:
+    def fine_tuning(self) -> FineTuning[ModeT_co]:
         """The fine-tuning jobs API: jobs, checkpoints and graders."""
         from .fine_tuning import FineTuning
 
-        return FineTuning(self._client)
+        return FineTuning(self._executor)
 
     @cached_property
-    def completions(self) -> Completions[ClientT_co]:
+    def completions(self) -> Completions[ModeT_co]:
         """Completions of prompts."""
         from .completions import Completions
 
-        return Completions(self._client)
+        return Completions(self._executor)
 
     @cached_property
-    def chat(self) -> Chat[ClientT_co]:
+    def chat(self) -> Chat[ModeT_co]:
         """Chat completions."""
         from .chat import Chat
 
-        return Chat(self._client)
+        return Chat(self._executor)
 
     @cached_property
-    def models(self) -> Models[ClientT_co]:
+    def models(self) -> Models[ModeT_co]:
         """The models of the server."""
         from .models import Models
 
-        return Models(self._client)
+        return Models(self._executor)
 
     @operation
     def get(self, path: str, *, cast_to: Any = dict, **params: Unpack[RequestOptions]) -> Flow[Any]:
@@ -139,10 +140,9 @@ class ResourceTree(APIResource[ClientT_co]):
     def _plain(
         self, method: str, path: str, cast_to: Any, body: object | None, options: RequestOptions
     ) -> Flow[Any]:
-        spec = RequestSpec(
-            method, path if path.startswith(("/", "http")) else f"/{path}", options=options
-        )
+        full_path = path if path.startswith(("/", "http")) else f"/{path}"
+        spec = RequestSpec(method, full_path, options=options)
         if body is not None:
             spec.options = {"extra_body": body, **options}
-        response = yield from self._exchange(spec)
+        response = yield from exchange(self._executor.settings, spec)
         return decode_any(response, cast_to)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Unpack
 
 from tunesmith.core.flow import Flow, gather
+from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.core.request import fill_path
 from tunesmith.errors import APIError, TunesmithError
@@ -21,9 +22,9 @@ from tunesmith.transport.upload import (
 )
 from tunesmith.types.uploads import Upload, UploadPart
 
-from . import views
 from .base import APIResource, split_options
-from .operations import ClientT_co, operation
+from .operations import operation
+from .views import RawView, StreamingView
 
 __all__ = [
     "DEFAULT_PART_SIZE",
@@ -64,15 +65,13 @@ class UploadChunkedOptions(RequestOptions, total=False):
     on_progress: Progress | None
 
 
-class Uploads(APIResource[ClientT_co]):
+class Uploads(APIResource[ModeT_co]):
     """`/uploads`: send a file in parts, then make a file object of it."""
 
-    with_raw_response: views.RawView[Uploads[views.RawClient], Uploads[views.AsyncRawClient]] = (
-        views.RawView()
+    with_raw_response: RawView[Uploads[SyncRaw], Uploads[AsyncRaw]] = RawView()
+    with_streaming_response: StreamingView[Uploads[SyncStreaming], Uploads[AsyncStreaming]] = (
+        StreamingView()
     )
-    with_streaming_response: views.StreamingView[
-        Uploads[views.StreamingClient], Uploads[views.AsyncStreamingClient]
-    ] = views.StreamingView()
 
     @operation
     def create(
@@ -186,9 +185,9 @@ class Uploads(APIResource[ClientT_co]):
             raise
 
     @cached_property
-    def parts(self) -> UploadsParts[ClientT_co]:
+    def parts(self) -> UploadsParts[ModeT_co]:
         """The parts of uploads."""
-        return UploadsParts(self._client)
+        return UploadsParts(self._executor)
 
     def _cancel_quietly(self, upload_id: str) -> Flow[None]:
         """Cancel an upload whose failure is about to be reported."""
@@ -198,15 +197,13 @@ class Uploads(APIResource[ClientT_co]):
             return
 
 
-class UploadsParts(APIResource[ClientT_co]):
+class UploadsParts(APIResource[ModeT_co]):
     """`/uploads/{id}/parts`."""
 
-    with_raw_response: views.RawView[
-        UploadsParts[views.RawClient], UploadsParts[views.AsyncRawClient]
-    ] = views.RawView()
-    with_streaming_response: views.StreamingView[
-        UploadsParts[views.StreamingClient], UploadsParts[views.AsyncStreamingClient]
-    ] = views.StreamingView()
+    with_raw_response: RawView[UploadsParts[SyncRaw], UploadsParts[AsyncRaw]] = RawView()
+    with_streaming_response: StreamingView[
+        UploadsParts[SyncStreaming], UploadsParts[AsyncStreaming]
+    ] = StreamingView()
 
     @operation
     def create(

@@ -278,7 +278,7 @@ def wait_shared(
             budget.succeeded()
         return ended
 
-    key = f"{type(resource).__name__} {id(resource._client._settings)}"
+    key = f"{type(resource).__name__} {id(resource._executor.settings)}"
     found: JobT | Exception | None = yield SharedWait(key, name, poll_names, poll, timeout)
     job = (yield from retrieve(name)) if found is None else found
     if isinstance(job, Exception):

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.client import Client
+    from tunesmith.core.modes import Sync
     from tunesmith.results import Results
     from tunesmith.types import FineTuningJob
 
-    Job = FineTune[Client] | FineTuningJob[Client]
+    Job = FineTune[Sync] | FineTuningJob[Sync]
 
 __all__ = ["DataFile", "JobFacts", "find_jobs", "read_facts", "retrieve"]
 

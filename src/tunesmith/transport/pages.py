@@ -58,7 +58,7 @@ class _PageFacts(Generic[T]):
         return len(self._page.data)
 
     def _repr_html_(self) -> str:
-        from tunesmith.types.html import list_html
+        from tunesmith.core.html import list_html
 
         more = ", more follow" if self.has_next_page() else ""
         return list_html(self._page.data, f"{len(self)} on this page{more}")

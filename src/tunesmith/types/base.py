@@ -49,7 +49,7 @@ class WireModel(BaseModel):
         return repr(self)
 
     def _repr_html_(self) -> str:
-        from .html import object_html  # noqa: PLC0415 - for notebooks alone
+        from tunesmith.core.html import object_html  # noqa: PLC0415 - for notebooks alone
 
         return object_html(self)
 

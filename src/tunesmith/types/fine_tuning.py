@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from tunesmith.core.modes import ModeT_co
+
 from .base import TERMINAL_STATUSES, WireModel
-from .job_methods import ClientT_co, JobMethods
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from tunesmith.core.options import RequestOptions
-
-    from .job_methods import AwaitedJob, BlockingJob
+from .job_methods import PausableJobMethods
 
 __all__ = [
     "FineTuningJob",
@@ -100,7 +94,7 @@ class FineTuningJobEvent(WireModel):
     type: Literal["message", "metrics"] | str | None = None
 
 
-class FineTuningJob(WireModel, JobMethods[FineTuningJobEvent, ClientT_co]):
+class FineTuningJob(WireModel, PausableJobMethods[FineTuningJobEvent, ModeT_co]):
     """A job of the fine-tuning jobs API.
 
     Attributes:
@@ -112,7 +106,7 @@ class FineTuningJob(WireModel, JobMethods[FineTuningJobEvent, ClientT_co]):
         trained_tokens: Tokens seen in training, repeats included; null until the end.
     """
 
-    __slots__ = ("_origin",)
+    __slots__ = ("_resource",)
     list_columns: ClassVar[tuple[str, ...]] = (
         "id",
         "status",
@@ -146,34 +140,6 @@ class FineTuningJob(WireModel, JobMethods[FineTuningJobEvent, ClientT_co]):
     def is_terminal(self) -> bool:
         """True once the job can no longer change: succeeded, failed or cancelled."""
         return self.status in TERMINAL_STATUSES
-
-    @overload
-    def pause(self: BlockingJob, **params: Unpack[RequestOptions]) -> BlockingJob: ...
-    @overload
-    def pause(
-        self: AwaitedJob, **params: Unpack[RequestOptions]
-    ) -> Coroutine[Any, Any, AwaitedJob]: ...
-    def pause(self, **params: Unpack[RequestOptions]) -> Any:
-        """Hold the running job; `resume` lets it go on from where it was.
-
-        Args:
-            params: The request options.
-        """
-        return self._call("pause", params)
-
-    @overload
-    def resume(self: BlockingJob, **params: Unpack[RequestOptions]) -> BlockingJob: ...
-    @overload
-    def resume(
-        self: AwaitedJob, **params: Unpack[RequestOptions]
-    ) -> Coroutine[Any, Any, AwaitedJob]: ...
-    def resume(self, **params: Unpack[RequestOptions]) -> Any:
-        """Let the paused job go on.
-
-        Args:
-            params: The request options.
-        """
-        return self._call("resume", params)
 
 
 class FineTuningJobSummary(WireModel):

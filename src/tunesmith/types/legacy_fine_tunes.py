@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from tunesmith.core.modes import ModeT_co
+
 from .base import TERMINAL_STATUSES, WireModel
 from .files import FileObject
-from .job_methods import ClientT_co, JobMethods
+from .job_methods import JobMethods
 
 __all__ = ["FineTune", "FineTuneEvent", "FineTuneHyperparams", "FineTuneStatus"]
 
@@ -37,7 +39,7 @@ class FineTuneHyperparams(WireModel):
     classification_betas: list[float] | None = None
 
 
-class FineTune(WireModel, JobMethods[FineTuneEvent, ClientT_co]):
+class FineTune(WireModel, JobMethods[FineTuneEvent, ModeT_co]):
     """A fine-tune, the job of the legacy API.
 
     Attributes:
@@ -49,7 +51,7 @@ class FineTune(WireModel, JobMethods[FineTuneEvent, ClientT_co]):
         events: Oldest first; absent in lists. `iter_events` gives them as they happen.
     """
 
-    __slots__ = ("_origin",)
+    __slots__ = ("_resource",)
     list_columns: ClassVar[tuple[str, ...]] = (
         "id",
         "status",

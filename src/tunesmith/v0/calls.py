@@ -106,7 +106,7 @@ class Call:
 
     def _exchange(self, spec: RequestSpec) -> Flow[Response]:
         spec.options = self.options
-        return exchange(self.client._settings, spec)  # noqa: SLF001 - same package
+        return exchange(self.client._executor.settings, spec)  # noqa: SLF001 - same package
 
 
 class sync_method:  # noqa: N801 - used as a decorator
@@ -125,7 +125,7 @@ class sync_method:  # noqa: N801 - used as a decorator
         def method(*args: Any, **params: Any) -> Any:
             with translated():
                 call = _call(Client, params)
-                value = call.client._run(self._flow(owner.path, call, *args, **params))  # noqa: SLF001
+                value = call.client._executor.run(self._flow(owner.path, call, *args, **params))  # noqa: SLF001
             return _items(value.stream) if isinstance(value, StreamResult) else value
 
         return method
@@ -145,7 +145,7 @@ class async_method:  # noqa: N801 - as above
             with translated():
                 call = _call(AsyncClient, params)
                 flow = self._flow(owner.path, call, *args, **params)
-                value = await call.client._run(flow)  # noqa: SLF001
+                value = await call.client._executor.run(flow)  # noqa: SLF001
             return _async_items(value.stream) if isinstance(value, StreamResult) else value
 
         return method

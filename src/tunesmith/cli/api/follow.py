@@ -8,7 +8,7 @@ from tunesmith.cli.output import print_notice
 from tunesmith.progress.views import open_view
 
 if TYPE_CHECKING:
-    from tunesmith.client import Client
+    from tunesmith.core.modes import Sync
     from tunesmith.resources.fine_tuning_jobs import FineTuningJobs
     from tunesmith.resources.legacy_fine_tunes import FineTunes
 
@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 
 def follow(
-    group: str, job_id: str, jobs: FineTunes[Client] | FineTuningJobs[Client], *, as_json: bool
+    group: str, job_id: str, jobs: FineTunes[Sync] | FineTuningJobs[Sync], *, as_json: bool
 ) -> int:
     """Show a job's events until it ends, then its outcome.
 

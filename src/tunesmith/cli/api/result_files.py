@@ -11,7 +11,7 @@ from tunesmith.cli.output import print_json, print_notice
 if TYPE_CHECKING:
     import argparse
 
-    from tunesmith.client import Client
+    from tunesmith.core.modes import Sync
     from tunesmith.types import FineTune, FineTuningJob
 
 __all__ = ["add_results_options", "print_results"]
@@ -23,9 +23,7 @@ def add_results_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="PATH", help="draw the curves to a PNG, PDF or SVG file")
 
 
-def print_results(
-    job: FineTune[Client] | FineTuningJob[Client], arguments: argparse.Namespace
-) -> int:
+def print_results(job: FineTune[Sync] | FineTuningJob[Sync], arguments: argparse.Namespace) -> int:
     """Print the job's result file as CSV, or what the options select.
 
     Raises:

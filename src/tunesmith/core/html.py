@@ -8,10 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, cast
-
-if TYPE_CHECKING:
-    from .base import WireModel
+from typing import Any, cast
 
 __all__ = ["cell", "list_html", "object_html", "table"]
 
@@ -28,7 +25,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str | N
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def object_html(value: WireModel) -> str:
+def object_html(value: Any) -> str:
     """Return one object as a table of its fields; those without a value are left out."""
     rows = "".join(
         f"<tr><th>{escape(name)}</th><td>{cell(inner, name)}</td></tr>"
@@ -49,11 +46,11 @@ def list_html(values: Sequence[Any], caption: str | None = None) -> str:
 
 
 def cell(value: object, name: str = "") -> str:
-    """Return a field's value as HTML; the name tells which numbers are times, shown in UTC."""
+    """Return a field's value as HTML; `name` says which numbers are Unix times, shown in UTC."""
     if name in _TIMES and isinstance(value, int | float):
         return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
     if hasattr(value, "list_columns"):
-        return object_html(cast("WireModel", value))
+        return object_html(value)
     if isinstance(value, Mapping):
         pairs = cast("Mapping[str, object]", value).items()
         return "<br>".join(f"{escape(str(key))}: {cell(inner, str(key))}" for key, inner in pairs)
