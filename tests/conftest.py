@@ -35,6 +35,12 @@ hypothesis.settings.load_profile("tunesmith")
 
 
 @pytest.fixture(scope="session")
+def index_is_out_of_reach():
+    """Ends a test whose downloads failed: skipped on a machine without an index, failed in CI."""
+    return pytest.fail if os.environ.get("CI") else pytest.skip
+
+
+@pytest.fixture(scope="session")
 def shared_tiny_home(tmp_path_factory):
     """A state folder in which every known model name selects the tiny model."""
     from tunesmith.engine.home import Home

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def run(capsys):
     """Run a command line in this process; return its exit code, stdout and stderr."""
 
     def command(line):
-        code = main(line.split())
+        code = main(shlex.split(line))
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -65,7 +66,7 @@ def finished(tiny_engine, tmp_path_factory):
             compute_classification_metrics=True,
             classification_n_classes=2,
         )
-        job = client.fine_tunes.wait(job.id, timeout=60, poll=0.2)
+        job = client.fine_tunes.wait(job.id, timeout=600, poll=0.2)
     assert job.status == "succeeded", job.events
     return job
 
@@ -233,7 +234,7 @@ def test_errors_are_one_paragraph_without_a_traceback(run, line, message):
     assert "\n\n" not in err
 
 
-def read_until(descriptor, pattern, seconds=60):
+def read_until(descriptor, pattern, seconds=300):
     """Read from a terminal until it shows the pattern."""
     shown = ""
     deadline = time.monotonic() + seconds
@@ -257,12 +258,13 @@ def test_on_a_terminal_a_bar_shows_progress_and_ctrl_c_leaves_the_job_running(ru
         [sys.executable, "-m", "tunesmith.cli", "api", "fine_tunes.create", "-t", "long.jsonl",
          "-m", "ada", "--n_epochs", "50", "--batch_size", "1", "--no_check_if_files_exist"],
         stdin=child, stdout=child, stderr=child, start_new_session=True,
+        env=os.environ | {"TERM": "xterm-256color"},
     )  # fmt: skip
     os.close(child)
     shown = read_until(parent, r"(step|epoch) \d+/\d+")
     process.send_signal(signal.SIGINT)
     shown += read_until(parent, r"fine_tunes.cancel -i ft-\w+")
-    assert process.wait(timeout=10) == 130
+    assert process.wait(timeout=300) == 130
     os.close(parent)
     assert "\x1b[" in shown
     job_id = re.search(r"fine_tunes.follow -i (ft-\w+)", shown)[1]

@@ -1,6 +1,7 @@
 """What can go wrong around the engine: each one paragraph with the way out, no traceback."""
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ def run(capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def command(line):
-        code = main(line.split())
+        code = main(shlex.split(line))
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -47,7 +48,7 @@ def serve(tmp_path, shared_tiny_home):
     yield start
     for process in started:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
 
 
 @pytest.fixture
@@ -82,11 +83,11 @@ def test_a_port_in_use_and_an_address_without_keys(serve):
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         taken = serve("--port", str(holder.getsockname()[1]))
-        _, err = taken.communicate(timeout=60)
+        _, err = taken.communicate(timeout=300)
     assert taken.returncode == 1
     assert one_paragraph(err, str(holder and taken.args[-1]), "--port")
     open_to_all = serve("--host", "0.0.0.0", "--port", "0")  # noqa: S104 - it must be refused
-    _, err = open_to_all.communicate(timeout=60)
+    _, err = open_to_all.communicate(timeout=300)
     assert open_to_all.returncode == 1
     assert one_paragraph(err, "tunesmith keys create")
 
@@ -95,7 +96,7 @@ def test_keys_from_creation_to_revocation(serve, run, free_port, tmp_path, monke
     monkeypatch.setenv("TUNESMITH_BASE_URL", f"http://127.0.0.1:{free_port}/v1")
     monkeypatch.delenv("TUNESMITH_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    home = f"--home {tmp_path / 'home'}"
+    home = f"--home {shlex.quote(str(tmp_path / 'home'))}"
     server = serve("--port", str(free_port))
     wait_for(free_port)
     assert run("api models.list")[0] == 0  # no key exists: any will do
@@ -123,18 +124,18 @@ def test_keys_from_creation_to_revocation(serve, run, free_port, tmp_path, monke
     assert "revoked" in run(f"keys list {home}")[1]
 
     again = serve("--port", "0")
-    _, err = again.communicate(timeout=60)
+    _, err = again.communicate(timeout=300)
     assert again.returncode == 1
     assert one_paragraph(err, str(server.pid), "--home")
     server.send_signal(signal.SIGINT)
-    server.communicate(timeout=30)
+    server.communicate(timeout=300)
     assert server.returncode == 0
 
 
 def test_no_disk_space_for_the_model(run, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")  # noqa: PYI024 - as shutil returns it
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
-    code, _, err = run(f"models pull ada --home {tmp_path}")
+    code, _, err = run(f"models pull ada --home '{tmp_path}'")
     assert code == 1
     last = err[err.rindex("Error: ") :]
     assert one_paragraph(last, "disk space", "TUNESMITH_HOME")
@@ -149,20 +150,20 @@ def test_no_disk_space_for_the_model(run, tmp_path, monkeypatch):
     ],
 )
 def test_other_errors_name_the_way_out(run, tmp_path, line, message):
-    code, _, err = run(f"{line} --home {tmp_path}")
+    code, _, err = run(f"{line} --home '{tmp_path}'")
     assert code == 1
     assert one_paragraph(err, message)
 
 
 def test_a_home_that_cannot_be_written(run, tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, err = run(f"keys list --home {tmp_path / 'file' / 'home'}")
+    code, _, err = run(f"keys list --home {shlex.quote(str(tmp_path / 'file' / 'home'))}")
     assert code == 1
     assert one_paragraph(err, "file")
 
 
 def test_models_are_listed_with_the_names_that_lead_to_them(run, shared_tiny_home):
-    code, out, _ = run(f"models list --home {shared_tiny_home.root}")
+    code, out, _ = run(f"models list --home '{shared_tiny_home.root}'")
     assert code == 0
     assert "ada, babbage" in out
     assert os.linesep in out

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 
@@ -92,7 +93,7 @@ def test_a_wrong_option_is_wrong_usage(capsys):
 
 def test_a_misspelt_command_is_told_what_it_may_have_meant(capsys):
     assert main(["api", "fine_tune.create", "-t", "x"]) == 2
-    assert "Did you mean 'fine_tunes.create'" in capsys.readouterr().err
+    assert "Did you mean 'fine_tunes.create'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_version_is_that_of_the_package(capsys):
@@ -142,7 +143,8 @@ def test_bash_completes_commands_and_options(words, expected, tmp_path):
     script.write_text(ran.stdout)
     quoted = " ".join(f"'{word}'" for word in words)
     shell = (
-        f"source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _tunesmith; "
+        f"source {shlex.quote(str(script))}; COMP_WORDS=({quoted}); "
+        f"COMP_CWORD={len(words) - 1}; _tunesmith; "
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
     completed = subprocess.run(

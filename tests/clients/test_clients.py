@@ -65,7 +65,11 @@ def python_with(folder: Path, requirement: str) -> Path:
     if not folder.exists():
         venv.create(folder, with_pip=False, symlinks=True)
         pip = [sys.executable, "-m", "pip", "--python", str(python), "--quiet"]
-        install(*pip, "install", "--retries", "1", "--timeout", "10", requirement)
+        try:
+            install(*pip, "install", "--retries", "1", "--timeout", "10", requirement)
+        except BaseException:
+            shutil.rmtree(folder)  # half an environment would be taken for a whole one
+            raise
     return python
 
 

@@ -26,7 +26,7 @@ def workshop(tmp_path):
     return tmp_path
 
 
-def test_the_notebooks_run_from_first_cell_to_last(workshop, tiny_engine):
+def test_the_notebooks_run_from_first_cell_to_last(workshop, tiny_engine, index_is_out_of_reach):
     folder = workshop / "notebooks"
     ran = subprocess.run(
         [sys.executable, ROOT / "scripts/run_notebooks.py", "--quick", "--folder", folder],
@@ -36,7 +36,7 @@ def test_the_notebooks_run_from_first_cell_to_last(workshop, tiny_engine):
         check=False,
     )
     if "DownloadError" in ran.stderr:
-        pytest.skip("the package index that holds the newsgroup posts cannot be reached")
+        index_is_out_of_reach(f"the newsgroup posts cannot be downloaded: {ran.stderr[-500:]}")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert [line.partition(":")[0] for line in ran.stdout.splitlines()] == [
         path.name for path in NOTEBOOKS

@@ -64,7 +64,7 @@ def test_piped_events_are_plain_lines(capsys):
 def test_the_live_view_shows_step_loss_and_time_left():
     console = pytest.importorskip("rich.console").Console
     progress = pytest.importorskip("rich.progress")
-    screen = console(file=io.StringIO(), force_terminal=True, width=100)
+    screen = console(file=io.StringIO(), force_terminal=True, width=100, _environ={"TERM": "xterm"})
     bar = progress.Progress(
         progress.TextColumn("{task.description} {task.fields[detail]}"), console=screen
     )

@@ -28,7 +28,8 @@ def postgresql() -> Iterator[str]:
     if user is not None:
         shutil.chown(folder, user)
     data = folder / "data"
-    run = ["initdb", "-D", str(data), "-U", "tunesmith", "-A", "trust", "--no-sync"]
+    # The C locale makes an SQL_ASCII database, the hardest case.
+    run = ["initdb", "--locale=C", "-D", str(data), "-U", "tunesmith", "-A", "trust", "--no-sync"]
     subprocess.run(run, check=True, user=user, stdout=subprocess.DEVNULL, cwd=folder)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
