@@ -1,4 +1,4 @@
-"""Write a file whole or not at all; the one place for every room that writes a user's file."""
+"""Atomic writes: a user's file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["write_atomically"]
 
 @contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Generator[IO[bytes], None, None]:
-    """Open a temporary file beside `path` that takes its place at the end, if all went well.
+    """Open a temporary file that replaces `path` at the end, unless an exception is raised.
 
     Raises:
         OSError: The folder does not exist or cannot be written.
@@ -31,7 +31,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Generator[IO[bytes], None,
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes files private; a data file gets the rights that open() would give it.
+        # mkstemp makes files private; a data file gets the permissions that open() would set.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)

@@ -1,4 +1,4 @@
-"""Clients for Azure OpenAI: deployments in the address, `api-version`, keys or AD tokens."""
+"""Clients for Azure OpenAI: deployments in the URL, `api-version`, keys or AD tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PATH = "/openai"
 
 
 class _AzureSettings:
-    """What an Azure client is told, with the environment's answers filled in."""
+    """The settings of an Azure client; those omitted come from the environment."""
 
     def __init__(
         self,
@@ -33,17 +33,17 @@ class _AzureSettings:
         version = api_version or os.environ.get("OPENAI_API_VERSION")
         if not endpoint:
             raise ConfigurationError(
-                "There is no Azure endpoint. Give azure_endpoint, or set AZURE_OPENAI_ENDPOINT."
+                "There is no Azure endpoint. Pass azure_endpoint, or set AZURE_OPENAI_ENDPOINT."
             )
         if not version:
             raise ConfigurationError(
-                "There is no Azure API version. Give api_version, or set OPENAI_API_VERSION."
+                "There is no Azure API version. Pass api_version, or set OPENAI_API_VERSION."
             )
         token = azure_ad_token or os.environ.get("AZURE_OPENAI_AD_TOKEN")
         key = api_key or (None if token else os.environ.get("AZURE_OPENAI_API_KEY"))
         if not (key or token):
             raise ConfigurationError(
-                "There is no credential for Azure. Give api_key or azure_ad_token, or set "
+                "There is no credential for Azure. Pass api_key or azure_ad_token, or set "
                 "AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN."
             )
         self.version = version
@@ -51,18 +51,18 @@ class _AzureSettings:
         self.key_header = "api-key" if key else "authorization"
         root = endpoint.rstrip("/")
         self.root = root if root.endswith(_PATH) else root + _PATH
-        self.place = AzureEndpoint(self.root, azure_deployment)
+        self.endpoint = AzureEndpoint(self.root, azure_deployment)
 
     def apply(self, client: Any) -> None:
-        """Put the Azure settings on a client that has read the others."""
+        """Add the Azure settings to a client that has read the others."""
         settings = client._settings  # noqa: SLF001 - the client under construction
         client._executor.settings = replace(  # noqa: SLF001
-            settings, key_header=self.key_header, azure=self.place
+            settings, key_header=self.key_header, azure=self.endpoint
         )
 
 
 class AzureClient(Client):
-    """A `Client` of an Azure OpenAI endpoint."""
+    """A `Client` for an Azure OpenAI endpoint."""
 
     def __init__(
         self,
@@ -76,16 +76,16 @@ class AzureClient(Client):
         default_query: Mapping[str, object] | None = None,
         **settings: Any,
     ) -> None:
-        """Read the settings; what is left out comes from the environment.
+        """Read the settings; those omitted come from the environment.
 
         Args:
             azure_endpoint: "https://….openai.azure.com", from AZURE_OPENAI_ENDPOINT.
-            azure_deployment: The deployment that serves completions; by default each request's
-                model names it.
+            azure_deployment: The deployment that serves completions; by default the one named as
+                each request's model.
             api_version: From OPENAI_API_VERSION.
             api_key: From AZURE_OPENAI_API_KEY.
             azure_ad_token: A Microsoft Entra token, from AZURE_OPENAI_AD_TOKEN.
-            azure_ad_token_provider: Returns a token; asked for each call.
+            azure_ad_token_provider: Returns a token; called for each request.
             default_query: Query parameters for each request.
             settings: As for `Client`.
 
@@ -105,7 +105,7 @@ class AzureClient(Client):
 
 
 class AsyncAzureClient(AsyncClient):
-    """An `AsyncClient` of an Azure OpenAI endpoint."""
+    """An `AsyncClient` for an Azure OpenAI endpoint."""
 
     def __init__(
         self,

@@ -1,20 +1,20 @@
-"""The exceptions of tunesmith.
+"""The exceptions of tunesmith. `tunesmith` and `tunesmith.errors` export every class of this tree.
 
 TunesmithError
-├── MissingExtraError                 a feature needs an optional dependency
-├── ConfigurationError                a client cannot be set up: no key, a bad URL
+├── MissingExtraError                 a feature requires an optional dependency
+├── ConfigurationError                a client cannot be set up: no key, an invalid URL
 ├── APIError                          a request to a server went wrong
-│   ├── APIConnectionError            no whole answer arrived
+│   ├── APIConnectionError            no complete response arrived
 │   │   ├── APITimeoutError           a time limit passed
 │   │   │   ├── ConnectTimeoutError   … while connecting
 │   │   │   ├── ReadTimeoutError      … while waiting for bytes
 │   │   │   ├── WriteTimeoutError     … while sending
 │   │   │   ├── PoolTimeoutError      … while waiting for a free connection
-│   │   │   └── DeadlineExceededError … the total allowed to the whole call
+│   │   │   └── DeadlineExceededError … for the call as a whole
 │   │   ├── StreamTruncatedError      a stream ended before its end mark
-│   │   └── TooManyRedirectsError
-│   ├── APIResponseValidationError    an answer that is not what the contract says
-│   └── APIStatusError                an answer with status 4xx or 5xx
+│   │   └── TooManyRedirectsError     too many redirects, or one that is not followed
+│   ├── APIResponseValidationError    a successful response with an unexpected body
+│   └── APIStatusError                a response with status 4xx or 5xx
 │       ├── BadRequestError           400
 │       ├── AuthenticationError       401
 │       ├── PermissionDeniedError     403
@@ -24,18 +24,19 @@ TunesmithError
 │       ├── RateLimitError            429
 │       └── InternalServerError       500 and above
 ├── FileProcessingError               the server could not process an uploaded file
-├── WaitTimeoutError                  a job did not end within the time given to `wait`
-├── LengthFinishReasonError           `parse` met an answer cut off at the token limit
-└── ContentFilterFinishReasonError    `parse` met an answer stopped by a content filter
+├── WaitTimeoutError                  a job did not end within the timeout of `wait`
+├── LengthFinishReasonError           `parse` got a completion cut off at the token limit
+└── ContentFilterFinishReasonError    `parse` got a completion stopped by a content filter
 
-Each error carries plain data only: it pickles, and it holds neither a connection
-nor a credential. Other rooms add branches of their own under TunesmithError.
+Each error carries plain data only: it can be pickled, and holds neither a connection nor
+a credential. Other packages define further subclasses of TunesmithError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """What was asked: enough to find the request in a log, nothing secret."""
+    """Method and URL of a request: enough to find it in a log, nothing secret."""
 
     method: str
     url: str
@@ -86,13 +87,13 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True)
 class ResponseInfo:
-    """What was answered, as plain data.
+    """A response as plain data.
 
     Attributes:
         status_code: The HTTP status.
         headers: Header fields with lower-case names.
         text: The body, decoded as UTF-8 with replacement characters.
-        request: The request that was answered.
+        request: The request that it responds to.
     """
 
     status_code: int
@@ -102,23 +103,23 @@ class ResponseInfo:
 
 
 class TunesmithError(Exception):
-    """Base of every error that tunesmith raises on purpose. Its text is written for the user."""
+    """Base class of every error that tunesmith raises deliberately, with a message for the user."""
 
 
 class ConfigurationError(TunesmithError):
-    """A client cannot be set up as asked."""
+    """A client cannot be set up with the given settings."""
 
 
 class APIError(TunesmithError):
-    """A request to a server went wrong.
+    """A request to a server failed.
 
     Attributes:
         message: The text for the user.
-        request: Method and URL, where known.
+        request: Method and URL, if known.
         body: The error object that the server sent, or None.
         code: The server's error code, such as "model_not_found".
         param: The parameter that the server objects to.
-        type: The server's class of error.
+        type: The server's type of error.
     """
 
     def __init__(
@@ -139,10 +140,10 @@ class APIError(TunesmithError):
 
 
 class APIConnectionError(APIError):
-    """No whole answer arrived.
+    """No complete response arrived.
 
     Attributes:
-        retryable: Whether trying again can help; false for a refused certificate, say.
+        retryable: Whether a retry can help; false for a rejected certificate, for example.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class APIConnectionError(APIError):
 
 
 class APITimeoutError(APIConnectionError):
-    """A time limit passed before the answer was complete."""
+    """A time limit passed before the response was complete."""
 
     def __init__(
         self,
@@ -184,7 +185,7 @@ class WriteTimeoutError(APITimeoutError):
 
 
 class PoolTimeoutError(APITimeoutError):
-    """All connections were busy for `pool` seconds; the server was never asked."""
+    """All connections were busy for `pool` seconds; the request was never sent."""
 
 
 class DeadlineExceededError(APITimeoutError):
@@ -192,20 +193,20 @@ class DeadlineExceededError(APITimeoutError):
 
 
 class StreamTruncatedError(APIConnectionError):
-    """A stream ended before its end mark: what was received may be incomplete."""
+    """A stream ended before its end mark: the received data may be incomplete."""
 
 
 class TooManyRedirectsError(APIConnectionError):
-    """The server kept redirecting, or redirected where the client does not follow."""
+    """The server redirected too often, or to a URL that is not followed."""
 
 
 class APIResponseValidationError(APIError):
-    """A successful answer whose body is not what the contract says.
+    """A successful response whose body is not what the API's contract says.
 
     Attributes:
-        response: The answer, its text cut to what a message can show.
+        response: The response, its text shortened.
         status_code: Its HTTP status.
-        request_id: The server's `x-request-id`.
+        request_id: The server's id of the request, from `x-request-id`.
     """
 
     def __init__(
@@ -222,12 +223,12 @@ class APIResponseValidationError(APIError):
 
 
 class APIStatusError(APIError):
-    """An answer with an error status.
+    """A response with an error status.
 
     Attributes:
-        response: The answer as plain data.
+        response: The response as plain data.
         status_code: Its HTTP status.
-        request_id: The server's `x-request-id`.
+        request_id: The server's id of the request, from `x-request-id`.
     """
 
     def __init__(
@@ -244,11 +245,11 @@ class APIStatusError(APIError):
 
 
 class BadRequestError(APIStatusError):
-    """Status 400: the request is at fault; `param` names the field where the server knows it."""
+    """Status 400: the request is invalid; `param` names the field if the server says which."""
 
 
 class AuthenticationError(APIStatusError):
-    """Status 401: the API key is missing or wrong."""
+    """Status 401: the API key is missing or invalid."""
 
 
 class PermissionDeniedError(APIStatusError):
@@ -264,7 +265,7 @@ class ConflictError(APIStatusError):
 
 
 class UnprocessableEntityError(APIStatusError):
-    """Status 422: a value is well-formed but not acceptable."""
+    """Status 422: a value is well-formed but not accepted."""
 
 
 class RateLimitError(APIStatusError):
@@ -272,35 +273,34 @@ class RateLimitError(APIStatusError):
 
 
 class InternalServerError(APIStatusError):
-    """Status 500 and above: the server is at fault."""
+    """Status 500 and above: the server failed."""
 
 
 _STATUS_ERRORS: Mapping[int, builtins.type[APIStatusError]] = MappingProxyType(
     {
-        400: BadRequestError,
-        401: AuthenticationError,
-        403: PermissionDeniedError,
-        404: NotFoundError,
-        409: ConflictError,
-        422: UnprocessableEntityError,
-        429: RateLimitError,
+        HTTPStatus.BAD_REQUEST: BadRequestError,
+        HTTPStatus.UNAUTHORIZED: AuthenticationError,
+        HTTPStatus.FORBIDDEN: PermissionDeniedError,
+        HTTPStatus.NOT_FOUND: NotFoundError,
+        HTTPStatus.CONFLICT: ConflictError,
+        HTTPStatus.UNPROCESSABLE_ENTITY: UnprocessableEntityError,
+        HTTPStatus.TOO_MANY_REQUESTS: RateLimitError,
     }
 )
-_FIRST_SERVER_STATUS = 500
 
 
 def status_error_class(status: int) -> builtins.type[APIStatusError]:
-    """Return the error class that stands for an HTTP status."""
-    if status >= _FIRST_SERVER_STATUS:
+    """Return the error class for an HTTP status."""
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return InternalServerError
     return _STATUS_ERRORS.get(status, APIStatusError)
 
 
 class FileProcessingError(TunesmithError):
-    """The server could not process an uploaded file, or did not within the time given.
+    """The server could not process an uploaded file, or not within the given time.
 
     Attributes:
-        file: The file object as last seen.
+        file: The file object as last retrieved.
     """
 
     def __init__(self, message: str, *, file: Any = None) -> None:
@@ -309,10 +309,10 @@ class FileProcessingError(TunesmithError):
 
 
 class WaitTimeoutError(TunesmithError, TimeoutError):
-    """A job did not end within the time given to `wait`. The job itself goes on.
+    """A job did not end within the timeout of `wait`. The job itself goes on.
 
     Attributes:
-        job: The job as last seen.
+        job: The job as last retrieved.
     """
 
     def __init__(self, message: str, *, job: Any = None) -> None:
@@ -321,10 +321,10 @@ class WaitTimeoutError(TunesmithError, TimeoutError):
 
 
 class LengthFinishReasonError(TunesmithError):
-    """An answer was cut off at the token limit, so it cannot be parsed.
+    """A completion was cut off at the token limit, so it cannot be parsed.
 
     Attributes:
-        completion: The whole answer.
+        completion: The completion.
     """
 
     def __init__(self, message: str, *, completion: Any = None) -> None:
@@ -333,10 +333,10 @@ class LengthFinishReasonError(TunesmithError):
 
 
 class ContentFilterFinishReasonError(TunesmithError):
-    """An answer was stopped by the server's content filter, so it cannot be parsed.
+    """A completion was stopped by the server's content filter, so it cannot be parsed.
 
     Attributes:
-        completion: The whole answer.
+        completion: The completion.
     """
 
     def __init__(self, message: str, *, completion: Any = None) -> None:
@@ -345,11 +345,11 @@ class ContentFilterFinishReasonError(TunesmithError):
 
 
 class MissingExtraError(TunesmithError):
-    """A feature needs an optional dependency that is not installed.
+    """A feature requires an optional dependency that is not installed.
 
     Args:
-        feature: What was asked for, as the subject of a sentence: "Drawing curves".
-        extra: The extra of this package that brings what is missing: "plots".
+        feature: The feature, as the subject of a sentence: "Drawing curves".
+        extra: The extra of this package that installs the dependency: "plots".
     """
 
     def __init__(self, feature: str, extra: str) -> None:

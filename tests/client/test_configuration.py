@@ -55,7 +55,7 @@ def test_a_refusal_without_a_key_says_that_none_was_given(stub):
         pytest.raises(tunesmith.AuthenticationError) as caught,
     ):
         client.models.retrieve("m")
-    assert "wants an API key, and none was given" in str(caught.value)
+    assert "requires an API key, but none was given" in str(caught.value)
     with (
         Client("local", base_url=stub.url) as client,
         pytest.raises(tunesmith.AuthenticationError) as caught,

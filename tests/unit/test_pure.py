@@ -78,23 +78,23 @@ def test_every_error_pickles_and_copies():
     ]  # fmt: skip
     assert len(classes) > 20
     info = errors.RequestInfo("GET", "http://h/")
-    told = errors.ResponseInfo(404, {"x-request-id": "req_1"}, "text", info)
+    response = errors.ResponseInfo(404, {"x-request-id": "req_1"}, "text", info)
     for one in classes:
         try:
             known = set(inspect.signature(one).parameters)
         except ValueError:  # an exception with no constructor of its own
             known = set()
         body = {"code": "c", "param": "p", "type": "t"}
-        given = {
+        values = {
             "extra": "plots",
-            "response": told,
+            "response": response,
             "body": body,
             "request": info,
             "job": {"id": 1},
             "file": 2,
             "completion": 3,
         }
-        error = one("message", **{name: value for name, value in given.items() if name in known})
+        error = one("message", **{name: value for name, value in values.items() if name in known})
         for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
             assert type(other) is one
             assert str(other) == str(error)
@@ -107,16 +107,16 @@ def test_names_of_the_official_client():
     assert issubclass(tunesmith.NotFoundError, tunesmith.APIStatusError)
 
 
-def test_a_secret_shows_itself_only_when_asked():
+def test_only_reveal_returns_a_secret():
     secret = Secret("sk-1")
     assert "sk-1" not in repr(secret) + str(secret) + f"{secret!s}"
     assert secret.reveal() == "sk-1"
-    with pytest.raises(tunesmith.TunesmithError, match="not pickled"):
+    with pytest.raises(tunesmith.TunesmithError, match="cannot be pickled"):
         pickle.dumps(secret)
     assert not hasattr(secret, "__dict__")
 
 
-def test_headers_compare_without_case_and_mask_secrets():
+def test_headers_are_case_insensitive_and_mask_secrets():
     headers = Headers([("Authorization", "Bearer sk-1"), ("X-A", "1"), ("x-a", "2")])
     assert headers["x-A"] == "1, 2"
     assert "sk-1" not in repr(headers)

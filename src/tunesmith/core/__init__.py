@@ -1,1 +1,1 @@
-"""The pure core: what is asked, decided and decoded, without any I/O."""
+"""The pure core of the client: what is sent, decided and decoded, without any I/O."""

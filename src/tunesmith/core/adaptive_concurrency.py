@@ -1,8 +1,8 @@
 """How many requests to have in flight: more while the server keeps up, fewer when it does not.
 
-Additive increase, multiplicative decrease, the rule that TCP shares links by (Chiu and
-Jain, 1989): each full round of successes allows one more; a refusal for load halves the
-number; answers that take more than `SLOW` times the best round's mean take one off.
+Additive increase, multiplicative decrease, the rule by which TCP shares links (Chiu and
+Jain, 1989): each full round of successes allows one request more; an overload response
+halves the number; responses slower than `SLOW` times the best round's mean take one off.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _START = 4
 
 
 class AdaptiveConcurrency:
-    """The number of requests allowed at one time, between 1 and `limit`.
+    """The number of concurrent requests, between 1 and `limit`.
 
     Attributes:
         allowed: How many may run now.
@@ -28,12 +28,12 @@ class AdaptiveConcurrency:
         self._best: float | None = None
 
     def record_success(self, seconds: float) -> None:
-        """Note an answer and the seconds it took."""
+        """Record a response and the seconds it took."""
         self._successes += 1
         self._elapsed += seconds
         if self._successes < self.allowed:
             return
-        # The time per answer, with the load divided out: a server that works on one
+        # The time per response, with the load divided out: a server that works on one
         # request at a time is not slow because four are waiting.
         mean = self._elapsed / self._successes / self.allowed
         self._successes, self._elapsed = 0, 0.0
@@ -45,6 +45,6 @@ class AdaptiveConcurrency:
             self.allowed = min(self.limit, self.allowed + 1)
 
     def record_overload(self) -> None:
-        """Note that the server is too busy."""
+        """Record that the server is too busy."""
         self.allowed = max(1, self.allowed // 2)
         self._successes, self._elapsed = 0, 0.0

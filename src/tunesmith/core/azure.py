@@ -1,4 +1,4 @@
-"""Where Azure keeps things: the address of an operation on an Azure OpenAI endpoint."""
+"""The URLs of operations on an Azure OpenAI endpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AzureEndpoint"]
 
-_DEPLOYED = frozenset({"/completions", "/chat/completions"})
+_DEPLOYMENT_PATHS = frozenset({"/completions", "/chat/completions"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +20,16 @@ class AzureEndpoint:
     """An endpoint, and the deployment that serves its completions.
 
     Attributes:
-        root: The endpoint with "/openai", no slash at its end.
-        deployment: The deployment's name; None takes each request's model for it.
+        root: The endpoint with "/openai", without a trailing slash.
+        deployment: The deployment's name; None uses each request's model as its name.
     """
 
     root: str
     deployment: str | None = None
 
     def url(self, spec: RequestSpec) -> str:
-        """Return the address of a spec."""
-        if spec.path not in _DEPLOYED:
+        """Return the URL of a request."""
+        if spec.path not in _DEPLOYMENT_PATHS:
             return self.root + spec.path
         model = self.deployment or str((spec.json or {}).get("model") or "")
         return self.root + fill_path("/deployments/{model}", model=model) + spec.path

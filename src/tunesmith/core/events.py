@@ -1,8 +1,8 @@
-"""What the events of a stream mean: objects, an error, the end mark, or nothing.
+"""Decoding the events of a stream: objects, an error, the end mark, or events to skip.
 
-`[DONE]` ends a stream. An event of type "error", or data with an `error` object in
-place of the expected one, is an error that the server reports in mid-stream. Events
-of other named types that are not the expected object (pings) are skipped.
+`[DONE]` ends a stream. An event of type "error", or data with an `error` object instead
+of the expected one, is an error that the server reports in mid-stream. Events of other
+named types that are not the expected object (pings) are skipped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DONE = b"[DONE]"
 
 
 class EventReader:
-    """Turns the bytes of one stream into objects of one model."""
+    """Decodes the bytes of one stream into objects of one model."""
 
     def __init__(
         self, response: Response, model: type[BaseModel], *, require_end: bool = True
@@ -49,11 +49,11 @@ class EventReader:
         self._count = 0
 
     def feed(self, chunk: bytes) -> Iterator[Any]:
-        """Yield the objects that `chunk` completes, and `END` when the end mark is met.
+        """Yield the objects that `chunk` completes, and `END` at the end mark.
 
         Raises:
             APIError: The server reports an error in the stream.
-            APIResponseValidationError: An event is not what the contract says.
+            APIResponseValidationError: An event is not the expected object.
         """
         for event in self._decoder.feed(chunk):
             data = event.data
@@ -61,17 +61,17 @@ class EventReader:
                 yield END
                 return
             if event.event == "error":
-                raise self._reported(data)
+                raise self._server_error(data)
             try:
                 item = self._validate(data)
             except self._mismatch as error:
-                self._judge(event, error)
+                self._check_skippable(event, error)
                 continue
             self._count += 1
             yield item
 
     def finish(self) -> None:
-        """Judge a body that ended without the end mark.
+        """Check a body that ended without the end mark.
 
         Raises:
             StreamTruncatedError: The end mark is required.
@@ -81,29 +81,25 @@ class EventReader:
 
     def interrupted(self, error: APIConnectionError) -> APIConnectionError:
         """Return the error for a connection that broke in mid-stream."""
-        if isinstance(error, StreamTruncatedError) or not self._broke(error):
+        # Subclasses, such as those of time limits, stay: what users do about them differs.
+        if type(error) is not APIConnectionError:
             return error
         return self._truncated(str(error).rstrip("."))
 
-    @staticmethod
-    def _broke(error: APIConnectionError) -> bool:
-        # Time limits keep their own classes: what the user does about them differs.
-        return type(error) is APIConnectionError
-
     def _truncated(self, reason: str) -> StreamTruncatedError:
         return StreamTruncatedError(
-            f"{reason}, after {self._count} events. What was received may be incomplete.",
+            f"{reason}, after {self._count} events. The received data may be incomplete.",
             request=self._response.request,
         )
 
-    def _judge(self, event: ServerSentEvent, error: Any) -> None:
-        """Raise for an event that does not fit, unless it is of a kind that is not for us."""
+    def _check_skippable(self, event: ServerSentEvent, error: Any) -> None:
+        """Raise for an event that is not the expected object, unless it is of another type."""
         try:
             content = json.loads(event.data)
         except (ValueError, RecursionError):
             content = None
         if isinstance(content, Mapping) and content.get("error"):
-            raise self._reported(event.data)
+            raise self._server_error(event.data)
         if event.event != "message":
             return
         text = event.data[:4096].decode("utf-8", "replace")
@@ -114,7 +110,7 @@ class EventReader:
             body=text,
         )
 
-    def _reported(self, data: bytes) -> APIError:
+    def _server_error(self, data: bytes) -> APIError:
         try:
             content = json.loads(data)
         except (ValueError, RecursionError):

@@ -1,14 +1,16 @@
-"""The way of one call: credential, sending, redirects, retries, and the error of a bad status.
+"""The flow beneath every operation: build the request, send it, follow redirects, retry.
 
-`exchange` is the flow beneath every operation. The path of a call that succeeds at
-once is kept short; everything else lies behind the first failure.
+The path of a call that succeeds at once is kept short; everything else lies behind the
+first failure. What the response's body means is not known here (see `decode`).
 """
 
 from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import (
@@ -22,9 +24,11 @@ from tunesmith.errors import (
 
 from .environment import NO_KEY
 from .flow import Call, Flow, Send, Sleep
+from .headers import HeaderFields
+from .options import NotGiven, Omit, Timeout
 from .redact import Secret
 from .redirects import MAX_REDIRECTS, is_redirect, redirected
-from .request import Request, RequestSpec, build_request, deadline_exceeded
+from .request import Request, RequestSpec, deadline_exceeded, json_body, query_string
 from .response import Response
 from .retry import Outcome, next_delay, retrying
 
@@ -35,40 +39,92 @@ __all__ = ["exchange", "status_error"]
 
 # The levels of the standard logger, which is loaded with the first request.
 _DEBUG, _INFO = 10, 20
-_UNAUTHENTICATED = 401
-_NO_KEY_GIVEN = (
-    "The server wants an API key, and none was given: give api_key, or set TUNESMITH_API_KEY or "
-    "OPENAI_API_KEY. It says: "
+_NO_KEY_HINT = (
+    "The server requires an API key, but none was given: pass api_key, or set TUNESMITH_API_KEY "
+    "or OPENAI_API_KEY. The server's message: "
 )
 
 
 def exchange(settings: Settings, spec: RequestSpec) -> Flow[Response]:
-    """Carry out `spec` and return the successful answer.
+    """Carry out a request and return the successful response.
 
     Raises:
-        APIConnectionError: No whole answer arrived, after the retries.
-        APIStatusError: The server answered with an error status, after the retries.
+        APIConnectionError: No complete response arrived, after all retries.
+        APIStatusError: The server responded with an error status, after all retries.
         DeadlineExceededError: The call's total time passed.
     """
     credential = settings.credential_for(spec.path)
     if credential is not None and not isinstance(credential, Secret):
-        credential = _checked((yield Call(credential)))
-    request = build_request(settings, spec, credential)
+        credential = _checked_key((yield Call(credential)))
+    request = _build_request(settings, spec, credential)
     outcome = yield from _send(settings, request, 1)
     if isinstance(outcome, Response) and outcome.is_success:
         return outcome
     return (yield from _after_failure(settings, request, outcome))
 
 
-def _checked(key: object) -> Secret:
-    """Return the key that the user's function gave, out of sight at once."""
+def _checked_key(key: object) -> Secret:
+    """Return the key that the user's function returned, wrapped at once so that it never shows."""
     if not isinstance(key, str) or not key:
         raise ConfigurationError("The function given as api_key returned no key.")
     return Secret(key)
 
 
+def _build_request(settings: Settings, spec: RequestSpec, key: Secret | None) -> Request:
+    """Return the request for `spec`, with the client's settings and the credential added."""
+    options = spec.options
+    headers = HeaderFields(settings.headers)
+    if key is not None:
+        headers.update(settings.credential_headers(key.reveal()))
+    if spec.headers:
+        headers.update(spec.headers)
+    body = spec.body or json_body(spec.json, options.get("extra_body"))
+    if isinstance(body, bytes):
+        headers["content-type"] = "application/json"
+    elif body is not None:
+        headers["content-type"] = body.content_type
+    if spec.method == "POST":
+        headers["idempotency-key"] = options.get("idempotency_key") or f"tunesmith-{uuid.uuid4()}"
+    _add_extra_headers(headers, options.get("extra_headers"))
+    timeout = options.get("timeout", settings.timeout)
+    limits = settings.timeout if isinstance(timeout, NotGiven) else Timeout.of(timeout)
+    return Request(
+        spec.method,
+        _url(settings, spec),
+        headers,
+        body,
+        limits,
+        stream=spec.stream,
+        deadline=None if limits.total is None else time.monotonic() + limits.total,
+    )
+
+
+def _add_extra_headers(headers: HeaderFields, extra: Mapping[str, str | Omit] | None) -> None:
+    for name, value in (extra or {}).items():
+        if isinstance(value, Omit):
+            headers.pop(name.lower(), None)
+        else:
+            headers[name.lower()] = value
+
+
+def _url(settings: Settings, spec: RequestSpec) -> str:
+    if "://" in spec.path:
+        url = spec.path
+    elif settings.azure is not None:
+        url = settings.azure.url(spec)
+    else:
+        url = settings.base_url + spec.path
+    extra = spec.options.get("extra_query")
+    if not (settings.default_query or spec.query or extra):
+        return url
+    query = query_string({**settings.default_query, **(spec.query or {}), **(extra or {})})
+    if not query:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{query}"
+
+
 def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Flow[Response]:
-    """Retry as the policy has it, then return the success or raise the last failure."""
+    """Retry as the policy says, then return the success or raise the last failure."""
     from .logs import log_retry
 
     machine, state = retrying(settings.retry)
@@ -77,7 +133,7 @@ def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Fl
         delay = next_delay(machine, state, outcome) if _can_resend(request) else None
         if delay is None:
             break
-        _check_pause(request, delay, outcome)
+        _check_delay(request, delay, outcome)
         if settings.hooks is not None:
             yield from settings.hooks.call_retry(request, outcome, attempt, delay)
         log_retry(request, delay)
@@ -90,13 +146,13 @@ def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Fl
         raise outcome
     outcome.attempts = attempt
     if not outcome.is_success:
-        keyless = outcome.status == _UNAUTHENTICATED and settings.credential is NO_KEY
-        raise status_error(outcome, _NO_KEY_GIVEN if keyless else "")
+        keyless = outcome.status == HTTPStatus.UNAUTHORIZED and settings.credential is NO_KEY
+        raise status_error(outcome, _NO_KEY_HINT if keyless else "")
     return outcome
 
 
 def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
-    """Send once, redirects followed; a connection error is returned, not raised."""
+    """Send once and follow redirects; a connection error is returned, not raised."""
     from .logs import log_outcome, log_request, logger
 
     if logger.isEnabledFor(_DEBUG):
@@ -108,7 +164,7 @@ def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
         _check_deadline(request)
         response: Response = yield Send(request)
         if not response.is_success and is_redirect(response):
-            response = yield from _follow(request, response)
+            response = yield from _follow_redirects(request, response)
         outcome = response
     except DeadlineExceededError:
         raise
@@ -121,7 +177,7 @@ def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
     return outcome
 
 
-def _follow(request: Request, response: Response) -> Flow[Response]:
+def _follow_redirects(request: Request, response: Response) -> Flow[Response]:
     for _ in range(MAX_REDIRECTS):
         request = redirected(request, response)
         _check_deadline(request)
@@ -129,7 +185,7 @@ def _follow(request: Request, response: Response) -> Flow[Response]:
         if not is_redirect(response):
             return response
     raise TooManyRedirectsError(
-        f"The server redirected {MAX_REDIRECTS} times and more, at last to {request.url}.",
+        f"The server redirected more than {MAX_REDIRECTS} times, the last time to {request.url}.",
         request=request.info,
         retryable=False,
     )
@@ -140,11 +196,11 @@ def _check_deadline(request: Request) -> None:
         raise deadline_exceeded(request)
 
 
-def _check_pause(request: Request, delay: float, outcome: Outcome) -> None:
+def _check_delay(request: Request, delay: float, outcome: Outcome) -> None:
     if request.deadline is None or time.monotonic() + delay < request.deadline:
         return
     cause = outcome if isinstance(outcome, APIConnectionError) else status_error(outcome)
-    raise deadline_exceeded(request) from cause
+    raise deadline_exceeded(request) from cause.with_traceback(None)
 
 
 def _can_resend(request: Request) -> bool:
@@ -152,16 +208,18 @@ def _can_resend(request: Request) -> bool:
     return body is None or isinstance(body, bytes) or body.replayable
 
 
-def status_error(response: Response, remark: str = "") -> APIStatusError:
-    """Return the error that stands for an answer with an error status, after a remark of ours."""
+def status_error(response: Response, prefix: str = "") -> APIStatusError:
+    """Return the error for a response with an error status; `prefix` precedes the server's text."""
     body = _error_body(response)
     message = body.get("message") if isinstance(body, Mapping) else None
     text = message if isinstance(message, str) and message else _excerpt(response)
-    known = [f"status {response.status}"]
+    details = [f"status {response.status}"]
     if response.request_id:
-        known.append(f"request id {response.request_id}")
+        details.append(f"request id {response.request_id}")
     error_class = status_error_class(response.status)
-    return error_class(f"{remark}{text} ({', '.join(known)})", response=response.info(), body=body)
+    return error_class(
+        f"{prefix}{text} ({', '.join(details)})", response=response.info(), body=body
+    )
 
 
 def _error_body(response: Response) -> Any:

@@ -1,9 +1,9 @@
-"""Flows: operations described as generators that do no I/O themselves.
+"""Flows: operations written as generators that do no I/O themselves.
 
-A flow yields effects and is sent their outcomes; what an effect raises is thrown
-into the flow. It returns the operation's value. The same flow is performed by a
-blocking driver and by an asyncio driver, and flows compose with `yield from`.
-Tests feed a flow by hand and need no transport at all.
+A flow yields effects and is sent their outcomes; what an effect raises is thrown into
+the flow. It returns the operation's value. The same flow runs in a blocking driver and
+in an asyncio driver, and flows compose with `yield from`. Tests can drive a flow by
+hand, without a transport.
 """
 
 from __future__ import annotations
@@ -56,32 +56,32 @@ class Sleep(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Call the user's function; in the asyncio driver it may return an awaitable."""
+    """Call a function of the user; in the asyncio driver it may return an awaitable."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
 
 
 class Emit(NamedTuple, Generic[T]):
-    """Hand one item to whoever iterates over this flow."""
+    """Yield one item to the caller that iterates over this flow."""
 
     item: T
 
 
 class Read(NamedTuple):
-    """Read the next bytes of a streamed response; the outcome is `b""` at its end."""
+    """Read the next bytes of a streamed response; the outcome is `b""` at the end."""
 
     response: Response
 
 
 class Close(NamedTuple):
-    """Give up a streamed response and free its connection."""
+    """Close a streamed response and free its connection."""
 
     response: Response
 
 
 class OpenStream(NamedTuple):
-    """Turn a streamed response into the driver's kind of stream of `model` objects."""
+    """Turn a streamed response into the driver's stream class, with items of type `model`."""
 
     response: Response
     model: Any
@@ -89,13 +89,13 @@ class OpenStream(NamedTuple):
 
 
 class OpenGroup(NamedTuple):
-    """Make a group in which up to `limit` flows run side by side; the outcome is the group."""
+    """Open a group in which up to `limit` flows run concurrently; the outcome is the group."""
 
     limit: int
 
 
 class Start(NamedTuple):
-    """Begin a flow in a group, under a tag to know it again by."""
+    """Start a flow in a group; its `FlowResult` has the same tag."""
 
     group: Any
     tag: Any
@@ -103,24 +103,25 @@ class Start(NamedTuple):
 
 
 class NextResult(NamedTuple):
-    """Wait until a flow of the group has ended; the outcome is a `FlowResult`."""
+    """Wait until a flow of the group has ended; the outcome is its `FlowResult`."""
 
     group: Any
 
 
 class CloseGroup(NamedTuple):
-    """Give up what still runs in a group, and wait until it has stopped."""
+    """Cancel the flows that still run in a group, and wait until they have stopped."""
 
     group: Any
 
 
 class FlowResult(NamedTuple):
-    """How a flow of a group ended.
+    """How one flow of a group ended.
 
     Attributes:
-        value: What it returned, None when it failed.
-        error: What it raised, None when it did not.
-        elapsed: Seconds it took.
+        tag: The tag that it was started with.
+        value: What it returned, None if it failed.
+        error: What it raised, None if it succeeded.
+        elapsed: Seconds from start to end.
     """
 
     tag: Any
@@ -130,18 +131,24 @@ class FlowResult(NamedTuple):
 
 
 class SharedWait(NamedTuple):
-    """Wait until something has ended, sharing the looks with all who wait on the same list.
+    """Wait until something has ended, by polling on behalf of all waiters with the same key.
 
-    `look` takes the names that are waited for and returns those that have ended. It is run every
-    `poll` seconds by one of the waiters for all of them. The outcome is the value for `name`, or
-    None when `seconds` have passed first.
+    The outcome is the value that `poll` returned for `name`, or None after `timeout` seconds.
+
+    Attributes:
+        key: Identifies the waiters that share their polls.
+        name: What is waited for.
+        poll: Takes the names that are waited for and returns the values of those that have ended.
+            Run every `interval` seconds by one waiter for all.
+        interval: Seconds between two polls.
+        timeout: Seconds to wait at most, None for no limit.
     """
 
     key: str
     name: str
-    look: Callable[[frozenset[str]], Flow[dict[str, Any]]]
-    poll: float
-    seconds: float | None
+    poll: Callable[[frozenset[str]], Flow[dict[str, Any]]]
+    interval: float
+    timeout: float | None
 
 
 Effect = (
@@ -163,25 +170,25 @@ Emitting = Generator[Effect | Emit[T], Any, None]
 
 
 def gather(flows: Iterable[Flow[T]], limit: int) -> Flow[list[T]]:
-    """Run flows side by side, at most `limit` at a time, and return their values in order.
+    """Run flows concurrently, at most `limit` at a time, and return their values in order.
 
     The first failure stops the others and is raised.
     """
     group = yield OpenGroup(limit)
     values: dict[int, T] = {}
-    waiting = enumerate(flows)
+    remaining = enumerate(flows)
     running = 0
     try:
         while True:
-            for index, flow in itertools.islice(waiting, limit - running):
+            for index, flow in itertools.islice(remaining, limit - running):
                 yield Start(group, index, flow)
                 running += 1
             if running == 0:
                 return [values[index] for index in range(len(values))]
-            ended: FlowResult = yield NextResult(group)
+            result: FlowResult = yield NextResult(group)
             running -= 1
-            if ended.error is not None:
-                raise ended.error
-            values[ended.tag] = ended.value
+            if result.error is not None:
+                raise result.error
+            values[result.tag] = result.value
     finally:
         yield CloseGroup(group)

@@ -1,4 +1,4 @@
-"""Header fields: names without case, secrets masked in every representation."""
+"""Header fields: case-insensitive names, secrets masked in every representation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["HeaderFields", "Headers"]
 
 
 class Headers(Mapping[str, str]):
-    """A read-only mapping of header fields; names compare without case.
+    """A read-only mapping of header fields; names are case-insensitive.
 
     Repeated fields are joined with ", ".
     """
@@ -26,7 +26,7 @@ class Headers(Mapping[str, str]):
 
     @classmethod
     def from_raw(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """Build from the bytes of the wire; values are Latin-1, as HTTP has it."""
+        """Build from the bytes of a response; values are Latin-1, as HTTP defines."""
         return cls((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
 
     def __getitem__(self, name: str) -> str:
@@ -43,7 +43,7 @@ class Headers(Mapping[str, str]):
 
 
 class HeaderFields(dict[str, str]):
-    """The fields of a request by lower-case name; a plain dict that does not show its secrets."""
+    """The fields of a request by lower-case name; a dict whose `repr` masks secrets."""
 
     def __repr__(self) -> str:
         return repr(redacted_headers(self.items()))

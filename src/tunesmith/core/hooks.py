@@ -1,7 +1,7 @@
 """Hooks: plain functions that see requests, answers and retries as they happen.
 
 Tracing and structured logging attach here. A hook receives frozen records without
-credentials; what it returns is ignored, and what it raises ends the call.
+credentials; its return value is ignored, and what it raises ends the call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RequestRecord:
 
     Attributes:
         headers: Header fields, secrets masked.
-        attempt: 1 for the first sending.
+        attempt: 1 for the first attempt.
     """
 
     request: RequestInfo
@@ -42,9 +42,9 @@ class ResponseRecord:
     """An exchange that has ended.
 
     Attributes:
-        status: The HTTP status, None when no answer arrived.
+        status: The HTTP status, None if no response arrived.
         elapsed: Seconds from sending to the end of the header fields.
-        error: Why no answer arrived, or None.
+        error: Why no response arrived, or None.
     """
 
     request: RequestInfo
@@ -62,8 +62,8 @@ class RetryRecord:
     Attributes:
         attempt: The attempt that failed, counted from 1.
         delay: Seconds until the next one.
-        status: The status that it failed with, None when no answer arrived.
-        error: Why no answer arrived, or None.
+        status: The status that it failed with, None if no response arrived.
+        error: Why no response arrived, or None.
     """
 
     request: RequestInfo
@@ -78,7 +78,7 @@ class Hooks:
     """Functions to call around each exchange; on an AsyncClient they may be coroutine functions.
 
     Attributes:
-        before: Called with a RequestRecord before each sending.
+        before: Called with a RequestRecord before each attempt.
         after: Called with a ResponseRecord after each exchange.
         retry: Called with a RetryRecord before each pause.
     """
@@ -88,7 +88,7 @@ class Hooks:
     retry: Callable[[RetryRecord], object] | None = None
 
     def call_before(self, request: Request, attempt: int) -> Flow[None]:
-        """Call the hook that runs before a sending."""
+        """Call the hook that runs before an attempt."""
         if self.before is None:
             return
         headers = redacted_headers(request.headers.items())

@@ -1,8 +1,8 @@
-"""What the client says of its requests, through the logger `tunesmith`.
+"""Logging of requests, responses and retries, through the logger `tunesmith`.
 
-DEBUG tells each sending with its header fields, secrets masked; INFO tells answers and
-retries. Bodies and query strings are never told. `TUNESMITH_LOG` or `OPENAI_LOG`, set to
-`debug` or `info`, shows the lines on the standard error output.
+DEBUG logs each attempt with its header fields, secrets masked; INFO logs responses and
+retries. Bodies and query strings are never logged. `TUNESMITH_LOG` or `OPENAI_LOG`, set
+to `debug` or `info`, prints the lines on standard error.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ logger: logging.Logger = logging.getLogger("tunesmith")
 
 
 def log_request(request: Request, attempt: int) -> None:
-    """Tell a request that is about to be sent."""
+    """Log a request that is about to be sent."""
     logger.debug("Sending %s, attempt %d: %r", _name(request), attempt, request.headers)
 
 
 def log_outcome(request: Request, outcome: Outcome) -> None:
-    """Tell an answer, or why there is none."""
+    """Log a response, or why there is none."""
     if isinstance(outcome, APIConnectionError):
-        logger.info("%s: no answer (%s)", _name(request), type(outcome).__name__)
+        logger.info("%s: no response (%s)", _name(request), type(outcome).__name__)
     else:
         logger.info(
             "%s: status %d after %.3f s, request id %s",
@@ -44,7 +44,7 @@ def log_outcome(request: Request, outcome: Outcome) -> None:
 
 
 def log_retry(request: Request, delay: float) -> None:
-    """Tell that a request will be sent again."""
+    """Log that a request will be sent again."""
     logger.info("%s is sent again in %.2f s", _name(request), delay)
 
 
@@ -53,7 +53,7 @@ def _name(request: Request) -> str:
     return f"{request.method} {parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}"
 
 
-def _show_as_asked() -> None:
+def _configure_from_environment() -> None:
     level = {"debug": logging.DEBUG, "info": logging.INFO}.get((environment("LOG") or "").lower())
     if level is None:
         return
@@ -63,4 +63,4 @@ def _show_as_asked() -> None:
     logger.setLevel(level)
 
 
-_show_as_asked()
+_configure_from_environment()

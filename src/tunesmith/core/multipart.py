@@ -1,6 +1,6 @@
-r"""The frame of a multipart/form-data body (RFC 7578): everything but the files' own bytes.
+r"""The frame of a multipart/form-data body (RFC 7578): everything but the file's own bytes.
 
-File names are raw UTF-8 with `"`, CR and LF percent-encoded, as the HTML standard has it.
+File names are raw UTF-8 with `"`, CR and LF percent-encoded, as the HTML standard says.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["FileHead", "MultipartFrame", "form_fields", "multipart_frame"]
 
 
 class FileHead(NamedTuple):
-    """What a file part says of itself before its bytes."""
+    """The headers of a file part."""
 
     field: str
     filename: str
@@ -21,12 +21,12 @@ class FileHead(NamedTuple):
 
 
 class MultipartFrame(NamedTuple):
-    """What stands around the one file of a form.
+    """The bytes around the one file of a form.
 
     Attributes:
         head: The bytes before the file's own.
         tail: The bytes after them.
-        boundary: The line that parts the form; random, so a file cannot contain it.
+        boundary: The delimiter of the parts; random, so that no file contains it.
     """
 
     head: bytes
@@ -40,7 +40,7 @@ class MultipartFrame(NamedTuple):
 
 
 def multipart_frame(fields: Mapping[str, str], file: FileHead) -> MultipartFrame:
-    """Return the frame of a form with text `fields` and one `file` after them."""
+    """Return the frame of a form with text `fields`, followed by one `file`."""
     boundary = f"tunesmith-{secrets.token_hex(16)}"
     disposition = (
         f'Content-Disposition: form-data; name="{_quoted(file.field)}"; '

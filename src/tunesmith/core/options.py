@@ -1,6 +1,6 @@
-"""What a caller can set: per client, per call, and the marks for "not given".
+"""Options that users set per client or per call, and the markers for "not given".
 
-Values only; nothing here does anything with them.
+Values only; how they are applied is not known here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 @final
 class NotGiven:
-    """Marks an argument that was left out where None has a meaning of its own."""
+    """Marks an argument that was omitted, where None has a meaning of its own."""
 
     def __bool__(self) -> Literal[False]:
         return False
@@ -41,7 +41,7 @@ class NotGiven:
 
 @final
 class Omit:
-    """Marks a field that is not to be sent at all, not even as null."""
+    """Marks a field that is not sent at all, not even as null."""
 
     def __bool__(self) -> Literal[False]:
         return False
@@ -59,7 +59,7 @@ omit: Final = Omit()
 
 
 def without_omitted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that are to be sent; None stays and is sent as null."""
+    """Return the fields to send; None stays and is sent as null."""
     return {name: value for name, value in values.items() if not isinstance(value, Omit | NotGiven)}
 
 
@@ -78,10 +78,10 @@ class Timeout:
 
     Attributes:
         connect: For establishing a connection.
-        read: For the silence between two pieces of an answer.
-        write: For the sending of one piece of a request.
+        read: Between two chunks of a response.
+        write: For sending one chunk of a request.
         pool: For waiting until a connection is free.
-        total: For the whole call, retries and pauses included.
+        total: For the whole call, retries and delays included.
     """
 
     connect: float | None
@@ -107,7 +107,7 @@ class Timeout:
 
     @classmethod
     def of(cls, value: TimeoutLike) -> Timeout:
-        """Return `value` as a Timeout: a number sets every phase, None lifts every limit."""
+        """Return `value` as a Timeout: a number sets every phase, None removes every limit."""
         if isinstance(value, Timeout):
             return value
         if value is None or isinstance(value, int | float):
@@ -138,15 +138,15 @@ DEFAULT_TIMEOUT: Final = Timeout(600.0, connect=5.0)
 
 
 class RequestOptions(TypedDict, total=False):
-    """What every operation takes besides its own parameters.
+    """The options that every operation takes besides its own parameters.
 
     Attributes:
         extra_headers: Header fields to add; `omit` removes a default one.
         extra_query: Query parameters to add.
         extra_body: Fields to add to the JSON body.
         timeout: Time limits of this call, in seconds.
-        idempotency_key: Names this call, so that the server carries it out once
-            however often it is sent. Made up for each call when left out.
+        idempotency_key: Identifies this call, so that the server carries it out only once
+            even if it is sent again. Generated for each call if omitted.
     """
 
     extra_headers: Mapping[str, str | Omit] | None

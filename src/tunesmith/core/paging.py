@@ -1,7 +1,7 @@
-"""Which page comes next. A list is read by cursor: the last item's id is the next page's `after`.
+"""Cursor pagination: the last item's id is the next page's `after`.
 
-Servers differ: some leave out `has_more`, some ignore `after` and send the same page
-for ever. The rules here end in every case, and yield no item of a repeated page twice.
+Servers differ: some omit `has_more`, some ignore `after` and send the same page forever.
+The rules here end in every case, and yield no item of a repeated page twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class PageCursor:
-    """Where a walk through pages stands: the next `after` and the cursors already used."""
+    """The position in a list: the next `after` and the cursors already used."""
 
     after: str | None = None
     seen: frozenset[str] = frozenset()
@@ -27,13 +27,13 @@ class PageCursor:
 
 @dataclass(slots=True)
 class PageData(Generic[T]):
-    """One page as it came.
+    """One page as received.
 
     Attributes:
         data: Its items, in the server's order.
-        has_more: What the server says, None where it says nothing.
-        paged: False for lists that the contract sends whole.
-        next: Where the next page starts; None at the end.
+        has_more: What the server says, None if it says nothing.
+        paged: False for lists that are always sent whole.
+        next: The cursor of the next page; None at the end.
     """
 
     data: list[T]
@@ -44,7 +44,7 @@ class PageData(Generic[T]):
     next: PageCursor | None = field(default=None, init=False)
 
     def follow(self, cursor: PageCursor) -> None:
-        """Work out `next`, and drop the items if this page has been seen before."""
+        """Set `next`, and drop the items if this page has been seen before."""
         last = _id_of(self.data)
         if last is not None and last in cursor.seen:
             self.data = []

@@ -1,7 +1,7 @@
-"""Keeping secrets out of sight: a wrapper for credentials and a mask for header fields.
+"""Redaction: a wrapper for credentials and a mask for header fields.
 
-Nothing here hides a secret from code that asks for it; it keeps secrets out of
-`repr`, `vars`, logs, tracebacks and pickles, where they end up by accident.
+Nothing here hides a secret from code that asks for it; it keeps secrets out of `repr`,
+`vars`, logs, tracebacks and pickles, where they end up by accident.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECRET_HEADERS = frozenset(
 
 
 class Secret:
-    """A string that shows itself only when asked through `reveal`."""
+    """A string that only `reveal` returns."""
 
     __slots__ = ("_read",)
 
@@ -47,7 +47,7 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TunesmithError(
-            "A credential is not pickled. Make a client where it is used, from the environment."
+            "A credential cannot be pickled. Create a client in the process that uses it."
         )
 
 

@@ -1,4 +1,4 @@
-"""One answer of a server, as the transports hand it to the flows."""
+"""One response of a server, as transports return it to flows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Response:
 
     Attributes:
         status: The HTTP status.
-        body: The whole body, content encodings undone; None while it is a stream.
-        request: Method and URL that were asked.
+        body: The whole body, decompressed; None while it is a stream.
+        request: Method and URL of the request.
         stream: The transport's handle of an unread body, or None.
         elapsed: Seconds between sending and the end of the header fields.
-        attempts: How many times the request was sent, this answer's time included.
+        attempts: How many times the request was sent, this time included.
     """
 
     __slots__ = ("_headers", "_raw", "attempts", "body", "elapsed", "request", "status", "stream")
@@ -38,7 +38,7 @@ class Response:
         stream: Any = None,
         elapsed: float = 0.0,
     ) -> None:
-        """Hold the answer; `raw_headers` are Headers, or byte pairs to read when first needed."""
+        """Initialise; `raw_headers` are Headers, or byte pairs to decode when first needed."""
         self.status: int = status
         self.body: bytes | None = body
         self.request: RequestInfo = request
@@ -64,9 +64,9 @@ class Response:
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for this exchange, from `x-request-id`."""
+        """The server's id of this request, from `x-request-id`."""
         if self._headers is None and not isinstance(self._raw, Headers):
-            # The one field that every success needs; the others are decoded when asked for.
+            # The one field that every success needs; the others are decoded when needed.
             for name, value in self._raw:
                 if name.lower() == b"x-request-id":
                     return str(value, "latin-1")

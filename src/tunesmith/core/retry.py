@@ -1,15 +1,16 @@
 """Whether to send a request again, and when.
 
 The rules are a `RetryPolicy`; the state machine that applies them is tenacity's,
-which is asked for its decisions only (`BaseRetrying.iter`) and never sleeps itself.
-It is entered after a first failure, because a call that succeeds needs no retry.
+of which only the decisions are used (`BaseRetrying.iter`); it never sleeps itself.
+It starts after a first failure, because a call that succeeds needs no retry.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import APIConnectionError, ConfigurationError
@@ -21,26 +22,25 @@ if TYPE_CHECKING:
 
     import tenacity
 
-__all__ = ["Outcome", "RetryPolicy", "retrying", "server_delay"]
+__all__ = ["Outcome", "RetryPolicy", "next_delay", "retrying", "server_delay"]
 
 Outcome = Response | APIConnectionError
-_FIRST_SERVER_STATUS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """When a request is sent again.
 
-    The pause before retry n (from 0) is `initial_delay * 2**n`, at most `max_delay`,
-    shortened by a random share of up to `jitter`. A server that names a pause
-    (`retry-after-ms`, `retry-after`) is obeyed, unless it asks for more than
-    `max_retry_after` seconds: then the failure is reported at once.
+    The delay before retry n (from 0) is `initial_delay * 2**n`, at most `max_delay`,
+    reduced by a random fraction of up to `jitter`. A delay that the server requests
+    (`retry-after-ms`, `retry-after`) takes precedence, unless it is longer than
+    `max_retry_after` seconds: then the failure is raised at once.
 
     Attributes:
-        max_retries: Sendings after the first.
+        max_retries: Attempts after the first.
         statuses: Error statuses that are retried, besides those of 500 and above.
-            A server's `x-should-retry: true` or `false` outweighs the status.
-        should_retry: Decides instead of the rules where it returns a bool.
+            A server's `x-should-retry: true` or `false` overrides the status.
+        should_retry: Overrides these rules if it returns a bool.
     """
 
     max_retries: int = 2
@@ -48,7 +48,9 @@ class RetryPolicy:
     max_delay: float = 8.0
     jitter: float = 0.25
     max_retry_after: float = 120.0
-    statuses: frozenset[int] = field(default_factory=lambda: frozenset({408, 429}))
+    statuses: frozenset[int] = frozenset(
+        {HTTPStatus.REQUEST_TIMEOUT.value, HTTPStatus.TOO_MANY_REQUESTS.value}
+    )
     should_retry: Callable[[Outcome], bool | None] | None = None
 
     def __post_init__(self) -> None:
@@ -60,7 +62,7 @@ class RetryPolicy:
             )
 
     def wants(self, outcome: Outcome) -> bool:
-        """Return whether this outcome is worth another sending."""
+        """Return whether this outcome is to be retried."""
         if self.should_retry is not None:
             decision = self.should_retry(outcome)
             if decision is not None:
@@ -69,28 +71,30 @@ class RetryPolicy:
             return outcome.retryable
         if outcome.is_success:
             return False
-        wish = outcome.headers.get("x-should-retry")
-        if wish in {"true", "false"}:
-            return wish == "true" and self._is_patient_enough(outcome)
-        retryable = outcome.status in self.statuses or outcome.status >= _FIRST_SERVER_STATUS
-        return retryable and self._is_patient_enough(outcome)
+        requested = outcome.headers.get("x-should-retry")
+        if requested in {"true", "false"}:
+            return requested == "true" and self._accepts_delay(outcome)
+        retryable = outcome.status in self.statuses or (
+            outcome.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        )
+        return retryable and self._accepts_delay(outcome)
 
     def delay(self, attempt: int, outcome: Outcome | None) -> float:
-        """Return the seconds to pause after failed sending number `attempt`, counted from 1."""
-        named = server_delay(outcome.headers) if isinstance(outcome, Response) else None
-        if named is not None and 0 < named <= self.max_retry_after:
-            return named
+        """Return the seconds to wait after failed attempt number `attempt`, counted from 1."""
+        requested = server_delay(outcome.headers) if isinstance(outcome, Response) else None
+        if requested is not None and 0 < requested <= self.max_retry_after:
+            return requested
         # The exponent is bounded so that a long series cannot overflow a float.
-        plain = min(self.initial_delay * 2.0 ** min(attempt - 1, 60), self.max_delay)
-        return plain * (1 - self.jitter * random.random())  # noqa: S311 - spreads load, guards nothing
+        backoff = min(self.initial_delay * 2.0 ** min(attempt - 1, 60), self.max_delay)
+        return backoff * (1 - self.jitter * random.random())  # noqa: S311 - spreads load, not security
 
-    def _is_patient_enough(self, response: Response) -> bool:
-        named = server_delay(response.headers)
-        return named is None or named <= self.max_retry_after
+    def _accepts_delay(self, response: Response) -> bool:
+        requested = server_delay(response.headers)
+        return requested is None or requested <= self.max_retry_after
 
 
 def server_delay(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Return the pause in seconds that a server asks for, None when it asks for none.
+    """Return the delay in seconds that a server requests, None if it requests none.
 
     Reads `retry-after-ms`, then `retry-after` as seconds or as an HTTP date
     (RFC 9110, section 10.2.3), relative to `now` (Unix time).
@@ -107,10 +111,10 @@ def server_delay(headers: Mapping[str, str], now: float | None = None) -> float 
     from email.utils import parsedate_to_datetime
 
     try:
-        moment = parsedate_to_datetime(text).timestamp()
+        timestamp = parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):
         return None
-    return max(0.0, moment - (time.time() if now is None else now))
+    return max(0.0, timestamp - (time.time() if now is None else now))
 
 
 def _number(text: str | None) -> float | None:
@@ -126,7 +130,7 @@ def _number(text: str | None) -> float | None:
 def retrying(policy: RetryPolicy) -> tuple[tenacity.Retrying, tenacity.RetryCallState]:
     """Return tenacity's state machine for `policy` and the state of one call.
 
-    Feed it with `record_outcome`, then ask `next_delay`.
+    Pass both to `next_delay` after each attempt.
     """
     import tenacity
 
@@ -143,7 +147,7 @@ def retrying(policy: RetryPolicy) -> tuple[tenacity.Retrying, tenacity.RetryCall
 def next_delay(
     machine: tenacity.Retrying, state: tenacity.RetryCallState, outcome: Outcome
 ) -> float | None:
-    """Return the seconds to pause before the next sending, None when this outcome stands."""
+    """Return the seconds to wait before the next attempt, None if this outcome is final."""
     import tenacity
 
     state.set_result(outcome)
@@ -155,6 +159,6 @@ def next_delay(
 
 
 def _outcome_of(state: tenacity.RetryCallState) -> Outcome:
-    # Failures are recorded as results, so the machine never raises them itself.
-    result: Outcome = state.outcome.result()  # type: ignore[union-attr]  # set before every question
+    # Failures are recorded as results, so that the machine never raises them itself.
+    result: Outcome = state.outcome.result()  # type: ignore[union-attr]  # set before every decision
     return result

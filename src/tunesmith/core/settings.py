@@ -1,4 +1,4 @@
-"""The settings of one client: what every request of it shares. Immutable; clones change copies."""
+"""The settings of one client. Immutable: clones of a client have changed copies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Credential", "Settings"]
 
-# The hosted service takes only an administrator's key for a checkpoint's permissions.
+# The hosted service accepts only an administrator's key for a checkpoint's permissions.
 _ADMIN_PATHS = "/fine_tuning/checkpoints/"
 
 Credential = Secret | Callable[[], str | Awaitable[str]]
@@ -24,16 +24,16 @@ Credential = Secret | Callable[[], str | Awaitable[str]]
 
 @dataclass(frozen=True)
 class Settings:
-    """What every request of a client shares.
+    """The settings that all requests of a client share.
 
     Attributes:
         base_url: Without a trailing slash.
-        credential: The API key, or a function that returns it and is asked for each call.
-        headers: Header fields by lower-case name, the key not among them.
+        credential: The API key, or a function that returns it, called for each request.
+        headers: Header fields by lower-case name, without the key.
         key_header: The field that carries the key: "authorization" or "api-key".
         require_stream_end: Whether a stream without `[DONE]` is an error.
-        admin_key: Sent in place of the credential where administrators' operations want it.
-        azure: Where an Azure endpoint keeps its operations.
+        admin_key: Sent instead of the credential for administrators' operations.
+        azure: The URLs of operations on an Azure endpoint.
     """
 
     base_url: str

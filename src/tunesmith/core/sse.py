@@ -1,9 +1,9 @@
 r"""Server-sent events, decoded as the HTML standard defines them (section 9.2.6).
 
-A push decoder: bytes in, complete events out. Lines end with LF, CR LF or CR; a
-byte order mark at the start is skipped; comments, unknown fields and events
-without data are not dispatched; an event that the stream's end cuts off is dropped.
-Data stays bytes, so that a character split between two packets needs no care.
+A push decoder: bytes in, complete events out. Lines end with LF, CR LF or CR; a byte
+order mark at the start is skipped; comments, unknown fields and events without data are
+not dispatched; an incomplete event at the end of the stream is dropped. Data stays
+bytes, so that a character split between two packets needs no special handling.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class ServerSentEvent(NamedTuple):
 
     Attributes:
         data: The data lines, joined with a line feed.
-        event: The type that the stream names, "message" where it names none.
+        event: The event type, "message" if the stream does not set one.
         id: The last event id seen so far.
-        retry: Milliseconds that the server last asked to wait before a reconnection.
+        retry: Milliseconds to wait before a reconnection, as the server last requested.
     """
 
     data: bytes
@@ -33,10 +33,10 @@ class ServerSentEvent(NamedTuple):
 
 
 class ServerSentEventDecoder:
-    """Turns the bytes of one stream into events.
+    """Decodes the bytes of one stream into events.
 
-    Feed every piece of the body as it arrives; each call returns the events that
-    it completes.
+    Feed every chunk of the body as it arrives; each call returns the events that it
+    completes.
     """
 
     __slots__ = ("_buffer", "_data", "_event", "_id", "_retry", "_skip_line_feed", "_started")
@@ -60,7 +60,7 @@ class ServerSentEventDecoder:
             self._started = True
             text = text.removeprefix(_BYTE_ORDER_MARK)
         if self._skip_line_feed and text:
-            # The CR before it already ended the line; both together are one line end.
+            # The CR before it already ended the line; CR LF is one line end.
             text = text.removeprefix(b"\n")
             self._skip_line_feed = False
         if b"\r" in text:
@@ -70,7 +70,7 @@ class ServerSentEventDecoder:
         return self._feed_lines(text)
 
     def _feed_blocks(self, text: bytes) -> list[ServerSentEvent]:
-        """Take the quick way: whole events that are one `data: ` line each."""
+        """Decode the common case quickly: whole events that are one `data: ` line each."""
         *blocks, rest = text.split(b"\n\n")
         events: list[ServerSentEvent] = []
         for block in blocks:

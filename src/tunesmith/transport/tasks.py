@@ -1,7 +1,7 @@
-"""What the asyncio driver does with tasks: flows side by side, and shared waiting.
+"""What the asyncio driver runs in tasks: groups of flows, and shared waits.
 
-A thousand waiters cost one request per interval, not a thousand: those of one key make one
-watch, and one task per event loop looks for all.
+A thousand waiters cost one request per interval, not a thousand: for each key, one task
+per event loop polls for all waiters.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ class TaskGroup:
 
     def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]]) -> None:
         self._run = run
-        self._ended: asyncio.Queue[FlowResult] = asyncio.Queue()
+        self._results: asyncio.Queue[FlowResult] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, tag: Any, flow: Flow[Any]) -> None:
-        """Begin a flow."""
-        task = asyncio.create_task(self._one(tag, flow))
+        """Start a flow."""
+        task = asyncio.create_task(self._run_one(tag, flow))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def next_result(self) -> FlowResult:
         """Wait until a flow has ended."""
-        return await self._ended.get()
+        return await self._results.get()
 
     async def close(self) -> None:
-        """Cancel what still runs and wait until it has stopped."""
+        """Cancel the flows that still run and wait until they have stopped."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _one(self, tag: Any, flow: Flow[Any]) -> None:
+    async def _run_one(self, tag: Any, flow: Flow[Any]) -> None:
         started = time.perf_counter()
         value: Any = None
         failure: BaseException | None = None
@@ -53,69 +53,69 @@ class TaskGroup:
             value = await self._run(flow)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised by the flow that reads the result
             failure = error
-        self._ended.put_nowait(FlowResult(tag, value, failure, time.perf_counter() - started))
+        self._results.put_nowait(FlowResult(tag, value, failure, time.perf_counter() - started))
 
 
 class SharedTaskWaits:
-    """The watches of an asyncio client: one task per event loop and list."""
+    """The shared waits of an asyncio client: one polling task per event loop and key."""
 
     def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]]) -> None:
         self._run = run
-        self._shared_waits: dict[tuple[int, str], _TaskWait] = {}
+        self._pollers: dict[tuple[int, str], _Poller] = {}
 
-    async def wait(self, watch: SharedWait) -> Any:
-        """Wait until what is watched for has ended; None when the time has passed first."""
-        key = (id(asyncio.get_running_loop()), watch.key)
-        state = self._shared_waits.get(key)
-        if state is None or state.task.done():
-            state = self._shared_waits[key] = _TaskWait(self._run, watch)
-        future = state.enter(watch)
+    async def wait(self, wait: SharedWait) -> Any:
+        """Wait until `wait.name` has ended and return its value; None after the timeout."""
+        key = (id(asyncio.get_running_loop()), wait.key)
+        poller = self._pollers.get(key)
+        if poller is None or poller.task.done():
+            poller = self._pollers[key] = _Poller(self._run, wait)
+        future = poller.add(wait)
         try:
-            async with asyncio.timeout(watch.seconds):
+            async with asyncio.timeout(wait.timeout):
                 return await future
         except TimeoutError:
             return None
         finally:
-            state.leave(watch, future)
+            poller.remove(wait, future)
 
 
-class _TaskWait:
-    """The tasks that wait on one list, and the one that looks."""
+class _Poller:
+    """The tasks that wait with one key, and the task that polls for them."""
 
-    def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]], watch: SharedWait) -> None:
+    def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]], wait: SharedWait) -> None:
         self._run = run
-        self._look = watch.look
+        self._poll = wait.poll
         self._waiting: dict[str, set[asyncio.Future[Any]]] = {}
-        self._polls: list[float] = []
-        self.task = asyncio.create_task(self._serve())
+        self._intervals: list[float] = []
+        self.task = asyncio.create_task(self._poll_until_unused())
 
-    def enter(self, watch: SharedWait) -> asyncio.Future[Any]:
-        """Wait for a name; the future gets its value."""
+    def add(self, wait: SharedWait) -> asyncio.Future[Any]:
+        """Add a waiter; the future gets the value of its name."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(watch.name, set()).add(future)
-        self._polls.append(watch.poll)
+        self._waiting.setdefault(wait.name, set()).add(future)
+        self._intervals.append(wait.interval)
         return future
 
-    def leave(self, watch: SharedWait, future: asyncio.Future[Any]) -> None:
-        """Stop waiting; the last to leave ends the looks."""
-        self._polls.remove(watch.poll)
+    def remove(self, wait: SharedWait, future: asyncio.Future[Any]) -> None:
+        """Remove a waiter; the last one ends the polls."""
+        self._intervals.remove(wait.interval)
         future.cancel()
-        futures = self._waiting.get(watch.name)
+        futures = self._waiting.get(wait.name)
         if futures is not None:
             futures.discard(future)
             if not futures:
-                del self._waiting[watch.name]
+                del self._waiting[wait.name]
         if not self._waiting:
             self.task.cancel()
 
-    async def _serve(self) -> None:
-        # One turn of the loop lets all who begin to wait together share the first look.
+    async def _poll_until_unused(self) -> None:
+        # One iteration of the loop lets all who start to wait together share the first poll.
         await asyncio.sleep(0)
         while self._waiting:
             try:
-                found = await self._run(self._look(frozenset(self._waiting)))
+                found = await self._run(self._poll(frozenset(self._waiting)))
             except Exception as error:  # noqa: BLE001 - each waiter gets it
                 self._fail(error)
                 return
@@ -124,7 +124,7 @@ class _TaskWait:
                     if not future.done():
                         future.set_result(value)
             if self._waiting:
-                await asyncio.sleep(min(self._polls))
+                await asyncio.sleep(min(self._intervals))
 
     def _fail(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, {}

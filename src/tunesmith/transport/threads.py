@@ -1,7 +1,7 @@
-"""What the blocking driver does with threads: flows side by side, and shared waiting.
+"""What the blocking driver runs in threads: groups of flows, and shared waits.
 
-A thousand waiters cost one request per interval, not a thousand: those of one key make one
-watch, and one of them looks for all.
+A thousand waiters cost one request per interval, not a thousand: one of the waiters with
+the same key polls for all of them.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ class ThreadGroup:
     def __init__(self, run: Callable[[Flow[Any]], Any], limit: int) -> None:
         self._run = run
         self._pool = ThreadPoolExecutor(max(1, limit), "tunesmith-group")
-        self._ended: queue.SimpleQueue[FlowResult] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[FlowResult] = queue.SimpleQueue()
         self._closing = threading.Event()
 
     def start(self, tag: Any, flow: Flow[Any]) -> None:
-        """Begin a flow."""
-        self._pool.submit(self._one, tag, flow)
+        """Start a flow."""
+        self._pool.submit(self._run_one, tag, flow)
 
     def next_result(self) -> FlowResult:
         """Block until a flow has ended."""
-        return self._ended.get()
+        return self._results.get()
 
     def close(self) -> None:
-        """Drop what has not begun and wait for what has."""
+        """Drop the flows that have not started and wait for the others."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def _one(self, tag: Any, flow: Flow[Any]) -> None:
+    def _run_one(self, tag: Any, flow: Flow[Any]) -> None:
         if self._closing.is_set():
             return
         started = time.perf_counter()
@@ -52,84 +52,84 @@ class ThreadGroup:
         failure: BaseException | None = None
         try:
             value = self._run(flow)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised by the flow that reads the result
             failure = error
-        self._ended.put(FlowResult(tag, value, failure, time.perf_counter() - started))
+        self._results.put(FlowResult(tag, value, failure, time.perf_counter() - started))
 
 
-class _ThreadWait:
-    """The threads that wait on one list. One of them leads: it looks, the others sleep."""
+class _SharedState:
+    """The threads that wait with one key. One of them polls, the others sleep."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.waiting: dict[str, int] = {}
         self.found: dict[str, Any] = {}
-        self.led = False
-        self.polls: list[float] = []
+        self.polling = False
+        self.intervals: list[float] = []
 
 
 class SharedThreadWaits:
-    """The watches of a blocking client."""
+    """The shared waits of a blocking client."""
 
     def __init__(self, run: Callable[[Flow[Any]], Any]) -> None:
         self._run = run
-        self._shared_waits: dict[str, _ThreadWait] = {}
+        self._states: dict[str, _SharedState] = {}
         self._lock = threading.Lock()
 
-    def wait(self, watch: SharedWait) -> Any:
-        """Block until what is watched for has ended; None when the time has passed first."""
+    def wait(self, wait: SharedWait) -> Any:
+        """Block until `wait.name` has ended and return its value; None after the timeout."""
         with self._lock:
-            state = self._shared_waits.setdefault(watch.key, _ThreadWait())
-        deadline = None if watch.seconds is None else time.monotonic() + watch.seconds
+            state = self._states.setdefault(wait.key, _SharedState())
+        deadline = None if wait.timeout is None else time.monotonic() + wait.timeout
         with state.changed:
-            state.waiting[watch.name] = state.waiting.get(watch.name, 0) + 1
-            state.polls.append(watch.poll)
+            state.waiting[wait.name] = state.waiting.get(wait.name, 0) + 1
+            state.intervals.append(wait.interval)
         try:
-            return self._wait(state, watch, deadline)
+            return self._wait(state, wait, deadline)
         finally:
             with state.changed:
-                state.polls.remove(watch.poll)
-                state.waiting[watch.name] -= 1
-                if state.waiting[watch.name] == 0:
-                    del state.waiting[watch.name]
-                    state.found.pop(watch.name, None)
+                state.intervals.remove(wait.interval)
+                state.waiting[wait.name] -= 1
+                if state.waiting[wait.name] == 0:
+                    del state.waiting[wait.name]
+                    state.found.pop(wait.name, None)
 
-    def _wait(self, state: _ThreadWait, watch: SharedWait, deadline: float | None) -> Any:
+    def _wait(self, state: _SharedState, wait: SharedWait, deadline: float | None) -> Any:
         while True:
             with state.changed:
-                if watch.name in state.found:
-                    return state.found[watch.name]
+                if wait.name in state.found:
+                    return state.found[wait.name]
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     return None
-                if state.led:
+                if state.polling:
                     state.changed.wait(remaining)
                     continue
-                state.led = True
+                state.polling = True
                 names = frozenset(state.waiting)
             try:
-                found = self._run(watch.look(names))
+                found = self._run(wait.poll(names))
             except BaseException:
-                self._hand_over(state, {})
+                self._stop_polling(state, {})
                 raise
-            own = watch.name in found
-            if own:
-                self._hand_over(state, found)
+            if wait.name in found:
+                self._stop_polling(state, found)
                 continue
             with state.changed:
                 state.found.update(found)
                 state.changed.notify_all()
-                pause = min(state.polls)
-            left = pause if deadline is None else min(pause, deadline - time.monotonic())
+                pause = min(state.intervals)
+            if deadline is not None:
+                pause = min(pause, deadline - time.monotonic())
             try:
-                if left > 0:
-                    time.sleep(left)
+                if pause > 0:
+                    time.sleep(pause)
             finally:
-                self._hand_over(state, {})
+                self._stop_polling(state, {})
 
-    def _hand_over(self, state: _ThreadWait, found: dict[str, Any]) -> None:
-        """Stop leading and wake the others, one of whom leads on."""
+    def _stop_polling(self, state: _SharedState, found: dict[str, Any]) -> None:
+        """Publish what was found and wake the other waiters, one of which polls next."""
         with state.changed:
             state.found.update(found)
-            state.led = False
+            state.polling = False
             state.changed.notify_all()

@@ -1,0 +1,44 @@
+"""Facts about URLs: which server one leads to, and whether that server is this machine."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from urllib.parse import urlsplit
+
+__all__ = ["DEFAULT_PORTS", "is_loopback_host", "is_loopback_url", "origin_of", "same_origin"]
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host name or address without brackets always means this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@functools.lru_cache(maxsize=512)
+def is_loopback_url(url: str) -> bool:
+    """Return whether the URL's host is this machine."""
+    return is_loopback_host(urlsplit(url).hostname or "")
+
+
+@functools.lru_cache(maxsize=512)
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL: all requests of one origin can share connections."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def same_origin(first: str, second: str) -> bool:
+    """Return whether two URLs share scheme, host and port."""
+    return _server(first) == _server(second)
+
+
+def _server(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
