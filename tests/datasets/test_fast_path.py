@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tunesmith import datasets
 from tunesmith.datasets.checks.prompt_format_check import _only_at_end
 from tunesmith.datasets.readers import byte_scan
-from tunesmith.datasets.readers.byte_scan import survey
+from tunesmith.datasets.readers.byte_scan import scan_strings
 from tunesmith.datasets.readers.json_lines import JsonLines
 
 TEXTS = st.text(alphabet=st.sampled_from('ab"\\/u0\n\t\x08\x0c\x1f{}:é😀\ud83d\ude00'), max_size=12)
@@ -27,17 +27,17 @@ def test_quotes_and_doubtful_escapes_are_found_in_the_bytes(row, ascii_only):
         for string in strings
         for character in string
     )
-    for found in (survey(text), byte_scan._survey_in_python(text)):
+    for found in (scan_strings(text), byte_scan._scan_in_python(text)):
         assert found.quotes == 2 * len(strings)
-        assert not (found.harmless and bad and ascii_only)
+        assert not (found.safe and bad and ascii_only)
 
 
-def test_what_is_harmless_takes_the_quick_way():
+def test_safe_escapes_take_the_fast_path():
     pytest.importorskip("numpy")
     row = {"prompt": 'C:\\new\\bin \\frac{1}{2} "é" 😀 \\" \\\\', "completion": "naïve\n"}
-    assert survey(json.dumps(row).encode()) == (8, True)
+    assert scan_strings(json.dumps(row).encode()) == (8, True)
     for text in ('"\\b"', '"\\f"', '"\\u001f"', '"\\ud83d"', '"\\ude00\\ud83d"', '"\\\\\\b"'):
-        assert not survey(text.encode()).harmless
+        assert not scan_strings(text.encode()).safe
 
 
 @given(st.lists(st.text("ab\n#", max_size=8), min_size=1, max_size=4), st.text("ab\n#", max_size=4))

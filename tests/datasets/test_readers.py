@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tunesmith import datasets
 from tunesmith.datasets import readers
 from tunesmith.datasets.readers import json_lines
-from tunesmith.datasets.readers.json_lines import chunks
+from tunesmith.datasets.readers.json_lines import read_chunks
 from tunesmith.errors import TunesmithError
 
 ROWS = [{"prompt": "a é", "completion": " b"}, {"prompt": "NA", "completion": " null"}]
@@ -346,7 +346,7 @@ def test_adjoining_ranges_share_no_line_and_miss_none(tmp_path, lines, parts, si
     found = b""
     for start, end in pairwise(bounds):
         with path.open("rb") as stream:
-            for offset, chunk in chunks(stream, start, end, size):
+            for offset, chunk in read_chunks(stream, start, end, size):
                 assert whole[offset : offset + len(chunk)] == chunk
                 found += chunk
     assert found == whole

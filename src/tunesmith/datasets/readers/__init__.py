@@ -6,13 +6,13 @@ import os
 import tempfile
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.dataset_errors import UnreadableError
 
 from .batch import Batch, ListLocations, RowLocations, Source
+from .formats import FORMATS, Format, detect_format
 from .memory import Rows, rows_of
-from .sniff import sniff_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,22 +29,7 @@ __all__ = [
     "open_source",
 ]
 
-Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet"]
-FORMATS: Final[tuple[str, ...]] = get_args(Format)
-
 _COPIED_AT_ONCE: Final = 1 << 20
-_EXTENSIONS: Final = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".txt": "txt",
-    ".xlsx": "xlsx",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 
 
 def open_source(source: Any, format: str | None = None) -> Source:  # noqa: A002 - the word
@@ -69,7 +54,7 @@ def open_source(source: Any, format: str | None = None) -> Source:  # noqa: A002
 def open_path(path: Path, format: str | None = None) -> Source:  # noqa: A002 - the word
     """Return the source that reads a file; see `open_source`."""
     _check_readable(path)
-    chosen = format or _format_of(path)
+    chosen = format or detect_format(path)
     if chosen not in FORMATS:
         known = ", ".join(FORMATS)
         raise UnreadableError(f"Unknown format {chosen!r}: choose one of {known}.")
@@ -86,18 +71,6 @@ def _check_readable(path: Path) -> None:
         raise UnreadableError(f"{str(path)!r} is a folder: give a file.") from None
     except OSError as error:
         raise UnreadableError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
-
-
-def _format_of(path: Path) -> str:
-    found = _EXTENSIONS.get(path.suffix.lower())
-    if found is None:
-        known = ", ".join(sorted(_EXTENSIONS))
-        fault = "is of a kind that cannot be read" if path.suffix else "has no extension"
-        raise UnreadableError(
-            f"{path.name!r} {fault}. Training data comes as {known}; if it is one of these in "
-            "truth, rename the file, or name its format: format='jsonl'."
-        )
-    return sniff_json(path) if found in {"jsonl", "json"} else found
 
 
 def _open(format: str) -> Callable[[Path], Source]:  # noqa: A002 - the word

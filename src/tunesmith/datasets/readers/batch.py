@@ -114,7 +114,6 @@ class Batch:
     Attributes:
         locations: The location of each row.
         lines: How many lines of the source the batch covers, rows or not.
-        size: How many bytes of the source the batch covers.
         faults: What could not be read.
         pairs: Prompts and completions, where it is known that each row is these two strings and
             nothing else.
@@ -131,7 +130,6 @@ class Batch:
         locations: RowLocations,
         lines: int,
         *,
-        size: int = 0,
         faults: list[Fault] | None = None,
         pairs: tuple[list[str], list[str]] | None = None,
         conversations: list[Any] | None = None,
@@ -139,7 +137,6 @@ class Batch:
         self._values = values
         self.locations = locations
         self.lines = lines
-        self.size = size
         self.faults: list[Fault] = [] if faults is None else faults
         self.pairs = pairs
         self.conversations = conversations

@@ -1,4 +1,4 @@
-"""Quick questions about the bytes of a chunk, by numpy where it is installed."""
+"""Fast scans of the bytes of a chunk, by numpy where it is installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from tunesmith.datasets.optional import optional
 
-__all__ = ["Survey", "count_byte", "survey"]
+__all__ = ["StringScan", "count_byte", "scan_strings"]
 
 _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
@@ -19,17 +19,17 @@ _ESCAPE_LENGTH: Final = 6
 """Of an escape by code: \\ud83d."""
 
 
-class Survey(NamedTuple):
-    """What the strings of valid JSON are like.
+class StringScan(NamedTuple):
+    """Facts about the strings of valid JSON texts.
 
     Attributes:
         quotes: Quotes that begin or end a string.
-        harmless: Whether no escape can stand for a control character other than tab and line
+        safe: Whether no escape can stand for a control character other than tab and line
             ends, or for half of a surrogate pair. False may be a false alarm.
     """
 
     quotes: int
-    harmless: bool
+    safe: bool
 
 
 def count_byte(chunk: bytes, byte: int) -> int:
@@ -40,17 +40,17 @@ def count_byte(chunk: bytes, byte: int) -> int:
     return int(numpy.count_nonzero(numpy.frombuffer(chunk, numpy.uint8) == byte))
 
 
-def survey(chunk: bytes) -> Survey:
-    """Look at the quotes and escapes of valid JSON texts."""
+def scan_strings(chunk: bytes) -> StringScan:
+    """Count the quotes and classify the escapes of valid JSON texts."""
     numpy = optional("numpy")
     if numpy is None:
-        return _survey_in_python(chunk)
+        return _scan_in_python(chunk)
     data = numpy.frombuffer(chunk, numpy.uint8)
     quotes = int(numpy.count_nonzero(data == _QUOTE))
     at = _escapes(numpy, data)
     after = data[at + 1]
     quotes -= int(numpy.count_nonzero(after == _QUOTE))
-    return Survey(quotes, _are_harmless(numpy, data, at, after))
+    return StringScan(quotes, _are_safe(numpy, data, at, after))
 
 
 def _escapes(numpy: Any, data: Any) -> Any:
@@ -65,7 +65,7 @@ def _escapes(numpy: Any, data: Any) -> Any:
     return at[(number - first_of_run) % 2 == 0]
 
 
-def _are_harmless(numpy: Any, data: Any, at: Any, after: Any) -> bool:
+def _are_safe(numpy: Any, data: Any, at: Any, after: Any) -> bool:
     kinds = _kinds()[after]
     if kinds.any():
         if (kinds == _DOUBTFUL_KIND).any():
@@ -88,17 +88,17 @@ _DOUBTFUL_KIND: Final = 2
 
 @cache
 def _kinds() -> Any:
-    """Return for the byte after a backslash what kind of escape it makes; 0 is a harmless one."""
+    """Return for the byte after a backslash what kind of escape it makes; 0 is a safe one."""
     kinds = optional("numpy").full(256, _DOUBTFUL_KIND, dtype="uint8")
     kinds[list(b'"\\/nrt')] = 0
     kinds[_U] = _BY_CODE
     return kinds
 
 
-def _survey_in_python(chunk: bytes) -> Survey:
+def _scan_in_python(chunk: bytes) -> StringScan:
     quotes = chunk.count(b'"')
     if b"\\\\" in chunk:
         quotes -= _ESCAPE.findall(chunk).count(b'"')
     else:
         quotes -= chunk.count(b'\\"')
-    return Survey(quotes, _DOUBTFUL.search(chunk) is None)
+    return StringScan(quotes, _DOUBTFUL.search(chunk) is None)

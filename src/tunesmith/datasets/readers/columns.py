@@ -34,7 +34,7 @@ class Columns:
 
     def _chosen(self, batch: Batch) -> Batch:
         locations = ListLocations(offsets=[])
-        chosen = Batch([], locations, batch.lines, size=batch.size, faults=list(batch.faults))
+        chosen = Batch([], locations, batch.lines, faults=list(batch.faults))
         for index, value in enumerate(batch.values):
             missing = [name for name in (self.prompt, self.completion) if name not in value]
             if missing:

@@ -1,8 +1,8 @@
-"""Many JSON lines to rows at once, where all is well with every one of them.
+"""Fast decoding of many JSON lines at once, where none of them has a fault.
 
-`json_values.decode_line` is the rule book. What is here only ever answers where it can prove that
-the rule book would find no fault; it leaves all other chunks to it. msgspec does the decoding
-where it is installed, the standard library where it is not.
+`json_values.decode_line` is the strict decoder. This one returns rows only where it can prove that
+the strict decoder would find no fault in them, and leaves all other chunks to it. msgspec does the
+decoding where it is installed, the standard library where it is not.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.optional import optional
 from tunesmith.datasets.row_formats.chat import is_plain
 
-from .byte_scan import survey
+from .byte_scan import scan_strings
 from .json_values import character_faults, decode_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["ChunkDecoder", "Decoded", "values_of"]
+__all__ = ["ChunkDecoder", "Decoded", "decoded_values"]
 
 _Decoder: TypeAlias = "Callable[[bytes], list[Any] | None]"
 
@@ -43,7 +43,7 @@ class Decoded(NamedTuple):
     """The rows of a chunk, all of them without a fault.
 
     Attributes:
-        values: One object a line; None if one of the others says it all.
+        values: One object a line; None if `pairs` or `conversations` holds the rows.
         pairs: Prompts and completions, where each row is these two strings and nothing else.
         conversations: Rows with `messages`, each of them with `role` and `content`, where each
             row is such strings of the three common roles and nothing else.
@@ -55,7 +55,7 @@ class Decoded(NamedTuple):
 
 
 class ChunkDecoder:
-    """Decodes the chunks of one file, and remembers what kind of rows it met."""
+    """Decodes the chunks of one file, and remembers which kind of rows the last one held."""
 
     def __init__(self) -> None:
         self._expected: Literal["pairs", "conversations"] | None = "pairs"
@@ -97,9 +97,9 @@ class ChunkDecoder:
 
 
 def _is_proven(chunk: bytes, decoded: Decoded) -> bool:
-    """Tell whether it is certain that the rule book finds nothing in the rows."""
-    found = survey(chunk)
-    if not found.harmless and not _characters_proven(chunk, decoded):
+    """Return True where it is certain that the strict decoder finds no fault in the rows."""
+    found = scan_strings(chunk)
+    if not found.safe and not _characters_proven(chunk, decoded):
         return False
     # Every key and every string has two quotes: a chunk with no more than that repeats no key.
     return found.quotes == _fewest_quotes(decoded) or _keys_proven(chunk, decoded)
@@ -139,18 +139,18 @@ def _fewest_quotes(decoded: Decoded) -> int:
     return _QUOTES_OF_A_STRING * (len(values) + 2 * sum(map(len, objects)))
 
 
-def values_of(decoded: Decoded, chunk: bytes) -> list[dict[str, Any]]:
+def decoded_values(decoded: Decoded, chunk: bytes) -> list[dict[str, Any]]:
     """Return the rows of a chunk that was decoded as JSON objects."""
     if decoded.values is not None:
         return decoded.values
     if decoded.pairs is not None:
         pairs = zip(*decoded.pairs, strict=True)
         return [{"prompt": prompt, "completion": completion} for prompt, completion in pairs]
-    return _decoder()(chunk) or []  # once more: keys shall keep the order that they have
+    return _decoder()(chunk) or []  # once more: keys keep the order of the file
 
 
 def _lines_and_values(chunk: bytes, decoded: Decoded) -> list[tuple[bytes, Any]]:
-    return list(zip(chunk.split(b"\n"), values_of(decoded, chunk), strict=False))
+    return list(zip(chunk.split(b"\n"), decoded_values(decoded, chunk), strict=False))
 
 
 def _characters_proven(chunk: bytes, decoded: Decoded) -> bool:
@@ -162,7 +162,7 @@ def _characters_proven(chunk: bytes, decoded: Decoded) -> bool:
 
 
 def _keys_proven(chunk: bytes, decoded: Decoded) -> bool:
-    """Tell whether no object names a key twice.
+    """Return True where no object names a key twice.
 
     Every key of the text is followed by a colon, so a line has at least as many `":` as its
     objects have keys, and more where a key is repeated. (A string that contains `":` has it more
@@ -186,12 +186,12 @@ def _count_keys(value: Any) -> int:
 
 @cache
 def _typed_decoder(rows: Literal["pairs", "conversations"]) -> _Decoder:
-    """Return a decoder for rows of one kind and no other; it answers None for all the rest."""
+    """Return a decoder for rows of one kind and no other; it returns None for all others."""
     msgspec = optional("msgspec")
     strict: dict[str, Any] = {"gc": False, "forbid_unknown_fields": True}
     fields: list[tuple[str, Any]] = [("prompt", str), ("completion", str)]
     if rows == "conversations":
-        # In the order of the alphabet, which is that of `identity`.
+        # In alphabetical order, in which `checks.duplicate_rows` encodes messages.
         strings = [("content", str), ("role", Literal["system", "user", "assistant"])]
         message = msgspec.defstruct("Message", strings, **strict)
         fields = [("messages", GenericAlias(list, message))]

@@ -11,14 +11,14 @@ from tunesmith.datasets.json_types import is_object
 
 from .batch import Batch, ChunkLocations, ListLocations
 from .byte_scan import count_byte
-from .json_chunks import ChunkDecoder, values_of
+from .json_chunks import ChunkDecoder, decoded_values
 from .json_values import JsonFault, decode_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["CHUNK_SIZE", "JsonLines", "chunks"]
+__all__ = ["CHUNK_SIZE", "JsonLines", "read_chunks"]
 
 CHUNK_SIZE: Final = 1 << 19
 
@@ -48,23 +48,18 @@ class JsonLines:
 
         Line numbers count from 1 at the first of these lines.
         """
+        line = 1
+        decoder = ChunkDecoder()
         with self.path.open("rb") as stream:
-            yield from batches(stream, start, end)
+            for offset, chunk in read_chunks(stream, start, end):
+                first = len(_BOM) if offset == 0 and chunk.startswith(_BOM) else 0
+                text = chunk[first:] if first else chunk
+                lines = count_byte(text, _LINE_FEED) + (bool(text) and not text.endswith(b"\n"))
+                yield from _decode_chunk(decoder, text, lines, line, offset + first)
+                line += lines
 
 
-def batches(stream: IO[bytes], start: int = 0, end: int | None = None) -> Iterator[Batch]:
-    """Yield the rows of a binary stream; see `JsonLines.batches`."""
-    line = 1
-    decoder = ChunkDecoder()
-    for offset, chunk in chunks(stream, start, end):
-        first = len(_BOM) if offset == 0 and chunk.startswith(_BOM) else 0
-        text = chunk[first:] if first else chunk
-        lines = count_byte(text, _LINE_FEED) + (bool(text) and not text.endswith(b"\n"))
-        yield from _read(decoder, text, lines, line, offset + first)
-        line += lines
-
-
-def chunks(
+def read_chunks(
     stream: IO[bytes], start: int = 0, end: int | None = None, size: int = CHUNK_SIZE
 ) -> Iterator[tuple[int, bytes]]:
     """Yield offset and bytes of chunks of whole lines that start in the range.
@@ -87,44 +82,43 @@ def chunks(
         offset += len(chunk)
 
 
-def _read(
+def _decode_chunk(
     decoder: ChunkDecoder, chunk: bytes, lines: int, first_line: int, first_offset: int
 ) -> Iterator[Batch]:
     """Yield the rows of a chunk: all at once if nothing is wrong, else of each half by itself.
 
-    So a few broken lines make only their neighbours be read line by line.
+    So a few broken lines cost only the speed of the rows around them.
     """
     decoded = decoder.decode(chunk, lines) if lines else None
     if decoded is not None:
         locations = ChunkLocations(chunk, first_line, first_offset)
         yield Batch(
-            partial(values_of, decoded, chunk),
+            partial(decoded_values, decoded, chunk),
             locations,
             lines,
-            size=len(chunk),
             pairs=decoded.pairs,
             conversations=decoded.conversations,
         )
         return
     middle = chunk.find(b"\n", len(chunk) // 2) + 1
     if lines < _FEW_LINES or not 0 < middle < len(chunk):
-        yield _read_line_by_line(chunk, first_line, first_offset, lines)
+        yield _decode_lines(chunk, first_line, first_offset, lines)
         return
     half = count_byte(chunk[:middle], _LINE_FEED)
-    yield from _read(decoder, chunk[:middle], half, first_line, first_offset)
-    yield from _read(
+    yield from _decode_chunk(decoder, chunk[:middle], half, first_line, first_offset)
+    yield from _decode_chunk(
         decoder, chunk[middle:], lines - half, first_line + half, first_offset + middle
     )
 
 
-def _read_line_by_line(chunk: bytes, first_line: int, first_offset: int, lines: int) -> Batch:
+def _decode_lines(chunk: bytes, first_line: int, first_offset: int, lines: int) -> Batch:
     locations = ListLocations(offsets=[])
-    batch = Batch([], locations, lines, size=len(chunk))
+    batch = Batch([], locations, lines)
     offset = first_offset
     for number, line in enumerate(io.BytesIO(chunk), first_line):
         text = line.rstrip(b"\r\n")
-        value, faults = _value_of(text)
-        batch.faults += [_located(fault, text, number, offset) for fault in faults]
+        value, faults = _decode_row(text)
+        batch.faults += [_fault_at(fault, text, number, offset) for fault in faults]
         if value is not None:
             batch.values.append(value)
             locations.append(number, offset, text[:_EXCERPT_BYTES].decode("utf-8", "replace"))
@@ -132,7 +126,7 @@ def _read_line_by_line(chunk: bytes, first_line: int, first_offset: int, lines: 
     return batch
 
 
-def _value_of(text: bytes) -> tuple[dict[str, Any] | None, list[JsonFault]]:
+def _decode_row(text: bytes) -> tuple[dict[str, Any] | None, list[JsonFault]]:
     """Return the row that a line holds, if it is usable, and the faults of the line."""
     if not text.strip():
         return None, [JsonFault("blank-line", "the line is blank")]
@@ -149,7 +143,7 @@ def _value_of(text: bytes) -> tuple[dict[str, Any] | None, list[JsonFault]]:
     return value, faults
 
 
-def _located(fault: JsonFault, text: bytes, line: int, offset: int) -> Fault:
+def _fault_at(fault: JsonFault, text: bytes, line: int, offset: int) -> Fault:
     shown = text.decode("utf-8", "replace")
     return Fault(
         fault.id,

@@ -1,10 +1,14 @@
-"""Tell JSONL from other JSON by what the file holds, whatever its extension says."""
+"""The file formats that can be read, and how the format of a file is found out.
+
+The extension decides, except between JSONL and other JSON: there the content does.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
+from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.json_types import is_array, is_object
 
 from .lines import byte_order_mark
@@ -12,12 +16,45 @@ from .lines import byte_order_mark
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["sniff_json"]
+__all__ = ["FORMATS", "Format", "detect_format"]
+
+Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet"]
+FORMATS: Final[tuple[str, ...]] = get_args(Format)
+
+_EXTENSIONS: Final = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "txt",
+    ".xlsx": "xlsx",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
 
 _SAMPLE: Final = 1 << 20
 
 
-def sniff_json(path: Path) -> Literal["jsonl", "json"]:
+def detect_format(path: Path) -> str:
+    """Return the format of a file.
+
+    Raises:
+        UnreadableError: The extension is not that of a known format.
+    """
+    by_extension = _EXTENSIONS.get(path.suffix.lower())
+    if by_extension is None:
+        known = ", ".join(sorted(_EXTENSIONS))
+        fault = "is of a kind that cannot be read" if path.suffix else "has no extension"
+        raise UnreadableError(
+            f"{path.name!r} {fault}. Training data comes as {known}; if it is one of these in "
+            "truth, rename the file, or name its format: format='jsonl'."
+        )
+    return _detect_json(path) if by_extension in {"jsonl", "json"} else by_extension
+
+
+def _detect_json(path: Path) -> Literal["jsonl", "json"]:
     """Return "json" where the file is an array, or has values that span lines; else "jsonl".
 
     A file whose first line is broken stays JSONL, so that the line can be named.
@@ -34,7 +71,7 @@ def sniff_json(path: Path) -> Literal["jsonl", "json"]:
     try:
         value = json.loads(first)
     except (ValueError, RecursionError):
-        return _sniff_lines(text, first, more)
+        return _detect_by_first_line(text, first, more)
     return "json" if _holds_rows(value) and not rest.strip() else "jsonl"
 
 
@@ -47,7 +84,7 @@ def _holds_rows(value: Any) -> bool:
     return all(isinstance(column, list | dict) for column in value.values())
 
 
-def _sniff_lines(text: str, first: str, more: str) -> Literal["jsonl", "json"]:
+def _detect_by_first_line(text: str, first: str, more: str) -> Literal["jsonl", "json"]:
     """Decide by a first line that is not JSON by itself."""
     if first.startswith("["):
         return "json"
