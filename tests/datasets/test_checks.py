@@ -283,7 +283,7 @@ def test_profiles_differ_in_what_they_want(tmp_path):
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert "file-bom" in {f.id for f in datasets.check_file(path, "openai").warnings}
     assert not {f.id for f in datasets.check_file(path, "azure").findings} & {"file-bom-missing"}
-    with pytest.raises(errors.TunesmithError, match="Unknown profile 'nowhere'"):
+    with pytest.raises(errors.TunesmithError, match="Unknown destination 'nowhere'"):
         datasets.check_file(path, "nowhere")
 
 

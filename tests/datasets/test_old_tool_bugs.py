@@ -15,7 +15,8 @@ import zipfile
 import pytest
 
 from tunesmith import datasets
-from tunesmith.datasets.format_inference import choose_prompt_format, infer_prompt_format
+from tunesmith.datasets.format_choice import choose_prompt_format
+from tunesmith.datasets.format_inference import infer_prompt_format
 
 SEPARATOR = "\n\n###\n\n"
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.datasets import tokens
+from tunesmith.datasets import Dataset, tokens
 from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.plan import make_plan
 from tunesmith.datasets.prompt_format import PromptFormat
 from tunesmith.datasets.rows import Row
 
@@ -19,6 +18,10 @@ DRAW = random.Random(2)  # noqa: S311 - the same texts every time
 
 def rows(count=30, *, prompt=lambda k: f"{k} is what", completion=lambda k: f"{k * 7} it is"):
     return [{"prompt": prompt(k), "completion": completion(k)} for k in range(count)]
+
+
+def make_plan(data, form=None):
+    return Dataset.from_rows(data).plan(form)
 
 
 def values(plan):

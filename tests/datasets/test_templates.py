@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.datasets import templates, tokens
+from tunesmith.datasets import Dataset, templates, tokens
 from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.plan import make_plan
 from tunesmith.datasets.prompt_format import PromptFormat
 
 
 def written(examples):
     """The rows of the data set, which must need no further change."""
     values = [row.value for row in examples.dataset()]
-    plan = make_plan(values, examples.prompt_format)
+    plan = Dataset.from_rows(values).plan(examples.prompt_format)
     assert [fix for fix in plan.fixes if fix.enabled] == []
     return values
 

@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tunesmith.datasets import templates, tokens
     from tunesmith.datasets.check import check_file, profile
-    from tunesmith.datasets.dataset import Dataset, read
+    from tunesmith.datasets.dataset import Dataset, Plan, Split, read
     from tunesmith.datasets.dataset_errors import BrokenRowError, DatasetError, UnreadableError
     from tunesmith.datasets.destinations import DESTINATIONS as PROFILES
     from tunesmith.datasets.destinations import Destination as Profile
     from tunesmith.datasets.findings import Finding, Location
     from tunesmith.datasets.format_inference import infer_prompt_format
     from tunesmith.datasets.overlap import check_overlap
-    from tunesmith.datasets.plan import Plan
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.report import Report
     from tunesmith.datasets.rows import Row
@@ -47,6 +46,7 @@ __all__ = [
     "Report",
     "Row",
     "Shape",
+    "Split",
     "UnreadableError",
     "check_file",
     "check_overlap",
@@ -66,12 +66,13 @@ _HOMES = {
     "DatasetError": ("dataset_errors", "DatasetError"),
     "Finding": ("findings", "Finding"),
     "Location": ("findings", "Location"),
-    "Plan": ("plan", "Plan"),
+    "Plan": ("dataset", "Plan"),
     "Profile": ("destinations", "Destination"),
     "PromptFormat": ("prompt_format", "PromptFormat"),
     "Report": ("report", "Report"),
     "Row": ("rows", "Row"),
     "Shape": ("rows", "RowFormat"),
+    "Split": ("dataset", "Split"),
     "UnreadableError": ("dataset_errors", "UnreadableError"),
     "check_file": ("check", "check_file"),
     "check_overlap": ("overlap", "check_overlap"),

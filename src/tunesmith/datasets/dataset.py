@@ -1,30 +1,49 @@
-"""`Dataset`: rows with their locations, read from anywhere, checked, planned, split and written."""
+"""`Dataset`: the rows of a source, checked, fixed, split and written; and its `Plan` of fixes.
+
+A `Dataset` makes a `Plan`, and a plan applied is a `Dataset` again, so both are in this module.
+How rows are read, checked, fixed and divided is not known here: `readers`, `check`, `plan_steps`
+and `split` do that.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
 from tunesmith.atomic import write_atomically
-from tunesmith.datasets import readers
-from tunesmith.datasets.dataset_errors import BrokenRowError, DatasetError
-from tunesmith.datasets.readers.columns import Columns
-from tunesmith.datasets.rows import Row, detect_row_format
+
+from . import readers
+from .check_options import CheckOptions
+from .dataset_errors import BrokenRowError, DatasetError
+from .destinations import DEFAULT_TOKEN_LIMIT
+from .near_duplicates import DEFAULT_THRESHOLD
+from .plan_execution import FixedRows, count_fixes, describe_fix, read_rows
+from .readers.columns import Columns
+from .readers.memory import LocatedRows
+from .rows import Row, detect_row_format
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
-    from tunesmith.datasets.destinations import Destination
-    from tunesmith.datasets.plan import Plan
-    from tunesmith.datasets.prompt_format import PromptFormat
-    from tunesmith.datasets.readers import Source
-    from tunesmith.datasets.report import Report
-    from tunesmith.datasets.rows import RowFormat
+    from .destinations import Destination
+    from .plan_execution import Fix
+    from .plan_steps import PlanOptions
+    from .prompt_format import PromptFormat
+    from .readers import Source
+    from .report import Report
+    from .rows import RowFormat
+    from .task import Task
+    from .tokens import Encoder
 
-__all__ = ["Dataset", "read"]
+__all__ = ["Dataset", "Plan", "Split", "read"]
+
+_HARMLESS_FAULTS: Final = frozenset(
+    {"blank-line", "control-character", "encoding-guessed", "sheets-ignored"}
+)
 
 
 def read(
@@ -42,8 +61,8 @@ def read(
     Args:
         source: A path, a file object, a pandas or polars frame, an Arrow table, a Hugging Face
             data set, or any iterable of mappings.
-        format: "jsonl", "json", "csv", "tsv", "txt", "xlsx" or "parquet"; found out from name
-            and content without it.
+        format: "jsonl", "json", "csv", "tsv", "txt", "xlsx" or "parquet"; detected from name
+            and content by default.
         prompt: Name of the column or key that holds the prompt.
         completion: Name of the column or key that holds the completion. With either of the two,
             rows keep only `prompt` and `completion`.
@@ -78,9 +97,13 @@ class Dataset:
         prompt_format: PromptFormat | None = None,
         name: str | None = None,
     ) -> Dataset:
-        """Make a data set of rows in memory; a mapping is located by its number, from 1."""
-        from tunesmith.datasets.readers.memory import LocatedRows  # noqa: PLC0415 - as needed
+        """Make a data set from rows in memory.
 
+        Args:
+            rows: Rows, which keep their locations, or mappings, which are numbered from 1.
+            prompt_format: The format in which they are written, if it is known.
+            name: What to call the data set; default: the file of the first row.
+        """
         located = [
             row if isinstance(row, Row) else Row(dict(row), number)
             for number, row in enumerate(rows, 1)
@@ -89,7 +112,7 @@ class Dataset:
 
     @property
     def name(self) -> str | None:
-        """What the source is called."""
+        """Name of the source, if it has one."""
         return self.source.name
 
     def __iter__(self) -> Iterator[Row]:
@@ -102,7 +125,7 @@ class Dataset:
         name = self.source.name
         for batch in self.source.batches():
             for fault in batch.faults:
-                if fault.id not in _HARMLESS:
+                if fault.id not in _HARMLESS_FAULTS:
                     location = fault.location
                     raise BrokenRowError(
                         f"{name or 'the data'}: {location}: {location.message}.",
@@ -113,23 +136,34 @@ class Dataset:
 
     def readable_rows(self) -> Iterator[Row]:
         """Yield the rows that can be read, leaving out broken lines."""
-        for batch in self.source.batches():
-            yield from batch.rows(self.source.name)
+        return read_rows(self.source)
 
     @cached_property
     def rows(self) -> list[Row]:
-        """All rows, in memory; raises what iterating does."""
+        """All rows, in memory; raises what iterating raises."""
         return list(iter(self))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __repr__(self) -> str:
-        return f"Dataset({self.source.name or 'in memory'!r}, format={self.source.format!r})"
+        """Return name, file format, row format and size; nothing large is read."""
+        parts = [repr(self.name) if self.name else "in memory", f"format={self.source.format!r}"]
+        try:
+            parts.append(f"shape={self.shape!r}")
+        except (DatasetError, OSError):
+            parts.append("unreadable")
+        # Rows of a file are counted only where they have been read already.
+        rows = self.__dict__.get("rows", getattr(self.source, "rows", None))
+        if isinstance(rows, list):
+            parts.append(f"rows={len(cast('list[Any]', rows)):,}")
+        elif self.source.size is not None:
+            parts.append(f"bytes={self.source.size:,}")
+        return f"Dataset({', '.join(parts)})"
 
     @cached_property
     def shape(self) -> RowFormat:
-        """Shape of most rows at the start."""
+        """Row format of most rows at the start."""
         batch = next(iter(self.source.batches()), None)
         return detect_row_format(batch.values if batch else [])
 
@@ -149,10 +183,10 @@ class Dataset:
 
         Args:
             profile: Where the data goes: a name from `PROFILES`, or a profile.
-            prompt_format: Format to hold the rows against; the data set's own, or the one that
-                most rows keep, without it.
+            prompt_format: Format that the rows should have; default: that of the data set, or
+                else the one that most rows have.
             validation: Validation data, checked for rows that are also here.
-            shape: Shape that the rows should have; found out without it.
+            shape: Row format that the rows should have; detected by default.
             model: Model to be trained; decides token limit and encoding where known.
             max_examples: Locations to keep for each finding; 0 for all.
             count_tokens: Whether to count the tokens of every row.
@@ -161,8 +195,7 @@ class Dataset:
         Raises:
             DatasetError: The profile is not known.
         """
-        from tunesmith.datasets.check import check_source  # noqa: PLC0415 - as needed
-        from tunesmith.datasets.check_options import CheckOptions  # noqa: PLC0415
+        from .check import check_source  # noqa: PLC0415 - as needed
 
         options = CheckOptions(
             destination=profile,
@@ -175,26 +208,74 @@ class Dataset:
         )
         report = check_source(self.source, options)
         if validation is not None:
-            from tunesmith.datasets.overlap import overlap_findings  # noqa: PLC0415
+            from .overlap import overlap_findings  # noqa: PLC0415 - as needed
 
-            report.findings += overlap_findings(
-                self.readable_rows(), validation.readable_rows(), max_examples
-            )
+            report.findings += overlap_findings(self, validation, max_examples)
             report.sort()
         return report
 
-    def plan(self, prompt_format: PromptFormat | None = None, **options: Any) -> Plan:
-        """Propose fixes; see `tunesmith.datasets.plan`."""
-        from tunesmith.datasets.plan import make_plan  # noqa: PLC0415 - as needed
+    def plan(
+        self,
+        prompt_format: PromptFormat | None = None,
+        *,
+        task: Task | None = None,
+        token_limit: int = DEFAULT_TOKEN_LIMIT,
+        encoding: str | Encoder = "r50k_base",
+    ) -> Plan:
+        """Propose fixes for the rows; nothing is changed yet.
 
-        return make_plan(self, prompt_format, **options)
+        Args:
+            prompt_format: Format that the rows will have; default: the one that most rows already
+                have, completed with markers that occur nowhere in the data.
+            task: What the rows are for: "classification", "conditional generation" or
+                "open-ended generation"; inferred by default.
+            token_limit: Most tokens of a row, prompt and completion together.
+            encoding: Encoding in which tokens are counted: its name, that of a hosted model, or
+                an encoder from `tokens`.
 
-    def split(self, validation: float = 0.2, **options: Any) -> tuple[Dataset, Dataset]:
-        """Split into training and validation data; see `tunesmith.datasets.split`."""
-        from tunesmith.datasets.split import split  # noqa: PLC0415 - as needed
+        Raises:
+            DatasetError: No column could be the prompt or the completion.
+            UnreadableError: The source cannot be read at all.
+        """
+        from .plan_steps import PlanOptions  # noqa: PLC0415 - as needed
 
-        training, held_out = split(self.rows, validation, **options)
-        return (
+        return Plan(self, PlanOptions(prompt_format, task, token_limit, encoding))
+
+    def split(
+        self,
+        validation: float = 0.2,
+        *,
+        stratify: bool | None = None,
+        near_duplicates: bool = True,
+        threshold: float = DEFAULT_THRESHOLD,
+        seed: int = 0,
+    ) -> Split:
+        """Split the rows into training and validation data that share nothing.
+
+        Args:
+            validation: Share of the rows to hold out, between 0 and 1, or their number, from 1.
+            stratify: Whether classes keep their shares; default: if the rows look like
+                classification.
+            near_duplicates: Whether rows whose prompts are almost the same stay on one side;
+                exact duplicates always do.
+            threshold: Jaccard similarity from which prompts count as almost the same.
+            seed: Another number gives another division, which is just as reproducible.
+
+        Raises:
+            DatasetError: `validation` is out of range.
+            BrokenRowError: A line of the source cannot be read.
+        """
+        from .split import split  # noqa: PLC0415 - as needed
+
+        training, held_out = split(
+            self.rows,
+            validation,
+            stratify=stratify,
+            near_duplicates=near_duplicates,
+            threshold=threshold,
+            seed=seed,
+        )
+        return Split(
             Dataset.from_rows(training, prompt_format=self.prompt_format, name=self.name),
             Dataset.from_rows(held_out, prompt_format=self.prompt_format, name=self.name),
         )
@@ -218,13 +299,10 @@ class Dataset:
             if not count:
                 raise DatasetError(f"There is no row to write to {str(target)!r}.")
         if self.prompt_format is not None:
-            from tunesmith.datasets.prompt_format import format_path  # noqa: PLC0415
+            from .prompt_format import format_path  # noqa: PLC0415 - as needed
 
             self.prompt_format.save(format_path(target))
         return target
-
-
-_HARMLESS = frozenset({"blank-line", "control-character", "encoding-guessed", "sheets-ignored"})
 
 
 def _to_line(row: Row) -> bytes:
@@ -234,3 +312,174 @@ def _to_line(row: Row) -> bytes:
         raise BrokenRowError(
             f"line {row.line} cannot be written as JSON: {error}.", row.line, row.byte_offset
         ) from None
+
+
+class Split(NamedTuple):
+    """Training and validation data that share no row.
+
+    Attributes:
+        training: The rows to train on.
+        validation: The rows held out.
+    """
+
+    training: Dataset
+    validation: Dataset
+
+    def __repr__(self) -> str:
+        """Return the number of rows on both sides."""
+        name = f"{self.training.name!r}, " if self.training.name else ""
+        return f"Split({name}training={len(self.training):,}, validation={len(self.validation):,})"
+
+
+class Plan:
+    """The fixes that a data set needs: what would be changed, how often and how.
+
+        plan = dataset.plan()
+        print(plan.diff())
+        plan.disable("drop-long-rows")
+        fixed = plan.apply()
+
+    A plan applied twice changes nothing more, and every row keeps the line it came from.
+
+    Attributes:
+        format: The prompt format that the rows will have; None if they are not
+            prompt/completion rows.
+        inference: The evidence for the format; None where it was given.
+        task: What the rows are for; None if they are not prompt/completion rows.
+
+    Args:
+        dataset: The data set.
+        options: What was asked of the plan.
+    """
+
+    def __init__(self, dataset: Dataset, options: PlanOptions) -> None:
+        from .plan_steps import propose_steps  # noqa: PLC0415 - as needed
+
+        proposed = propose_steps(dataset.source, options)
+        self.format = proposed.prompt_format
+        self.inference = proposed.inference
+        self.task = proposed.task
+        self._dataset = dataset
+        self._options = options
+        self._steps = proposed.steps
+        self._fixes: list[Fix] | None = None
+
+    @property
+    def fixes(self) -> list[Fix]:
+        """The fixes that concern at least one row, in the order in which they are applied.
+
+        Each is counted on the rows as the enabled fixes before it leave them.
+        """
+        if self._fixes is None:
+            self._fixes = count_fixes(self._dataset.source, self._steps)
+        return [fix for fix in self._fixes if fix.count]
+
+    @property
+    def name(self) -> str | None:
+        """Name of the data set, if it has one."""
+        return self._dataset.name
+
+    def enable(self, *ids: str) -> Self:
+        """Apply these fixes; returns the plan.
+
+        Raises:
+            DatasetError: There is no such fix.
+        """
+        return self._set(ids, enabled=True)
+
+    def disable(self, *ids: str) -> Self:
+        """Do not apply these fixes; returns the plan.
+
+        Raises:
+            DatasetError: There is no such fix, or the rows would be unusable without it.
+        """
+        return self._set(ids, enabled=False)
+
+    def _set(self, ids: Iterable[str], *, enabled: bool) -> Self:
+        steps = {step.id: step for step in self._steps}
+        for identifier in ids:
+            if identifier not in steps:
+                raise DatasetError(
+                    f"The plan has no fix {identifier!r}; it has {', '.join(steps)}."
+                )
+            if steps[identifier].necessary and not enabled:
+                raise DatasetError(f"Without the fix {identifier!r} the rows cannot be used.")
+            steps[identifier].enabled = enabled
+        self._fixes = None
+        return self
+
+    def edit(
+        self,
+        *,
+        prompt_format: PromptFormat | None = None,
+        task: Task | None = None,
+        token_limit: int | None = None,
+        encoding: str | Encoder | None = None,
+    ) -> Plan:
+        """Return a new plan with other options, in which the same fixes are enabled.
+
+        Args:
+            prompt_format: See `Dataset.plan`; default: as before.
+            task: See `Dataset.plan`; default: as before.
+            token_limit: See `Dataset.plan`; default: as before.
+            encoding: See `Dataset.plan`; default: as before.
+
+        Raises:
+            DatasetError: No column could be the prompt or the completion.
+        """
+        given = {
+            "prompt_format": prompt_format,
+            "task": task,
+            "token_limit": token_limit,
+            "encoding": encoding,
+        }
+        changes: dict[str, Any] = {
+            name: value for name, value in given.items() if value is not None
+        }
+        plan = Plan(self._dataset, replace(self._options, **changes))
+        enabled = {step.id: step.enabled for step in self._steps}
+        for step in plan._steps:
+            step.enabled = enabled.get(step.id, step.enabled)
+        return plan
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the fixed rows, each with its location in the original data."""
+        return iter(FixedRows(self._dataset.source, self._steps))
+
+    def apply(self) -> Dataset:
+        """Return the fixed data set, which carries the prompt format.
+
+        The fixes run whenever it is read; nothing is written.
+        """
+        fixed = FixedRows(self._dataset.source, self._steps)
+        return Dataset(fixed, prompt_format=self.format)
+
+    def diff(self) -> str:
+        """Return every fix with its count, its evidence and samples, as text."""
+        return "\n\n".join(map(describe_fix, self.fixes)) or "Nothing needs to be changed."
+
+    def to_json(self) -> str:
+        """Return the plan as JSON: format, task, and each fix with its samples."""
+        data = {
+            "version": 1,
+            "format": self.format.to_dict() if self.format else None,
+            "task": self.task,
+            "fixes": [fix.to_dict() for fix in self.fixes],
+        }
+        return json.dumps(data, indent=2)
+
+    def __repr__(self) -> str:
+        """Return task and fixes with the rows that each changes; reads the data once."""
+        parts = [repr(self.name) if self.name else "in memory"]
+        if self.task is not None:
+            parts.append(f"task={self.task!r}")
+        try:
+            fixes = self.fixes
+        except (DatasetError, OSError):
+            parts.append("unreadable")
+            fixes = []
+        for title, enabled in (("fixes", True), ("disabled", False)):
+            counts = [f"{fix.id}: {fix.count:,}" for fix in fixes if fix.enabled is enabled]
+            if counts or enabled:
+                parts.append(f"{title}={{{', '.join(counts)}}}")
+        return f"Plan({', '.join(parts)})"

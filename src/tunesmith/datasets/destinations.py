@@ -1,6 +1,7 @@
-"""Where the data goes: the limits and habits of each destination, as dated tables.
+"""Where data goes: the limits and rules of each destination, as dated tables.
 
-A profile holds facts, no code. `as_of` says when its facts were looked up, `sources` where.
+A destination holds facts, no code. `as_of` says when they were looked up, `sources` where. The
+public names `tunesmith.datasets.PROFILES` and `Profile` stand for `DESTINATIONS` and `Destination`.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.findings import Severity
-from tunesmith.datasets.rows import ROW_FORMATS, RowFormat
+from .dataset_errors import DatasetError
+from .findings import Severity
+from .rows import ROW_FORMATS, RowFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DESTINATIONS", "Destination", "TokenLimit", "destination_named"]
+__all__ = ["DEFAULT_TOKEN_LIMIT", "DESTINATIONS", "Destination", "TokenLimit", "destination_named"]
+
+DEFAULT_TOKEN_LIMIT: Final = 2_048
+"""Most tokens of a training example where neither the model nor the job says otherwise: the limit
+of the legacy base models, and the default of the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,9 @@ class Destination:
     Attributes:
         name: What it is called.
         as_of: Month in which the facts were looked up.
-        sources: Where they stand.
-        shapes: Row shapes that it takes.
-        limits: Token limit by shape, where no model is named.
+        sources: Where they are published.
+        shapes: Row formats that it accepts.
+        limits: Token limit by row format, where no model is named.
         models: Token limit by the start of a model's name; the longest match counts.
         minimum_rows: Fewer are refused.
         maximum_rows: More are refused.
@@ -62,7 +67,7 @@ class Destination:
     severities: Mapping[str, Severity] = field(default_factory=dict[str, Severity])
 
     def token_limit(self, shape: RowFormat, model: str | None = None) -> TokenLimit | None:
-        """Return the limit for rows of a shape, for a model if one is named."""
+        """Return the limit for rows of a format, for a model if one is named."""
         if model is not None:
             name = model.removeprefix("ft:")
             for start in sorted(self.models, key=len, reverse=True):
@@ -75,11 +80,13 @@ _MEGABYTE: Final = 1_000_000
 _GIGABYTE: Final = 1_000_000_000
 _MEBIBYTE: Final = 1 << 20
 
+_LEGACY_LIMIT: Final = TokenLimit(DEFAULT_TOKEN_LIMIT, "r50k_base")
+
 _OPENAI_MODELS: Final = {
-    "ada": TokenLimit(2_048, "r50k_base"),
-    "babbage": TokenLimit(2_048, "r50k_base"),
-    "curie": TokenLimit(2_048, "r50k_base"),
-    "davinci": TokenLimit(2_048, "r50k_base"),
+    "ada": _LEGACY_LIMIT,
+    "babbage": _LEGACY_LIMIT,
+    "curie": _LEGACY_LIMIT,
+    "davinci": _LEGACY_LIMIT,
     "babbage-002": TokenLimit(16_384, "cl100k_base"),
     "davinci-002": TokenLimit(16_384, "cl100k_base"),
     "gpt-3.5-turbo": TokenLimit(16_385, "cl100k_base"),
@@ -88,21 +95,22 @@ _OPENAI_MODELS: Final = {
     "gpt-4.1": TokenLimit(65_536, "o200k_base"),
 }
 
-_LEGACY: Final = TokenLimit(2_048, "r50k_base")
-_CHAT: Final = TokenLimit(65_536, "o200k_base")
+_CHAT_LIMIT: Final = TokenLimit(65_536, "o200k_base")
 
 DESTINATIONS: Final[Mapping[str, Destination]] = {
-    profile.name: profile
-    for profile in (
+    destination.name: destination
+    for destination in (
         Destination(
             name="engine",
             as_of="2026-11",
-            sources=("tunesmith.engine: 2,048 tokens an example unless the job says otherwise",),
+            sources=(
+                f"tunesmith.engine: {DEFAULT_TOKEN_LIMIT:,} tokens unless the job says otherwise",
+            ),
             shapes=("prompt_completion", "chat", "preference"),
             limits={
-                "prompt_completion": _LEGACY,
-                "chat": TokenLimit(2_048, "cl100k_base"),
-                "preference": TokenLimit(2_048, "cl100k_base"),
+                "prompt_completion": _LEGACY_LIMIT,
+                "chat": TokenLimit(DEFAULT_TOKEN_LIMIT, "cl100k_base"),
+                "preference": TokenLimit(DEFAULT_TOKEN_LIMIT, "cl100k_base"),
             },
             severities={"file-bom": "info"},
         ),
@@ -114,10 +122,10 @@ DESTINATIONS: Final[Mapping[str, Destination]] = {
                 "platform.openai.com/docs/guides/fine-tuning",
             ),
             limits={
-                "prompt_completion": _LEGACY,
-                "chat": _CHAT,
-                "preference": _CHAT,
-                "reinforcement": _CHAT,
+                "prompt_completion": _LEGACY_LIMIT,
+                "chat": _CHAT_LIMIT,
+                "preference": _CHAT_LIMIT,
+                "reinforcement": _CHAT_LIMIT,
             },
             models=_OPENAI_MODELS,
             minimum_rows=10,
@@ -129,10 +137,10 @@ DESTINATIONS: Final[Mapping[str, Destination]] = {
             as_of="2026-11",
             sources=("learn.microsoft.com/azure/ai-services/openai/how-to/fine-tuning",),
             limits={
-                "prompt_completion": _LEGACY,
-                "chat": _CHAT,
-                "preference": _CHAT,
-                "reinforcement": _CHAT,
+                "prompt_completion": _LEGACY_LIMIT,
+                "chat": _CHAT_LIMIT,
+                "preference": _CHAT_LIMIT,
+                "reinforcement": _CHAT_LIMIT,
             },
             models=_OPENAI_MODELS,
             minimum_rows=10,
@@ -171,14 +179,15 @@ DESTINATIONS: Final[Mapping[str, Destination]] = {
 }
 
 
-def destination_named(profile: str | Destination) -> Destination:
-    """Return the profile of a name; a profile is returned as it is.
+def destination_named(destination: str | Destination) -> Destination:
+    """Return the destination of a name; a `Destination` is returned as it is.
 
     Raises:
-        DatasetError: No profile has that name.
+        DatasetError: There is no destination of that name.
     """
-    if isinstance(profile, Destination):
-        return profile
-    if profile not in DESTINATIONS:
-        raise DatasetError(f"Unknown profile {profile!r}: choose one of {', '.join(DESTINATIONS)}.")
-    return DESTINATIONS[profile]
+    if isinstance(destination, Destination):
+        return destination
+    if destination not in DESTINATIONS:
+        names = ", ".join(DESTINATIONS)
+        raise DatasetError(f"Unknown destination {destination!r}: choose one of {names}.")
+    return DESTINATIONS[destination]

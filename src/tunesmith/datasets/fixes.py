@@ -1,29 +1,30 @@
-"""The fixes that a plan can apply: each looks at one row and returns it as it should be.
+"""The fixes of single rows that a plan can apply, and the steps of a plan that wrap them.
 
-A transform gets a row and returns the row (the same object where nothing is to be done), a new
-row, or None to drop it. Applying one twice changes nothing more. Nothing is found or dropped by
-its position.
+A transform gets the value of a row and returns it: the same object where nothing is to be done,
+a new one where something is, or None to drop the row. Applying a transform twice changes nothing
+more. No row is found or dropped by its position. The transforms that write the prompt format are
+in `format_fixes`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from tunesmith.datasets import tokens
-from tunesmith.datasets.prompt_format import PromptFormatError
+from . import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunesmith.datasets.prompt_format import PromptFormat
-    from tunesmith.datasets.tokens import Encoder
+    from .prompt_format import PromptFormat
+    from .tokens import Encoder
 
 __all__ = [
+    "FIELDS",
+    "Field",
     "Step",
     "Transform",
     "Value",
@@ -35,13 +36,10 @@ __all__ = [
     "rename_classes",
     "rename_fields",
     "replace_surrogates",
-    "set_leading_whitespace",
-    "set_separator",
-    "set_stop",
+    "stateless",
     "strip_prefix",
-    "take_out_separator",
-    "take_out_stop",
     "values_to_text",
+    "with_texts",
 ]
 
 Value: TypeAlias = dict[str, Any]
@@ -53,12 +51,13 @@ FIELDS: Final[tuple[Field, Field]] = ("prompt", "completion")
 
 @dataclass(slots=True)
 class Step:
-    """One fix in a plan.
+    """One step of a plan: a transform of rows, with what is said about it.
 
     Attributes:
         id: Stable name.
         description: What it does, in the imperative.
-        start: Returns a fresh transform; one that remembers rows, remembers those of one run.
+        new_transform: Makes the transform for one pass over the rows; a transform that remembers
+            rows starts each pass without any.
         evidence: Why it is proposed, as a sentence.
         enabled: Whether the plan applies it.
         necessary: Whether the rows are unusable without it.
@@ -66,15 +65,23 @@ class Step:
 
     id: str
     description: str
-    start: Callable[[], Transform]
+    new_transform: Callable[[], Transform]
     evidence: str = ""
     enabled: bool = True
     necessary: bool = False
 
 
-def always(transform: Transform) -> Callable[[], Transform]:
-    """Return a start for a transform that remembers nothing."""
+def stateless(transform: Transform) -> Callable[[], Transform]:
+    """Return a `Step.new_transform` for a transform that remembers nothing."""
     return lambda: transform
+
+
+def with_texts(value: Value, texts: dict[str, str]) -> Value:
+    """Return the row with other texts; the same object where none differs."""
+    for name, text in texts.items():
+        if value[name] != text:
+            return {**value, **texts}
+    return value
 
 
 def rename_fields(names: Mapping[str, str]) -> Transform:
@@ -89,32 +96,32 @@ def rename_fields(names: Mapping[str, str]) -> Transform:
 
 
 def keep_fields(value: Value) -> Value:
-    """Keep prompt and completion only; a missing or null one becomes empty text."""
-    whole = value.get("prompt") is not None and value.get("completion") is not None
-    if whole and len(value) == len(FIELDS):
+    """Keep only prompt and completion; a missing or null one becomes an empty text."""
+    complete = value.get("prompt") is not None and value.get("completion") is not None
+    if complete and len(value) == len(FIELDS):
         return value
     return {name: "" if value.get(name) is None else value[name] for name in FIELDS}
 
 
 def values_to_text(value: Value) -> Value:
-    """Write numbers and other values as the JSON they stand for: 0 becomes "0"."""
+    """Write numbers and other values as JSON text: 0 becomes "0"."""
     if isinstance(value["prompt"], str) and isinstance(value["completion"], str):
         return value
-    return {name: _text(value[name]) for name in FIELDS}
+    return {name: _to_text(value[name]) for name in FIELDS}
 
 
-def _text(content: Any) -> str:
+def _to_text(content: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
 
 def replace_surrogates(value: Value) -> Value:
-    """Replace halves of surrogate pairs, which no UTF-8 file can hold, by U+FFFD."""
+    """Replace lone surrogates, which cannot be encoded as UTF-8, with U+FFFD."""
     if value["prompt"].isascii() and value["completion"].isascii():
         return value
-    return _replaced(value, {name: _sound(value[name]) for name in FIELDS})
+    return with_texts(value, {name: _encodable(value[name]) for name in FIELDS})
 
 
-def _sound(text: str) -> str:
+def _encodable(text: str) -> str:
     if text.isascii():
         return text
     try:
@@ -124,151 +131,47 @@ def _sound(text: str) -> str:
     return text
 
 
-def drop_empty_completions(form: PromptFormat) -> Transform:
-    """Drop rows whose completion is nothing but white space and a stop sequence."""
+def drop_empty_completions(prompt_format: PromptFormat) -> Transform:
+    """Drop rows whose completion is only white space and a stop sequence."""
 
     def transform(value: Value) -> Value | None:
-        return value if form.bare_completion(value["completion"]).strip() else None
+        return value if prompt_format.bare_completion(value["completion"]).strip() else None
 
     return transform
 
 
 def strip_prefix(field: Field, prefix: str) -> Transform:
-    """Take a common beginning away, unless nothing would be left."""
+    """Remove a common prefix, unless nothing would be left."""
 
     def transform(value: Value) -> Value:
         text = value[field]
         body = text.lstrip()
         if not body.startswith(prefix) or not body.removeprefix(prefix).strip():
             return value
-        lead = text[: len(text) - len(body)]
-        return _replaced(value, {field: lead + body.removeprefix(prefix).lstrip()})
+        whitespace = text[: len(text) - len(body)]
+        return with_texts(value, {field: whitespace + body.removeprefix(prefix).lstrip()})
 
     return transform
 
 
-def rename_classes(names: Mapping[str, str], form: PromptFormat) -> Transform:
+def rename_classes(names: Mapping[str, str], prompt_format: PromptFormat) -> Transform:
     """Write other names for class labels: {label: name}."""
 
     def transform(value: Value) -> Value:
         completion = value["completion"]
-        label = form.bare_completion(completion).strip()
+        label = prompt_format.bare_completion(completion).strip()
         if label not in names:
             return value
         start = completion.index(label)
         ending = completion[start + len(label) :]
-        return _replaced(value, {"completion": completion[:start] + names[label] + ending})
+        return with_texts(value, {"completion": completion[:start] + names[label] + ending})
 
     return transform
 
 
 def lower_case(field: Field) -> Transform:
     """Write a field in lower case."""
-    return lambda value: _replaced(value, {field: value[field].lower()})
-
-
-def take_out_separator(form: PromptFormat) -> Transform:
-    """Take the separator out of texts, where it would end the prompt too early."""
-    separator = form.separator
-
-    def transform(value: Value) -> Value:
-        prompt, completion = value["prompt"], value["completion"]
-        if separator not in completion and _ends_once(prompt, separator):
-            return value
-        bare = form.parse_prompt(prompt)
-        ending = separator if prompt.endswith(separator) else ""
-        return _replaced(
-            value,
-            {
-                "prompt": _without(bare, separator) + ending,
-                "completion": _cleared(completion, separator),
-            },
-        )
-
-    return transform
-
-
-def take_out_stop(form: PromptFormat) -> Transform:
-    """Take the stop sequence out of completions, where it would cut answers off."""
-
-    def transform(value: Value) -> Value:
-        completion = value["completion"]
-        body = form.bare_completion(completion)
-        # The whitespace counts: the answer "END" would itself become the stop sequence " END".
-        said = form.leading_whitespace + body
-        if (said + form.stop).find(form.stop) == len(said):
-            return value
-        start = len(completion) - len(completion.lstrip()) if form.leading_whitespace else 0
-        ending = completion[start + len(body) :]
-        clean = _without(said, form.stop)
-        while form.separator and form.separator in clean:
-            # What stood on both sides of the stop sequence has made a separator.
-            clean = _without(_cleared(clean, form.separator), form.stop)
-        if form.leading_whitespace:
-            clean = clean.lstrip()
-        return _replaced(value, {"completion": completion[:start] + clean + ending})
-
-    return transform
-
-
-def _ends_once(text: str, mark: str) -> bool:
-    return (text.removesuffix(mark) + mark).find(mark) == len(text.removesuffix(mark))
-
-
-def _without(text: str, mark: str) -> str:
-    """Return a text that neither contains a mark nor completes one that follows it."""
-    text = _cleared(text, mark)
-    while text and (text + mark).find(mark) < len(text):
-        text = text[:-1]
-    return text
-
-
-def _cleared(text: str, mark: str) -> str:
-    """Return a text without a mark; words on both sides of it stay apart."""
-    gap = "\n" if "\n" in mark and mark != "\n" else " " if mark != " " else ""
-
-    def replacement(match: re.Match[str]) -> str:
-        before, after = text[: match.start()], text[match.end() :]
-        apart = not before or before[-1].isspace() or not after or after[0].isspace()
-        return "" if apart else gap
-
-    while mark in text:
-        text = re.sub(re.escape(mark), replacement, text)
-    return text
-
-
-def set_separator(form: PromptFormat) -> Transform:
-    """End every prompt with the separator."""
-
-    def transform(value: Value) -> Value:
-        try:
-            return _replaced(value, {"prompt": form.format_prompt(value["prompt"])})
-        except PromptFormatError:
-            return value  # only where the fix that would have made room was refused
-
-    return transform
-
-
-def set_leading_whitespace(form: PromptFormat) -> Transform:
-    """Start every completion with the whitespace of the format."""
-
-    def transform(value: Value) -> Value:
-        completion = value["completion"]
-        return _replaced(value, {"completion": form.leading_whitespace + completion.lstrip()})
-
-    return transform
-
-
-def set_stop(form: PromptFormat) -> Transform:
-    """End every completion with one stop sequence."""
-
-    def transform(value: Value) -> Value:
-        completion = value["completion"]
-        while completion.endswith(form.stop):
-            completion = completion.removesuffix(form.stop)
-        return _replaced(value, {"completion": completion + form.stop})
-
-    return transform
+    return lambda value: with_texts(value, {field: value[field].lower()})
 
 
 def drop_duplicates() -> Transform:
@@ -286,7 +189,7 @@ def drop_duplicates() -> Transform:
 
 
 def _content(value: Value) -> str:
-    """Return a text that is the same for the same row only."""
+    """Return a text that is the same only for equal rows."""
     prompt, completion = value.get("prompt"), value.get("completion")
     if len(value) == len(FIELDS) and isinstance(prompt, str) and isinstance(completion, str):
         return f"{len(prompt)}:{prompt}{completion}"
@@ -294,18 +197,10 @@ def _content(value: Value) -> str:
 
 
 def drop_long_rows(limit: int, encoding: str | Encoder) -> Transform:
-    """Drop rows of more tokens than the limit, prompt and completion together."""
+    """Drop rows with more tokens than the limit, prompt and completion together."""
 
     def transform(value: Value) -> Value | None:
         text = value["prompt"] + value["completion"]
         return value if tokens.fits(text, limit, encoding) else None
 
     return transform
-
-
-def _replaced(value: Value, texts: dict[str, str]) -> Value:
-    """Return the row with other texts; the same row where nothing differs."""
-    for name, text in texts.items():
-        if value[name] != text:
-            return {**value, **texts}
-    return value

@@ -1,8 +1,8 @@
-r"""Finds the prompt format that a data set already has, and chooses one where it has none.
+r"""Infers the prompt format that most rows of a data set already have.
 
-Inference goes by the majority and says so: "29 of 30 prompts end with '\n\n###\n\n'; line 7 does
-not". It refuses what is shared by accident: a letter or digit, the tail of a class label, the
-full stop of a sentence, a text that also occurs in the middle of rows.
+The evidence is kept and shown: "29 of 30 prompts end with '\n\n###\n\n'; line 7 does not". Endings
+that rows share by accident are rejected: a letter or digit, the end of a class label, the full
+stop of a sentence, a text that also occurs inside rows.
 """
 
 from __future__ import annotations
@@ -14,42 +14,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from tunesmith.datasets.pairs import Pair, pairs
-from tunesmith.datasets.prompt_format import PromptFormat
-from tunesmith.datasets.task import Task, infer_task
+from .format_choice import SEPARATORS, STOPS
+from .pairs import Pair, pairs
+from .prompt_format import PromptFormat
+from .task import Task, infer_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tunesmith.datasets.pairs import AnyRow
-    from tunesmith.datasets.tokens import Encoder
+    from .pairs import AnyRow
 
-__all__ = ["Evidence", "Inference", "choose_prompt_format", "infer_prompt_format"]
+__all__ = ["Evidence", "Inference", "infer_prompt_format"]
 
 Part: TypeAlias = Literal["separator", "leading_whitespace", "stop"]
-
-SEPARATORS: Final = (
-    "\n\n###\n\n",
-    "\n\n===\n\n",
-    "\n\n---\n\n",
-    "\n\n===>\n\n",
-    "\n\n--->\n\n",
-    "\n\n### =>\n\n",
-)
-"""Separators to choose from, the first that occurs nowhere."""
-
-STOPS: Final = ("\n", " END", "\n###\n", "***", "+++", "&&&", "$$$", "@@@", "%%%", " [END]")
-"""Stop sequences to choose from, the first that occurs nowhere."""
 
 _KNOWN_SEPARATORS: Final = (*SEPARATORS, " ->", "\n->", "\n\n->\n\n", "###", "\n###\n")
 _KNOWN_STOPS: Final = (*STOPS, "###", "\n\n###\n\n", "<|endoftext|>", "</s>", " STOP", "\n\n")
 
 _MAJORITY: Final = 0.8
-_MOST_INSIDE: Final = 0.1
-_LONGEST_SUFFIX: Final = 64
+_MAX_INSIDE: Final = 0.1
+_MAX_SUFFIX: Final = 64
 _SAMPLE: Final = 2_000
-_LINES_NAMED: Final = 20
-_SENTENCE_MARKS: Final = frozenset(
+_MAX_LINES: Final = 20
+_PUNCTUATION: Final = frozenset(
     ".,;:!?…'\"»)]}\u2019\u201d\u300d\u3002\uff01\uff09\uff0c\uff1a\uff1b\uff1f"
 )
 _BRACKETED: Final = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
@@ -57,17 +44,17 @@ _BRACKETED: Final = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the rows say about one part of the format.
+    """How many rows have one part of a prompt format.
 
     Attributes:
         part: Which part.
-        value: The value found, or "" where there is none to accept.
-        matching: Rows that have it.
-        total: Rows looked at.
+        value: The value found, or "" where none is accepted.
+        matching: Rows that have it, or that have the rejected text.
+        total: Rows examined.
         exceptions: Lines of the first rows that do not have it.
-        inside: Rows in which it also occurs in a place where it must not.
-        refused: A text that most rows share and that was not accepted; "" if there is none.
-        reason: Why it was refused.
+        inside: Rows in which it also occurs where it must not.
+        refused: A text that most rows share and that was rejected; "" if there is none.
+        reason: Why it was rejected.
     """
 
     part: Part
@@ -81,7 +68,7 @@ class Evidence:
 
     @property
     def unanimous(self) -> bool:
-        """Whether every row has the value, and has it in the right place only."""
+        """Whether every row has the value, and only where it belongs."""
         return bool(self.value) and self.matching == self.total and not self.inside
 
     def __str__(self) -> str:
@@ -100,7 +87,7 @@ class Evidence:
             return f"No common {self.part.replace('_', ' ')} was found in {self.total:,} rows."
         sentence = f"{self.matching:,} of {self.total:,} {place} {self.value!r}"
         if self.exceptions:
-            sentence += f"; {_lines_do_not(self.exceptions, self.total - self.matching)}"
+            sentence += f"; {_exception_lines(self.exceptions, self.total - self.matching)}"
         if self.inside:
             sentence += f"; in {self.inside:,} rows it also occurs elsewhere"
         return sentence + "."
@@ -115,8 +102,8 @@ class Inference:
         separator: Evidence for the separator.
         leading_whitespace: Evidence for the whitespace before completions.
         stop: Evidence for the stop sequence.
-        task: The task that the rows look like.
-        rows: Prompt/completion rows looked at.
+        task: The inferred task.
+        rows: Prompt/completion rows examined.
     """
 
     format: PromptFormat
@@ -132,25 +119,25 @@ class Inference:
 
 
 def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
-    """Find the prompt format that most rows already keep.
+    """Infer the prompt format that most rows already have.
 
     Candidates come from a sample of the rows; every row is then counted for or against them.
 
     Args:
         rows: Rows or mappings with `prompt` and `completion`; others are ignored. Read twice, so
-            an iterator is first gathered in memory.
+            an iterator is first read into memory.
     """
     if isinstance(rows, Iterator):
         rows = list(rows)
     sample = _sample(pairs(rows))
     task = infer_task(sample)
-    # A row whose prompt is all there is, such as "A ->", tells as much as any other.
+    # A prompt may consist of the separator and little else, such as "A ->".
     separators = _candidates([pair.prompt for pair in sample], _KNOWN_SEPARATORS)
     stops = _candidates([pair.completion for pair in sample], _KNOWN_STOPS)
     separator_counts = [_Count(value) for value in separators]
     stop_counts = [_Count(value) for value in stops]
-    leads: Counter[str] = Counter()
-    lead_lines: dict[str, list[int]] = {}
+    counts: Counter[str] = Counter()
+    lines_by_whitespace: dict[str, list[int]] = {}
     total = 0
     for prompt, completion, line in pairs(rows):
         total += 1
@@ -158,15 +145,19 @@ def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
             count.observe(prompt, line, elsewhere=completion)
         for count in stop_counts:
             count.observe(completion, line)
-        lead = completion[: len(completion) - len(completion.lstrip())]
-        leads[lead] += 1
-        lines = lead_lines.setdefault(lead, [])
-        if len(lines) <= _LINES_NAMED:
+        whitespace = completion[: len(completion) - len(completion.lstrip())]
+        counts[whitespace] += 1
+        lines = lines_by_whitespace.setdefault(whitespace, [])
+        if len(lines) <= _MAX_LINES:
             lines.append(line)
-    separator = _decide("separator", separator_counts, total, lambda value: _refuse(value, task))
-    stop = _decide("stop", stop_counts, total, lambda value: _refuse_stop(value, task, sample))
-    leading = _decide_lead(leads, lead_lines, total)
-    if any(mark and mark in leading.value for mark in (separator.value, stop.value)):
+    separator = _decide(
+        "separator", separator_counts, total, lambda value: _reason_against(value, task)
+    )
+    stop = _decide(
+        "stop", stop_counts, total, lambda value: _reason_against_stop(value, task, sample)
+    )
+    leading = _decide_whitespace(counts, lines_by_whitespace, total)
+    if any(marker and marker in leading.value for marker in (separator.value, stop.value)):
         reason = "it contains the separator or the stop sequence"
         leading = replace(leading, value="", refused=leading.value, reason=reason)
     return Inference(
@@ -179,67 +170,9 @@ def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
     )
 
 
-def choose_prompt_format(
-    rows: Iterable[AnyRow],
-    task: Task | None = None,
-    encoding: str | Encoder | None = None,
-) -> PromptFormat:
-    """Choose a format for rows that are not yet formatted.
-
-    The separator occurs in no prompt and no completion, the stop sequence in no completion.
-    Classes that are all single tokens need no stop sequence: `max_tokens=1` ends them.
-
-    Args:
-        rows: Rows or mappings with `prompt` and `completion`. Read more than once, so an
-            iterator is first gathered in memory.
-        task: The task; default: what the rows look like.
-        encoding: Whose tokens count for classes; default "r50k_base".
-    """
-    if isinstance(rows, Iterator):
-        rows = list(rows)
-    task = task or infer_task(pairs(rows))
-    separators, stops = list(SEPARATORS), list(STOPS)
-    labels: set[str] = set()
-    for prompt, completion, _ in pairs(rows):
-        said = completion.strip()
-        separators = [mark for mark in separators if _is_free(mark, prompt, said)]
-        stops = [mark for mark in stops if _is_free(mark, f" {said}")]
-        if task == "classification":
-            labels.add(said)
-    separator = "" if task == "open-ended generation" else next(iter(separators), "")
-    if not separator and task != "open-ended generation":
-        separator = _numbered(lambda mark: (_is_free(mark, *pair[:2]) for pair in pairs(rows)))
-    bare = PromptFormat(separator, " ", "")
-    labels.discard("")
-    if labels and set(bare.class_tokens(labels, encoding).values()) == {1}:
-        return bare
-    stop = next(iter(stops), "") or _numbered(
-        lambda mark: (_is_free(mark, f" {pair.completion.strip()}") for pair in pairs(rows))
-    )
-    return PromptFormat(separator, " ", stop)
-
-
-def _is_free(mark: str, *texts: str) -> bool:
-    """Say whether no text contains a mark, or completes one where they meet."""
-    overlap = len(mark) - 1
-    for text in texts:
-        tail = text[-overlap:] if overlap else ""
-        if mark in text or (tail + mark).find(mark) < len(tail):
-            return False
-    return True
-
-
-def _numbered(free: Callable[[str], Iterable[bool]]) -> str:
-    """Return a mark that occurs nowhere, for data that holds all the usual ones."""
-    number = 1
-    while not all(free(f"\n\n### {number} ###\n\n")):
-        number += 1
-    return f"\n\n### {number} ###\n\n"
-
-
 @dataclass(slots=True)
 class _Count:
-    """How many rows end with a value, which do not, and in how many it occurs elsewhere."""
+    """Counts the rows that end with a value and those in which it occurs elsewhere."""
 
     value: str
     matching: int = 0
@@ -251,22 +184,22 @@ class _Count:
         if text.endswith(self.value):
             self.matching += 1
             end -= len(self.value)
-        elif len(self.exceptions) < _LINES_NAMED:
+        elif len(self.exceptions) < _MAX_LINES:
             self.exceptions.append(line)
         if 0 <= text.find(self.value) < end or self.value in elsewhere:
             self.inside += 1
 
 
 def _decide(
-    part: Part, counts: Sequence[_Count], total: int, refuse: Callable[[str], str]
+    part: Part, counts: Sequence[_Count], total: int, reason_against: Callable[[str], str]
 ) -> Evidence:
-    """Accept the first candidate that nothing speaks against."""
+    """Return the evidence for the first acceptable candidate, or for the first rejected one."""
     refused = Evidence(part, "", 0, total)
     for count in counts:
-        reason = refuse(count.value)
+        reason = reason_against(count.value)
         if not reason and count.matching < _MAJORITY * total:
             reason = "too few rows have it"
-        if not reason and count.inside > _MOST_INSIDE * total:
+        if not reason and count.inside > _MAX_INSIDE * total:
             reason = f"it also occurs elsewhere in {count.inside:,} rows"
         exceptions = tuple(count.exceptions)
         if not reason:
@@ -278,17 +211,19 @@ def _decide(
     return refused
 
 
-def _decide_lead(leads: Counter[str], lines: dict[str, list[int]], total: int) -> Evidence:
+def _decide_whitespace(counts: Counter[str], lines: dict[str, list[int]], total: int) -> Evidence:
     if not total:
         return Evidence("leading_whitespace", "", 0, 0)
-    lead, matching = leads.most_common(1)[0]
-    others = sorted(line for other, found in lines.items() if other != lead for line in found)
-    exceptions = tuple(others[:_LINES_NAMED])
-    return Evidence("leading_whitespace", lead, matching, total, exceptions if lead else ())
+    whitespace, matching = counts.most_common(1)[0]
+    others = sorted(line for other, found in lines.items() if other != whitespace for line in found)
+    exceptions = tuple(others[:_MAX_LINES])
+    return Evidence(
+        "leading_whitespace", whitespace, matching, total, exceptions if whitespace else ()
+    )
 
 
 def _sample(rows: Iterator[Pair]) -> list[Pair]:
-    """Return up to `_SAMPLE` rows from anywhere in the data, the same ones every time."""
+    """Return up to `_SAMPLE` rows from all over the data, the same ones every time."""
     chosen: list[Pair] = []
     draw = random.Random(0).randrange  # noqa: S311 - a sample, not a secret
     for number, pair in enumerate(rows):
@@ -314,7 +249,7 @@ def _common_suffix(texts: Sequence[str]) -> str:
     needed = max(_MAJORITY * len(texts), 2)
     remaining = list(texts)
     length = 0
-    while length < _LONGEST_SUFFIX:
+    while length < _MAX_SUFFIX:
         before = Counter(text[-length - 1] for text in remaining if len(text) > length)
         if not before or (best := before.most_common(1)[0])[1] < needed:
             break
@@ -329,8 +264,8 @@ def _starts(shared: str) -> list[int]:
     """Return where in a shared ending a separator may begin, the best place first.
 
     First a bracket such as <sep>, then the last line with the line breaks before it, then its
-    last word with the white space before it, then the marks at the very end, then white space
-    alone; at last whole lines further up, for a last line that is not unique.
+    last word with the white space before it, then the symbols at the very end, then white
+    space alone; at last whole lines further up, for a last line that is not unique.
     """
     visible = len(shared.rstrip())
     lines = [
@@ -343,23 +278,23 @@ def _starts(shared: str) -> list[int]:
         for position in range(visible)
         if shared[position].isspace() and (position == 0 or not shared[position - 1].isspace())
     ]
-    marks = visible
-    while marks and not (shared[marks - 1].isalnum() or shared[marks - 1].isspace()):
-        marks -= 1
-    while marks < visible and shared[marks] in _SENTENCE_MARKS:
-        marks += 1
+    symbols = visible
+    while symbols and not (shared[symbols - 1].isalnum() or shared[symbols - 1].isspace()):
+        symbols -= 1
+    while symbols < visible and shared[symbols] in _PUNCTUATION:
+        symbols += 1
     brackets = [match.start() for match in _BRACKETED.finditer(shared) if match.end() == visible]
-    return [*brackets, *lines[-1:], *spaces[-1:], marks, visible, *reversed(lines[:-1]), 0]
+    return [*brackets, *lines[-1:], *spaces[-1:], symbols, visible, *reversed(lines[:-1]), 0]
 
 
-def _refuse(value: str, task: Task) -> str:
-    """Say why a shared ending cannot be meant as a mark, or return ""."""
+def _reason_against(value: str, task: Task) -> str:
+    """Return why a shared ending cannot be a marker, or ""."""
     visible = value.strip()
     if not value or value[0].isalnum():
         return "it begins in the middle of a word"
     if len(value) == 1:
         return "a single character occurs by accident"
-    if visible and all(mark in _SENTENCE_MARKS for mark in visible):
+    if visible and all(character in _PUNCTUATION for character in visible):
         return "it is the end of a sentence"
     words = visible.replace(" ", "")
     if words.isalnum() and (task == "classification" or not words.isupper()):
@@ -369,24 +304,24 @@ def _refuse(value: str, task: Task) -> str:
     return "it contains a word, which may belong to the text" if _has_word(visible) else ""
 
 
-def _refuse_stop(value: str, task: Task, sample: Sequence[Pair]) -> str:
-    """As `_refuse`, for the end of a completion, which may be a class label."""
+def _reason_against_stop(value: str, task: Task, sample: Sequence[Pair]) -> str:
+    """Return why a shared ending of completions cannot be a stop sequence, or ""."""
     if value in _KNOWN_STOPS:
         if all(pair.completion.strip() == value.strip() for pair in sample):
             return "it is the whole completion"
         return ""
     if _has_word(value) and not value.startswith("\n") and not _BRACKETED.fullmatch(value):
         return "it contains a word, which may belong to the text"
-    return _refuse(value, task)
+    return _reason_against(value, task)
 
 
 def _has_word(value: str) -> bool:
-    """Say whether a value holds more than marks and capitals, such as END."""
+    """Return whether a value has letters other than the capitals of a marker such as END."""
     return any(letter.isalpha() and not letter.isupper() for letter in value)
 
 
-def _lines_do_not(lines: Sequence[int], count: int) -> str:
+def _exception_lines(lines: Sequence[int], count: int) -> str:
     if count == 1:
         return f"line {lines[0]} does not"
-    shown = ", ".join(map(str, lines[:5]))
-    return f"lines {shown}{', …' if count > len(lines[:5]) else ''} do not ({count:,} in all)"
+    first = ", ".join(map(str, lines[:5]))
+    return f"lines {first}{', …' if count > len(lines[:5]) else ''} do not ({count:,} in all)"

@@ -1,56 +1,106 @@
-"""The steps that a plan may take, found by looking at the rows.
+"""Finds the steps of a plan: what has to be done to the rows of a source, and in which order.
 
-Some make two texts of each row, some give every row the prompt format, some are proposals that
-nobody should follow without a look.
+The order matters. First each row becomes two texts; on these the prompt format is inferred and
+chosen. Then texts are changed (see `optional_steps`), markers inside them removed, and rows
+without a completion dropped, before the format is written and duplicates and long rows are found.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from tunesmith.datasets import fixes
-from tunesmith.datasets.class_numbers import (
-    MOST_CLASSES,
-    number_labels,
-    sharing_first_token,
-)
-from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.fixes import Step, always
-from tunesmith.datasets.pairs import pairs
+from . import fixes, format_fixes
+from .dataset_errors import DatasetError
+from .destinations import DEFAULT_TOKEN_LIMIT
+from .fixes import FIELDS, Step, stateless
+from .format_choice import choose_prompt_format
+from .format_inference import Inference, infer_prompt_format
+from .optional_steps import number_classes_step, optional_text_steps
+from .pairs import pairs
+from .plan_execution import FixedRows, read_rows
+from .prompt_format import PromptFormat
+from .rows import detect_row_format
+from .task import Task, infer_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tunesmith.datasets.format_inference import Inference
-    from tunesmith.datasets.prompt_format import PromptFormat
-    from tunesmith.datasets.rows import Row
-    from tunesmith.datasets.task import Task
-    from tunesmith.datasets.tokens import Encoder
+    from .readers import Source
+    from .rows import Row
+    from .tokens import Encoder
 
-__all__ = [
-    "cleaning",
-    "dropping",
-    "duplicates",
-    "limiting",
-    "numbering",
-    "proposals",
-    "room_for_marks",
-    "shorten",
-    "writing",
-]
+__all__ = ["PlanOptions", "ProposedSteps", "propose_steps"]
 
-_LONGEST_PROMPT_PREFIX: Final = 12
-_LONGEST_COMPLETION_PREFIX: Final = 5
-_FEWEST_FOR_A_PREFIX: Final = 10
-_ROWS_FOR_CASE: Final = 1_000
-# More than one capital of so many letters is worth a word; scripts without case have none.
-_CAPITALS_OF: Final = 3
+_ROWS_FOR_DETECTION: Final = 1_000
 
 
-def cleaning(rows: Iterable[Row]) -> list[Step]:
-    """Return the steps that leave two texts in each row: prompt and completion.
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What the user asked of a plan; `Dataset.plan` describes each option."""
+
+    prompt_format: PromptFormat | None = None
+    task: Task | None = None
+    token_limit: int = DEFAULT_TOKEN_LIMIT
+    encoding: str | Encoder = "r50k_base"
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedSteps:
+    """The steps for a source, and what was found out about its rows on the way.
+
+    Attributes:
+        steps: The steps, in the order in which they are applied.
+        prompt_format: The format that the rows will have; None if they are not prompt/completion.
+        inference: The evidence for the format; None where it was given.
+        task: The task that the rows are for; None if they are not prompt/completion.
+    """
+
+    steps: list[Step]
+    prompt_format: PromptFormat | None = None
+    inference: Inference | None = None
+    task: Task | None = None
+
+
+def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
+    """Read the rows and find the steps that they may need.
+
+    Raises:
+        DatasetError: No column could be the prompt or the completion.
+    """
+    start = islice(read_rows(source), _ROWS_FOR_DETECTION)
+    if detect_row_format(row.value for row in start) != "prompt_completion":
+        return ProposedSteps([_drop_duplicates()])
+    text_steps = _two_texts(read_rows(source))
+    rows = FixedRows(source, [*text_steps, _drop_empty(PromptFormat("", "", ""))])
+    prompt_format = options.prompt_format
+    inference = None if prompt_format else infer_prompt_format(rows)
+    task = options.task or (inference.task if inference else infer_task(pairs(rows)))
+    if inference is not None:
+        found = chosen = inference.format
+        if not (found.separator and found.stop):
+            chosen = choose_prompt_format(rows, task, options.encoding)
+        prompt_format = PromptFormat(
+            found.separator or chosen.separator, " ", found.stop or chosen.stop
+        )
+    prompt_format = prompt_format or PromptFormat()
+    steps = [*text_steps, *optional_text_steps(rows, prompt_format, task)]
+    if task == "classification":
+        steps += number_classes_step(rows, prompt_format, options.encoding)
+    steps += [
+        *_remove_inner_markers(prompt_format),
+        _drop_empty(prompt_format),
+        *_write_format(prompt_format, inference),
+        _drop_duplicates(),
+        _drop_long(options.token_limit, options.encoding),
+    ]
+    return ProposedSteps(steps, prompt_format, inference, task)
+
+
+def _two_texts(rows: Iterable[Row]) -> list[Step]:
+    """Return the steps that leave two texts in each row, prompt and completion.
 
     Raises:
         DatasetError: No column is called prompt or completion.
@@ -59,206 +109,107 @@ def cleaning(rows: Iterable[Row]) -> list[Step]:
     for row in rows:
         names.update(row.value.keys())
     renamed: dict[str, str] = {}
-    for wanted in fixes.FIELDS:
-        if not names or wanted in names:
+    for field in FIELDS:
+        if not names or field in names:
             continue
-        alike = [name for name in names if name.strip().casefold() == wanted]
-        if not alike:
+        matches = [name for name in names if name.strip().casefold() == field]
+        if not matches:
             raise DatasetError(
-                f"No column is called {wanted!r}. The columns are "
-                f"{', '.join(repr(name) for name in names)}: name the one that holds the {wanted} "
-                f"with {wanted}='NAME', on the command line with --{wanted} NAME."
+                f"No column is called {field!r}. The columns are "
+                f"{', '.join(repr(name) for name in names)}: name the one that holds the {field} "
+                f"with {field}='NAME', on the command line with --{field} NAME."
             )
-        renamed[alike[0]] = wanted
-    extra = [name for name in names if renamed.get(name, name) not in fixes.FIELDS]
+        renamed[matches[0]] = field
+    extra = [name for name in names if renamed.get(name, name) not in FIELDS]
     return [
         Step(
             "rename-fields",
             "Rename " + ", ".join(f"{old!r} to {new!r}" for old, new in renamed.items()),
-            always(fixes.rename_fields(renamed)),
+            stateless(fixes.rename_fields(renamed)),
             necessary=True,
         ),
         Step(
             "keep-fields",
             "Keep only prompt and completion"
             + (f", not {', '.join(map(repr, extra))}" if extra else ""),
-            always(fixes.keep_fields),
+            stateless(fixes.keep_fields),
             necessary=True,
         ),
         Step(
             "values-to-text",
             "Write values that are not text as text",
-            always(fixes.values_to_text),
+            stateless(fixes.values_to_text),
             necessary=True,
         ),
         Step(
             "replace-surrogates",
-            "Replace broken characters by U+FFFD",
-            always(fixes.replace_surrogates),
-            "Half of a surrogate pair cannot be written as UTF-8.",
+            "Replace broken characters with U+FFFD",
+            stateless(fixes.replace_surrogates),
+            "A lone surrogate cannot be written as UTF-8.",
             necessary=True,
         ),
     ]
 
 
-def room_for_marks(form: PromptFormat) -> Iterator[Step]:
-    """Yield the steps that take the marks out of the middle of texts."""
-    if form.separator:
+def _remove_inner_markers(prompt_format: PromptFormat) -> Iterator[Step]:
+    if prompt_format.separator:
         yield Step(
             "remove-separator-inside",
-            f"Take the separator {form.separator!r} out of texts",
-            always(fixes.take_out_separator(form)),
+            f"Remove the separator {prompt_format.separator!r} from texts",
+            stateless(format_fixes.remove_inner_separators(prompt_format)),
             "It marks the end of the prompt and may occur nowhere else.",
         )
-    if form.stop:
+    if prompt_format.stop:
         yield Step(
             "remove-stop-inside",
-            f"Take the stop sequence {form.stop!r} out of completions",
-            always(fixes.take_out_stop(form)),
+            f"Remove the stop sequence {prompt_format.stop!r} from completions",
+            stateless(format_fixes.remove_inner_stops(prompt_format)),
             "Every answer would be cut off there.",
         )
 
 
-def writing(form: PromptFormat, inference: Inference | None) -> Iterator[Step]:
-    """Yield the steps that give every row the format."""
-    if form.separator:
+def _write_format(prompt_format: PromptFormat, inference: Inference | None) -> Iterator[Step]:
+    if prompt_format.separator:
         yield Step(
             "separator",
-            f"End every prompt with the separator {form.separator!r}",
-            always(fixes.set_separator(form)),
+            f"End every prompt with the separator {prompt_format.separator!r}",
+            stateless(format_fixes.write_separator(prompt_format)),
             str(inference.separator) if inference else "",
         )
-    if form.stop:
+    if prompt_format.stop:
         yield Step(
             "stop",
-            f"End every completion with the stop sequence {form.stop!r}",
-            always(fixes.set_stop(form)),
+            f"End every completion with the stop sequence {prompt_format.stop!r}",
+            stateless(format_fixes.write_stop(prompt_format)),
             str(inference.stop) if inference else "",
         )
-    if form.leading_whitespace:
+    if prompt_format.leading_whitespace:
         yield Step(
             "leading-whitespace",
-            f"Start every completion with {form.leading_whitespace!r}",
-            always(fixes.set_leading_whitespace(form)),
+            f"Start every completion with {prompt_format.leading_whitespace!r}",
+            stateless(format_fixes.write_leading_whitespace(prompt_format)),
             "Most tokens of the vocabulary begin with a space.",
         )
 
 
-def dropping(form: PromptFormat) -> Step:
-    """Return the step that drops rows without a completion."""
+def _drop_empty(prompt_format: PromptFormat) -> Step:
     return Step(
         "drop-empty-completions",
         "Drop rows without a completion",
-        always(fixes.drop_empty_completions(form)),
-        "A row without a completion teaches nothing.",
+        stateless(fixes.drop_empty_completions(prompt_format)),
+        "The model learns nothing from a row without a completion.",
         necessary=True,
     )
 
 
-def limiting(limit: int, encoding: str | Encoder) -> Step:
-    """Return the step that drops rows over the token limit."""
-    return Step(
-        "drop-long-rows",
-        f"Drop rows of more than {limit:,} tokens",
-        always(fixes.drop_long_rows(limit, encoding)),
-        f"Prompt and completion, separator included, may have {limit:,} tokens.",
-    )
-
-
-def numbering(labels: Iterable[str], form: PromptFormat, encoding: str | Encoder) -> Iterator[Step]:
-    """Yield the proposal to write classes as numbers, where their first tokens do not differ."""
-    names = sorted(set(labels))
-    shared = sharing_first_token(names, form.leading_whitespace, encoding)
-    if not shared or len(names) > MOST_CLASSES:
-        return
-    numbers = number_labels(names, encoding)
-    examples = ", ".join(f"{label!r} as {numbers[label]}" for label in shared[:3])
-    yield Step(
-        "number-classes",
-        f"Write the {len(names):,} classes as numbers: {examples}, …",
-        always(fixes.rename_classes(numbers, form)),
-        f"{len(shared):,} of them, such as {shared[0]!r}, begin with the same token as another; "
-        "metrics for classes need first tokens that differ.",
-        enabled=False,
-    )
-
-
-def duplicates() -> Step:
-    """Return the step that drops rows that repeat an earlier one."""
+def _drop_duplicates() -> Step:
     return Step("drop-duplicates", "Drop rows that repeat an earlier one", fixes.drop_duplicates)
 
 
-def proposals(rows: Iterable[Row], form: PromptFormat, task: Task) -> Iterator[Step]:
-    """Yield what nobody should follow without a look: these steps start disabled."""
-    prefixes, cases = _habits(rows, form)
-    longest = {"prompt": _LONGEST_PROMPT_PREFIX, "completion": _LONGEST_COMPLETION_PREFIX}
-    for name in fixes.FIELDS:
-        prefix = _whole_words(prefixes.get(name) or "")
-        # The words that all labels share are part of the labels.
-        is_label = name == "completion" and task == "classification"
-        if len(prefix) >= longest[name] and not is_label:
-            yield Step(
-                f"strip-{name}-prefix",
-                f"Take {shorten(prefix)} off the start of every {name}",
-                always(fixes.strip_prefix(name, prefix)),
-                f"All {name}s start with it; a fine-tuned model does not need to be told.",
-                enabled=False,
-            )
-        if _CAPITALS_OF * cases[name, True] > cases[name, False]:
-            yield Step(
-                f"lower-case-{name}",
-                f"Write every {name} in lower case",
-                always(fixes.lower_case(name)),
-                f"More than a third of the letters in {name}s are capitals, which take more "
-                "tokens.",
-                enabled=False,
-            )
-
-
-def _habits(
-    rows: Iterable[Row], form: PromptFormat
-) -> tuple[dict[str, str | None], Counter[tuple[str, bool]]]:
-    """Return the prefix that each field shares, and by (field, capital?) the letters counted."""
-    prefixes: dict[str, str | None] = {"prompt": None, "completion": None}
-    cases: Counter[tuple[str, bool]] = Counter()
-    seen = 0
-    for number, (prompt, completion, _) in enumerate(pairs(rows)):
-        texts = {
-            "prompt": form.parse_prompt(prompt),
-            "completion": form.bare_completion(completion),
-        }
-        for name, text in texts.items():
-            prefixes[name] = _common_prefix(prefixes[name], text.lstrip())
-            if number < _ROWS_FOR_CASE:
-                cases[name, True] += sum(map(str.isupper, text))
-                cases[name, False] += sum(map(str.isalpha, text))
-        seen = number + 1
-        if seen > _ROWS_FOR_CASE and not any(prefixes.values()):
-            break
-    if seen < _FEWEST_FOR_A_PREFIX:
-        prefixes.clear()
-    return prefixes, cases
-
-
-def _common_prefix(known: str | None, text: str) -> str:
-    if known is None or text.startswith(known):
-        return text if known is None else known
-    limit = min(len(known), len(text))
-    same = next((index for index in range(limit) if known[index] != text[index]), limit)
-    return known[:same]
-
-
-def _whole_words(prefix: str) -> str:
-    """Cut a prefix after its last white space or mark, so that no word is torn."""
-    while prefix and prefix[-1].isalnum():
-        prefix = prefix[:-1]
-    return prefix
-
-
-def shorten(value: object, width: int = 100) -> str:
-    """Show a value on one line, both of its ends if it is long: formats differ at the ends."""
-    shown = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-    if len(shown) <= width:
-        return shown
-    half = (width - 3) // 2
-    return f"{shown[:half]} … {shown[-half:]}"
+def _drop_long(limit: int, encoding: str | Encoder) -> Step:
+    return Step(
+        "drop-long-rows",
+        f"Drop rows of more than {limit:,} tokens",
+        stateless(fixes.drop_long_rows(limit, encoding)),
+        f"Prompt and completion, separator included, may have {limit:,} tokens.",
+    )

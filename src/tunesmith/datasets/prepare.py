@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tunesmith.atomic import write_atomically
-from tunesmith.datasets.class_numbers import number_labels, sharing_first_token
-from tunesmith.datasets.dataset import Dataset, read
-from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.pairs import pairs
-from tunesmith.datasets.plan_steps import shorten
-from tunesmith.datasets.prompt_format import PromptFormat, format_path, saved_format
-from tunesmith.datasets.rules import RULES
+
+from .class_numbers import number_labels, sharing_first_token
+from .dataset import Dataset, read
+from .dataset_errors import DatasetError
+from .pairs import pairs
+from .plan_execution import shorten
+from .prompt_format import PromptFormat, format_path, saved_format
+from .rules import RULES
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from tunesmith.datasets.plan import Fix, Plan
-    from tunesmith.datasets.report import Report
+    from .dataset import Plan
+    from .plan_execution import Fix
+    from .report import Report
 
 __all__ = ["Conversation", "Preparation", "Prepared", "prepare_data"]
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
 
 from tunesmith.atomic import write_atomically
-from tunesmith.datasets.dataset_errors import DatasetError
+
+from .dataset_errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from tunesmith.datasets.tokens import Encoder
+    from .tokens import Encoder
 
 __all__ = [
     "MAX_LOGPROBS",
@@ -204,7 +205,7 @@ class PromptFormat:
         self, classes: Iterable[str], encoding: str | Encoder | None = None
     ) -> dict[str, int]:
         """Count the tokens of each class as it is trained, without the stop sequence."""
-        from tunesmith.datasets import tokens  # noqa: PLC0415 - vocabularies only when counting
+        from . import tokens  # noqa: PLC0415 - vocabularies only when counting
 
         encoder = tokens.encoder(encoding or "r50k_base")
         labels = [self.bare_completion(label) for label in classes]

@@ -12,11 +12,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.near_duplicates import DEFAULT_THRESHOLD, cluster, sketch_row
-from tunesmith.datasets.pairs import Pair, completion_text, prompt_text
-from tunesmith.datasets.rows import Row, row_digest
-from tunesmith.datasets.task import infer_task
+from .dataset_errors import DatasetError
+from .near_duplicates import DEFAULT_THRESHOLD, cluster, sketch_row
+from .pairs import Pair, completion_text, prompt_text
+from .rows import Row, row_digest
+from .task import infer_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

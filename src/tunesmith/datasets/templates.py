@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from tunesmith.datasets.class_numbers import number_labels
-from tunesmith.datasets.dataset import Dataset
-from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.format_inference import choose_prompt_format
-from tunesmith.datasets.prompt_format import PromptFormat
+from .class_numbers import number_labels
+from .dataset import Dataset
+from .dataset_errors import DatasetError
+from .format_choice import choose_prompt_format
+from .prompt_format import PromptFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tunesmith.datasets.task import Task
-    from tunesmith.datasets.tokens import Encoder
+    from .task import Task
+    from .tokens import Encoder
 
 __all__ = [
     "Examples",

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunesmith.datasets.destinations import DEFAULT_TOKEN_LIMIT
 from tunesmith.types.job_parameters import Recipe, RecipeChoice  # noqa: TC001 - pydantic reads it
 
 __all__ = [
@@ -81,7 +82,7 @@ class TrainingSpec(BaseModel):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     recipe: RecipeChoice = "auto"
     api: Literal["fine-tunes", "jobs"] = "jobs"
-    max_tokens: int = Field(default=2048, ge=1)
+    max_tokens: int = Field(default=DEFAULT_TOKEN_LIMIT, ge=1)
     checkpoint_every_seconds: float = Field(default=20.0, ge=0)
     threads: int | None = Field(default=None, ge=1)
 

@@ -1,0 +1,136 @@
+"""The fixes that give a row its prompt format.
+
+A prompt format has two markers, the separator and the stop sequence. Before a marker is written
+at the end of a text, every other occurrence is removed from the text: the model would take it for
+the end of the prompt or of the completion. The transforms keep the rules of `fixes`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .fixes import with_texts
+from .prompt_format import PromptFormatError
+
+if TYPE_CHECKING:
+    from .fixes import Transform, Value
+    from .prompt_format import PromptFormat
+
+__all__ = [
+    "remove_inner_separators",
+    "remove_inner_stops",
+    "write_leading_whitespace",
+    "write_separator",
+    "write_stop",
+]
+
+
+def remove_inner_separators(prompt_format: PromptFormat) -> Transform:
+    """Remove the separator from texts, except at the end of the prompt."""
+    separator = prompt_format.separator
+
+    def transform(value: Value) -> Value:
+        prompt, completion = value["prompt"], value["completion"]
+        if separator not in completion and _occurs_only_at_end(prompt, separator):
+            return value
+        bare = prompt_format.parse_prompt(prompt)
+        ending = separator if prompt.endswith(separator) else ""
+        return with_texts(
+            value,
+            {
+                "prompt": _without_marker_before(bare, separator) + ending,
+                "completion": _without_marker(completion, separator),
+            },
+        )
+
+    return transform
+
+
+def remove_inner_stops(prompt_format: PromptFormat) -> Transform:
+    """Remove the stop sequence from completions, except at their end."""
+    separator, stop = prompt_format.separator, prompt_format.stop
+
+    def transform(value: Value) -> Value:
+        completion = value["completion"]
+        body = prompt_format.bare_completion(completion)
+        # The whitespace counts: the completion "END" would itself become the stop sequence " END".
+        text = prompt_format.leading_whitespace + body
+        if (text + stop).find(stop) == len(text):
+            return value
+        start = (
+            len(completion) - len(completion.lstrip()) if prompt_format.leading_whitespace else 0
+        )
+        ending = completion[start + len(body) :]
+        clean = _without_marker_before(text, stop)
+        while separator and separator in clean:
+            # The texts before and after the removed stop sequence have formed a separator.
+            clean = _without_marker_before(_without_marker(clean, separator), stop)
+        if prompt_format.leading_whitespace:
+            clean = clean.lstrip()
+        return with_texts(value, {"completion": completion[:start] + clean + ending})
+
+    return transform
+
+
+def write_separator(prompt_format: PromptFormat) -> Transform:
+    """End every prompt with the separator."""
+
+    def transform(value: Value) -> Value:
+        try:
+            return with_texts(value, {"prompt": prompt_format.format_prompt(value["prompt"])})
+        except PromptFormatError:
+            return value  # the separator is inside, and the step that removes it is disabled
+
+    return transform
+
+
+def write_leading_whitespace(prompt_format: PromptFormat) -> Transform:
+    """Start every completion with the whitespace of the format."""
+
+    def transform(value: Value) -> Value:
+        completion = prompt_format.leading_whitespace + value["completion"].lstrip()
+        return with_texts(value, {"completion": completion})
+
+    return transform
+
+
+def write_stop(prompt_format: PromptFormat) -> Transform:
+    """End every completion with exactly one stop sequence."""
+    stop = prompt_format.stop
+
+    def transform(value: Value) -> Value:
+        completion = value["completion"]
+        while completion.endswith(stop):
+            completion = completion.removesuffix(stop)
+        return with_texts(value, {"completion": completion + stop})
+
+    return transform
+
+
+def _occurs_only_at_end(text: str, marker: str) -> bool:
+    """Return whether the marker, written once at the end of the text, occurs only there."""
+    bare = text.removesuffix(marker)
+    return (bare + marker).find(marker) == len(bare)
+
+
+def _without_marker_before(text: str, marker: str) -> str:
+    """Return the text without the marker, so that none begins before the one written after it."""
+    text = _without_marker(text, marker)
+    while text and (text + marker).find(marker) < len(text):
+        text = text[:-1]
+    return text
+
+
+def _without_marker(text: str, marker: str) -> str:
+    """Return the text without the marker; words before and after it stay separate."""
+    gap = "\n" if "\n" in marker and marker != "\n" else " " if marker != " " else ""
+
+    def replacement(match: re.Match[str]) -> str:
+        before, after = text[: match.start()], text[match.end() :]
+        separate = not before or before[-1].isspace() or not after or after[0].isspace()
+        return "" if separate else gap
+
+    while marker in text:
+        text = re.sub(re.escape(marker), replacement, text)
+    return text

@@ -1,0 +1,205 @@
+"""Runs the steps of a plan over the rows of a source: to fix the rows, or to count what changes.
+
+The source is read as often as needed and none of it is kept in memory, except for samples.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from .readers import Batch, ListLocations
+from .rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .fixes import Step, Transform, Value
+    from .readers import Source
+
+__all__ = ["Fix", "FixedRows", "Sample", "count_fixes", "describe_fix", "read_rows", "shorten"]
+
+_MAX_SAMPLES: Final = 3
+_BATCH_ROWS: Final = 1024
+
+
+class Sample(NamedTuple):
+    """One row before and after a fix.
+
+    Attributes:
+        before: The row.
+        after: The fixed row, or None where the row is dropped.
+        line: Line of the row in its source.
+    """
+
+    before: dict[str, Any]
+    after: dict[str, Any] | None
+    line: int
+
+
+@dataclass(slots=True)
+class Fix:
+    """One proposed change.
+
+    Attributes:
+        id: Stable name, for `Plan.disable`.
+        description: What it does.
+        evidence: Why it is proposed.
+        count: Rows that it changes or drops.
+        samples: The first of these rows.
+        enabled: Whether it will be applied.
+        necessary: Whether the rows are unusable without it.
+    """
+
+    id: str
+    description: str
+    evidence: str = ""
+    count: int = 0
+    samples: list[Sample] = field(default_factory=list[Sample])
+    enabled: bool = True
+    necessary: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fix as plain JSON data."""
+        return {
+            "id": self.id,
+            "description": self.description,
+            "evidence": self.evidence,
+            "count": self.count,
+            "enabled": self.enabled,
+            "necessary": self.necessary,
+            "samples": [sample._asdict() for sample in self.samples],
+        }
+
+
+class FixedRows:
+    """A `Source` that applies the enabled steps to the rows of another source as it is read.
+
+    Rows keep the locations they have in the other source; lines that cannot be read are left out.
+
+    Args:
+        source: The rows to fix.
+        steps: The steps; disabled ones are skipped.
+    """
+
+    format = "rows"
+    size: int | None = None
+
+    def __init__(self, source: Source, steps: Sequence[Step]) -> None:
+        self.name: str | None = source.name
+        self._source = source
+        self._steps = [step for step in steps if step.enabled]
+
+    def __iter__(self) -> Iterator[Row]:
+        transforms = [step.new_transform() for step in self._steps]
+        for row in read_rows(self._source):
+            value = _apply(transforms, row.value)
+            if value is not None:
+                yield Row(value, row.line, row.byte_offset, row.file)
+
+    def batches(self) -> Iterator[Batch]:
+        """See `Source.batches`."""
+        rows = iter(self)
+        while part := list(islice(rows, _BATCH_ROWS)):
+            locations = ListLocations([row.line for row in part])
+            yield Batch([row.value for row in part], locations, len(part))
+
+
+def read_rows(source: Source) -> Iterator[Row]:
+    """Yield the rows of a source; lines that cannot be read are left out."""
+    for batch in source.batches():
+        yield from batch.rows(source.name)
+
+
+def _apply(transforms: Sequence[Transform], value: Value) -> Value | None:
+    for transform in transforms:
+        after = transform(value)
+        if after is None:
+            return None
+        value = after
+    return value
+
+
+def count_fixes(source: Source, steps: Sequence[Step]) -> list[Fix]:
+    """Count the rows that each step changes or drops, after the enabled steps before it.
+
+    Returns:
+        One fix for each step, and before them one for the lines that cannot be read.
+    """
+    unreadable = Fix(
+        "drop-unreadable-lines",
+        "Leave out lines that cannot be read",
+        "They hold no row that could be repaired here.",
+        necessary=True,
+    )
+    fixes = [
+        Fix(
+            step.id,
+            step.description,
+            step.evidence,
+            enabled=step.enabled,
+            necessary=step.necessary,
+        )
+        for step in steps
+    ]
+    transforms = [(fix, step.new_transform()) for fix, step in zip(fixes, steps, strict=True)]
+    for batch in source.batches():
+        if batch.faults:
+            _count_unreadable(batch, unreadable)
+        for row in batch.rows(source.name):
+            value: Value = row.value
+            for fix, transform in transforms:
+                after = transform(value)
+                if after is value:
+                    continue
+                _count(fix, Sample(value, after, row.line))
+                if not fix.enabled:
+                    continue
+                if after is None:
+                    break
+                value = after
+    return [unreadable, *fixes]
+
+
+def _count(fix: Fix, sample: Sample) -> None:
+    fix.count += 1
+    if len(fix.samples) < _MAX_SAMPLES:
+        fix.samples.append(sample)
+
+
+def _count_unreadable(batch: Batch, fix: Fix) -> None:
+    read = {batch.locations.line(index) for index in range(len(batch.values))}
+    for fault in batch.faults:
+        location = fault.location
+        if fault.id != "blank-line" and location.line not in read:
+            _count(fix, Sample({"": location.excerpt or location.message}, None, location.line))
+
+
+def describe_fix(fix: Fix) -> str:
+    """Return a fix with its count, its evidence and its samples as lines of text."""
+    state = "" if fix.enabled else " (not applied unless enabled)"
+    rows = "row" if fix.count == 1 else "rows"
+    lines = [f"{fix.id}: {fix.description}: {fix.count:,} {rows}{state}"]
+    if fix.evidence:
+        lines.append(f"  {fix.evidence}")
+    for before, after, line in fix.samples:
+        lines.append(f"  line {line}")
+        names = [name for name in before if after is None or before[name] != after.get(name)]
+        lines += [f"  - {name}: {shorten(before[name])}" for name in names]
+        if after is None:
+            lines.append("  + (dropped)")
+            continue
+        names = [name for name in after if after[name] != before.get(name)]
+        lines += [f"  + {name}: {shorten(after[name])}" for name in names]
+    return "\n".join(lines)
+
+
+def shorten(value: object, width: int = 100) -> str:
+    """Return a value as JSON on one line; of a long one both ends, where formats differ."""
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+    if len(text) <= width:
+        return text
+    half = (width - 3) // 2
+    return f"{text[:half]} … {text[-half:]}"
