@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import random
 
@@ -263,3 +264,29 @@ def test_the_plan_as_json_and_as_a_diff():
     assert f"  + prompt: {json.dumps(f'0 is what{SEPARATOR}')}" in diff
     assert "  + (dropped)" in diff
     assert max(map(len, diff.splitlines())) < 140
+
+
+def test_plan_takes_only_the_options_that_it_has():
+    data = Dataset.from_rows(rows())
+    with pytest.raises(TypeError, match="token_limits"):
+        data.plan(token_limits=3)
+    with pytest.raises(TypeError, match="token_limits"):
+        data.plan().edit(token_limits=3)
+    assert inspect.signature(data.plan).parameters["token_limit"].default == 2_048
+
+
+def test_an_applied_plan_is_a_data_set_of_its_own():
+    plan = make_plan([*rows(), rows()[0]])
+    fixed = plan.apply()
+    plan.disable("drop-duplicates")
+    assert len(fixed) == 30
+    assert len(plan.apply()) == 31
+
+
+def test_the_repr_of_a_plan_names_its_fixes_with_their_rows():
+    plan = make_plan([*rows(prompt=lambda k: f"SHOUTED TEXT {k}"), {"prompt": "p"}])
+    assert repr(plan) == (
+        "Plan(in memory, task='conditional generation', fixes={keep-fields: 1, "
+        "drop-empty-completions: 1, separator: 30, stop: 30, leading-whitespace: 30}, "
+        "disabled={strip-prompt-prefix: 30, lower-case-prompt: 30})"
+    )

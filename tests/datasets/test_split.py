@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.datasets.dataset import Dataset
+from tunesmith.datasets.dataset import Dataset, read
 from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.overlap import check_overlap
 from tunesmith.datasets.prompt_format import PromptFormat
@@ -169,3 +169,22 @@ def test_a_data_set_is_divided_into_data_sets_that_keep_its_format():
     training, validation = data.split()
     assert (len(training), len(validation)) == (32, 8)
     assert training.prompt_format == validation.prompt_format == form
+
+
+def test_the_repr_of_a_split_and_of_its_sides_says_how_many_rows_there_are():
+    parts = Dataset.from_rows(labelled(spam=8, ham=8), name="mails.csv").split(0.25)
+    assert repr(parts) == "Split('mails.csv', training=12, validation=4)"
+    assert repr(parts.validation) == (
+        "Dataset('mails.csv', format='rows', shape='prompt_completion', rows=4)"
+    )
+
+
+def test_the_repr_of_a_file_reads_no_more_than_its_start(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"prompt": "p", "completion": " c"}\n')
+    data = read(path)
+    assert repr(data) == (
+        f"Dataset({str(path)!r}, format='jsonl', shape='prompt_completion', bytes=36)"
+    )
+    path.unlink()
+    assert "unreadable" in repr(Dataset(data.source))

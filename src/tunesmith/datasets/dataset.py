@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from tunesmith.atomic import write_atomically
 
@@ -154,9 +154,9 @@ class Dataset:
         except (DatasetError, OSError):
             parts.append("unreadable")
         # Rows of a file are counted only where they have been read already.
-        rows = self.__dict__.get("rows", getattr(self.source, "rows", None))
+        rows: object = self.__dict__.get("rows", getattr(self.source, "rows", None))
         if isinstance(rows, list):
-            parts.append(f"rows={len(cast('list[Any]', rows)):,}")
+            parts.append(f"rows={len(rows):,}")
         elif self.source.size is not None:
             parts.append(f"bytes={self.source.size:,}")
         return f"Dataset({', '.join(parts)})"
