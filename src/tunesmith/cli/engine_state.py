@@ -33,7 +33,7 @@ def register(commands: Commands) -> None:
 
 def _collect_garbage(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (home, database):
-        from tunesmith.engine.maintenance import collect_garbage
+        from tunesmith.engine.store.garbage_collection import collect_garbage
 
         removed = collect_garbage(home, database)
     if arguments.json:

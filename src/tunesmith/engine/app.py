@@ -1,4 +1,4 @@
-"""The application: the engine's parts put together behind its routes."""
+"""The application: creates the engine's services and mounts API and dashboard on them."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from fastapi import FastAPI
 from tunesmith.core.redact import Secret
 
 from .api import (
-    chat,
-    completions,
-    errors,
-    files,
-    fine_tunes,
-    fine_tuning,
-    models,
+    http_errors,
     openapi,
-    operations,
+    routes_chat,
+    routes_completions,
+    routes_files,
+    routes_fine_tuning_jobs,
+    routes_health,
+    routes_legacy_fine_tunes,
+    routes_models,
 )
-from .api.context import Parts
+from .api.dependencies import Services
 from .api.middleware import RequestContext
+from .api.request_metrics import RequestMetrics
 from .dashboard import mount_dashboard
 from .jobs.dispatcher import Dispatcher
 from .jobs.fork_server import is_possible as fork_server_is_possible
 from .jobs.fork_server_launcher import ForkServerLauncher
 from .jobs.launcher import Launcher, SubprocessLauncher
 from .jobs.watcher import EventWatcher
-from .metrics import RequestFigures
 from .model_preloader import ModelPreloader
-from .models_registry import ModelRegistry
+from .model_registry import ModelRegistry
 from .security.keys import KeyRing
-from .security.limits import RateLimiter
+from .security.rate_limit import RateLimiter
 from .serving import VllmBackend, create_local_backend
 from .store.blobs import BlobStore
 
@@ -57,9 +57,9 @@ def create_app(
     launcher: Launcher | None = None,
     backend: ServingBackend | None = None,
 ) -> FastAPI:
-    """Return the application, which starts its parts when it is served.
+    """Return the application, which starts its services when it is served.
 
-    Its state holds `parts` (see `api.context.Parts`), and for the serving routes also
+    Its state holds `services` (see `api.dependencies.Services`), and for the serving routes also
     `config`, `models` and `backend`.
 
     Args:
@@ -71,7 +71,7 @@ def create_app(
     registry = ModelRegistry(config.home, database)
     backend = backend or _backend(config)
     preloader = ModelPreloader(database, registry, backend)
-    parts = Parts(
+    services = Services(
         config=config,
         database=database,
         blobs=BlobStore(config.home.files),
@@ -80,21 +80,21 @@ def create_app(
         dispatcher=Dispatcher(config, database, registry, launcher or _launcher(config), preloader),
         watcher=EventWatcher(database),
         limiter=RateLimiter(config.limits.requests_per_minute),
-        figures=RequestFigures(),
+        request_metrics=RequestMetrics(),
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         preloader.start()
-        await anyio.to_thread.run_sync(parts.blobs.clear_incoming)
-        parts.watcher.start()
-        parts.dispatcher.start()
+        await anyio.to_thread.run_sync(services.blobs.clear_incoming)
+        services.watcher.start()
+        services.dispatcher.start()
         try:
             yield
         finally:
             preloader.stop()
-            await parts.watcher.stop()
-            await anyio.to_thread.run_sync(parts.dispatcher.stop)
+            await services.watcher.stop()
+            await anyio.to_thread.run_sync(services.dispatcher.stop)
             await backend.stop()
             database.close()
 
@@ -108,14 +108,22 @@ def create_app(
         openapi_url="/openapi.json",
         strict_content_type=False,
     )
-    app.state.parts = parts
+    app.state.services = services
     app.state.config = config
     app.state.models = registry
     app.state.backend = backend
-    errors.install(app)
+    http_errors.install(app)
     openapi.install(app)
-    for room in (files, fine_tunes, fine_tuning, models, completions, chat, operations):
-        app.include_router(room.router)
+    for routes in (
+        routes_files,
+        routes_legacy_fine_tunes,
+        routes_fine_tuning_jobs,
+        routes_models,
+        routes_completions,
+        routes_chat,
+        routes_health,
+    ):
+        app.include_router(routes.router)
     mount_dashboard(app)
     return app
 
@@ -139,6 +147,6 @@ def with_context(app: FastAPI, config: EngineConfig) -> ASGIApp:
     return RequestContext(
         app,
         body_bytes=config.limits.body_bytes,
-        figures=app.state.parts.figures,
+        metrics=app.state.services.request_metrics,
         unlimited=uploads,
     )

@@ -17,13 +17,13 @@ import anyio.to_thread
 
 from tunesmith.errors import TunesmithError
 
-from .store import job_rows
+from .store import job_queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .model_registry import ModelRegistry
     from .models.servable_model import ServableModel
-    from .models_registry import ModelRegistry
     from .serving import ServingBackend
     from .store.database import Database
     from .store.records import JobRow
@@ -84,7 +84,7 @@ class ModelPreloader:
         for job_id in self._near_end.keys() - running.keys():
             del self._near_end[job_id]
             with self._database.read() as connection:
-                ended = job_rows.find(connection, job_id)
+                ended = job_queries.find(connection, job_id)
             if ended is not None and ended.fine_tuned_model is not None:
                 self._preload(ended.fine_tuned_model, ended.organization)
 

@@ -127,7 +127,7 @@ class Server(uvicorn.Server):
         )
         self.told: bool = False
         self._tell = tell
-        self._close_streams: Callable[[], None] = app.state.parts.watcher.close
+        self._close_streams: Callable[[], None] = app.state.services.watcher.close
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

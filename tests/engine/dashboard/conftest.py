@@ -1,4 +1,4 @@
-"""An engine with keys and one without, and visitors who have signed in."""
+"""An engine with keys and one without, and browsers that have signed in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _home(folder: Path, base_model: Path) -> Path:
     return folder
 
 
-class Visitor:
+class Browser:
     """A browser without a window: cookies, forms with their token."""
 
     def __init__(self, origin: str) -> None:
@@ -102,29 +102,29 @@ def keys(make_key: Callable[..., tuple[str, str]]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def visit(origin: str, keys: dict[str, str]) -> Iterator[Callable[[str], Visitor]]:
-    """Return a visitor who has signed in with the key of that name; "" has not."""
-    visitors = []
+def visit(origin: str, keys: dict[str, str]) -> Iterator[Callable[[str], Browser]]:
+    """Return a browser that has signed in with the key of that name; "" has not."""
+    browsers = []
 
-    def visitor(name: str) -> Visitor:
-        made = Visitor(origin)
-        visitors.append(made)
+    def browser(name: str) -> Browser:
+        made = Browser(origin)
+        browsers.append(made)
         if name:
             assert made.sign_in(keys[name]).status_code == 303
         return made
 
-    yield visitor
-    for made in visitors:
+    yield browser
+    for made in browsers:
         made.http.close()
 
 
 @pytest.fixture(scope="session")
-def owner(visit: Callable[[str], Visitor]) -> Visitor:
+def owner(visit: Callable[[str], Browser]) -> Browser:
     return visit("owner")
 
 
 @pytest.fixture(scope="session")
-def member(visit: Callable[[str], Visitor]) -> Visitor:
+def member(visit: Callable[[str], Browser]) -> Browser:
     return visit("member")
 
 

@@ -74,10 +74,10 @@ def test_pages_allow_no_script_or_style_but_their_own(owner, path):
 def test_static_files_are_kept_by_content_and_lead_nowhere_else(visit):
     import re
 
-    visitor = visit("")
-    address = re.search(r"/static/style\.css\?v=\w+", visitor.get("/sign-in").text)[0]
-    answer = visitor.get(address)
+    browser = visit("")
+    address = re.search(r"/static/style\.css\?v=\w+", browser.get("/sign-in").text)[0]
+    answer = browser.get(address)
     assert answer.headers["content-type"].startswith("text/css")
     assert "immutable" in answer.headers["cache-control"]
-    assert visitor.get("/static/..%2Fsessions.py").status_code == 404
-    assert visitor.get("/static/%2e%2e/sessions.py").status_code == 404
+    assert browser.get("/static/..%2Fbrowser_session.py").status_code == 404
+    assert browser.get("/static/%2e%2e/browser_session.py").status_code == 404

@@ -59,7 +59,7 @@ def test_a_job_with_its_messages_values_and_files(owner, trained):
         assert words in page
     assert "Step 1/" not in page
     assert "Step 1/" in owner.get(f"/jobs/{trained['id']}?steps=true").text
-    assert 'hx-trigger="every' not in page, "a job that has ended is not asked again"
+    assert 'hx-trigger="every' not in page, "a job that has ended is not polled"
 
 
 def test_the_curves_points_come_whole_or_from_an_event_on(owner, trained):
@@ -67,17 +67,17 @@ def test_the_curves_points_come_whole_or_from_an_event_on(owner, trained):
     whole = owner.get(path).json()
     assert whole["steps"] == list(range(1, 17))
     assert whole["total_steps"] == 16
-    assert all(len(values) == 16 for values in whole["figures"].values())
-    assert None not in whole["figures"]["train_loss"]
-    assert whole["figures"]["classification/accuracy"].count(None) == 14
-    rest = owner.get(f"{path}?behind={whole['last'] - 8}").json()
+    assert all(len(values) == 16 for values in whole["metrics"].values())
+    assert None not in whole["metrics"]["train_loss"]
+    assert whole["metrics"]["classification/accuracy"].count(None) == 14
+    rest = owner.get(f"{path}?after={whole['last'] - 8}").json()
     assert rest["steps"][-1] == 16
     assert 0 < len(rest["steps"]) < 16
-    assert owner.get(f"{path}?behind={whole['last']}").json()["steps"] == []
+    assert owner.get(f"{path}?after={whole['last']}").json()["steps"] == []
 
 
-def test_the_figures_as_a_table(owner, trained):
-    page = owner.get(f"/jobs/{trained['id']}/figures").text
+def test_the_metrics_as_a_table(owner, trained):
+    page = owner.get(f"/jobs/{trained['id']}/metrics").text
     assert page.count("<tr>") == 17
     assert "train_mean_token_accuracy" in page
 

@@ -1,31 +1,36 @@
-"""Words for sizes, times and figures."""
+"""The format of sizes, times and numbers."""
 
 from __future__ import annotations
 
 import pytest
 
-from tunesmith.engine.dashboard.rendering import duration, figure, size
-from tunesmith.engine.dashboard.sessions import LIFE_SECONDS, Sessions, form_token, is_form_token
+from tunesmith.engine.dashboard.browser_session import (
+    LIFE_SECONDS,
+    Sessions,
+    form_token,
+    is_form_token,
+)
+from tunesmith.engine.dashboard.rendering import duration, number, size
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("bytes_", "expected"),
     [(0, "0 B"), (999, "999 B"), (7703, "7.7 kB"), (269_060_552, "269 MB"), (1 << 30, "1.07 GB")],
 )
-def test_sizes(number, words):
-    assert size(number) == words
+def test_sizes(bytes_, expected):
+    assert size(bytes_) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "expected"),
     [(-3, "0 s"), (0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3725, "1 h 02 min")],
 )
-def test_durations(seconds, words):
-    assert duration(seconds) == words
+def test_durations(seconds, expected):
+    assert duration(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "expected"),
     [
         (None, "\N{EN DASH}"),
         (0.0, "0"),
@@ -35,8 +40,8 @@ def test_durations(seconds, words):
         ([1, 2.0], "1, 2"),
     ],
 )
-def test_figures(value, words):
-    assert figure(value) == words
+def test_numbers(value, expected):
+    assert number(value) == expected
 
 
 def test_sessions_end_by_time_and_by_hand(monkeypatch):

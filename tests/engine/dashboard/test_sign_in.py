@@ -6,12 +6,12 @@ import pytest
 
 
 def test_pages_lead_to_the_sign_in_and_back(visit, keys):
-    visitor = visit("")
-    answer = visitor.get("/files")
+    browser = visit("")
+    answer = browser.get("/files")
     assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/files")
-    answer = visitor.sign_in(keys["owner"], next_page="/files")
+    answer = browser.sign_in(keys["owner"], next_page="/files")
     assert (answer.status_code, answer.headers["location"]) == (303, "/files")
-    assert visitor.get("/files").status_code == 200
+    assert browser.get("/files").status_code == 200
 
 
 def test_parts_of_pages_lead_there_too(visit):
@@ -27,9 +27,9 @@ def test_a_wrong_key_is_refused_and_not_repeated(visit):
 
 
 def test_the_cookie_is_closed_to_scripts_and_other_sites_and_holds_no_key(visit, keys):
-    visitor = visit("")
-    before = visitor.get("/sign-in").headers["set-cookie"]
-    after = visitor.sign_in(keys["owner"]).headers["set-cookie"]
+    browser = visit("")
+    before = browser.get("/sign-in").headers["set-cookie"]
+    after = browser.sign_in(keys["owner"]).headers["set-cookie"]
     for cookie in (before, after):
         assert "HttpOnly" in cookie
         assert "samesite=strict" in cookie.lower()
@@ -39,11 +39,11 @@ def test_the_cookie_is_closed_to_scripts_and_other_sites_and_holds_no_key(visit,
 
 
 def test_signing_out_ends_the_session(visit):
-    visitor = visit("owner")
-    cookies = dict(visitor.http.cookies)
-    assert visitor.post("/sign-out").headers["location"] == "/sign-in"
-    visitor.http.cookies.update(cookies)
-    assert visitor.get("/files").status_code == 303
+    browser = visit("owner")
+    cookies = dict(browser.http.cookies)
+    assert browser.post("/sign-out").headers["location"] == "/sign-in"
+    browser.http.cookies.update(cookies)
+    assert browser.get("/files").status_code == 303
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_a_revoked_key_ends_its_sessions(make_key, visit, engine):
     from tunesmith.engine.store.database import Database
 
     key_id, secret = make_key("member")
-    visitor = visit("")
-    visitor.sign_in(secret)
-    assert visitor.get("/files").status_code == 200
+    browser = visit("")
+    browser.sign_in(secret)
+    assert browser.get("/files").status_code == 200
     database = Database(f"sqlite:///{engine.home.database}")
     revoke_key(database, key_id)
     database.close()
     time.sleep(1.1)
-    assert visitor.get("/files").status_code == 303
-    assert visitor.get("/dashboard/v1/files").status_code == 401
+    assert browser.get("/files").status_code == 303
+    assert browser.get("/dashboard/v1/files").status_code == 401
 
 
 def test_keys_are_in_no_log(engine, visit, keys):

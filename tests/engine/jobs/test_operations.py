@@ -11,7 +11,7 @@ import pytest
 
 from tunesmith.engine import EngineError, Home, Limits, start
 from tunesmith.engine.config_file import load_config
-from tunesmith.engine.security.limits import RateLimiter
+from tunesmith.engine.security.rate_limit import RateLimiter
 
 
 def test_an_engine_tells_its_state_its_figures_and_who_changed_what(tmp_path: Path):

@@ -191,7 +191,7 @@ def served(home: Home, tuned: dict[str, Path], **settings: Any) -> Iterator[Engi
     import uvicorn
 
     from tunesmith.engine.app import create_app, with_context
-    from tunesmith.engine.store import model_rows
+    from tunesmith.engine.store import model_queries
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import ModelRow
 
@@ -210,7 +210,7 @@ def served(home: Home, tuned: dict[str, Path], **settings: Any) -> Iterator[Engi
                 family="ada",
                 path=f"models/{name}",
             )
-            model_rows.insert_model(connection, row)
+            model_queries.insert_model(connection, row)
     app = create_app(config, database)
     server = uvicorn.Server(
         uvicorn.Config(with_context(app, config), port=0, log_level="warning", lifespan="on")

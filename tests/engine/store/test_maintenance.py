@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.engine.home import Home
-from tunesmith.engine.maintenance import collect_garbage
-from tunesmith.engine.store import file_rows, job_rows, model_rows
+from tunesmith.engine.store import file_queries, job_queries, model_queries
 from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.store.database import Database
+from tunesmith.engine.store.garbage_collection import collect_garbage
 from tunesmith.engine.store.records import FileRow, JobRow, ModelRow
 
 
@@ -71,12 +71,12 @@ def test_only_what_nobody_needs_is_removed(tmp_path: Path, database: Database):
     with database.write() as connection:
         for name, expiry in (("kept", None), ("expired", time.time() - 1)):
             row = FileRow(name, "local", 1.0, name, "fine-tune", 1, stored[name], expiry)
-            file_rows.insert_file(connection, row)
-        job_rows.insert_job(connection, job("done", "succeeded"))
-        job_rows.insert_job(connection, job("running", "running"))
+            file_queries.insert_file(connection, row)
+        job_queries.insert_job(connection, job("done", "succeeded"))
+        job_queries.insert_job(connection, job("running", "running"))
         for name, path in (("m", "models/done"), ("c", "jobs/done/work/snapshots/step-2")):
             model = ModelRow(name, "local", 1.0, "done", "tiny", "ada", path)
-            model_rows.insert_model(connection, model)
+            model_queries.insert_model(connection, model)
 
     removed = collect_garbage(home, database)
 

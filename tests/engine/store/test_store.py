@@ -19,10 +19,10 @@ from tunesmith.engine.domain.errors import (
     StoreError,
 )
 from tunesmith.engine.jobs import leases, lifecycle
-from tunesmith.engine.store import file_rows, idempotency_rows, job_rows, model_rows
+from tunesmith.engine.store import file_queries, idempotency_queries, job_queries, model_queries
 from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.store.database import HEAD, Database
-from tunesmith.engine.store.idempotency_rows import Remembered
+from tunesmith.engine.store.idempotency_queries import IdempotentResult
 from tunesmith.engine.store.records import FileRow, JobRow, ModelRow
 from tunesmith.engine.store.schema import metadata
 
@@ -78,32 +78,32 @@ def test_rows_come_back_as_they_went_in(database: Database):
     model = ModelRow("m", "local", 2.5, "a", "tiny", "ada", "models/a", None, {"separator": "->"})
     job = job_row(metadata={"team": "a"}, asked={"n_epochs": 3})
     with database.write() as connection:
-        file_rows.insert_file(connection, file)
-        model_rows.insert_model(connection, model)
-        job_rows.insert_job(connection, job)
+        file_queries.insert_file(connection, file)
+        model_queries.insert_model(connection, model)
+        job_queries.insert_job(connection, job)
 
     with database.read() as connection:
-        assert file_rows.get(connection, "local", "file-1") == file
-        assert file_rows.get(connection, "other", "file-1") is None
-        assert model_rows.get(connection, "local", "m") == model
-        assert job_rows.get(connection, "local", "a") == job
-        assert job_rows.prompt_format_of(connection, job) == {"a": [1]}
-        found = job_rows.list_jobs(connection, "local", metadata={"team": "a"})
+        assert file_queries.get(connection, "local", "file-1") == file
+        assert file_queries.get(connection, "other", "file-1") is None
+        assert model_queries.get(connection, "local", "m") == model
+        assert job_queries.get(connection, "local", "a") == job
+        assert job_queries.prompt_format_of(connection, job) == {"a": [1]}
+        found = job_queries.list_jobs(connection, "local", metadata={"team": "a"})
         assert [row.id for row in found] == ["a"]
-        assert not job_rows.list_jobs(connection, "local", metadata={"team": "b"})
+        assert not job_queries.list_jobs(connection, "local", metadata={"team": "b"})
 
 
 def test_a_failed_transaction_leaves_nothing(database: Database):
     def fail_after_writing() -> None:
         with database.write() as connection:
-            job_rows.insert_job(connection, job_row())
+            job_queries.insert_job(connection, job_row())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail_after_writing()
 
     with database.read() as connection:
-        assert job_rows.find(connection, "a") is None
+        assert job_queries.find(connection, "a") is None
 
 
 def test_an_event_said_twice_is_stored_once_and_numbers_have_no_gaps(database: Database):
@@ -112,8 +112,8 @@ def test_an_event_said_twice_is_stored_once_and_numbers_have_no_gaps(database: D
     def say(worker: int) -> None:
         for step in range(20):
             with database.write() as connection:
-                job_rows.lock(connection, "a")
-                job_rows.add_event(connection, "a", f"step:{step}", "step", {"by": worker})
+                job_queries.lock(connection, "a")
+                job_queries.add_event(connection, "a", f"step:{step}", "step", {"by": worker})
 
     threads = [threading.Thread(target=say, args=(worker,)) for worker in range(4)]
     for thread in threads:
@@ -122,8 +122,8 @@ def test_an_event_said_twice_is_stored_once_and_numbers_have_no_gaps(database: D
         thread.join()
 
     with database.read() as connection:
-        events = job_rows.events_of(connection, "a")
-        counts = job_rows.event_counts(connection, ["a"])
+        events = job_queries.events_of(connection, "a")
+        counts = job_queries.event_counts(connection, ["a"])
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert len({event.key for event in events}) == len(events) == 23
     assert counts == {"a": (23, False)}
@@ -178,8 +178,8 @@ def test_a_silent_worker_is_taken_for_dead_after_its_lease(database: Database):
 
     assert leases.is_alive(job, lease_seconds=30)
     with database.write() as connection:
-        job_rows.change(connection, "a", heartbeat_at=time.time() - 31)
-        silent = job_rows.lock(connection, "a")
+        job_queries.change(connection, "a", heartbeat_at=time.time() - 31)
+        silent = job_queries.lock(connection, "a")
     assert silent is not None
     assert not leases.is_alive(silent, lease_seconds=30)
 
@@ -188,7 +188,7 @@ def test_a_silent_worker_is_taken_for_dead_after_its_lease(database: Database):
 def test_an_ended_job_stays_ended(database: Database, status: str):
     job = job_row(status=status)
     with database.write() as connection:
-        job_rows.insert_job(connection, job)
+        job_queries.insert_job(connection, job)
         for act in (lifecycle.cancel, lifecycle.pause, lifecycle.resume):
             with pytest.raises(JobStateError):
                 act(connection, job)
@@ -198,19 +198,19 @@ def test_an_idempotency_key_is_remembered_within_its_organisation_and_operation(
     database: Database,
 ):
     with database.write() as connection:
-        idempotency_rows.remember(connection, "a", "files", "k", Remembered("file-1", "f"))
-        assert idempotency_rows.find(connection, "a", "files", "k") == ("file-1", "f")
-        assert idempotency_rows.find(connection, "b", "files", "k") is None
-        assert idempotency_rows.find(connection, "a", "fine-tunes", "k") is None
+        idempotency_queries.record(connection, "a", "files", "k", IdempotentResult("file-1", "f"))
+        assert idempotency_queries.find(connection, "a", "files", "k") == ("file-1", "f")
+        assert idempotency_queries.find(connection, "b", "files", "k") is None
+        assert idempotency_queries.find(connection, "a", "fine-tunes", "k") is None
 
 
 def test_expired_files_are_gone(database: Database):
     past = FileRow("file-1", "local", 1.0, "a", "fine-tune", 2, "0" * 64, time.time() - 1)
     with database.write() as connection:
-        file_rows.insert_file(connection, past)
-        assert file_rows.get(connection, "local", "file-1") is None
-        assert not file_rows.list_files(connection, "local")
-        assert [row.id for row in file_rows.expired(connection, time.time())] == ["file-1"]
+        file_queries.insert_file(connection, past)
+        assert file_queries.get(connection, "local", "file-1") is None
+        assert not file_queries.list_files(connection, "local")
+        assert [row.id for row in file_queries.expired(connection, time.time())] == ["file-1"]
 
 
 def test_a_database_url_that_is_none_says_what_one_looks_like():

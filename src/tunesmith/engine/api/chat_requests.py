@@ -1,4 +1,4 @@
-"""The body of `/v1/chat/completions`, and its messages as chat templates read them."""
+"""The body of `/v1/chat/completions`, and its messages in the form that chat templates take."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import Field
 from tunesmith.engine.serving.generation import ChatPrompt, GenerationRequest
 
 from .chat_tools import ToolUse, response_schema, tool_use
-from .errors import ApiError, invalid
-from .generation_requests import LONGEST_NAME, GenerationBody, Harmless, Refused, refuse
+from .generation_requests import MAX_NAME_LENGTH, GenerationBody, NoEffect, Refused, refuse
+from .http_errors import ApiError, invalid
 
 __all__ = ["ChatBody"]
 
@@ -31,7 +31,7 @@ REFUSED = {
 class ChatBody(GenerationBody):
     """The body of a chat completion request."""
 
-    model: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+    model: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
     messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -44,10 +44,10 @@ class ChatBody(GenerationBody):
     modalities: list[str] | None = None
     store: bool | None = None
     service_tier: str | None = None
-    safety_identifier: Harmless = None
-    prompt_cache_key: Harmless = None
-    prompt_cache_options: Harmless = None
-    prompt_cache_retention: Harmless = None
+    safety_identifier: NoEffect = None
+    prompt_cache_key: NoEffect = None
+    prompt_cache_options: NoEffect = None
+    prompt_cache_retention: NoEffect = None
     audio: Refused = None
     functions: Refused = None
     function_call: Refused = None
@@ -58,10 +58,10 @@ class ChatBody(GenerationBody):
     web_search_options: Refused = None
 
     def to_generation(self) -> GenerationRequest:
-        """Return the request as the generator takes it.
+        """Return the request in the form that the generator takes.
 
         Raises:
-            ApiError: 400 where fields contradict each other or ask for what is not supported.
+            ApiError: 400 if fields contradict each other or ask for what is not supported.
         """
         self._refuse_unsupported()
         self.check_stream()
@@ -95,7 +95,7 @@ class ChatBody(GenerationBody):
         """Return how the request uses tools.
 
         Raises:
-            ApiError: 400 for a tool or a choice that makes no sense.
+            ApiError: 400 for an invalid tool or tool choice.
         """
         return tool_use(self.tools, self.tool_choice, parallel=self.parallel_tool_calls)
 
@@ -104,38 +104,38 @@ class ChatBody(GenerationBody):
             if getattr(self, name) is not None:
                 raise refuse(name, reason)
         if self.store:
-            raise refuse("store", "this engine keeps no answers; only store=false is taken")
+            raise refuse("store", "this engine stores no answers; only store=false is accepted")
         if self.modalities is not None and self.modalities != ["text"]:
             raise refuse("modalities", 'the models here write text only, which is ["text"]')
         if self.service_tier not in {None, "auto", "default"}:
-            raise refuse("service_tier", "there is one tier here, which is 'auto' and 'default'")
+            raise refuse("service_tier", "there is one tier here, named 'auto' or 'default'")
 
 
 def _for_template(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [_message(message, f"messages[{place}]") for place, message in enumerate(messages)]
+    return [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
 
-def _message(message: dict[str, Any], place: str) -> dict[str, Any]:
+def _message(message: dict[str, Any], path: str) -> dict[str, Any]:
     """Return a message with its content as text and its calls' arguments as objects."""
     role = message.get("role")
     if role not in ROLES:
         raise invalid(
-            f"{place}.role is {role!r}; it must be one of: {', '.join(ROLES)}.",
-            param=f"{place}.role",
+            f"{path}.role is {role!r}; it must be one of: {', '.join(ROLES)}.",
+            param=f"{path}.role",
         )
     result: dict[str, Any] = {
         "role": "system" if role == "developer" else role,
-        "content": _content(message, place),
+        "content": _content(message, path),
     }
     if role == "assistant" and message.get("tool_calls"):
-        result["tool_calls"] = _tool_calls(message["tool_calls"], place)
+        result["tool_calls"] = _tool_calls(message["tool_calls"], path)
     for name in ("name", "tool_call_id"):
         if isinstance(message.get(name), str):
             result[name] = message[name]
     return result
 
 
-def _content(message: dict[str, Any], place: str) -> str:
+def _content(message: dict[str, Any], path: str) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
@@ -143,45 +143,45 @@ def _content(message: dict[str, Any], place: str) -> str:
         return str(message.get("refusal") or "")
     if isinstance(content, list) and content:
         return "".join(
-            _part(part, f"{place}.content[{number}]") for number, part in enumerate(content)
+            _part(part, f"{path}.content[{index}]") for index, part in enumerate(content)
         )
-    raise _wrong_content(f"{place}.content")
+    raise _wrong_content(f"{path}.content")
 
 
-def _part(part: Any, place: str) -> str:
+def _part(part: Any, path: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     text = part.get(kind) if isinstance(part, dict) and kind in {"text", "refusal"} else None
     if not isinstance(text, str):
-        raise _wrong_content(place)
+        raise _wrong_content(path)
     return text
 
 
-def _wrong_content(place: str) -> ApiError:
+def _wrong_content(path: str) -> ApiError:
     return invalid(
-        f'{place} must be a text, or a list of parts {{"type": "text", "text": …}}: the models '
+        f'{path} must be a string, or a list of parts {{"type": "text", "text": …}}: the models '
         "here read text only.",
-        param=place,
+        param=path,
     )
 
 
-def _tool_calls(calls: Any, place: str) -> list[dict[str, Any]]:
+def _tool_calls(calls: Any, path: str) -> list[dict[str, Any]]:
     if not isinstance(calls, list):
-        raise invalid(f"{place}.tool_calls must be a list.", param=f"{place}.tool_calls")
-    return [_tool_call(call, f"{place}.tool_calls[{number}]") for number, call in enumerate(calls)]
+        raise invalid(f"{path}.tool_calls must be a list.", param=f"{path}.tool_calls")
+    return [_tool_call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(calls)]
 
 
-def _tool_call(call: Any, place: str) -> dict[str, Any]:
+def _tool_call(call: Any, path: str) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise invalid(f"{place} must have a function with a name.", param=place)
+        raise invalid(f"{path} must have a function with a name.", param=path)
     arguments = function.get("arguments") or "{}"
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
         except ValueError:
             raise invalid(
-                f"{place}.function.arguments is not valid JSON.",
-                param=f"{place}.function.arguments",
+                f"{path}.function.arguments is not valid JSON.",
+                param=f"{path}.function.arguments",
             ) from None
     return {
         "id": call.get("id"),

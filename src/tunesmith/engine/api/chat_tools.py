@@ -1,4 +1,4 @@
-"""Tools, `tool_choice` and `response_format` of a chat request: checked, and ready for use."""
+"""Validation of `tools`, `tool_choice` and `response_format` of a chat request."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ApiError, invalid
+from .http_errors import ApiError, invalid
 
 __all__ = ["ToolUse", "response_schema", "tool_use"]
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-MOST_TOOLS = 128
+MAX_TOOLS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class ToolUse:
     """The tools of a request.
 
     Attributes:
-        tools: Their definitions, for the chat template; empty if none may be used.
+        tools: The tools' definitions, for the chat template; empty if none may be used.
         forced: The functions one of which must be called; empty if the model decides.
-        parallel: Whether one answer may call several.
+        parallel: Whether one answer may call several tools.
     """
 
     tools: list[dict[str, Any]]
@@ -43,11 +43,11 @@ def tool_use(
     """Return how a request uses tools.
 
     Raises:
-        ApiError: 400 for a tool or a choice that makes no sense.
+        ApiError: 400 for an invalid tool or tool choice.
     """
-    functions = [_function(tool, place) for place, tool in enumerate(tools or [])]
-    if len(functions) > MOST_TOOLS:
-        raise invalid(f"At most {MOST_TOOLS} tools are taken.", param="tools")
+    functions = [_function(tool, index) for index, tool in enumerate(tools or [])]
+    if len(functions) > MAX_TOOLS:
+        raise invalid(f"At most {MAX_TOOLS} tools are taken.", param="tools")
     if not functions:
         if choice not in {None, "none"} if isinstance(choice, str | None) else True:
             raise invalid("tool_choice needs tools to choose from.", param="tool_choice")
@@ -63,7 +63,7 @@ def response_schema(response_format: dict[str, Any] | None) -> dict[str, Any] | 
     """Return the JSON schema that an answer must follow; None if it is free.
 
     Raises:
-        ApiError: 400 for a format that is not one of the three.
+        ApiError: 400 for an unknown or incomplete format.
     """
     if response_format is None:
         return None
@@ -87,21 +87,21 @@ def response_schema(response_format: dict[str, Any] | None) -> dict[str, Any] | 
     return schema
 
 
-def _function(tool: dict[str, Any], place: int) -> dict[str, Any]:
-    where = f"tools[{place}]"
+def _function(tool: dict[str, Any], index: int) -> dict[str, Any]:
+    path = f"tools[{index}]"
     if tool.get("type") != "function":
         raise invalid(
-            f"{where}.type is {tool.get('type')!r}; this engine knows the type 'function'.",
-            param=f"{where}.type",
+            f"{path}.type is {tool.get('type')!r}; this engine knows the type 'function'.",
+            param=f"{path}.type",
         )
     function = tool.get("function")
     if not isinstance(function, dict):
-        raise _wrong(f"{where}.function", "an object with a name")
+        raise _wrong(f"{path}.function", "an object with a name")
     name = function.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise _wrong(f"{where}.function.name", "1 to 64 letters, digits, hyphens and underscores")
+        raise _wrong(f"{path}.function.name", "1 to 64 letters, digits, hyphens and underscores")
     if not isinstance(function.get("parameters"), dict | None):
-        raise _wrong(f"{where}.function.parameters", "a JSON schema, an object")
+        raise _wrong(f"{path}.function.parameters", "a JSON schema, an object")
     return function
 
 
@@ -125,5 +125,5 @@ def _forced(
     return chosen
 
 
-def _wrong(param: str, right: str) -> ApiError:
-    return invalid(f"{param} must be {right}.", param=param)
+def _wrong(param: str, expected: str) -> ApiError:
+    return invalid(f"{param} must be {expected}.", param=param)

@@ -1,8 +1,8 @@
-"""Bodies of `/v1/completions` and `/v1/chat/completions`: what is taken, what is refused.
+"""Bodies of `/v1/completions` and `/v1/chat/completions`: which fields are accepted.
 
-Every field of the public contract is declared. What would change the answer and cannot
-be honoured is refused by name, never ignored; what cannot change the answer (`user`,
-`metadata`, cache hints) is taken and has no effect. A field set to null counts as absent.
+Every field of the public contract is declared. A field that would change the answer and is
+not supported is refused by name, never ignored; one that cannot change the answer (`user`,
+`metadata`, cache hints) is accepted and has no effect. A field set to null counts as absent.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pydantic_core import PydanticCustomError
 
 from tunesmith.engine.serving.generation import GenerationRequest
 
-from .errors import ApiError, invalid
+from .http_errors import ApiError, invalid
 
 __all__ = ["CompletionBody", "GenerationBody", "StreamOptions", "refuse"]
 
-MOST_STOPS = 4
-MOST_CHOICES = 2048
-LONGEST_NAME = 255
+MAX_STOPS = 4
+MAX_CHOICES = 2048
+MAX_NAME_LENGTH = 255
 
 
 def _prompt(value: Any) -> Any:
-    """Take the four shapes of a prompt; say what is wrong with any other."""
+    """Accept the four forms of a prompt and no other."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list) and value:
@@ -43,13 +43,13 @@ def _are_tokens(value: list[Any]) -> bool:
 
 
 def _stop(value: Any) -> Any:
-    """Take one text or up to four."""
+    """Accept one string or up to four."""
     stops = [value] if isinstance(value, str) else value
     if stops is None:
         return None
     if (
         not isinstance(stops, list)
-        or len(stops) > MOST_STOPS
+        or len(stops) > MAX_STOPS
         or not all(isinstance(stop, str) and stop for stop in stops)
     ):
         raise PydanticCustomError("stop", "stop is a text, or a list of up to 4 texts, none empty")
@@ -57,7 +57,7 @@ def _stop(value: Any) -> Any:
 
 
 def _bias(value: Any) -> Any:
-    """Take token ids, written as JSON's object keys, and numbers from -100 to 100."""
+    """Accept token ids, as keys of a JSON object, with numbers from -100 to 100."""
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -114,7 +114,7 @@ Stops = Annotated[
                 {
                     "type": "array",
                     "items": {"type": "string", "minLength": 1},
-                    "maxItems": MOST_STOPS,
+                    "maxItems": MAX_STOPS,
                 },
                 {"type": "null"},
             ]
@@ -138,12 +138,12 @@ Bias = Annotated[
 ]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-Harmless = Annotated[Any, Field(description="Taken, without effect.")]
+NoEffect = Annotated[Any, Field(description="Accepted, without effect.")]
 Refused = Annotated[Any, Field(description="Not supported: refused unless null.")]
 
 
 class StreamOptions(BaseModel):
-    """What else a stream carries.
+    """Options of a stream.
 
     Attributes:
         include_usage: Whether a last chunk, without choices, carries the usage.
@@ -172,16 +172,16 @@ class GenerationBody(BaseModel):
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    user: Harmless = None
-    metadata: Harmless = None
+    user: NoEffect = None
+    metadata: NoEffect = None
 
     @property
     def wants_usage(self) -> bool:
-        """True if a stream is to end with a chunk of usage."""
+        """True if the stream must end with a usage chunk."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     def check_stream(self) -> None:
-        """Raise ApiError if the stream's options make no sense."""
+        """Raise ApiError if the stream's options are invalid."""
         if self.stream_options is None:
             return
         if not self.stream:
@@ -195,7 +195,7 @@ class GenerationBody(BaseModel):
             )
 
     def shared(self) -> dict[str, Any]:
-        """Return the shared fields as `GenerationRequest` takes them."""
+        """Return the shared fields as keyword arguments of `GenerationRequest`."""
         return {
             "temperature": 1.0 if self.temperature is None else self.temperature,
             "top_p": 1.0 if self.top_p is None else self.top_p,
@@ -212,7 +212,7 @@ class GenerationBody(BaseModel):
 class CompletionBody(GenerationBody):
     """The body of a completion request."""
 
-    model: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)] | None = None
+    model: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)] | None = None
     prompt: Prompt = "<|endoftext|>"
     best_of: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
@@ -220,11 +220,11 @@ class CompletionBody(GenerationBody):
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     suffix: Refused = None
 
-    def to_generation(self, most_prompts: int) -> GenerationRequest:
-        """Return the request as the generator takes it.
+    def to_generation(self, max_prompts: int) -> GenerationRequest:
+        """Return the request in the form that the generator takes.
 
         Raises:
-            ApiError: 400 where fields contradict each other or ask for what is not supported.
+            ApiError: 400 if fields contradict each other or ask for what is not supported.
         """
         if self.suffix:
             raise refuse(
@@ -244,16 +244,16 @@ class CompletionBody(GenerationBody):
                 "cannot be streamed.",
                 param="best_of",
             )
-        if len(prompts) > most_prompts:
+        if len(prompts) > max_prompts:
             raise invalid(
                 f"The request holds {len(prompts)} prompts; this engine takes at most "
-                f"{most_prompts} at once. Send several requests.",
+                f"{max_prompts} at once. Send several requests.",
                 param="prompt",
             )
-        if len(prompts) * best_of > MOST_CHOICES:
+        if len(prompts) * best_of > MAX_CHOICES:
             raise invalid(
                 f"The request asks for {len(prompts) * best_of} answers; this engine gives at "
-                f"most {MOST_CHOICES} at once.",
+                f"most {MAX_CHOICES} at once.",
                 param="n",
             )
         return GenerationRequest(

@@ -1,4 +1,4 @@
-"""Bodies of the two create calls, and what both turn into: the hyperparameters asked for."""
+"""Bodies of the two create requests, and the hyperparameters that they request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from tunesmith.types.job_parameters import RecipeChoice
 
-__all__ = ["CreateFineTune", "CreateFineTuningJob", "asked_in"]
+__all__ = ["CreateFineTune", "CreateFineTuningJob", "explicit_values"]
 
 Auto = Literal["auto"]
 Epochs = Annotated[int, Field(ge=1, le=50)]
@@ -23,7 +23,7 @@ class _Body(BaseModel):
 
 
 class Hyperparameters(_Body):
-    """Where a value is "auto" or absent: the engine chooses by the guide's rules."""
+    """Values that are "auto" or absent are chosen by the engine."""
 
     n_epochs: Epochs | Auto | None = None
     batch_size: BatchSize | Auto | None = None
@@ -38,7 +38,7 @@ class PreferenceHyperparameters(Hyperparameters):
 
 
 class SupervisedMethod(_Body):
-    """Training on the answers given."""
+    """Supervised training on the answers of the examples."""
 
     hyperparameters: Hyperparameters | None = None
 
@@ -87,14 +87,14 @@ class CreateFineTuningJob(_Body):
     integrations: Annotated[list[dict[str, Any]], Field(max_length=5)] | None = None
     recipe: RecipeChoice | None = None
 
-    def asked(self) -> dict[str, Any]:
-        """Return the hyperparameters asked for, those of `method` before the older field."""
-        asked = asked_in(self.hyperparameters)
+    def requested_hyperparameters(self) -> dict[str, Any]:
+        """Return the requested hyperparameters; those of `method` override the older field."""
+        requested = explicit_values(self.hyperparameters)
         if self.method is not None:
-            asked |= asked_in(self.method.chosen())
+            requested |= explicit_values(self.method.chosen())
         if self.recipe is not None:
-            asked["recipe"] = self.recipe
-        return asked
+            requested["recipe"] = self.recipe
+        return requested
 
 
 class CreateFineTune(_Body):
@@ -120,13 +120,17 @@ class CreateFineTune(_Body):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     recipe: RecipeChoice | None = None
 
-    def asked(self) -> dict[str, Any]:
-        """Return the hyperparameters asked for, with the API's own defaults for two of them."""
-        named = _plain(self.model_dump(include=_FIRST_API))
-        return {"prompt_loss_weight": 0.01, "n_epochs": 4} | asked_in(self.hyperparameters) | named
+    def requested_hyperparameters(self) -> dict[str, Any]:
+        """Return the requested hyperparameters, with the API's defaults for two of them."""
+        top_level = _explicit(self.model_dump(include=_LEGACY_HYPERPARAMETERS))
+        return (
+            {"prompt_loss_weight": 0.01, "n_epochs": 4}
+            | explicit_values(self.hyperparameters)
+            | top_level
+        )
 
 
-_FIRST_API = {
+_LEGACY_HYPERPARAMETERS = {
     "n_epochs",
     "batch_size",
     "learning_rate_multiplier",
@@ -139,10 +143,10 @@ _FIRST_API = {
 }
 
 
-def asked_in(hyperparameters: Hyperparameters | None) -> dict[str, Any]:
-    """Return the values that are not left to the engine."""
-    return {} if hyperparameters is None else _plain(hyperparameters.model_dump())
+def explicit_values(hyperparameters: Hyperparameters | None) -> dict[str, Any]:
+    """Return the values that are not left to the engine: neither null nor "auto"."""
+    return {} if hyperparameters is None else _explicit(hyperparameters.model_dump())
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
+def _explicit(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != "auto"}

@@ -1,9 +1,10 @@
-"""Around every request: its id, its path as the client meant it, its log line, its size."""
+"""Middleware around every request: request id, path decoding, log line, metrics, body limit."""
 
 from __future__ import annotations
 
 import logging
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -14,8 +15,9 @@ from tunesmith.engine.store.records import new_token
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from tunesmith.engine.metrics import RequestFigures
     from tunesmith.engine.security.keys import Identity
+
+    from .request_metrics import RequestMetrics
 
 __all__ = ["RequestContext"]
 
@@ -23,21 +25,20 @@ _log = logging.getLogger("tunesmith.engine.access")
 
 _audit = logging.getLogger("tunesmith.engine.audit")
 
-_SERVER = 500
-_CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class RequestContext:
     """Wraps the whole application.
 
-    - `x-request-id` on each response, errors of every kind included.
+    - Each response has an `x-request-id`, error responses included.
     - `%2F` in a path does not split it: the segment keeps `%2F`, handlers decode it.
-    - The body of anything but a file upload is limited.
+    - The body of every request except file uploads is limited.
 
     Args:
         app: The application.
-        body_bytes: Largest body.
-        figures: Counts the requests.
+        body_bytes: Largest body, in bytes.
+        metrics: Counts the requests.
         unlimited: Paths whose bodies are limited by their own handlers.
     """
 
@@ -46,12 +47,12 @@ class RequestContext:
         app: ASGIApp,
         *,
         body_bytes: int,
-        figures: RequestFigures,
+        metrics: RequestMetrics,
         unlimited: frozenset[str] = frozenset({"/v1/files"}),
     ) -> None:
         self._app = app
         self._body_bytes = body_bytes
-        self._figures = figures
+        self._metrics = metrics
         self._unlimited = unlimited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +71,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 first_byte = time.perf_counter()
                 status = message["status"]
-                failed = status == _SERVER
+                failed = status == HTTPStatus.INTERNAL_SERVER_ERROR
                 message.setdefault("headers", [])
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
@@ -82,12 +83,12 @@ class RequestContext:
             if not failed:  # otherwise it was logged and answered
                 raise
         finally:
-            self._note(scope, status, first_byte - began, time.perf_counter() - began)
+            self._record(scope, status, first_byte - began, time.perf_counter() - began)
 
-    def _note(self, scope: Scope, status: int, waited: float, seconds: float) -> None:
-        """Count and log a request; those that change something go to the audit log, too."""
+    def _record(self, scope: Scope, status: int, waited: float, seconds: float) -> None:
+        """Count and log a request; requests that may change something are also in the audit log."""
         route = getattr(scope.get("route"), "path", "unknown")
-        self._figures.add(scope["method"], route, status, waited)
+        self._metrics.add(scope["method"], route, status, waited)
         raw = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
         identity: Identity | None = scope.get("identity")
         client = scope.get("client")
@@ -104,24 +105,24 @@ class RequestContext:
         text = "%(method)s %(path)s %(status)s %(milliseconds)s ms %(request_id)s"
         level = logging.DEBUG if _is_poll(scope) else logging.INFO
         _log.log(level, text, fields, extra={"fields": fields})
-        if scope["method"] in _CHANGING:
+        if scope["method"] in _UNSAFE_METHODS:
             _audit.info(text, fields, extra={"fields": fields})
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         if scope["path"] in self._unlimited:
             return receive
-        most = self._body_bytes
-        seen = 0
+        limit = self._body_bytes
+        received = 0
 
         async def limited() -> Message:
-            nonlocal seen
+            nonlocal received
             message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > most:
-                # Of all exceptions, FastAPI passes on only this one while it reads a body.
+            received += len(message.get("body", b""))
+            if received > limit:
+                # While it reads a body, FastAPI passes on no exception but this one.
                 raise HTTPException(
-                    413,
-                    f"The request body is larger than this engine accepts ({most} bytes).",
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    f"The request body is larger than this engine accepts ({limit} bytes).",
                     headers={"connection": "close"},
                 )
             return message
@@ -130,7 +131,7 @@ class RequestContext:
 
 
 def _is_poll(scope: Scope) -> bool:
-    """Return whether a page of the dashboard asks for its own news, as it does every second."""
+    """Return whether a page of the dashboard polls for its changes, as it does every second."""
     return scope["method"] == "GET" and (b"hx-request", b"true") in scope["headers"]
 
 

@@ -1,18 +1,19 @@
-"""An upload, read from the request as it arrives: the file goes to the disk, fields to memory.
+"""Streaming parser of uploads: the file goes to the disk as it arrives, fields to memory.
 
 Starlette's own form parser would write the file twice, once to the system's temporary
-folder; this one hands each piece to the store, which hashes it on the way.
+folder; this one passes each chunk to the store, which hashes it on the way.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from .errors import ApiError, invalid
+from .http_errors import ApiError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Upload", "read_upload"]
 
-_MOST_FIELDS = 32
-_MOST_FIELD_BYTES = 64 << 10
+_MAX_FIELDS = 32
+_MAX_FIELD_BYTES = 64 << 10
 
 
 @dataclass(slots=True)
 class Upload:
-    """What a form said: its text fields, and the file with the name that the client gave it."""
+    """A parsed form: its text fields, and the name of its file."""
 
     fields: dict[str, str] = field(default_factory=dict[str, str])
     filename: str | None = None
@@ -37,18 +38,18 @@ class Upload:
 
 
 async def read_upload(
-    body: AsyncIterator[bytes], content_type: str, blob: IncomingBlob, *, most_bytes: int
+    body: AsyncIterator[bytes], content_type: str, blob: IncomingBlob, *, max_bytes: int
 ) -> Upload:
     """Read a multipart form with one file, named `file`, into `blob`.
 
     Args:
-        body: The request's body in pieces.
+        body: The request's body in chunks.
         content_type: The request's content type, which holds the boundary.
         blob: Receives the file.
-        most_bytes: Largest file.
+        max_bytes: Largest file, in bytes.
 
     Raises:
-        ApiError: The form is broken or too large.
+        ApiError: The form is malformed or too large.
     """
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
@@ -57,11 +58,11 @@ async def read_upload(
             "Upload a file as multipart/form-data, with the fields `purpose` and `file`.",
             param="file",
         )
-    reader = _Reader(blob, most_bytes)
+    reader = _Reader(blob, max_bytes)
     try:
         parser = MultipartParser(boundary, reader.callbacks())
-        async for piece in body:
-            parser.write(piece)
+        async for chunk in body:
+            parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
         raise invalid(f"The multipart body is broken: {error}.") from error
@@ -71,13 +72,13 @@ async def read_upload(
 
 
 class _Reader:
-    """The parser's callbacks and the little state between them."""
+    """The parser's callbacks and the state between them."""
 
-    def __init__(self, blob: IncomingBlob, most_bytes: int) -> None:
+    def __init__(self, blob: IncomingBlob, max_bytes: int) -> None:
         self.upload = Upload()
         self.ended = False
         self._blob = blob
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._header_name = b""
         self._header_value = b""
         self._disposition = b""
@@ -125,24 +126,24 @@ class _Reader:
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._name == "file":
-            if self._blob.bytes + end - start > self._most_bytes:
+            if self._blob.bytes + end - start > self._max_bytes:
                 raise ApiError(
-                    413,
-                    f"The file is larger than this engine accepts ({self._most_bytes} bytes).",
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    f"The file is larger than this engine accepts ({self._max_bytes} bytes).",
                     param="file",
                     code="file_too_large",
                 )
             self._blob.write(data[start:end])
             return
         self._value += data[start:end]
-        if len(self._value) > _MOST_FIELD_BYTES:
+        if len(self._value) > _MAX_FIELD_BYTES:
             raise invalid(f"The field {self._name!r} is too long.", param=self._name)
 
     def _part_end(self) -> None:
         if self._name is None or self._name == "file":
             return
-        if len(self.upload.fields) >= _MOST_FIELDS:
-            raise invalid(f"The form has more than {_MOST_FIELDS} fields.")
+        if len(self.upload.fields) >= _MAX_FIELDS:
+            raise invalid(f"The form has more than {_MAX_FIELDS} fields.")
         try:
             self.upload.fields[self._name] = self._value.decode()
         except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with the answers and errors that are really sent."""
+"""The OpenAPI document: FastAPI's, with the response bodies and errors that are sent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ErrorDetail(BaseModel):
 
 
 class Error(BaseModel):
-    """Every answer that is not a success."""
+    """The body of every response that is not a success."""
 
     error: ErrorDetail
 
@@ -43,7 +43,7 @@ class Error(BaseModel):
 _JOB = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
 _FINE_TUNE = "/v1/fine-tunes/{fine_tune_id}"
 
-_ANSWERS: dict[tuple[str, str], type[BaseModel]] = {
+_RESPONSES: dict[tuple[str, str], type[BaseModel]] = {
     ("post", "/v1/files"): FileObject,
     ("get", "/v1/files/{file_id}"): FileObject,
     ("delete", "/v1/files/{file_id}"): FileDeleted,
@@ -117,13 +117,13 @@ _UPLOAD = {
 
 
 def install(app: FastAPI) -> None:
-    """Make the application describe itself in full."""
-    made: dict[str, Any] = {}
+    """Make the application serve this document."""
+    cached: dict[str, Any] = {}
 
     def document() -> dict[str, Any]:
-        if not made:
-            made.update(_document(app))
-        return made
+        if not cached:
+            cached.update(_document(app))
+        return cached
 
     app.openapi = document  # type: ignore[method-assign] # as FastAPI documents it
 
@@ -132,7 +132,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, summary=app.summary, routes=app.routes
     )
-    types: set[type[BaseModel]] = {Error, *_ANSWERS.values(), *_LISTS.values()}
+    types: set[type[BaseModel]] = {Error, *_RESPONSES.values(), *_LISTS.values()}
     kinds = [(kind, "serialization") for kind in sorted(types, key=lambda kind: kind.__name__)]
     _, definitions = models_json_schema(
         kinds,  # type: ignore[arg-type] # a list of pairs, read only
@@ -154,8 +154,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 def _responses(method: str, path: str) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    if (method, path) in _ANSWERS:
-        content["application/json"] = {"schema": _reference(_ANSWERS[method, path])}
+    if (method, path) in _RESPONSES:
+        content["application/json"] = {"schema": _reference(_RESPONSES[method, path])}
     elif (method, path) in _LISTS:
         content["application/json"] = {"schema": _list_of(_LISTS[method, path])}
     else:

@@ -1,7 +1,7 @@
-"""From templates to responses: what every page shares, and the words for times and sizes.
+"""From templates to responses: what every page shares, and the format of times and sizes.
 
-Everything is escaped; no page carries a script or a style of its own, and the policy that
-goes with each response forbids any.
+Everything is escaped; no page has an inline script or style, and the content security
+policy of each response forbids them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .assets import asset_address
-from .visitor import visitor_of
+from .browser_session import get_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "cache-control": "no-store",
 }
 
-STATUS_WORDS: Mapping[str, str] = {
+STATUS_LABELS: Mapping[str, str] = {
     "validating_files": "Checking files",
     "queued": "Queued",
     "running": "Running",
@@ -52,14 +52,14 @@ _KILO = 1000
 
 def render(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
     """Return a page, or a part of one."""
-    visitor = visitor_of(request)
+    session = get_session(request)
     shared = {
-        "visitor": visitor,
-        "asker": visitor.identity,
+        "session": session,
+        "key": session.identity,
         "path": request.url.path,
         "origin": f"{request.url.scheme}://{request.url.netloc}",
         "now": time.time(),
-        "status_words": STATUS_WORDS,
+        "status_labels": STATUS_LABELS,
     }
     text = _environment().get_template(template).render({**shared, **values})
     return HTMLResponse(text, status)
@@ -81,8 +81,8 @@ def _environment() -> Environment:
         "duration": duration,
         "size": size,
         "count": _count,
-        "figure": figure,
-        "shown": _shown,
+        "number": number,
+        "escaped": _escaped,
     }
     return environment
 
@@ -106,9 +106,9 @@ def duration(seconds: float) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
 
 
-def size(number: int) -> str:
+def size(number_of_bytes: int) -> str:
     """Return a number of bytes to three digits."""
-    value = float(number)
+    value = float(number_of_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if value < _KILO:
             return f"{value:.3g} {unit}"
@@ -116,11 +116,11 @@ def size(number: int) -> str:
     return f"{value:.3g} TB"
 
 
-def _count(number: float) -> str:
-    return f"{number:,}".replace(",", "\u202f")
+def _count(value: float) -> str:
+    return f"{value:,}".replace(",", "\u202f")
 
 
-def figure(value: object) -> str:
+def number(value: object) -> str:
     """Return a measured number to four digits; a dash where nothing was measured."""
     if value is None or value == "":
         return "\N{EN DASH}"
@@ -129,11 +129,11 @@ def figure(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(figure(part) for part in cast("list[object]", value))
+        return ", ".join(number(part) for part in cast("list[object]", value))
     return str(value)
 
 
-def _shown(value: Any) -> str:
-    r"""Return a text with its line ends and quotes visible: `"\n\n###\n\n"`."""
+def _escaped(value: Any) -> str:
+    r"""Return a text in quotes, with its line ends visible: `"\n\n###\n\n"`."""
     text = str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
     return f'"{text}"'

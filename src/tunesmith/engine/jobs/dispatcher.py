@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from tunesmith.engine.domain.errors import RequestError
-from tunesmith.engine.maintenance import collect_garbage
-from tunesmith.engine.store import job_rows
+from tunesmith.engine.store import job_queries
+from tunesmith.engine.store.garbage_collection import collect_garbage
 
 from . import leases, lifecycle
 from .spec_file import write_specification
@@ -27,7 +27,7 @@ from .spec_file import write_specification
 if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.model_preloader import ModelPreloader
-    from tunesmith.engine.models_registry import ModelRegistry
+    from tunesmith.engine.model_registry import ModelRegistry
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
 
@@ -185,12 +185,12 @@ class Dispatcher:
 
     def _held(self) -> list[JobRow]:
         with self._database.read() as connection:
-            jobs = job_rows.unfinished(connection)
+            jobs = job_queries.unfinished(connection)
         return [job for job in jobs if job.worker_id is not None]
 
     def _give_up(self, job: JobRow, how: str) -> None:
         with self._database.write() as connection:
-            current = job_rows.lock(connection, job.id)
+            current = job_queries.lock(connection, job.id)
             if current is None or current.worker_id != job.worker_id:
                 return
             if job.worker_id in self._asked:

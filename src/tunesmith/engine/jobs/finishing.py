@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tunesmith.engine.store import file_rows, job_rows, model_rows
+from tunesmith.engine.store import file_queries, job_queries, model_queries
 from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.store.records import FileRow, ModelRow, new_token
 
@@ -50,10 +50,10 @@ def finish(
             bytes=blob.bytes,
             sha256=blob.sha256,
         )
-        file_rows.insert_file(connection, file)
+        file_queries.insert_file(connection, file)
         model = ModelRow(
             name=model_names.final_name(
-                job, now, lambda name: model_rows.is_taken(connection, name)
+                job, now, lambda name: model_queries.is_taken(connection, name)
             ),
             organization=job.organization,
             created_at=now,
@@ -61,14 +61,14 @@ def finish(
             base_model=job.base_model,
             family=job.family,
             path=outcome.output_path.relative_to(home.root).as_posix(),
-            prompt_format=job_rows.prompt_format_of(connection, job),
+            prompt_format=job_queries.prompt_format_of(connection, job),
         )
-        model_rows.insert_model(connection, model)
-        job_rows.add_event(connection, job.id, "model", "model", {"model": model.name})
-        job_rows.add_event(connection, job.id, "result", "result", {"file": file.id})
-        job_rows.add_event(connection, job.id, "succeeded", "succeeded")
+        model_queries.insert_model(connection, model)
+        job_queries.add_event(connection, job.id, "model", "model", {"model": model.name})
+        job_queries.add_event(connection, job.id, "result", "result", {"file": file.id})
+        job_queries.add_event(connection, job.id, "succeeded", "succeeded")
         leases.release(connection, job)
-        job_rows.change(
+        job_queries.change(
             connection,
             job.id,
             status="succeeded",

@@ -25,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from tunesmith.engine.domain.errors import LostLeaseError
 from tunesmith.engine.home import Home
-from tunesmith.engine.store import job_rows
+from tunesmith.engine.store import job_queries
 from tunesmith.engine.store.database import Database
 from tunesmith.engine.training import train
 from tunesmith.errors import TunesmithError
@@ -135,7 +135,7 @@ class Worker:
     def tidy(self) -> None:
         """Remove the job's own names of its data, if it has ended."""
         with self.database.read() as connection:
-            job = job_rows.find(connection, self.job_id)
+            job = job_queries.find(connection, self.job_id)
         if job is not None and job.is_terminal:
             shutil.rmtree(self.home.job(self.job_id) / "data", ignore_errors=True)
 

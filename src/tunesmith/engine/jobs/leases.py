@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import func, select, update
 
 from tunesmith.engine.domain.errors import LostLeaseError
-from tunesmith.engine.store import job_rows
+from tunesmith.engine.store import job_queries
 from tunesmith.engine.store.records import JobRow, new_token
 from tunesmith.engine.store.schema import jobs
 
@@ -78,7 +78,7 @@ def claim(connection: Connection, stage: Stage) -> JobRow | None:
         .with_for_update(skip_locked=True, of=jobs)
     )
     job_id = connection.execute(query).scalar()
-    job = None if job_id is None else job_rows.lock(connection, job_id)
+    job = None if job_id is None else job_queries.lock(connection, job_id)
     if job is None:
         return None
     lease = {
@@ -88,10 +88,10 @@ def claim(connection: Connection, stage: Stage) -> JobRow | None:
         "heartbeat_at": time.time(),
         "attempts": job.attempts + 1,
     }
-    job_rows.change(connection, job.id, **lease)
+    job_queries.change(connection, job.id, **lease)
     if stage == "training":
         lifecycle.start(connection, job)
-    return job_rows.lock(connection, job.id)
+    return job_queries.lock(connection, job.id)
 
 
 def launched(connection: Connection, job: JobRow, pid: int | None) -> None:
@@ -106,7 +106,7 @@ def held(connection: Connection, job_id: str, worker_id: str) -> JobRow:
     Raises:
         LostLeaseError: It does not.
     """
-    job = job_rows.lock(connection, job_id)
+    job = job_queries.lock(connection, job_id)
     if job is None or job.worker_id != worker_id:
         raise LostLeaseError(f"Another process has taken over the job {job_id}.")
     return job
@@ -135,7 +135,7 @@ def release(connection: Connection, job: JobRow) -> None:
     }
     if job.status == "running":
         values["status"] = "queued"
-    job_rows.change(connection, job.id, **values)
+    job_queries.change(connection, job.id, **values)
 
 
 def is_alive(job: JobRow, lease_seconds: float) -> bool:
@@ -175,7 +175,7 @@ def give_up(connection: Connection, job: JobRow, how: str, max_attempts: int) ->
         f"It is started again from its last checkpoint (attempt {job.attempts + 1} "
         f"of {max_attempts})."
     )
-    job_rows.add_event(
+    job_queries.add_event(
         connection, job.id, f"lost:{lost}", "note", {"message": message}, level="warn"
     )
 

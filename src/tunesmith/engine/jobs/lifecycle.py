@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.domain.errors import JobStateError
-from tunesmith.engine.store import job_rows
+from tunesmith.engine.store import job_queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,22 +27,24 @@ _PAUSABLE = ("validating_files", "queued", "running")
 
 def create(connection: Connection, job: JobRow) -> None:
     """Add a new job, to be validated."""
-    job_rows.insert_job(connection, job)
-    job_rows.add_event(connection, job.id, "created", "created")
-    job_rows.add_event(connection, job.id, "validating", "validating", {"file": job.training_file})
+    job_queries.insert_job(connection, job)
+    job_queries.add_event(connection, job.id, "created", "created")
+    job_queries.add_event(
+        connection, job.id, "validating", "validating", {"file": job.training_file}
+    )
 
 
 def validated(connection: Connection, job: JobRow) -> None:
     """The job's files are good: it waits for its turn."""
-    job_rows.change(connection, job.id, status="queued", attempts=0)
-    number = job_rows.waiting_before(connection, job)
-    job_rows.add_event(connection, job.id, "enqueued", "enqueued", {"number": number})
+    job_queries.change(connection, job.id, status="queued", attempts=0)
+    number = job_queries.waiting_before(connection, job)
+    job_queries.add_event(connection, job.id, "enqueued", "enqueued", {"number": number})
 
 
 def start(connection: Connection, job: JobRow) -> None:
     """The job's turn has come, for the first time or again."""
-    job_rows.change(connection, job.id, status="running")
-    job_rows.add_event(connection, job.id, "started", "started")
+    job_queries.change(connection, job.id, status="running")
+    job_queries.add_event(connection, job.id, "started", "started")
 
 
 def fail(
@@ -51,8 +53,8 @@ def fail(
     """End the job with an error."""
     now = time.time()
     error = {"code": code, "message": message, "param": param}
-    job_rows.change(connection, job.id, status="failed", finished_at=now, error=error)
-    job_rows.add_event(
+    job_queries.change(connection, job.id, status="failed", finished_at=now, error=error)
+    job_queries.add_event(
         connection, job.id, "failed", "failed", {"message": message, "code": code}, level="error"
     )
 
@@ -64,8 +66,8 @@ def cancel(connection: Connection, job: JobRow) -> None:
         JobStateError: The job has ended.
     """
     _refuse_if_ended(job, "cancelled")
-    job_rows.change(connection, job.id, status="cancelled", finished_at=time.time())
-    job_rows.add_event(connection, job.id, "cancelled", "cancelled")
+    job_queries.change(connection, job.id, status="cancelled", finished_at=time.time())
+    job_queries.add_event(connection, job.id, "cancelled", "cancelled")
 
 
 def pause(connection: Connection, job: JobRow) -> None:
@@ -77,10 +79,10 @@ def pause(connection: Connection, job: JobRow) -> None:
     _refuse_if_ended(job, "paused")
     if job.status not in _PAUSABLE:
         raise JobStateError("The job is paused already.")
-    job_rows.change(connection, job.id, status="paused")
+    job_queries.change(connection, job.id, status="paused")
     key = f"paused:{job.event_count}"
     data: dict[str, Any] = {"from": job.status}
-    job_rows.add_event(connection, job.id, key, "paused", data)
+    job_queries.add_event(connection, job.id, key, "paused", data)
 
 
 def resume(connection: Connection, job: JobRow) -> None:
@@ -93,11 +95,11 @@ def resume(connection: Connection, job: JobRow) -> None:
     if job.status != "paused":
         raise JobStateError(f"The job is not paused; its status is {job.status!r}.")
     was_validated = any(
-        event.kind == "enqueued" for event in job_rows.events_of(connection, job.id)
+        event.kind == "enqueued" for event in job_queries.events_of(connection, job.id)
     )
     status = "queued" if was_validated else "validating_files"
-    job_rows.change(connection, job.id, status=status, attempts=0)
-    job_rows.add_event(connection, job.id, f"resumed:{job.event_count}", "resumed")
+    job_queries.change(connection, job.id, status=status, attempts=0)
+    job_queries.add_event(connection, job.id, f"resumed:{job.event_count}", "resumed")
 
 
 def _refuse_if_ended(job: JobRow, what: str) -> None:

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.engine.store import job_rows, model_rows
+from tunesmith.engine.store import job_queries, model_queries
 from tunesmith.engine.store.records import CheckpointRow, ModelRow, new_token
 
 from . import leases, model_names
@@ -84,13 +84,13 @@ class Reporter:
             f"{plan.recipe!r}: {plan.reason}"
         )
         with self._writing() as (connection, job):
-            job_rows.change(connection, job.id, settled=settled, total_steps=plan.total_steps)
-            job_rows.add_event(connection, job.id, "plan", "note", {"message": message})
+            job_queries.change(connection, job.id, settled=settled, total_steps=plan.total_steps)
+            job_queries.add_event(connection, job.id, "plan", "note", {"message": message})
 
     def note(self, key: str, message: str) -> None:
         """Store a remark."""
         with self._writing() as (connection, job):
-            job_rows.add_event(connection, job.id, f"note:{key}", "note", {"message": message})
+            job_queries.add_event(connection, job.id, f"note:{key}", "note", {"message": message})
 
     def step(self, record: StepRecord) -> None:
         """Store progress, and the step's figures unless there are very many steps."""
@@ -102,16 +102,16 @@ class Reporter:
         }
         with self._writing() as (connection, job):
             if record.step > job.steps_done:
-                job_rows.change(connection, job.id, attempts=1, **progress)
+                job_queries.change(connection, job.id, attempts=1, **progress)
             if self._is_told(record):
                 key = f"step:{record.step}"
-                job_rows.add_event(connection, job.id, key, "step", _figures(record))
+                job_queries.add_event(connection, job.id, key, "step", _figures(record))
 
     def epoch(self, record: EpochRecord) -> None:
         """Store the end of an epoch."""
         data = {"epoch": record.epoch, "n_epochs": record.n_epochs, "step": record.step}
         with self._writing() as (connection, job):
-            job_rows.add_event(connection, job.id, f"epoch:{record.epoch}", "epoch", data)
+            job_queries.add_event(connection, job.id, f"epoch:{record.epoch}", "epoch", data)
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         """Register a snapshot as a model that can be used."""
@@ -120,9 +120,9 @@ class Reporter:
             name = model_names.checkpoint_name(job, record.step)
             metrics = _checkpoint_metrics(record.record)
             row = CheckpointRow(f"ftckpt_{new_token()}", job.id, record.step, now, name, metrics)
-            if not job_rows.insert_checkpoint(connection, row):
+            if not job_queries.insert_checkpoint(connection, row):
                 return
-            model_rows.insert_model(
+            model_queries.insert_model(
                 connection,
                 ModelRow(
                     name=name,
@@ -133,11 +133,13 @@ class Reporter:
                     family=job.family,
                     path=record.path.relative_to(self._home).as_posix(),
                     step=record.step,
-                    prompt_format=job_rows.prompt_format_of(connection, job),
+                    prompt_format=job_queries.prompt_format_of(connection, job),
                 ),
             )
             data = {"step": record.step, "model": name}
-            job_rows.add_event(connection, job.id, f"checkpoint:{record.step}", "checkpoint", data)
+            job_queries.add_event(
+                connection, job.id, f"checkpoint:{record.step}", "checkpoint", data
+            )
 
     @contextmanager
     def _writing(self) -> Generator[tuple[Connection, JobRow]]:

@@ -12,7 +12,7 @@ from .validation import data_path
 
 if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
-    from tunesmith.engine.models_registry import ModelRegistry
+    from tunesmith.engine.model_registry import ModelRegistry
     from tunesmith.engine.store.records import JobRow
 
 __all__ = ["write_specification"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.engine.domain.errors import CorruptFileError
-from tunesmith.engine.store import file_rows
+from tunesmith.engine.store import file_queries
 from tunesmith.engine.store.blobs import BlobStore
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def find_fault(database: Database, home: Home, job: JobRow) -> JobFault | None:
         if file_id is None:
             continue
         with database.read() as connection:
-            file = file_rows.get(connection, job.organization, file_id)
+            file = file_queries.get(connection, job.organization, file_id)
         if file is None:
             return JobFault("file_not_found", f"The file {file_id} has been deleted.", param)
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
-from tunesmith.engine.store import job_rows
+from tunesmith.engine.store import job_queries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -136,9 +136,9 @@ class EventWatcher:
         """Return new events of jobs that have some, or that have ended."""
         news: dict[str, tuple[Sequence[EventRow], bool]] = {}
         with self._database.read() as connection:
-            counts = job_rows.event_counts(connection, known)
+            counts = job_queries.event_counts(connection, known)
             for job_id, (count, ended) in counts.items():
                 if count > known[job_id] or ended:
-                    events = job_rows.events_of(connection, job_id, behind=known[job_id])
+                    events = job_queries.events_of(connection, job_id, after=known[job_id])
                     news[job_id] = (events, ended)
         return news

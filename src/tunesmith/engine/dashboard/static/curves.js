@@ -3,14 +3,14 @@
 const section = document.getElementById("curves");
 const holder = document.getElementById("charts");
 const steps = [];
-const figures = {};
+const metrics = {};
 const plots = new Map();
 let last = 0;
 let total = Number(section.dataset.total);
 let reading = false;
 let again = false;
 
-// Figure → label, colour of the palette, and how it is drawn.
+// Metric → label, colour of the palette, and how it is seriesOptions.
 const CHARTS = [
   {
     id: "loss",
@@ -39,13 +39,13 @@ const CHARTS = [
 ];
 
 function seriesOf(chart) {
-  if (!chart.prefix) return chart.series.filter(({ name }) => figures[name]?.some((v) => v !== null));
-  return Object.keys(figures)
+  if (!chart.prefix) return chart.series.filter(({ name }) => metrics[name]?.some((v) => v !== null));
+  return Object.keys(metrics)
     .filter((name) => name.startsWith(chart.prefix))
     .map((name, place) => ({ name, label: name.slice(chart.prefix.length), colour: 1 + (place % 6), sparse: true }));
 }
 
-// A running mean that forgets over a fortieth of the steps; it begins unbiased.
+// A running mean over about a fortieth of the steps, without bias at its beginning.
 function smoothed(values) {
   const keep = 1 - 1 / Math.max(2, Math.min(25, values.length / 40));
   let mean = 0;
@@ -58,25 +58,25 @@ function smoothed(values) {
   });
 }
 
-// Without a cursor the legend shows each series' last figure.
+// Without a cursor the legend shows each series' last value.
 function restLegend(made) {
   if (made.cursor.idx !== null && made.cursor.idx !== undefined) return;
   made.setLegend({ idxs: made.data.map((values) => values.findLastIndex((value) => value !== null)) }, false);
 }
 
 function dataOf(series) {
-  return [steps, ...series.map(({ name, smooth }) => (smooth ? smoothed(figures[name]) : figures[name]))];
+  return [steps, ...series.map(({ name, smooth }) => (smooth ? smoothed(metrics[name]) : metrics[name]))];
 }
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-function brief(value) {
+function format(value) {
   return value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString();
 }
 
-function drawn({ name, label, colour: place, faint, sparse }) {
+function seriesOptions({ name, label, colour: place, faint, sparse }) {
   const ink = colour(`--curve-${place}`);
   return {
     label,
@@ -85,7 +85,7 @@ function drawn({ name, label, colour: place, faint, sparse }) {
     dash: name.startsWith("valid_") ? [5, 4] : undefined,
     spanGaps: true,
     points: { show: Boolean(sparse) || steps.length < 2, size: 6, fill: ink },
-    value: (_, value) => brief(value),
+    value: (_, value) => format(value),
   };
 }
 
@@ -99,8 +99,8 @@ function axis(extra) {
   };
 }
 
-// uPlot hides a curve when its name in the legend is clicked; keys shall do the same.
-function reachable(name) {
+// uPlot hides a curve when its name in the legend is clicked; the keyboard must do the same.
+function makeFocusable(name) {
   name.tabIndex = 0;
   name.title = "Hide or show this curve";
   name.addEventListener("keydown", (event) => {
@@ -132,25 +132,25 @@ function plot(chart, series) {
       ...(chart.range ? { y: { range: chart.range } } : {}),
     },
     axes: [axis({ size: 34, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }), axis({ size: 48 })],
-    series: [{ label: "step", value: (_, value) => brief(value) }, ...series.map(drawn)],
+    series: [{ label: "step", value: (_, value) => format(value) }, ...series.map(seriesOptions)],
     cursor: { y: false, points: { size: 7 } },
     legend: { live: true },
     hooks: { setCursor: [restLegend], setData: [restLegend], ready: [restLegend] },
   };
   const made = new uPlot(options, dataOf(series), figure);
-  for (const name of figure.querySelectorAll(".u-series:not(:first-child) th")) reachable(name);
+  for (const name of figure.querySelectorAll(".u-series:not(:first-child) th")) makeFocusable(name);
   const names = series.map(({ label }) => label).join();
   plots.set(chart.id, { figure, made, names, caption, title: chart.title });
 }
 
 function describe(entry, series) {
-  const words = series
+  const text = series
     .filter(({ faint }) => !faint)
-    .map(({ name, label }) => `${label} ${brief(figures[name].findLast((value) => value !== null))}`);
+    .map(({ name, label }) => `${label} ${format(metrics[name].findLast((value) => value !== null))}`);
   entry.caption.textContent = entry.title;
   const note = document.createElement("span");
   note.className = "unseen";
-  note.textContent = `, after step ${steps.at(-1)}: ${words.join(", ")}. All figures stand in the table below.`;
+  note.textContent = `, after step ${steps.at(-1)}: ${text.join(", ")}. All metrics are in the table below.`;
   entry.caption.append(note);
 }
 
@@ -177,14 +177,14 @@ function draw() {
 
 // Points come in order of their steps, but a resumed training may repeat some: later ones win.
 function add(piece) {
-  for (const name of Object.keys(piece.figures)) figures[name] ??= steps.map(() => null);
+  for (const name of Object.keys(piece.metrics)) metrics[name] ??= steps.map(() => null);
   piece.steps.forEach((step, place) => {
     let at = steps.length;
     while (at > 0 && steps[at - 1] >= step) at -= 1;
     const replaces = steps[at] === step ? 1 : 0;
     steps.splice(at, replaces, step);
-    for (const [name, values] of Object.entries(figures)) {
-      values.splice(at, replaces, piece.figures[name]?.[place] ?? null);
+    for (const [name, values] of Object.entries(metrics)) {
+      values.splice(at, replaces, piece.metrics[name]?.[place] ?? null);
     }
   });
   last = Math.max(last, piece.last);
@@ -198,7 +198,7 @@ async function read() {
   }
   reading = true;
   try {
-    const response = await fetch(`${section.dataset.series}?behind=${last}`);
+    const response = await fetch(`${section.dataset.series}?after=${last}`);
     if (response.ok && response.headers.get("content-type") === "application/json") {
       add(await response.json());
       draw();

@@ -1,11 +1,11 @@
-// What every page needs: local times, copying, tabs, a question before what cannot be undone.
+// What every page needs: local times, copying, tabs, confirmation before what cannot be undone.
 
 const parts = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
 const day = new Intl.DateTimeFormat(undefined, parts);
 const yearAndDay = new Intl.DateTimeFormat(undefined, { ...parts, year: "numeric" });
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
 
-function spelled(element, moment) {
+function formatMoment(element, moment) {
   if ("clock" in element.dataset) return clock.format(moment);
   const recent = moment.getFullYear() === new Date().getFullYear();
   return (recent ? day : yearAndDay).format(moment);
@@ -15,17 +15,17 @@ function localTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([title])")) {
     const moment = new Date(element.dateTime);
     element.title = element.textContent;
-    element.textContent = spelled(element, moment);
+    element.textContent = formatMoment(element, moment);
   }
 }
 
-export function toast(words) {
+export function toast(message) {
   const element = document.getElementById("toast");
-  element.textContent = words;
-  element.classList.add("shown");
+  element.textContent = message;
+  element.classList.add("visible");
   clearTimeout(toast.timer);
   toast.timer = setTimeout(() => {
-    element.classList.remove("shown");
+    element.classList.remove("visible");
     element.textContent = "";
   }, 2500);
 }
@@ -77,10 +77,10 @@ document.addEventListener("keydown", (event) => {
   next.focus();
 });
 
-// Forms with data-confirm ask first. A form that has been agreed to is sent as it is.
+// Forms with data-confirm are confirmed first. A confirmed form is sent as it is.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (!form.dataset.confirm || form.dataset.agreed) return;
+  if (!form.dataset.confirm || form.dataset.confirmed) return;
   event.preventDefault();
   const dialog = document.getElementById("confirm");
   document.getElementById("confirm-title").textContent = form.dataset.confirm;
@@ -100,7 +100,7 @@ function send(action, fields) {
   const form = document.createElement("form");
   form.method = "post";
   form.action = action;
-  form.dataset.agreed = "yes";
+  form.dataset.confirmed = "yes";
   form.hidden = true;
   for (const [name, value] of fields) {
     const input = document.createElement("input");
@@ -122,7 +122,7 @@ if (filters) {
   });
 }
 
-// Nobody looks at a hidden page: let it rest.
+// A hidden page does not poll.
 document.addEventListener("htmx:beforeRequest", (event) => {
   const trigger = event.detail.elt.getAttribute("hx-trigger") ?? "";
   if (document.visibilityState === "hidden" && trigger.startsWith("every")) event.preventDefault();

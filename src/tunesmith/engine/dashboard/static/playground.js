@@ -1,6 +1,6 @@
-// One question, two models. The state is what the form shows; a link carries it after the #.
+// One prompt, two models. The state is the form; a link carries it after the #.
 
-import { ask } from "./answers.js";
+import { ask } from "./answer_stream.js";
 import { copy } from "./page.js";
 import { snippets } from "./snippets.js";
 
@@ -14,8 +14,8 @@ let running = null;
 // --- the form ---------------------------------------------------------------------------
 
 const isChat = () => form.elements.mode.value === "chat";
-const shown = (text) => text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll("\t", "\\t");
-const meant = (text) => text.replace(/\\(n|t|\\)/g, (_, letter) => ({ n: "\n", t: "\t", "\\": "\\" })[letter]);
+const escapeText = (text) => text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll("\t", "\\t");
+const unescapeText = (text) => text.replace(/\\(n|t|\\)/g, (_, letter) => ({ n: "\n", t: "\t", "\\": "\\" })[letter]);
 
 function showMode() {
   get("chat-part").hidden = !isChat();
@@ -59,7 +59,7 @@ function requestBody(side) {
   else body.prompt = prompt();
   for (const name of NUMBERS) body[name] = Number(get(name).value);
   if (body.top_p === 1) delete body.top_p;
-  if (get("stop").value) body.stop = [meant(get("stop").value)];
+  if (get("stop").value) body.stop = [unescapeText(get("stop").value)];
   if (get("seed").value) body.seed = Number(get("seed").value);
   const tops = Number(get("logprobs").value);
   if (tops && isChat()) Object.assign(body, { logprobs: true, top_logprobs: tops });
@@ -96,11 +96,11 @@ async function followModel({ fill }) {
   if (promptFormat) {
     const { separator, stop } = promptFormat;
     const parts = [];
-    if (separator) parts.push(`the separator "${shown(separator)}" is put after your text`);
-    if (stop) parts.push(`answers end at "${shown(stop)}"`);
-    const words = parts.join(", ") || "nothing is added to your text";
-    get("format-words").textContent = `The model's own format: ${words}.`;
-    if (fill) get("stop").value = shown(stop);
+    if (separator) parts.push(`the separator "${escapeText(separator)}" is put after your text`);
+    if (stop) parts.push(`answers end at "${escapeText(stop)}"`);
+    const text = parts.join(", ") || "nothing is added to your text";
+    get("format-text").textContent = `The model's own format: ${text}.`;
+    if (fill) get("stop").value = escapeText(stop);
     if (fill && !stop) {
       // Nothing marks the end: classes of one token, whose probabilities are of interest.
       get("max_tokens").value = 1;
@@ -118,7 +118,7 @@ function stat(side, name, value) {
   get(`${side}-stats`).querySelector(`[data-stat=${name}]`).textContent = value;
 }
 
-function showBars(side, tops) {
+function showTopTokens(side, tops) {
   const bars = get(`${side}-bars`);
   bars.replaceChildren();
   const title = document.createElement("h3");
@@ -132,55 +132,55 @@ function showBars(side, tops) {
     meter.max = 1;
     meter.value = probability;
     meter.setAttribute("aria-label", `Probability of ${JSON.stringify(token)}`);
-    const figure = document.createElement("span");
-    figure.className = "num";
-    figure.textContent = `${(probability * 100).toFixed(probability < 0.1 ? 2 : 1)} %`;
-    row.append(name, meter, figure);
+    const value = document.createElement("span");
+    value.className = "num";
+    value.textContent = `${(probability * 100).toFixed(probability < 0.1 ? 2 : 1)} %`;
+    row.append(name, meter, value);
     list.append(row);
   }
   bars.append(title, list);
   bars.hidden = false;
 }
 
-/** Puts an answer into the conversation, with room for what the user says next. */
-function take(side) {
-  const said = get(`${side}-said`).querySelector(".text").textContent;
-  addTurn("assistant", said);
-  for (const other of SIDES) get(`${other}-take`).hidden = true;
+/** Puts an answer into the conversation, with an empty turn of the user after it. */
+function continueFrom(side) {
+  const output = get(`${side}-output`).querySelector(".text").textContent;
+  addTurn("assistant", output);
+  for (const other of SIDES) get(`${other}-continue`).hidden = true;
   addTurn("user", "").querySelector("textarea").focus();
   showCode();
 }
 
 function clear(side) {
-  get(`${side}-take`).hidden = true;
-  get(`${side}-said`).replaceChildren();
-  get(`${side}-said`).classList.add("writing");
+  get(`${side}-continue`).hidden = true;
+  get(`${side}-output`).replaceChildren();
+  get(`${side}-output`).classList.add("writing");
   get(`${side}-bars`).hidden = true;
   get(`${side}-status`).textContent = "";
   for (const element of get(`${side}-stats`).querySelectorAll("[data-stat]")) element.textContent = "–";
 }
 
-function fail(side, words) {
+function fail(side, message) {
   const note = document.createElement("p");
   note.className = "problem";
-  note.textContent = words;
-  get(`${side}-said`).append(note);
-  get(`${side}-status`).textContent = words;
+  note.textContent = message;
+  get(`${side}-output`).append(note);
+  get(`${side}-status`).textContent = message;
 }
 
 async function askSide(side, signal) {
   clear(side);
-  const said = get(`${side}-said`);
+  const output = get(`${side}-output`);
   const text = document.createElement("div");
   text.className = "text";
-  said.append(text);
+  output.append(text);
   const path = isChat() ? "chat/completions" : "completions";
   const on = {
     text: (piece) => {
       text.append(piece);
-      said.scrollTop = said.scrollHeight;
+      output.scrollTop = output.scrollHeight;
     },
-    tops: (tops) => showBars(side, tops),
+    tops: (tops) => showTopTokens(side, tops),
   };
   try {
     const result = await ask(path, requestBody(side), signal, on);
@@ -200,30 +200,30 @@ async function askSide(side, signal) {
       const note = document.createElement("p");
       note.className = "muted";
       note.textContent = "An empty answer: the model ended at once.";
-      said.append(note);
+      output.append(note);
     }
     get(`${side}-status`).textContent = `Answer: ${text.textContent || "empty"}`;
-    get(`${side}-take`).hidden = !isChat() || !text.textContent;
+    get(`${side}-continue`).hidden = !isChat() || !text.textContent;
   } catch (error) {
     if (error.name === "AbortError") stat(side, "reason", "you");
     else fail(side, error instanceof TypeError ? "The engine could not be reached." : error.message);
   } finally {
-    said.classList.remove("writing");
+    output.classList.remove("writing");
   }
 }
 
-function complain(words) {
-  get("ask-problem").textContent = words;
-  get("ask-problem").hidden = !words;
+function showProblem(message) {
+  get("ask-problem").textContent = message;
+  get("ask-problem").hidden = !message;
 }
 
 async function askBoth() {
   if (running) return;
   if (isChat() && !turns().some(({ role, content }) => role === "user" && content)) {
-    complain("Say something as the user first.");
+    showProblem("Write a user message first.");
     return;
   }
-  complain("");
+  showProblem("");
   running = new AbortController();
   get("halt").hidden = false;
   get("go").disabled = true;
@@ -294,7 +294,7 @@ if (form) {
     addTurn(before === "user" ? "assistant" : "user", "").querySelector("textarea").focus();
     showCode();
   });
-  for (const side of SIDES) get(`${side}-take`).addEventListener("click", () => take(side));
+  for (const side of SIDES) get(`${side}-continue`).addEventListener("click", () => continueFrom(side));
   get("code-side").addEventListener("change", showCode);
   get("left-model").addEventListener("change", showCode);
   get("right-model").addEventListener("change", () => followModel({ fill: true }));

@@ -2,7 +2,7 @@
 
 const base = `${location.origin}/v1`;
 
-/** A value as Python writes it. JSON's strings and numbers are Python's, its words are not. */
+/** A value as Python writes it. JSON's strings and numbers are Python's, its literals are not. */
 function python(value, indent) {
   if (value === true) return "True";
   if (value === false) return "False";
@@ -21,13 +21,13 @@ function python(value, indent) {
 function pythonCode(chat, body) {
   const call = chat ? "chat.completions.create" : "completions.create";
   const lines = Object.entries(body).map(([name, value]) => `        ${name}=${python(value, "        ")},\n`);
-  const said = chat ? "answer.choices[0].message.content" : "answer.choices[0].text";
+  const answerText = chat ? "answer.choices[0].message.content" : "answer.choices[0].text";
   return `from tunesmith import Client
 
 with Client(base_url=${JSON.stringify(base)}) as client:  # key: TUNESMITH_API_KEY
     answer = client.${call}(
 ${lines.join("")}    )
-    print(${said})
+    print(${answerText})
 `;
 }
 
@@ -43,7 +43,7 @@ function curlCode(chat, body) {
 
 function nodeCode(chat, body) {
   const call = chat ? "chat.completions.create" : "completions.create";
-  const said = chat ? "answer.choices[0].message.content" : "answer.choices[0].text";
+  const answerText = chat ? "answer.choices[0].message.content" : "answer.choices[0].text";
   const text = JSON.stringify(body, null, 2).replace(/^( *)"([a-z_]+)":/gm, "$1$2:");
   return `import OpenAI from "openai";
 
@@ -52,7 +52,7 @@ const client = new OpenAI({
   apiKey: process.env.TUNESMITH_API_KEY,
 });
 const answer = await client.${call}(${text});
-console.log(${said});
+console.log(${answerText});
 `;
 }
 

@@ -5,7 +5,7 @@ import { toast } from "./page.js";
 const form = document.getElementById("upload");
 const input = document.getElementById("upload-file");
 const part = (name) => document.getElementById(`upload-${name}`);
-const most = Number(form.dataset.mostBytes);
+const maxBytes = Number(form.dataset.maxBytes);
 let request = null;
 
 function show(problem) {
@@ -22,8 +22,8 @@ function finish() {
 function upload(file) {
   if (!file || request) return;
   show("");
-  if (file.size > most) {
-    show(`${file.name} has ${file.size} bytes; this engine takes at most ${most}.`);
+  if (file.size > maxBytes) {
+    show(`${file.name} has ${file.size} bytes; this engine takes at most ${maxBytes}.`);
     input.value = "";
     return;
   }

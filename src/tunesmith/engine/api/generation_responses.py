@@ -1,0 +1,179 @@
+"""Responses of the generation routes: whole answers and event streams.
+
+A client that disconnects stops the generation, streamed or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from tunesmith.engine.serving.generation_errors import GenerationError
+from tunesmith.engine.store.records import new_token
+
+from .dependencies import get_services
+from .http_errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+
+    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.serving.backend import ServingBackend
+    from tunesmith.engine.serving.generation import GenerationDelta, GenerationRequest
+
+__all__ = ["resolve_model", "respond_streaming", "respond_whole", "response_head", "usage_object"]
+
+CLIENT_CLOSED_REQUEST = 499
+"""Not in `http.HTTPStatus`: the client has gone, nobody reads this status."""
+
+
+async def resolve_model(request: Request, name: str, organization: str) -> ServableModel:
+    """Return the model of that name.
+
+    Raises:
+        UnknownModelError: The organisation has no model of this name.
+        ModelNotInstalledError: The base model is not on this machine.
+    """
+    models = get_services(request).models
+    return await anyio.to_thread.run_sync(models.resolve, name, organization)
+
+
+def response_head(prefix: str, kind: str, model: ServableModel) -> dict[str, Any]:
+    """Return the fields that a response and each of its chunks begin with."""
+    return {
+        "id": f"{prefix}-{new_token()}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": model.name,
+    }
+
+
+def usage_object(delta: GenerationDelta) -> dict[str, int]:
+    """Return the usage that a request's last delta carries."""
+    usage = delta.usage
+    prompt, completion = (0, 0) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+async def respond_whole(
+    request: Request,
+    model: ServableModel,
+    generation: GenerationRequest,
+    build: Callable[[list[GenerationDelta]], dict[str, Any]],
+) -> Response:
+    """Generate the whole answer, then respond with the object that `build` makes of it."""
+    deltas: list[GenerationDelta] = []
+    failure: GenerationError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_cancel_on_disconnect, request, tasks.cancel_scope)
+        # A task group wraps exceptions that leave it in a group: raise this one outside.
+        try:
+            async with contextlib.aclosing(_deltas(request, model, generation)) as stream:
+                deltas = [delta async for delta in stream]
+        except GenerationError as error:
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise _api_error(failure)
+    if not deltas:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return JSONResponse(build(deltas))
+
+
+async def respond_streaming(
+    request: Request,
+    model: ServableModel,
+    generation: GenerationRequest,
+    chunks: Callable[[GenerationDelta], Iterator[dict[str, Any]]],
+) -> Response:
+    """Respond with an event stream of the chunks that `chunks` makes of each delta.
+
+    The first delta is awaited before the response begins, so a request that cannot be
+    answered gets its error status.
+    """
+    stream = _deltas(request, model, generation)
+    try:
+        first = await anext(stream)
+    except GenerationError as error:
+        raise _api_error(error) from None
+    return StreamingResponse(
+        _events(first, stream, chunks),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+    )
+
+
+async def _events(
+    first: GenerationDelta,
+    rest: AsyncGenerator[GenerationDelta, None],
+    chunks: Callable[[GenerationDelta], Iterator[dict[str, Any]]],
+) -> AsyncIterator[bytes]:
+    """Yield the stream's events: one per chunk, then the end mark."""
+    async with contextlib.aclosing(rest):
+        try:
+            for chunk in chunks(first):
+                yield _event(chunk)
+            async for delta in rest:
+                for chunk in chunks(delta):
+                    yield _event(chunk)
+        except GenerationError as error:
+            failure = _api_error(error)
+            yield _event(
+                {
+                    "error": {
+                        "message": failure.message,
+                        "type": failure.type,
+                        "param": failure.param,
+                        "code": failure.code,
+                    }
+                }
+            )
+            return
+        yield b"data: [DONE]\n\n"
+
+
+def _event(chunk: dict[str, Any]) -> bytes:
+    data = json.dumps(chunk, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return f"data: {data}\n\n".encode("utf-8", "replace")
+
+
+def _deltas(
+    request: Request, model: ServableModel, generation: GenerationRequest
+) -> AsyncGenerator[GenerationDelta, None]:
+    backend: ServingBackend = request.app.state.backend
+    return backend.generate(model, generation)
+
+
+async def _cancel_on_disconnect(request: Request, scope: anyio.CancelScope) -> None:
+    """Cancel the scope once the client has closed its connection."""
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            scope.cancel()
+            return
+
+
+def _api_error(error: GenerationError) -> ApiError:
+    is_temporary = error.status in {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    }
+    return ApiError(
+        error.status,
+        error.message,
+        param=error.param,
+        code=error.code,
+        headers={"retry-after": "1"} if is_temporary else None,
+    )

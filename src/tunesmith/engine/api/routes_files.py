@@ -1,0 +1,224 @@
+"""`/v1/files`: upload, list, retrieve, delete, download."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, JSONResponse
+
+from tunesmith.engine.domain.errors import CorruptFileError
+from tunesmith.engine.jobs.wire_objects import file_object
+from tunesmith.engine.store import file_queries
+from tunesmith.engine.store.records import FileRow, new_token
+
+from .dependencies import CurrentKey, Services, get_services
+from .http_errors import ApiError, invalid, not_found
+from .idempotency import IdempotencyKey, fingerprint_of
+from .multipart import Upload, read_upload
+from .pagination import check_limit, list_object
+
+if TYPE_CHECKING:
+    from tunesmith.engine.security.keys import Identity
+    from tunesmith.engine.store.blobs import IncomingBlob
+
+__all__ = ["router"]
+
+router: APIRouter = APIRouter(prefix="/v1/files", tags=["files"])
+
+_PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
+_MAX_PAGE_SIZE = 10_000
+_MIN_LIFETIME_SECONDS = 3600
+_MAX_LIFETIME_SECONDS = 2_592_000
+_MAX_NAME_LENGTH = 255
+
+
+@router.post("", summary="Upload a file")
+async def create_file(request: Request, key: CurrentKey) -> JSONResponse:
+    """Store the file of a multipart form with `purpose` and `file`.
+
+    Further fields: `expires_after[anchor]` and `expires_after[seconds]`; `prompt_format`, JSON
+    text that models trained on the file will carry.
+    """
+    services = get_services(request)
+    with services.blobs.incoming() as blob:
+        upload = await read_upload(
+            request.stream(),
+            request.headers.get("content-type", ""),
+            blob,
+            max_bytes=services.config.limits.file_bytes,
+        )
+        row = await anyio.to_thread.run_sync(_store, request, key, upload, blob)
+    return JSONResponse(file_object(row))
+
+
+def _store(request: Request, key: Identity, upload: Upload, blob: IncomingBlob) -> FileRow:
+    services = get_services(request)
+    now = time.time()
+    idempotency = IdempotencyKey.from_request(request, key.organization, "files")
+    if not upload.has_file:
+        raise invalid("Missing required parameter: 'file'.", param="file")
+    row = FileRow(
+        id=f"file-{new_token()}",
+        organization=key.organization,
+        created_at=now,
+        filename=_base_name(upload.filename),
+        purpose=_purpose(upload.fields),
+        bytes=blob.bytes,
+        sha256=blob.sha256,
+        expires_at=_expiry(upload.fields, now),
+        prompt_format=_prompt_format(upload.fields),
+    )
+    fingerprint = fingerprint_of([row.filename, row.sha256, upload.fields])
+    blob.seal()
+    with services.database.write() as connection:
+        previous = idempotency.find_previous(connection, fingerprint)
+        if previous is not None:
+            found = file_queries.get(connection, key.organization, previous)
+            if found is None:
+                raise not_found("file", previous)
+            return found
+        services.blobs.keep(blob)
+        file_queries.insert_file(connection, row)
+        idempotency.record(connection, fingerprint, row.id)
+    return row
+
+
+@router.get("", summary="List files")
+def list_files(  # noqa: PLR0917 - FastAPI passes them by name
+    request: Request,
+    key: CurrentKey,
+    purpose: str | None = None,
+    limit: int = _MAX_PAGE_SIZE,
+    order: Literal["asc", "desc"] = "desc",
+    after: str | None = None,
+    starting_after: Annotated[str | None, Query(include_in_schema=False)] = None,
+) -> JSONResponse:
+    """Return files, newest first unless `order` is "asc"."""
+    size = check_limit(limit, _MAX_PAGE_SIZE)
+    after = after or starting_after
+    with get_services(request).database.read() as connection:
+        cursor = None
+        if after is not None:
+            cursor = file_queries.get(connection, key.organization, after)
+            if cursor is None:
+                raise invalid(f"No such file to list behind: {after}", param="after")
+        rows = file_queries.list_files(
+            connection,
+            key.organization,
+            purpose=purpose,
+            after=cursor,
+            limit=size + 1,
+            descending=order == "desc",
+        )
+    data = [file_object(row) for row in rows[:size]]
+    return JSONResponse(list_object(data, has_more=len(rows) > size))
+
+
+@router.get("/{file_id}", summary="Retrieve a file's record")
+def retrieve_file(request: Request, key: CurrentKey, file_id: str) -> JSONResponse:
+    """Return one file's record."""
+    return JSONResponse(file_object(_find(get_services(request), key, file_id)))
+
+
+@router.get("/{file_id}/content", summary="Download a file")
+def file_content(request: Request, key: CurrentKey, file_id: str) -> FileResponse:
+    """Return the file's bytes, after comparing them with the hash taken at upload."""
+    services = get_services(request)
+    row = _find(services, key, file_id)
+    try:
+        path = services.blobs.verified(row.sha256)
+    except CorruptFileError as error:
+        raise ApiError(
+            HTTPStatus.INTERNAL_SERVER_ERROR, f"{file_id}: {error}", code="file_corrupt"
+        ) from None
+    return FileResponse(path, media_type=_media_type(row.filename), filename=row.filename)
+
+
+@router.delete("/{file_id}", summary="Delete a file")
+def delete_file(request: Request, key: CurrentKey, file_id: str) -> JSONResponse:
+    """Delete a file that no unfinished job needs."""
+    services = get_services(request)
+    with services.database.write() as connection:
+        row = file_queries.get(connection, key.organization, file_id)
+        if row is None:
+            raise not_found("file", file_id)
+        job_id = file_queries.unfinished_job_using(connection, file_id)
+        if job_id is not None:
+            raise invalid(
+                f"The file {file_id} is needed by the job ftjob-{job_id}, which has not ended. "
+                "Cancel the job or wait for its end.",
+                param="id",
+                code="file_in_use",
+            )
+        file_queries.remove(connection, file_id)
+    with services.database.write() as connection:
+        if file_queries.unused(connection, row.sha256):
+            services.blobs.discard(row.sha256)
+    return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+
+
+def _find(services: Services, key: Identity, file_id: str) -> FileRow:
+    with services.database.read() as connection:
+        row = file_queries.get(connection, key.organization, file_id)
+    if row is None:
+        raise not_found("file", file_id)
+    return row
+
+
+def _base_name(filename: str | None) -> str:
+    name = re.split(r"[/\\]", filename or "")[-1]
+    name = "".join(character for character in name if character.isprintable())
+    return name[:_MAX_NAME_LENGTH] or "upload"
+
+
+def _purpose(fields: dict[str, str]) -> str:
+    purpose = fields.get("purpose")
+    if purpose is None:
+        raise invalid("Missing required parameter: 'purpose'.", param="purpose")
+    if purpose not in _PURPOSES:
+        known = ", ".join(_PURPOSES)
+        raise invalid(f"{purpose!r} is not one of the purposes {known}.", param="purpose")
+    return purpose
+
+
+def _expiry(fields: dict[str, str], now: float) -> float | None:
+    anchor = fields.get("expires_after[anchor]")
+    seconds = fields.get("expires_after[seconds]")
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise invalid("expires_after[anchor] must be 'created_at'.", param="expires_after")
+    if seconds is None or not re.fullmatch(r"\d{1,9}", seconds, re.ASCII):
+        raise invalid("expires_after[seconds] must be a whole number.", param="expires_after")
+    if not _MIN_LIFETIME_SECONDS <= int(seconds) <= _MAX_LIFETIME_SECONDS:
+        raise invalid(
+            f"expires_after[seconds] must be between {_MIN_LIFETIME_SECONDS} and "
+            f"{_MAX_LIFETIME_SECONDS}.",
+            param="expires_after",
+        )
+    return now + int(seconds)
+
+
+def _prompt_format(fields: dict[str, str]) -> dict[str, Any] | None:
+    text = fields.get("prompt_format")
+    if not text:
+        return None
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise invalid("prompt_format must be a JSON object.", param="prompt_format")
+    return cast("dict[str, Any]", value)
+
+
+def _media_type(filename: str) -> str:
+    suffix = filename.rpartition(".")[2].lower()
+    known = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
+    return known.get(suffix, "application/octet-stream")

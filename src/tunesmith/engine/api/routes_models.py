@@ -1,0 +1,119 @@
+"""`/v1/models`: base models that are installed, and the organisation's own."""
+
+from __future__ import annotations
+
+import shutil
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+import anyio.from_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from tunesmith.engine.jobs.wire_objects import organization_id
+from tunesmith.engine.serving.backend import ServingBackend
+from tunesmith.engine.store import model_queries
+from tunesmith.engine.store.records import ModelRow, new_token
+from tunesmith.types.models import Model
+
+from .dependencies import CurrentKey, OwnerKey, Services, get_services
+from .http_errors import ApiError, invalid
+
+__all__ = ["router"]
+
+router: APIRouter = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models", summary="List models")
+def list_models(request: Request, key: CurrentKey) -> JSONResponse:
+    """Return every name that requests may use: base models first, then fine-tuned ones."""
+    services = get_services(request)
+    names = services.models.installed_names()
+    with services.database.read() as connection:
+        rows = model_queries.list_models(connection, key.organization)
+    data = [_base_object(name, base_id) for name, base_id in names.items()]
+    data += [_fine_tuned_object(row) for row in rows]
+    return JSONResponse({"object": "list", "data": data})
+
+
+@router.get("/v1/models/{model:path}", summary="Retrieve a model")
+def retrieve_model(request: Request, key: CurrentKey, model: str) -> JSONResponse:
+    """Return a model; a fine-tuned one with its base model, job and prompt format."""
+    models = get_services(request).models
+    name = unquote(model)
+    row = models.fine_tuned(name, key.organization)
+    if row is not None:
+        return JSONResponse(_fine_tuned_object(row))
+    return JSONResponse(_base_object(name, models.base(name).id))
+
+
+@router.delete("/v1/models/{model:path}", summary="Delete a fine-tuned model")
+def delete_model(request: Request, key: OwnerKey, model: str) -> JSONResponse:
+    """Delete a fine-tuned model and its weights."""
+    services = get_services(request)
+    name = unquote(model)
+    with services.database.write() as connection:
+        row = model_queries.get(connection, key.organization, name)
+        if row is not None:
+            model_queries.remove(connection, name)
+    if row is None:
+        services.models.base(name)
+        raise invalid(f"{name!r} is a base model; only fine-tuned models can be deleted.")
+    backend: ServingBackend = request.app.state.backend
+    anyio.from_thread.run(backend.unload, services.models.folder(row))
+    _remove_weights(services, row)
+    return JSONResponse({"id": name, "object": "model", "deleted": True})
+
+
+@router.get("/v1/engines", summary="List models as engines", include_in_schema=False)
+def list_engines(request: Request, key: CurrentKey) -> JSONResponse:
+    """Return the same names as `/v1/models`, for very old clients."""
+    names = get_services(request).models.installed_names()
+    with get_services(request).database.read() as connection:
+        rows = model_queries.list_models(connection, key.organization)
+    data = [_engine_object(name) for name in [*names, *(row.name for row in rows)]]
+    return JSONResponse({"object": "list", "data": data})
+
+
+@router.get("/v1/engines/{model}", summary="Retrieve an engine", include_in_schema=False)
+def retrieve_engine(request: Request, key: CurrentKey, model: str) -> JSONResponse:
+    """Return one model as an engine object."""
+    name = unquote(model)
+    get_services(request).models.resolve(name, key.organization)
+    return JSONResponse(_engine_object(name))
+
+
+def _engine_object(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "engine", "owner": "tunesmith", "ready": True}
+
+
+def _base_object(name: str, base_id: str) -> dict[str, Any]:
+    payload = Model(id=name, created=0, owned_by="tunesmith").model_dump()
+    return payload | {"base_model": base_id}
+
+
+def _fine_tuned_object(row: ModelRow) -> dict[str, Any]:
+    payload = Model(
+        id=row.name, created=int(row.created_at), owned_by=organization_id(row.organization)
+    ).model_dump()
+    return payload | {
+        "base_model": row.base_model,
+        "job": f"ftjob-{row.job_id}",
+        "step": row.step,
+        "prompt_format": row.prompt_format,
+    }
+
+
+def _remove_weights(services: Services, row: ModelRow) -> None:
+    """Rename the folder, then remove it: files in use stay readable until they are closed."""
+    folder = services.models.folder(row)
+    trash = folder.with_name(f".deleted-{new_token(8)}")
+    try:
+        folder.replace(trash)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        message = f"The model is deleted, but its folder could not be removed: {error.strerror}."
+        raise ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, message, code="folder_in_use") from None
+    shutil.rmtree(trash, ignore_errors=True)

@@ -1,0 +1,122 @@
+"""Every model that a request may name: base models of the catalogue and fine-tuned ones.
+
+The one place that turns a name into folders on disk, for the serving and for new jobs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith.engine.models.catalog import load_catalog
+from tunesmith.engine.models.model_errors import UnknownModelError
+from tunesmith.engine.models.servable_model import ServableModel
+from tunesmith.engine.store import model_queries
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunesmith.engine.home import Home
+    from tunesmith.engine.models.catalog import BaseModel, Catalog
+    from tunesmith.engine.store.database import Database
+    from tunesmith.engine.store.records import ModelRow
+
+__all__ = ["ModelRegistry", "TrainableModel"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainableModel:
+    """A model that a job can start from.
+
+    Attributes:
+        base_model: Id of the base model.
+        family: The name that stands for it in the names of models made from it.
+        parent: Name of the fine-tuned model that is trained further; None for a base model.
+    """
+
+    base_model: str
+    family: str
+    parent: str | None = None
+
+
+class ModelRegistry:
+    """Looks models up by name. Safe to use from several threads.
+
+    Args:
+        home: The state folder.
+        database: Where the fine-tuned models are listed.
+    """
+
+    def __init__(self, home: Home, database: Database) -> None:
+        self._home = home
+        self._database = database
+
+    @property
+    def catalog(self) -> Catalog:
+        """The table of base models as it is now; the user may edit it while the server runs."""
+        return load_catalog(self._home)
+
+    def resolve(self, name: str, organization: str) -> ServableModel:
+        """Return what the serving needs to answer as the model `name`.
+
+        Raises:
+            UnknownModelError: The organisation has no model of this name.
+            ModelNotInstalledError: The base model is not on this machine.
+        """
+        row = self.fine_tuned(name, organization)
+        if row is None:
+            base = self.base(name)
+            return ServableModel(name, base.id, base.path)
+        return ServableModel(
+            name=row.name,
+            base_model=row.base_model,
+            base_path=self.base(row.base_model).path,
+            adapter_path=self.folder(row),
+            prompt_format=row.prompt_format,
+        )
+
+    def trainable(self, name: str, organization: str) -> TrainableModel:
+        """Return what a new job needs to know of the model `name`.
+
+        Raises:
+            UnknownModelError: The organisation has no model of this name.
+            ModelNotInstalledError: The base model is not on this machine.
+        """
+        row = self.fine_tuned(name, organization)
+        if row is not None:
+            self.base(row.base_model)
+            return TrainableModel(row.base_model, row.family, row.name)
+        base = self.base(name)
+        return TrainableModel(base.id, self.catalog.canonical_name(name))
+
+    def fine_tuned(self, name: str, organization: str) -> ModelRow | None:
+        """Return the organisation's fine-tuned model of this name."""
+        with self._database.read() as connection:
+            return model_queries.get(connection, organization, name)
+
+    def folder(self, row: ModelRow) -> Path:
+        """Return where a fine-tuned model lies."""
+        return self._home.root / row.path
+
+    def base(self, name: str) -> BaseModel:
+        """Return an installed base model.
+
+        Raises:
+            UnknownModelError: The organisation has no model of this name.
+            ModelNotInstalledError: The base model is not on this machine.
+        """
+        try:
+            return self.catalog.resolve(name)
+        except UnknownModelError as error:
+            message = f"The model {name!r} does not exist or you do not have access to it. {error}"
+            raise UnknownModelError(message) from None
+
+    def installed_names(self) -> dict[str, str]:
+        """Return every name that leads to an installed base model → that model's id."""
+        catalog = self.catalog
+        installed = {base.id: base.id for base in catalog.bases() if base.installed}
+        for name in catalog.names:
+            base_id = catalog.find(name).id
+            if base_id in installed:
+                installed[name] = base_id
+        return installed
