@@ -1,6 +1,6 @@
-"""The whole story in a real browser: create, watch, read, compare, cancel, delete, be refused.
+"""The whole workflow in a real browser: create, watch, read, compare, cancel, delete, be refused.
 
-Each page that is met on the way is examined by axe-core in both colour schemes.
+Each page on the way is examined by axe-core in both colour schemes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 ).split()
 AXE = Path(__file__).with_name("axe") / "axe-4.14.1.min.js"
-PATIENCE = 180_000
+TIMEOUT_MS = 180_000
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
@@ -49,7 +49,7 @@ def open_page(browser, origin, keys):
         context = browser.new_context(base_url=origin, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT_MS)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: faults.append(f"dialog {dialog.message}"))
         page.on(
@@ -86,8 +86,8 @@ def examine(page) -> None:
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
 
 
-def picture(page, name: str) -> None:
-    """Keep a picture of the page where `TUNESMITH_PICTURES` asks for them."""
+def screenshot(page, name: str) -> None:
+    """Save a screenshot of the page if `TUNESMITH_PICTURES` names a folder."""
     folder = os.environ.get("TUNESMITH_PICTURES")
     if folder:
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
@@ -102,7 +102,7 @@ def test_create_watch_and_cancel(open_page, upload):
     page.get_by_label("Epochs").fill("50")
     page.get_by_label("Batch size").fill("1")
     examine(page)
-    picture(page, "new-job")
+    screenshot(page, "new-job")
     page.get_by_role("button", name="Create the job").click()
     page.wait_for_url("**/jobs/ftjob-*")
 
@@ -146,7 +146,7 @@ def test_a_finished_job_its_metrics_and_its_models(open_page, trained):
     page.wait_for_selector("#charts canvas")
     assert page.locator("#charts figure").count() == 3
     assert page.locator(".u-legend .u-value").filter(has_text=re.compile(r"\d")).count() > 5
-    page.get_by_text("Figures as a table").click()
+    page.get_by_text("Metrics as a table").click()
     page.locator(".metrics-table tbody tr").first.wait_for()
     examine(page)
     for path in ("/", "/files", "/models", "/new-job"):
@@ -175,7 +175,7 @@ def test_compare_base_and_fine_tuned(open_page, trained, keys, monkeypatch, caps
         assert re.search(r"\d", page.locator(f"#{side}-stats [data-stat=first]").inner_text())
         assert "tokens" in page.locator(f"#{side}-stats [data-stat=prompt]").inner_text()
     examine(page)
-    picture(page, "playground")
+    screenshot(page, "playground")
 
     code = page.locator("#snippet-panel-1 code").inner_text()
     assert 'prompt="I love the <b>sea</b> ->"' in code
@@ -205,7 +205,7 @@ def test_chat_is_streamed_and_can_be_stopped(open_page):
     page.goto("/playground")
     page.locator("input[value=chat]").check()
     page.get_by_role("button", name="Ask both").click()
-    assert page.get_by_text("Say something as the user first.").is_visible()
+    assert page.get_by_text("Write a user message first.").is_visible()
     page.locator(".turn textarea").nth(1).fill("Write a limerick.")
     page.get_by_label("Max tokens").fill("2000")
     page.get_by_role("button", name="Ask both").click()
