@@ -12,165 +12,67 @@ Everything here is loaded when it is first used: importing the package costs nex
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ._lazy import lazy_exports
 from ._version import __version__ as __version__
 
+# The public names, in one list for type checkers and for run time; see `_lazy`.
 if TYPE_CHECKING:
-    from . import datasets, engine, results, types
-    from .azure import AsyncAzureClient, AzureClient
-    from .client import DEFAULT_BASE_URL, AsyncClient, Client
-    from .core.hooks import Hooks, RequestRecord, ResponseRecord, RetryRecord
-    from .core.options import NOT_GIVEN, NotGiven, Omit, Timeout, not_given, omit
-    from .core.retry import RetryPolicy
-    from .errors import (
-        APIConnectionError,
-        APIError,
-        APIResponseValidationError,
-        APIStatusError,
-        APITimeoutError,
-        AuthenticationError,
-        BadRequestError,
-        ConfigurationError,
-        ConflictError,
-        ConnectTimeoutError,
-        ContentFilterFinishReasonError,
-        DeadlineExceededError,
-        FileProcessingError,
-        InternalServerError,
-        LengthFinishReasonError,
-        MissingExtraError,
-        NotFoundError,
-        PermissionDeniedError,
-        PoolTimeoutError,
-        RateLimitError,
-        ReadTimeoutError,
-        StreamTruncatedError,
-        TooManyRedirectsError,
-        TunesmithError,
-        UnprocessableEntityError,
-        WaitTimeoutError,
-        WriteTimeoutError,
-    )
-    from .errors import TunesmithError as OpenAIError
-    from .resources.bulk import MapResult
-    from .transport.pages import AsyncPage, AsyncPaginator, Page
-    from .transport.streams import AsyncStream, Stream
+    from . import datasets as datasets
+    from . import engine as engine
+    from . import results as results
+    from . import types as types
+    from .azure import AsyncAzureClient as AsyncAzureClient
+    from .azure import AzureClient as AzureClient
+    from .client import DEFAULT_BASE_URL as DEFAULT_BASE_URL
+    from .client import AsyncClient as AsyncClient
+    from .client import Client as Client
+    from .core.hooks import Hooks as Hooks
+    from .core.hooks import RequestRecord as RequestRecord
+    from .core.hooks import ResponseRecord as ResponseRecord
+    from .core.hooks import RetryRecord as RetryRecord
+    from .core.options import NOT_GIVEN as NOT_GIVEN
+    from .core.options import NotGiven as NotGiven
+    from .core.options import Omit as Omit
+    from .core.options import Timeout as Timeout
+    from .core.options import not_given as not_given
+    from .core.options import omit as omit
+    from .core.retry import RetryPolicy as RetryPolicy
+    from .errors import APIConnectionError as APIConnectionError
+    from .errors import APIError as APIError
+    from .errors import APIResponseValidationError as APIResponseValidationError
+    from .errors import APIStatusError as APIStatusError
+    from .errors import APITimeoutError as APITimeoutError
+    from .errors import AuthenticationError as AuthenticationError
+    from .errors import BadRequestError as BadRequestError
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import ConflictError as ConflictError
+    from .errors import ConnectTimeoutError as ConnectTimeoutError
+    from .errors import ContentFilterFinishReasonError as ContentFilterFinishReasonError
+    from .errors import DeadlineExceededError as DeadlineExceededError
+    from .errors import FileProcessingError as FileProcessingError
+    from .errors import InternalServerError as InternalServerError
+    from .errors import LengthFinishReasonError as LengthFinishReasonError
+    from .errors import MissingExtraError as MissingExtraError
+    from .errors import NotFoundError as NotFoundError
+    from .errors import PermissionDeniedError as PermissionDeniedError
+    from .errors import PoolTimeoutError as PoolTimeoutError
+    from .errors import RateLimitError as RateLimitError
+    from .errors import ReadTimeoutError as ReadTimeoutError
+    from .errors import StreamTruncatedError as StreamTruncatedError
+    from .errors import TooManyRedirectsError as TooManyRedirectsError
+    from .errors import TunesmithError as TunesmithError
+    from .errors import UnprocessableEntityError as UnprocessableEntityError
+    from .errors import WaitTimeoutError as WaitTimeoutError
+    from .errors import WriteTimeoutError as WriteTimeoutError
+    from .resources.bulk import MapResult as MapResult
+    from .transport.pages import AsyncPage as AsyncPage
+    from .transport.pages import AsyncPaginator as AsyncPaginator
+    from .transport.pages import Page as Page
+    from .transport.streams import AsyncStream as AsyncStream
+    from .transport.streams import Stream as Stream
 
-_ERRORS = (
-    "APIConnectionError",
-    "APIError",
-    "APIResponseValidationError",
-    "APIStatusError",
-    "APITimeoutError",
-    "AuthenticationError",
-    "BadRequestError",
-    "ConfigurationError",
-    "ConflictError",
-    "ConnectTimeoutError",
-    "ContentFilterFinishReasonError",
-    "DeadlineExceededError",
-    "FileProcessingError",
-    "InternalServerError",
-    "LengthFinishReasonError",
-    "MissingExtraError",
-    "NotFoundError",
-    "PermissionDeniedError",
-    "PoolTimeoutError",
-    "RateLimitError",
-    "ReadTimeoutError",
-    "StreamTruncatedError",
-    "TooManyRedirectsError",
-    "TunesmithError",
-    "UnprocessableEntityError",
-    "WaitTimeoutError",
-    "WriteTimeoutError",
-)
-_HOMES = {
-    **dict.fromkeys(_ERRORS, ".errors"),
-    **dict.fromkeys(("AsyncAzureClient", "AzureClient"), ".azure"),
-    **dict.fromkeys(("AsyncClient", "Client", "DEFAULT_BASE_URL"), ".client"),
-    **dict.fromkeys(("Hooks", "RequestRecord", "ResponseRecord", "RetryRecord"), ".core.hooks"),
-    **dict.fromkeys(
-        ("NOT_GIVEN", "NotGiven", "Omit", "Timeout", "not_given", "omit"), ".core.options"
-    ),
-    "MapResult": ".resources.bulk",
-    "RetryPolicy": ".core.retry",
-    **dict.fromkeys(("AsyncPage", "AsyncPaginator", "Page"), ".transport.pages"),
-    **dict.fromkeys(("AsyncStream", "Stream"), ".transport.streams"),
-}
-_ROOMS = frozenset({"datasets", "engine", "results", "types"})
-_ALIASES = {"OpenAIError": "TunesmithError"}
+    OpenAIError = TunesmithError
 
-__all__ = [
-    "DEFAULT_BASE_URL",
-    "NOT_GIVEN",
-    "APIConnectionError",
-    "APIError",
-    "APIResponseValidationError",
-    "APIStatusError",
-    "APITimeoutError",
-    "AsyncAzureClient",
-    "AsyncClient",
-    "AsyncPage",
-    "AsyncPaginator",
-    "AsyncStream",
-    "AuthenticationError",
-    "AzureClient",
-    "BadRequestError",
-    "Client",
-    "ConfigurationError",
-    "ConflictError",
-    "ConnectTimeoutError",
-    "ContentFilterFinishReasonError",
-    "DeadlineExceededError",
-    "FileProcessingError",
-    "Hooks",
-    "InternalServerError",
-    "LengthFinishReasonError",
-    "MapResult",
-    "MissingExtraError",
-    "NotFoundError",
-    "NotGiven",
-    "Omit",
-    "OpenAIError",
-    "Page",
-    "PermissionDeniedError",
-    "PoolTimeoutError",
-    "RateLimitError",
-    "ReadTimeoutError",
-    "RequestRecord",
-    "ResponseRecord",
-    "RetryPolicy",
-    "RetryRecord",
-    "Stream",
-    "StreamTruncatedError",
-    "Timeout",
-    "TooManyRedirectsError",
-    "TunesmithError",
-    "UnprocessableEntityError",
-    "WaitTimeoutError",
-    "WriteTimeoutError",
-    "datasets",
-    "engine",
-    "not_given",
-    "omit",
-    "results",
-    "types",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
-    target = _ALIASES.get(name, name)
-    if target not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[target], __name__), target)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+lazy_exports(globals())

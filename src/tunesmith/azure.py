@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ._lazy import set_public_module
 from .client import AsyncClient, Client
 from .core.azure import AzureEndpoint
 from .errors import ConfigurationError
@@ -130,3 +131,6 @@ class AsyncAzureClient(AsyncClient):
         query = {"api-version": azure.version, **(default_query or {})}
         super().__init__(azure.credential, base_url=azure.root, default_query=query, **settings)
         azure.apply(self)
+
+
+set_public_module(globals())

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from ._lazy import set_public_module
 from .core.environment import (
     DEFAULT_BASE_URL,
     admin_credential,
@@ -319,3 +320,6 @@ class AsyncClient(BaseClient[Async]):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+set_public_module(globals())

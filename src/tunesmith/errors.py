@@ -40,6 +40,8 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ._lazy import set_public_module
+
 if TYPE_CHECKING:
     import builtins
 
@@ -362,3 +364,6 @@ class MissingExtraError(TunesmithError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.feature, self.extra)
+
+
+set_public_module(globals())

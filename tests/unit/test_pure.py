@@ -1,8 +1,9 @@
-"""The small pure rooms: pages, forms, concurrency, errors, secrets, the package's face."""
+"""Small pure modules: pages, forms, concurrency, errors, secrets, and the public names."""
 
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import json
 import pickle
@@ -137,17 +138,27 @@ def test_what_is_no_end(status):
     assert not FineTune.model_construct(status=status).is_terminal
 
 
-def test_every_public_name_exists_and_is_sorted():
-    def place(name: str) -> tuple[int, str]:
-        return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
-
-    assert tunesmith.__all__ == sorted(tunesmith.__all__, key=place)
-    for name in tunesmith.__all__:
-        assert getattr(tunesmith, name) is not None, name
-    for name in tunesmith.types.__all__:
-        assert getattr(tunesmith.types, name) is not None, name
+@pytest.mark.parametrize("package", ["", ".types", ".datasets", ".engine", ".results"])
+def test_every_public_name_exists_and_dir_shows_just_them(package):
+    module = importlib.import_module(f"tunesmith{package}")
+    for name in module.__all__:
+        assert getattr(module, name) is not None, name
     with pytest.raises(AttributeError, match="nothing"):
-        tunesmith.nothing
+        module.nothing
+    if package != ".results":
+        assert dir(module) == sorted(module.__all__)
+
+
+def test_public_classes_name_the_package_that_exports_them():
+    for package in (tunesmith, tunesmith.types):
+        classes = {
+            name: value
+            for name in package.__all__
+            if isinstance(value := getattr(package, name), type) and name not in {"Sync", "Async"}
+        }
+        assert {value.__module__ for value in classes.values()} == {package.__name__}
+        for value in classes.values():
+            assert pickle.loads(pickle.dumps(value)) is value
 
 
 def test_importing_costs_next_to_nothing():

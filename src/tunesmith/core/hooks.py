@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunesmith._lazy import set_public_module
+
 from .flow import Call, Flow
 from .redact import redacted_headers
 from .response import Response
@@ -116,3 +118,6 @@ class Hooks:
             return
         status, error = (outcome.status, None) if isinstance(outcome, Response) else (None, outcome)
         yield Call(self.retry, (RetryRecord(request.info, attempt, delay, status, error),))
+
+
+set_public_module(globals())

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict, final
 
+from tunesmith._lazy import set_public_module
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -154,3 +156,6 @@ class RequestOptions(TypedDict, total=False):
     extra_body: object | None
     timeout: TimeoutLike | NotGiven
     idempotency_key: str | None
+
+
+set_public_module(globals())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from tunesmith._lazy import set_public_module
 from tunesmith.errors import APIConnectionError, ConfigurationError
 
 from .response import Response
@@ -162,3 +163,6 @@ def _outcome_of(state: tenacity.RetryCallState) -> Outcome:
     # Failures are recorded as results, so that the machine never raises them itself.
     result: Outcome = state.outcome.result()  # type: ignore[union-attr]  # set before every decision
     return result
+
+
+set_public_module(globals())

@@ -15,84 +15,35 @@ count or an engine asks for one.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tunesmith._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from tunesmith.datasets import templates, tokens
-    from tunesmith.datasets.check import check_file, profile
-    from tunesmith.datasets.dataset import Dataset, Plan, Split, read
-    from tunesmith.datasets.dataset_errors import BrokenRowError, DatasetError, UnreadableError
-    from tunesmith.datasets.destinations import DESTINATIONS as PROFILES
-    from tunesmith.datasets.destinations import Destination as Profile
-    from tunesmith.datasets.findings import Finding, Location
-    from tunesmith.datasets.format_inference import infer_prompt_format
-    from tunesmith.datasets.overlap import check_overlap
-    from tunesmith.datasets.prompt_format import PromptFormat
-    from tunesmith.datasets.report import Report
-    from tunesmith.datasets.rows import Row
-    from tunesmith.datasets.rows import RowFormat as Shape
+    from . import templates as templates
+    from . import tokens as tokens
+    from .check import check_file as check_file
+    from .check import profile as profile
+    from .dataset import Dataset as Dataset
+    from .dataset import Plan as Plan
+    from .dataset import Split as Split
+    from .dataset import read as read
+    from .dataset_errors import BrokenRowError as BrokenRowError
+    from .dataset_errors import DatasetError as DatasetError
+    from .dataset_errors import UnreadableError as UnreadableError
+    from .destinations import DESTINATIONS as _DESTINATIONS
+    from .destinations import Destination as _Destination
+    from .findings import Finding as Finding
+    from .findings import Location as Location
+    from .format_inference import infer_prompt_format as infer_prompt_format
+    from .overlap import check_overlap as check_overlap
+    from .prompt_format import PromptFormat as PromptFormat
+    from .report import Report as Report
+    from .rows import Row as Row
+    from .rows import RowFormat as _RowFormat
 
-__all__ = [
-    "PROFILES",
-    "BrokenRowError",
-    "Dataset",
-    "DatasetError",
-    "Finding",
-    "Location",
-    "Plan",
-    "Profile",
-    "PromptFormat",
-    "Report",
-    "Row",
-    "Shape",
-    "Split",
-    "UnreadableError",
-    "check_file",
-    "check_overlap",
-    "infer_prompt_format",
-    "profile",
-    "read",
-    "templates",
-    "tokens",
-]
+    PROFILES = _DESTINATIONS
+    Profile = _Destination
+    Shape = _RowFormat
 
-_MODULES = frozenset({"templates", "tokens"})
-
-_HOMES = {
-    "PROFILES": ("destinations", "DESTINATIONS"),
-    "BrokenRowError": ("dataset_errors", "BrokenRowError"),
-    "Dataset": ("dataset", "Dataset"),
-    "DatasetError": ("dataset_errors", "DatasetError"),
-    "Finding": ("findings", "Finding"),
-    "Location": ("findings", "Location"),
-    "Plan": ("dataset", "Plan"),
-    "Profile": ("destinations", "Destination"),
-    "PromptFormat": ("prompt_format", "PromptFormat"),
-    "Report": ("report", "Report"),
-    "Row": ("rows", "Row"),
-    "Shape": ("rows", "RowFormat"),
-    "Split": ("dataset", "Split"),
-    "UnreadableError": ("dataset_errors", "UnreadableError"),
-    "check_file": ("check", "check_file"),
-    "check_overlap": ("overlap", "check_overlap"),
-    "infer_prompt_format": ("format_inference", "infer_prompt_format"),
-    "profile": ("check", "profile"),
-    "read": ("dataset", "read"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = home
-    value = getattr(import_module(f"{__name__}.{module}"), attribute)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+lazy_exports(globals())

@@ -7,35 +7,17 @@ that is loaded before one of them is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tunesmith._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .config import EngineConfig, Limits
-    from .domain.errors import EngineError
-    from .home import Home
-    from .process import Engine, start
-    from .server import serve
+    from .config import EngineConfig as EngineConfig
+    from .config import Limits as Limits
+    from .domain.errors import EngineError as EngineError
+    from .home import Home as Home
+    from .process import Engine as Engine
+    from .process import start as start
+    from .server import serve as serve
 
-__all__ = ["Engine", "EngineConfig", "EngineError", "Home", "Limits", "serve", "start"]
-
-_ROOMS = {
-    "Engine": "process",
-    "EngineConfig": "config",
-    "EngineError": "domain.errors",
-    "Home": "home",
-    "Limits": "config",
-    "serve": "server",
-    "start": "process",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib  # noqa: PLC0415 - not at import
-
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+lazy_exports(globals())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from tunesmith._lazy import set_public_module
 from tunesmith.core.adaptive_concurrency import AdaptiveConcurrency
 from tunesmith.core.flow import (
     Call,
@@ -193,3 +194,6 @@ def _deliverable(state: _State[ModelT], *, ordered: bool) -> Iterator[MapResult[
 
 def _is_busy(error: Exception) -> bool:
     return isinstance(error, APIStatusError) and error.status_code in _BUSY
+
+
+set_public_module(globals())

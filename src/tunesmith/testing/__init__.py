@@ -8,34 +8,16 @@ with random weights (extra `engine`). `tunesmith.testing.plugin` gives both as p
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tunesmith._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .simulated_backend import Prompt
-    from .simulated_engine import SimulatedEngine, simulate
-    from .tiny_model import start_tiny, write_tiny_home, write_tiny_model
+    from .simulated_backend import Prompt as Prompt
+    from .simulated_engine import SimulatedEngine as SimulatedEngine
+    from .simulated_engine import simulate as simulate
+    from .tiny_model import start_tiny as start_tiny
+    from .tiny_model import write_tiny_home as write_tiny_home
+    from .tiny_model import write_tiny_model as write_tiny_model
 
-__all__ = [
-    "Prompt",
-    "SimulatedEngine",
-    "simulate",
-    "start_tiny",
-    "write_tiny_home",
-    "write_tiny_model",
-]
-
-_MODULES = {
-    "Prompt": "simulated_backend",
-    "SimulatedEngine": "simulated_engine",
-    "simulate": "simulated_engine",
-    "start_tiny": "tiny_model",
-    "write_tiny_home": "tiny_model",
-    "write_tiny_model": "tiny_model",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+lazy_exports(globals())

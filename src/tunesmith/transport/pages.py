@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from tunesmith._lazy import set_public_module
 from tunesmith.core.paging import PageCursor, PageData, PageFlow
 from tunesmith.errors import TunesmithError
 
@@ -147,3 +148,6 @@ class AsyncPaginator(Generic[T]):
 def first_page(flow: PageFlow[T], driver: SyncDriver) -> Page[T]:
     """Ask for the first page of a list."""
     return Page(driver.run(flow(PageCursor())), flow, driver)
+
+
+set_public_module(globals())

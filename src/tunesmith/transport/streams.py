@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from tunesmith._lazy import set_public_module
 from tunesmith.core.events import END, EventReader
 from tunesmith.errors import APIConnectionError
 
@@ -127,3 +128,6 @@ class AsyncStream(Generic[T_co]):
             raise reader.interrupted(error) from error.__cause__
         finally:
             await stream.aclose()
+
+
+set_public_module(globals())

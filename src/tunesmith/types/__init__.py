@@ -2,278 +2,87 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tunesmith._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .base import (
-        TERMINAL_STATUSES,
-        WireModel,
-    )
-    from .chat import (
-        ChatCompletion,
-        ChatCompletionChoice,
-        ChatCompletionChunk,
-        ChatCompletionChunkChoice,
-        ChatCompletionDeleted,
-        ChatCompletionDelta,
-        ChatCompletionFunctionCall,
-        ChatCompletionFunctionCallDelta,
-        ChatCompletionLogprobs,
-        ChatCompletionMessage,
-        ChatCompletionMessageToolCall,
-        ChatCompletionStoreMessage,
-        ChatCompletionTokenLogprob,
-        ChatCompletionToolCallDelta,
-        ChatCompletionTopLogprob,
+    from tunesmith.core.modes import Async as Async
+    from tunesmith.core.modes import Sync as Sync
+
+    from .base import TERMINAL_STATUSES as TERMINAL_STATUSES
+    from .base import WireModel as WireModel
+    from .chat import ChatCompletion as ChatCompletion
+    from .chat import ChatCompletionChoice as ChatCompletionChoice
+    from .chat import ChatCompletionChunk as ChatCompletionChunk
+    from .chat import ChatCompletionChunkChoice as ChatCompletionChunkChoice
+    from .chat import ChatCompletionDeleted as ChatCompletionDeleted
+    from .chat import ChatCompletionDelta as ChatCompletionDelta
+    from .chat import ChatCompletionFunctionCall as ChatCompletionFunctionCall
+    from .chat import ChatCompletionFunctionCallDelta as ChatCompletionFunctionCallDelta
+    from .chat import ChatCompletionLogprobs as ChatCompletionLogprobs
+    from .chat import ChatCompletionMessage as ChatCompletionMessage
+    from .chat import ChatCompletionMessageToolCall as ChatCompletionMessageToolCall
+    from .chat import ChatCompletionStoreMessage as ChatCompletionStoreMessage
+    from .chat import ChatCompletionTokenLogprob as ChatCompletionTokenLogprob
+    from .chat import ChatCompletionToolCallDelta as ChatCompletionToolCallDelta
+    from .chat import ChatCompletionTopLogprob as ChatCompletionTopLogprob
+    from .chat_events import ChatCompletionStreamEvent as ChatCompletionStreamEvent
+    from .chat_events import ChunkEvent as ChunkEvent
+    from .chat_events import ContentDeltaEvent as ContentDeltaEvent
+    from .chat_events import ContentDoneEvent as ContentDoneEvent
+    from .chat_events import (
+        FunctionToolCallArgumentsDeltaEvent as FunctionToolCallArgumentsDeltaEvent,
     )
     from .chat_events import (
-        ChatCompletionStreamEvent,
-        ChunkEvent,
-        ContentDeltaEvent,
-        ContentDoneEvent,
-        FunctionToolCallArgumentsDeltaEvent,
-        FunctionToolCallArgumentsDoneEvent,
-        LogprobsContentDeltaEvent,
-        LogprobsContentDoneEvent,
-        LogprobsRefusalDeltaEvent,
-        LogprobsRefusalDoneEvent,
-        ParsedChatCompletion,
-        ParsedChatCompletionMessage,
-        ParsedChoice,
-        RefusalDeltaEvent,
-        RefusalDoneEvent,
+        FunctionToolCallArgumentsDoneEvent as FunctionToolCallArgumentsDoneEvent,
     )
-    from .completions import (
-        Completion,
-        CompletionChoice,
-        CompletionLogprobs,
-        CompletionTokensDetails,
-        CompletionUsage,
-        PromptTokensDetails,
-    )
-    from .files import (
-        FileDeleted,
-        FileObject,
-        FilePurpose,
-        FileStatus,
-    )
-    from .fine_tuning import (
-        FineTuningJob,
-        FineTuningJobCheckpoint,
-        FineTuningJobCheckpointMetrics,
-        FineTuningJobError,
-        FineTuningJobEvent,
-        FineTuningJobHyperparameters,
-        FineTuningJobIntegration,
-        FineTuningJobIntegrationWandb,
-        FineTuningJobMethod,
-        FineTuningJobMethodConfig,
-        FineTuningJobStatus,
-        FineTuningJobSummary,
-    )
-    from .graders import (
-        CheckpointPermission,
-        CheckpointPermissionDeleted,
-        GraderRunErrors,
-        GraderRunMetadata,
-        GraderRunResponse,
-        GraderValidateResponse,
-    )
-    from .legacy_fine_tunes import (
-        FineTune,
-        FineTuneEvent,
-        FineTuneHyperparams,
-        FineTuneStatus,
-    )
-    from .models import (
-        Model,
-        ModelDeleted,
-    )
-    from .pages import (
-        ListPage,
-    )
-    from .uploads import (
-        Upload,
-        UploadPart,
-        UploadStatus,
-    )
+    from .chat_events import LogprobsContentDeltaEvent as LogprobsContentDeltaEvent
+    from .chat_events import LogprobsContentDoneEvent as LogprobsContentDoneEvent
+    from .chat_events import LogprobsRefusalDeltaEvent as LogprobsRefusalDeltaEvent
+    from .chat_events import LogprobsRefusalDoneEvent as LogprobsRefusalDoneEvent
+    from .chat_events import ParsedChatCompletion as ParsedChatCompletion
+    from .chat_events import ParsedChatCompletionMessage as ParsedChatCompletionMessage
+    from .chat_events import ParsedChoice as ParsedChoice
+    from .chat_events import RefusalDeltaEvent as RefusalDeltaEvent
+    from .chat_events import RefusalDoneEvent as RefusalDoneEvent
+    from .completions import Completion as Completion
+    from .completions import CompletionChoice as CompletionChoice
+    from .completions import CompletionLogprobs as CompletionLogprobs
+    from .completions import CompletionTokensDetails as CompletionTokensDetails
+    from .completions import CompletionUsage as CompletionUsage
+    from .completions import PromptTokensDetails as PromptTokensDetails
+    from .files import FileDeleted as FileDeleted
+    from .files import FileObject as FileObject
+    from .files import FilePurpose as FilePurpose
+    from .files import FileStatus as FileStatus
+    from .fine_tuning import FineTuningJob as FineTuningJob
+    from .fine_tuning import FineTuningJobCheckpoint as FineTuningJobCheckpoint
+    from .fine_tuning import FineTuningJobCheckpointMetrics as FineTuningJobCheckpointMetrics
+    from .fine_tuning import FineTuningJobError as FineTuningJobError
+    from .fine_tuning import FineTuningJobEvent as FineTuningJobEvent
+    from .fine_tuning import FineTuningJobHyperparameters as FineTuningJobHyperparameters
+    from .fine_tuning import FineTuningJobIntegration as FineTuningJobIntegration
+    from .fine_tuning import FineTuningJobIntegrationWandb as FineTuningJobIntegrationWandb
+    from .fine_tuning import FineTuningJobMethod as FineTuningJobMethod
+    from .fine_tuning import FineTuningJobMethodConfig as FineTuningJobMethodConfig
+    from .fine_tuning import FineTuningJobStatus as FineTuningJobStatus
+    from .fine_tuning import FineTuningJobSummary as FineTuningJobSummary
+    from .graders import CheckpointPermission as CheckpointPermission
+    from .graders import CheckpointPermissionDeleted as CheckpointPermissionDeleted
+    from .graders import GraderRunErrors as GraderRunErrors
+    from .graders import GraderRunMetadata as GraderRunMetadata
+    from .graders import GraderRunResponse as GraderRunResponse
+    from .graders import GraderValidateResponse as GraderValidateResponse
+    from .legacy_fine_tunes import FineTune as FineTune
+    from .legacy_fine_tunes import FineTuneEvent as FineTuneEvent
+    from .legacy_fine_tunes import FineTuneHyperparams as FineTuneHyperparams
+    from .legacy_fine_tunes import FineTuneStatus as FineTuneStatus
+    from .models import Model as Model
+    from .models import ModelDeleted as ModelDeleted
+    from .pages import ListPage as ListPage
+    from .uploads import Upload as Upload
+    from .uploads import UploadPart as UploadPart
+    from .uploads import UploadStatus as UploadStatus
 
-_HOMES = {
-    "base": (
-        "TERMINAL_STATUSES",
-        "WireModel",
-    ),
-    "chat": (
-        "ChatCompletion",
-        "ChatCompletionChoice",
-        "ChatCompletionChunk",
-        "ChatCompletionChunkChoice",
-        "ChatCompletionDeleted",
-        "ChatCompletionDelta",
-        "ChatCompletionFunctionCall",
-        "ChatCompletionFunctionCallDelta",
-        "ChatCompletionLogprobs",
-        "ChatCompletionMessage",
-        "ChatCompletionMessageToolCall",
-        "ChatCompletionStoreMessage",
-        "ChatCompletionTokenLogprob",
-        "ChatCompletionToolCallDelta",
-        "ChatCompletionTopLogprob",
-    ),
-    "chat_events": (
-        "ChatCompletionStreamEvent",
-        "ChunkEvent",
-        "ContentDeltaEvent",
-        "ContentDoneEvent",
-        "FunctionToolCallArgumentsDeltaEvent",
-        "FunctionToolCallArgumentsDoneEvent",
-        "LogprobsContentDeltaEvent",
-        "LogprobsContentDoneEvent",
-        "LogprobsRefusalDeltaEvent",
-        "LogprobsRefusalDoneEvent",
-        "ParsedChatCompletion",
-        "ParsedChatCompletionMessage",
-        "ParsedChoice",
-        "RefusalDeltaEvent",
-        "RefusalDoneEvent",
-    ),
-    "completions": (
-        "Completion",
-        "CompletionChoice",
-        "CompletionLogprobs",
-        "CompletionTokensDetails",
-        "CompletionUsage",
-        "PromptTokensDetails",
-    ),
-    "files": (
-        "FileDeleted",
-        "FileObject",
-        "FilePurpose",
-        "FileStatus",
-    ),
-    "legacy_fine_tunes": (
-        "FineTune",
-        "FineTuneEvent",
-        "FineTuneHyperparams",
-        "FineTuneStatus",
-    ),
-    "fine_tuning": (
-        "FineTuningJob",
-        "FineTuningJobCheckpoint",
-        "FineTuningJobCheckpointMetrics",
-        "FineTuningJobError",
-        "FineTuningJobSummary",
-        "FineTuningJobEvent",
-        "FineTuningJobHyperparameters",
-        "FineTuningJobIntegration",
-        "FineTuningJobIntegrationWandb",
-        "FineTuningJobMethod",
-        "FineTuningJobMethodConfig",
-        "FineTuningJobStatus",
-    ),
-    "graders": (
-        "CheckpointPermission",
-        "CheckpointPermissionDeleted",
-        "GraderRunErrors",
-        "GraderRunMetadata",
-        "GraderRunResponse",
-        "GraderValidateResponse",
-    ),
-    "models": (
-        "Model",
-        "ModelDeleted",
-    ),
-    "pages": ("ListPage",),
-    "uploads": (
-        "Upload",
-        "UploadPart",
-        "UploadStatus",
-    ),
-}
-
-__all__ = [
-    "TERMINAL_STATUSES",
-    "ChatCompletion",
-    "ChatCompletionChoice",
-    "ChatCompletionChunk",
-    "ChatCompletionChunkChoice",
-    "ChatCompletionDeleted",
-    "ChatCompletionDelta",
-    "ChatCompletionFunctionCall",
-    "ChatCompletionFunctionCallDelta",
-    "ChatCompletionLogprobs",
-    "ChatCompletionMessage",
-    "ChatCompletionMessageToolCall",
-    "ChatCompletionStoreMessage",
-    "ChatCompletionStreamEvent",
-    "ChatCompletionTokenLogprob",
-    "ChatCompletionToolCallDelta",
-    "ChatCompletionTopLogprob",
-    "CheckpointPermission",
-    "CheckpointPermissionDeleted",
-    "ChunkEvent",
-    "Completion",
-    "CompletionChoice",
-    "CompletionLogprobs",
-    "CompletionTokensDetails",
-    "CompletionUsage",
-    "ContentDeltaEvent",
-    "ContentDoneEvent",
-    "FileDeleted",
-    "FileObject",
-    "FilePurpose",
-    "FileStatus",
-    "FineTune",
-    "FineTuneEvent",
-    "FineTuneHyperparams",
-    "FineTuneStatus",
-    "FineTuningJob",
-    "FineTuningJobCheckpoint",
-    "FineTuningJobCheckpointMetrics",
-    "FineTuningJobError",
-    "FineTuningJobEvent",
-    "FineTuningJobHyperparameters",
-    "FineTuningJobIntegration",
-    "FineTuningJobIntegrationWandb",
-    "FineTuningJobMethod",
-    "FineTuningJobMethodConfig",
-    "FineTuningJobStatus",
-    "FineTuningJobSummary",
-    "FunctionToolCallArgumentsDeltaEvent",
-    "FunctionToolCallArgumentsDoneEvent",
-    "GraderRunErrors",
-    "GraderRunMetadata",
-    "GraderRunResponse",
-    "GraderValidateResponse",
-    "ListPage",
-    "LogprobsContentDeltaEvent",
-    "LogprobsContentDoneEvent",
-    "LogprobsRefusalDeltaEvent",
-    "LogprobsRefusalDoneEvent",
-    "Model",
-    "ModelDeleted",
-    "ParsedChatCompletion",
-    "ParsedChatCompletionMessage",
-    "ParsedChoice",
-    "PromptTokensDetails",
-    "RefusalDeltaEvent",
-    "RefusalDoneEvent",
-    "Upload",
-    "UploadPart",
-    "UploadStatus",
-    "WireModel",
-]
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = getattr(importlib.import_module(f".{home}", __name__), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+lazy_exports(globals())

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith._lazy import set_public_module
+
 __all__ = ["TERMINAL_STATUSES", "WireModel"]
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
@@ -60,3 +62,6 @@ class WireModel(BaseModel):
     def to_json(self, *, indent: int | None = 2, exclude_unset: bool = True) -> str:
         """Return the object as JSON text, without the fields the server left out."""
         return self.model_dump_json(indent=indent, exclude_unset=exclude_unset)
+
+
+set_public_module(globals(), "tunesmith.types")

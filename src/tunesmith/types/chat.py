@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from tunesmith._lazy import set_public_module
+
 from .base import WireModel
 from .completions import CompletionUsage
 
@@ -160,3 +162,6 @@ class ChatCompletionDeleted(WireModel):
     id: str
     deleted: bool
     object: Literal["chat.completion.deleted"] | str = "chat.completion.deleted"
+
+
+set_public_module(globals(), "tunesmith.types")

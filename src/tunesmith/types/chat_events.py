@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from tunesmith._lazy import set_public_module
+
 from .chat import (
     ChatCompletion,
     ChatCompletionChoice,
@@ -167,3 +169,6 @@ ChatCompletionStreamEvent = (
     | LogprobsRefusalDeltaEvent
     | LogprobsRefusalDoneEvent
 )
+
+
+set_public_module(globals(), "tunesmith.types")

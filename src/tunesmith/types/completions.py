@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tunesmith._lazy import set_public_module
+
 from .base import WireModel
 
 __all__ = [
@@ -73,3 +75,6 @@ class Completion(WireModel):
     object: Literal["text_completion"] | str = "text_completion"
     system_fingerprint: str | None = None
     usage: CompletionUsage | None = None
+
+
+set_public_module(globals(), "tunesmith.types")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from tunesmith._lazy import set_public_module
+
 from .base import WireModel
 
 __all__ = ["FileDeleted", "FileObject", "FilePurpose", "FileStatus"]
@@ -63,3 +65,6 @@ class FileDeleted(WireModel):
     id: str
     object: Literal["file"] | str = "file"
     deleted: bool
+
+
+set_public_module(globals(), "tunesmith.types")

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from tunesmith._lazy import set_public_module
 from tunesmith.core.modes import ModeT_co
 
 from .base import TERMINAL_STATUSES, WireModel
@@ -185,3 +186,6 @@ class FineTuningJobCheckpoint(WireModel):
     metrics: FineTuningJobCheckpointMetrics
     object: Literal["fine_tuning.job.checkpoint"] | str = "fine_tuning.job.checkpoint"
     step_number: int
+
+
+set_public_module(globals(), "tunesmith.types")

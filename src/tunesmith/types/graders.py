@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from tunesmith._lazy import set_public_module
+
 from .base import WireModel
 
 __all__ = [
@@ -77,3 +79,6 @@ class CheckpointPermissionDeleted(WireModel):
     id: str
     deleted: bool
     object: Literal["checkpoint.permission"] | str = "checkpoint.permission"
+
+
+set_public_module(globals(), "tunesmith.types")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from tunesmith._lazy import set_public_module
 from tunesmith.core.modes import ModeT_co
 
 from .base import TERMINAL_STATUSES, WireModel
@@ -78,3 +79,6 @@ class FineTune(WireModel, JobMethods[FineTuneEvent, ModeT_co]):
     def is_terminal(self) -> bool:
         """True once the job can no longer change: succeeded, failed or cancelled."""
         return self.status in TERMINAL_STATUSES
+
+
+set_public_module(globals(), "tunesmith.types")

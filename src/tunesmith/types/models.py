@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from tunesmith._lazy import set_public_module
+
 from .base import WireModel
 
 __all__ = ["Model", "ModelDeleted"]
@@ -26,3 +28,6 @@ class ModelDeleted(WireModel):
     id: str
     deleted: bool
     object: Literal["model"] | str = "model"
+
+
+set_public_module(globals(), "tunesmith.types")

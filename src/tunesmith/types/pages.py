@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from tunesmith._lazy import set_public_module
+
 from .base import WireModel
 
 __all__ = ["ListPage"]
@@ -19,3 +21,6 @@ class ListPage(WireModel, Generic[ItemT]):
     first_id: str | None = None
     last_id: str | None = None
     has_more: bool | None = None
+
+
+set_public_module(globals(), "tunesmith.types")

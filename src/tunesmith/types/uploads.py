@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tunesmith._lazy import set_public_module
+
 from .base import WireModel
 from .files import FileObject
 
@@ -40,3 +42,6 @@ class UploadPart(WireModel):
     created_at: int
     object: Literal["upload.part"] | str = "upload.part"
     upload_id: str
+
+
+set_public_module(globals(), "tunesmith.types")
