@@ -123,11 +123,10 @@ def with_tunesmith(arguments: argparse.Namespace) -> tuple[int, float, float]:
 
 def with_trl(arguments: argparse.Namespace) -> tuple[int, float, float]:
     import torch
+    from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
-
-    from datasets import Dataset
 
     torch.set_num_threads(1)
     rows = [json.loads(line) for line in arguments.train.read_text().splitlines()]

@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from http_stub import Stub
 from tunesmith import AsyncClient, Client, RetryPolicy
-
-_spec = importlib.util.spec_from_file_location("client_stub", Path(__file__).with_name("stub.py"))
-stub_module = importlib.util.module_from_spec(_spec)
-sys.modules["client_stub"] = stub_module
-_spec.loader.exec_module(stub_module)
 
 FAST = RetryPolicy(max_retries=2, initial_delay=0.01, max_delay=0.02)
 KEY = "sk-sentinel-do-not-show-4711"
@@ -70,11 +65,19 @@ async def _collected(value: Any) -> list[Any]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests in both modes, those of modules with EVERY_TRANSPORT on both transports."""
+    """Run tests in both modes; those that are marked, on both transports as well.
+
+    `every_transport` is for what a transport itself does: each mode runs on each transport.
+    `both_transports` is for the code above it: each transport is used once, by one of the modes.
+    """
     if "mode" in metafunc.fixturenames:
-        names = ["sync", "async"]
-        if getattr(metafunc.module, "EVERY_TRANSPORT", False) and "fast" in TRANSPORTS:
-            names += ["sync-fast", "async-fast"]
+        marks = {mark.name for mark in metafunc.definition.iter_markers()}
+        if "fast" not in TRANSPORTS or not marks & {"every_transport", "both_transports"}:
+            names = ["sync", "async"]
+        elif "every_transport" in marks:
+            names = ["sync", "async", "sync-fast", "async-fast"]
+        else:
+            names = ["sync", "async-fast"]
         metafunc.parametrize("mode", names, indirect=True)
 
 
@@ -93,7 +96,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def stub() -> Any:
-    server = stub_module.Stub()
+    server = Stub()
     yield server
     server.close()
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
-from client_stub import HANG_UP, answer, raw
 
 import tunesmith
+from http_stub import HANG_UP, answer, raw
 from tunesmith import AsyncAzureClient, AsyncClient, AzureClient, Client, Hooks, Timeout
 from tunesmith.client import DEFAULT_BASE_URL
 

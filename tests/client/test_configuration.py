@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from client_stub import answer, sse
 
 import tunesmith
+from http_stub import answer, sse
 from tunesmith import Client, RetryPolicy, Timeout
 
 KEY = "sk-sentinel-do-not-show-4711"

@@ -10,22 +10,24 @@ import traceback
 from pathlib import Path
 
 import pytest
-from client_stub import HANG_UP, RESET, answer, raw, sse
 
 import tunesmith
+from http_stub import HANG_UP, RESET, answer, raw, sse
 from tunesmith import RetryPolicy, Timeout
 
-EVERY_TRANSPORT = True
+pytestmark = pytest.mark.both_transports
 NO_RETRY = RetryPolicy(max_retries=0)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 300\r\n\r\n"
 
 
+@pytest.mark.every_transport
 def test_a_refused_connection_names_the_way_out(mode):
     client = mode.client("http://127.0.0.1:9/v1", retry=NO_RETRY)
     with pytest.raises(tunesmith.APIConnectionError, match="tunesmith serve"):
         mode.run(client.models.retrieve("m"))
 
 
+@pytest.mark.every_transport
 @pytest.mark.parametrize(
     "steps",
     [
@@ -161,6 +163,7 @@ def test_unknown_values_and_fields_pass(mode, stub, job):
     assert (found.status, found.mood, found.is_terminal) == ("contemplating", "calm", False)
 
 
+@pytest.mark.every_transport
 def test_silence_is_a_read_timeout(mode, stub):
     stub.handle = lambda _: raw(2)
     client = mode.client(stub.url, timeout=Timeout(5, read=0.1), retry=NO_RETRY)
@@ -168,6 +171,7 @@ def test_silence_is_a_read_timeout(mode, stub):
         mode.run(client.models.retrieve("m"))
 
 
+@pytest.mark.every_transport
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_a_slow_drip_ends_at_the_deadline(mode, stub, part):
     text = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n" + b" " * 500
@@ -191,6 +195,7 @@ def test_retries_stop_at_the_deadline(mode, stub):
     assert len(stub.requests) == 1
 
 
+@pytest.mark.every_transport
 def test_a_full_pool_says_so(mode, stub, completion):
     stub.handle = lambda _: sse(completion, done=False, tail=[0.5])
     client = mode.client(stub.url, max_connections=1, timeout=Timeout(5, pool=0.1), retry=NO_RETRY)
@@ -202,6 +207,7 @@ def test_a_full_pool_says_so(mode, stub, completion):
     assert mode.run(client.models.retrieve("m")).id == "m"
 
 
+@pytest.mark.every_transport
 def test_an_error_status_on_a_stream_frees_its_connection(mode, stub):
     stub.handle = lambda _: answer({"error": {"message": "No."}}, 400)
     client = mode.client(stub.url, max_connections=1, timeout=Timeout(5, pool=0.2))
@@ -220,6 +226,7 @@ def test_a_redirect_is_followed(mode, stub):
     assert "authorization" in stub.requests[1].headers
 
 
+@pytest.mark.every_transport
 def test_a_redirect_to_a_stranger_carries_no_credential(mode, stub):
     stranger = type(stub)()
     stranger.then(answer({"id": "m", "created": 1, "owned_by": "me"}))
@@ -239,6 +246,7 @@ def test_a_redirect_loop_ends(mode, stub):
     assert len(stub.requests) == 21
 
 
+@pytest.mark.every_transport
 def test_a_certificate_fault_is_not_retried(mode, tls_stub):
     client = mode.client(tls_stub.url)
     with pytest.raises(tunesmith.APIConnectionError, match="(?i)certificate") as caught:
@@ -246,6 +254,7 @@ def test_a_certificate_fault_is_not_retried(mode, tls_stub):
     assert caught.value.retryable is False
 
 
+@pytest.mark.every_transport
 def test_every_truncation_of_a_stream_is_told(mode, stub, completion):
     text = sse(completion, completion).steps()
     whole = b"".join(text)
@@ -269,6 +278,7 @@ def shows_key(error: BaseException) -> bool:
     return any("sk-sentinel" in line for line in told.format())
 
 
+@pytest.mark.every_transport
 def test_random_faults_end_well(mode, stub, job):
     """Whatever happens to a creation, the job is made at most once and the call ends typed."""
     dice = random.Random(20261121)

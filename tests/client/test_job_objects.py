@@ -12,9 +12,9 @@ import threading
 from typing import Any
 
 import pytest
-from client_stub import answer, raw
 
 import tunesmith
+from http_stub import answer, raw
 from tunesmith.types import FineTune, FineTuningJob
 
 LEGACY = {

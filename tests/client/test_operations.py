@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_stub import answer, raw
 
 import tunesmith
+from http_stub import answer, raw
 
 LEGACY = {
     "id": "ft-1",

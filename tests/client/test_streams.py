@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from client_stub import HANG_UP, answer, raw, sse
 from pydantic import BaseModel
 
 import tunesmith
+from http_stub import HANG_UP, answer, raw, sse
 
-EVERY_TRANSPORT = True
+pytestmark = pytest.mark.both_transports
 
 
 class Sentiment(BaseModel):
@@ -78,6 +78,7 @@ def test_a_stream_without_its_end_mark(mode, stub, completion):
     assert len(mode.items(lenient.completions.create(model="m", prompt="p", stream=True))) == 1
 
 
+@pytest.mark.every_transport
 def test_a_server_that_keeps_the_body_open_after_the_end_mark(mode, stub, completion):
     stub.handle = lambda _: sse(completion, tail=[30])
     client = mode.client(stub.url, max_connections=1)
@@ -85,6 +86,7 @@ def test_a_server_that_keeps_the_body_open_after_the_end_mark(mode, stub, comple
         assert len(mode.items(client.completions.create(model="m", prompt="p", stream=True))) == 1
 
 
+@pytest.mark.every_transport
 def test_the_connection_of_a_whole_stream_is_used_again(mode, stub, completion):
     stub.handle = lambda _: sse(completion)
     client = mode.client(stub.url)
@@ -93,6 +95,7 @@ def test_the_connection_of_a_whole_stream_is_used_again(mode, stub, completion):
     assert stub.connections == 1
 
 
+@pytest.mark.every_transport
 def test_a_stream_given_up_frees_its_connection(mode, stub, completion):
     stub.handle = lambda _: sse(*[completion] * 50, done=False, tail=[30])
     client = mode.client(stub.url, max_connections=1)
@@ -120,6 +123,7 @@ def test_an_event_that_does_not_fit_names_itself(mode, stub, completion):
         mode.items(client.completions.create(model="m", prompt="p", stream=True))
 
 
+@pytest.mark.every_transport
 def test_a_stream_that_breaks_is_a_truncation(mode, stub, completion):
     stub.handle = lambda _: sse(completion, done=False, tail=[b"ff\r\ndata: {", HANG_UP])
     client = mode.client(stub.url)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from client_stub import answer
 
 import tunesmith
+from http_stub import answer
 
 
 def opened(mode: Any, response: Any) -> Any:

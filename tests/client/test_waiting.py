@@ -11,9 +11,9 @@ import threading
 from typing import Any
 
 import pytest
-from client_stub import HANG_UP, RESET, Stub, answer, raw, sse
 
 import tunesmith
+from http_stub import HANG_UP, RESET, Stub, answer, raw, sse
 
 LEGACY = {
     "id": "ft-1", "object": "fine-tune", "created_at": 1, "updated_at": 1, "model": "curie",

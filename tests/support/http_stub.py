@@ -1,4 +1,4 @@
-"""A small server over real sockets that answers exactly what a test tells it to, faults included."""
+"""A small server over real sockets that answers exactly as a test scripts it, faults included."""
 
 from __future__ import annotations
 
