@@ -186,7 +186,7 @@ def test_what_cannot_be_read_is_said(tmp_path):
         datasets.read(tmp_path / "missing.jsonl")
     with pytest.raises(datasets.UnreadableError, match="is a folder"):
         datasets.read(tmp_path)
-    with pytest.raises(datasets.UnreadableError, match="of a kind that cannot be read"):
+    with pytest.raises(datasets.UnreadableError, match="has an unknown extension"):
         datasets.read(written(tmp_path, "a.doc", ""))
     with pytest.raises(datasets.UnreadableError, match="Unknown format 'xls'"):
         datasets.read(written(tmp_path, "a.csv", ""), format="xls")

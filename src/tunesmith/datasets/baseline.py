@@ -1,4 +1,4 @@
-"""Compare a report with an earlier one, so that a pipeline fails only on what became worse."""
+"""Compare a report with an earlier one, so that a pipeline fails only on new findings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_baseline(path: str | os.PathLike[str]) -> dict[str, int]:
     """Read an earlier JSON report and return how often each finding occurred.
 
     Raises:
-        DatasetError: The file cannot be read or is no report.
+        DatasetError: The file cannot be read or is not a report.
     """
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -31,14 +31,14 @@ def load_baseline(path: str | os.PathLike[str]) -> dict[str, int]:
         raise DatasetError(f"The baseline {path} cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError):
         raise DatasetError(
-            f"{path} is no report. Make one: tunesmith tools check FILE --json > {path}"
+            f"{path} is not a report. Make one: tunesmith tools check FILE --json > {path}"
         ) from None
 
 
 def worse_than(report: Report, baseline: Mapping[str, int]) -> list[Finding]:
     """Return the errors and warnings that the baseline lacks or has less often.
 
-    Lines do not matter: rows that move are not news.
+    Lines are ignored: a row that only moved is not worse.
     """
     return [
         finding

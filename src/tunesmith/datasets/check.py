@@ -1,4 +1,8 @@
-"""Run all checks on a source and report: `check_source`, and `check_file` for a file as it is."""
+"""Check a data set: `check_file` and `profile` for a file, `check_source` for rows from anywhere.
+
+One pass reads the source, in this process, in several, or on Ray. Which checks there are is not
+known here: see `checks.check_run`.
+"""
 
 from __future__ import annotations
 
@@ -43,28 +47,28 @@ def check_file(
     near_duplicates: bool = False,
     workers: int = 1,
 ) -> Report:
-    """Check a file as it is, the way its destination will read it.
+    """Check a file the way its destination will read it.
 
-    The file is streamed: memory does not grow with it. Bad data never raises; a file that cannot
-    be read at all is a finding, too.
+    The file is streamed, so memory does not grow with it. Bad data never raises: a file that
+    cannot be read at all is a finding, too.
 
     Args:
-        path: The file. What is not JSONL is checked and gets the error `file-format`.
-        profile: Where the data goes: a name from `PROFILES`, or a profile.
-        shape: Shape that the rows should have; found out without it.
-        prompt_format: Format to hold prompt/completion rows against; found out without it.
-        model: Model to be trained; decides token limit and encoding where the profile knows it.
+        path: The file. Other formats than JSONL are checked, too, with the error `file-format`.
+        profile: Destination of the data: a name from `PROFILES`, or a `Profile`.
+        shape: Shape that the rows should have; detected by default.
+        prompt_format: Format that prompt/completion rows should follow; inferred by default.
+        model: Model to be trained; sets token limit and encoding where the destination knows it.
         max_examples: Locations to keep for each finding; 0 for all.
         count_tokens: Whether to count the tokens of every row.
         near_duplicates: Whether to look for rows that are almost the same; takes longer, and
-            256 bytes of memory a row.
-        workers: Processes that read ranges of the file side by side.
+            about 3 KB of memory a row.
+        workers: Processes that check ranges of the file in parallel.
 
     Returns:
-        The report; `report.ok` tells whether the file can be used.
+        The report; `report.ok` says whether the file can be used.
 
     Raises:
-        DatasetError: The profile is not known.
+        DatasetError: The profile is unknown.
     """
     options = CheckOptions(
         destination=profile,
@@ -90,23 +94,23 @@ def profile(
     max_examples: int = 5,
     count_tokens: bool = True,
 ) -> Report:
-    """Check a large file and count its tokens, on as many processors as there are.
+    """Check a large file and count its tokens, on all processors.
 
-    The findings are those of `check_file`, whatever the engine.
+    The findings are those of `check_file`, with either engine.
 
     Args:
-        path: The file; JSONL is divided, other formats are read by one process.
-        engine: "local" for processes on this machine, "ray" for Ray Data: the cluster that is
-            connected, or a local one.
-        workers: Processes, or parts for Ray; without it, as many as suit the machine.
-        destination: Where the data goes: a name from `PROFILES`, or a profile.
-        shape: Shape that the rows should have; found out without it.
-        model: Model to be trained; decides token limit and encoding where the profile knows it.
+        path: The file; JSONL is divided into ranges, other formats are read by one process.
+        engine: "local" for processes on this machine, "ray" for Ray Data: the connected
+            cluster, or a local one.
+        workers: Processes, or ranges for Ray; default: as many as suit the machine.
+        destination: Destination of the data: a name from `PROFILES`, or a `Profile`.
+        shape: Shape that the rows should have; detected by default.
+        model: Model to be trained; sets token limit and encoding where the destination knows it.
         max_examples: Locations to keep for each finding; 0 for all.
         count_tokens: Whether to count the tokens of every row.
 
     Raises:
-        DatasetError: The engine or the profile is not known, or Ray is not installed.
+        DatasetError: The engine or the destination is unknown, or Ray is not installed.
     """
     options = CheckOptions(
         destination=destination,
@@ -140,7 +144,7 @@ def check_source(source: Source, options: CheckOptions) -> Report:
     """Check the rows of a source, which is read once.
 
     Raises:
-        DatasetError: The destination is not known.
+        DatasetError: The destination is unknown.
         UnreadableError: The source cannot be read at all.
     """
     destination = destination_named(options.destination)

@@ -20,18 +20,18 @@ __all__ = ["CheckOptions"]
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What the user asked to be checked, and how.
+    """What to check, against what, and how.
 
     Attributes:
-        destination: Where the data goes: a name from `DESTINATIONS`, or the facts themselves.
+        destination: Destination of the data: a name from `DESTINATIONS`, or a `Destination`.
         row_format: Format that the rows should have; None to detect it.
         prompt_format: Format that prompt/completion rows should follow; None to infer it.
-        model: Model to be trained; decides token limit and encoding where the destination knows it.
+        model: Model to be trained; sets token limit and encoding where the destination knows it.
         max_examples: Locations to keep for each finding; 0 for all.
         count_tokens: Whether to count the tokens of every row.
         near_duplicates: Whether to look for rows that are almost the same; takes longer, and
-            256 bytes of memory a row.
-        workers: Processes that read ranges of a JSONL file side by side.
+            about 3 KB of memory a row.
+        workers: Processes that check ranges of a JSONL file in parallel.
         executor: "local" for processes on this machine, "ray" for Ray Data.
         partitions: Ranges into which Ray divides the file; None to choose by the cluster.
     """

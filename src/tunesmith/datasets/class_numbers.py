@@ -23,7 +23,7 @@ MOST_CLASSES: Final = 500
 
 
 def number_labels(labels: Iterable[str], encoding: str | Encoder | None = None) -> dict[str, str]:
-    """Give each label a number that is a single token with a space before it.
+    """Map each label to a number that is a single token after a space.
 
     Labels are numbered in alphabetical order, so that the same labels always get the same numbers.
 
@@ -33,7 +33,7 @@ def number_labels(labels: Iterable[str], encoding: str | Encoder | None = None) 
     ordered = sorted(set(labels))
     if len(ordered) > MOST_CLASSES:
         raise DatasetError(
-            f"There are {len(ordered):,} classes; up to {MOST_CLASSES} can be told apart. Merge "
+            f"There are {len(ordered):,} classes; at most {MOST_CLASSES} can be numbered. Merge "
             "rare ones."
         )
     encoder = tokens.encoder(encoding or "r50k_base")

@@ -16,7 +16,7 @@ __all__ = ["UNLIMITED", "Fault", "Finding", "Location", "LocationCounter", "Seve
 Severity: TypeAlias = Literal["error", "warning", "info"]
 
 UNLIMITED: Final = 0
-"""As a number of examples: keep all."""
+"""As `max_examples`: keep all locations."""
 
 _EXCERPT_LENGTH: Final = 80
 
@@ -26,7 +26,7 @@ class Location:
     """A position in a data set.
 
     Attributes:
-        line: Line, counted from 1; the row's number where the source has no lines.
+        line: Line, counted from 1; the number of the row where the source has no lines.
         byte_offset: Offset of the fault in the file: the exact byte where it is known, else
             where the row starts. None where the source has no bytes.
         path: JSON path within the row, such as `$.messages[2].content`; "" for the whole row.
@@ -51,8 +51,8 @@ class Location:
             words += f", byte {self.byte_offset}"
         return words
 
-    def moved(self, lines: int) -> Location:
-        """Return the location in a file that has `lines` more lines before it."""
+    def shifted(self, lines: int) -> Location:
+        """Return the location when `lines` lines are put before it."""
         return replace(self, line=self.line + lines) if lines else self
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,16 +79,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check concluded.
+    """What a check found.
 
     Attributes:
         id: Stable name of the rule, for filters, baselines and links.
-        severity: "error" stops a job, "warning" will probably hurt, "info" is good to know.
+        severity: "error" stops a job, "warning" probably harms the result, "info" does not.
         message: One sentence with the total, and the first location where there is one.
-        count: How many rows (or lines, classes, …) are concerned.
-        examples: The first locations, at most as many as were asked for.
+        count: How many rows (or lines, classes, …) are affected.
+        examples: The first locations, at most `max_examples`.
         fix: What to do about it, or "".
-        data: Figures behind the finding, as plain JSON data.
+        data: Numbers behind the finding, as plain JSON data.
     """
 
     id: str
@@ -149,10 +149,10 @@ class LocationCounter:
     def merge(self, following: LocationCounter, lines: int) -> None:
         """Add the counter of the rows that follow; `lines` lines stand before them."""
         self.count += following.count
-        room = len(following.examples)
+        free = len(following.examples)
         if self.capacity != UNLIMITED:
-            room = self.capacity - len(self.examples)
-        self.examples += [location.moved(lines) for location in following.examples[:room]]
+            free = self.capacity - len(self.examples)
+        self.examples += [location.shifted(lines) for location in following.examples[:free]]
 
 
 def excerpt_of(text: str, position: int = 0) -> str:

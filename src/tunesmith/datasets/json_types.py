@@ -1,4 +1,4 @@
-"""Tells JSON objects and arrays from other values, in words that type checkers understand."""
+"""Type guards for decoded JSON: objects and arrays."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["is_array", "is_object"]
 
 
 def is_object(value: Any) -> TypeIs[dict[str, Any]]:
-    """Tell whether a value is a JSON object; keys of decoded JSON are strings."""
+    """Return whether a value is a JSON object; keys of decoded JSON are strings."""
     return isinstance(value, dict)
 
 
 def is_array(value: Any) -> TypeIs[list[Any]]:
-    """Tell whether a value is a JSON array."""
+    """Return whether a value is a JSON array."""
     return isinstance(value, list)

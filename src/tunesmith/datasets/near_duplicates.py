@@ -1,10 +1,10 @@
-"""Texts that say almost the same, found in linear time.
+"""Texts that are almost the same, found in linear time.
 
 Each text is reduced to a bottom-k sketch: the smallest hashes of its shingles (three consecutive
 words; Chinese, Japanese and Korean characters count as words). The share of common values among
 the smallest of two sketches estimates the Jaccard similarity of the texts (Broder, "On the
 resemblance and containment of documents", 1997). Texts that share one of their smallest values are
-compared; hashes do not depend on the process, so neither does the answer.
+compared. The hashes do not depend on the process, so neither does the result.
 
 `NearDuplicates` is the check that finds such rows in a data set; the division into training and
 validation data uses the same sketches and clusters.
@@ -63,13 +63,13 @@ _WORDS: Final = re.compile(
 
 
 def sketch(text: str) -> Sketch:
-    """Return the sketch of a text; case, punctuation and the form of characters do not count.
+    """Return the sketch of a text; case, punctuation and Unicode form are ignored.
 
     Texts of fewer than three words are compared whole.
     """
     words = _words(text)
     if not words:
-        # Only marks: nothing but the text itself tells them apart.
+        # Only punctuation: the text itself is compared.
         return (crc32(text.strip().encode("utf-8", "replace")),)
     if len(words) <= _SHINGLE:
         return (crc32(b" ".join(words)),)
@@ -104,8 +104,7 @@ def similarity(left: Sketch, right: Sketch, size: int = SKETCH_SIZE) -> float:
 def cluster(sketches: Sequence[Sketch], threshold: float = DEFAULT_THRESHOLD) -> list[int]:
     """Group texts that are near-duplicates of each other, directly or through others.
 
-    What more than half of the texts share, such as the words of a template, makes no two of them
-    alike and is left out.
+    What more than half of the texts share, such as the words of a template, is ignored.
 
     Args:
         sketches: One sketch for each text.
@@ -154,7 +153,7 @@ def _template(sketches: Collection[Sketch]) -> set[int]:
 
 
 def _may_reach(threshold: float, left: Sketch, right: Sketch) -> bool:
-    """Say whether two sketches have enough in common to be worth a comparison."""
+    """Return whether two sketches have enough in common to be worth a comparison."""
     smaller = min(len(left), len(right))
     return len({*left}.intersection(right)) >= threshold * smaller
 
@@ -168,7 +167,7 @@ def _neighbours(values: Sketch, buckets: dict[int, list[int]]) -> Iterable[int]:
 
 
 class NearDuplicates:
-    """Sketches of all prompts; rows that follow no rule of their format have one, too.
+    """Sketches of all prompts; rows that break the rules of their format have one, too.
 
     Keeps up to 64 hashes a row in memory.
     """
@@ -189,7 +188,7 @@ class NearDuplicates:
 
     def merge(self, following: NearDuplicates, lines: int) -> None:
         """Add the rows that follow; `lines` lines stand before them."""
-        self.locations += [location.moved(lines) for location in following.locations]
+        self.locations += [location.shifted(lines) for location in following.locations]
         self.sketches += following.sketches
         self.texts += following.texts
 

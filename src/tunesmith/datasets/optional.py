@@ -1,4 +1,4 @@
-"""Packages that make things faster or possible where they are installed."""
+"""Optional packages: used where they are installed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every rule that can become a finding: its id, how bad it is, how its total reads.
+"""The rules: the id, severity and wording of every finding.
 
-Ids are stable: reports, baselines and links depend on them. `summary` is a sentence about
-`{count}` of something; profiles may change a severity, nothing else.
+Ids are stable: reports, baselines and links depend on them. A destination may change the severity
+of a rule, nothing else. How a rule is checked is not known here.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Rule:
     """One rule.
 
     Attributes:
-        severity: How bad a finding is by default.
-        unit: What is counted, in the singular; the plural takes an "s".
-        summary: The rest of the sentence about one; `|` separates it from that about many.
+        severity: Default severity of a finding.
+        unit: What is counted, in the singular.
+        summary: Predicate of the sentence about one; after a `|` that about many, if it differs.
         fix: What to do about it.
     """
 
@@ -36,7 +36,7 @@ class Rule:
     fix: str = ""
 
     def sentence(self, count: int) -> str:
-        """Return `3 rows have no separator`, in the right number."""
+        """Return the total as a sentence: `3 rows have an empty prompt`."""
         one, _, many = self.summary.partition("|")
         unit = self.unit if count == 1 else _plural(self.unit)
         return f"{count:,} {unit} {one if count == 1 else many or one}"
@@ -51,20 +51,20 @@ _DROP: Final = "Drop or repair the rows."
 RULES: Final[Mapping[str, Rule]] = {
     # The file
     "file-unreadable": Rule("error", "file", "cannot be read"),
-    "file-empty": Rule("error", "file", "holds no row", "Choose a file with rows in it."),
+    "file-empty": Rule("error", "file", "has no rows", "Choose a file that has rows."),
     "file-format": Rule(
         "error",
         "file",
         "is not JSONL",
         "Convert it: tunesmith tools fine_tunes.prepare_data -f FILE",
     ),
-    "file-size": Rule("error", "file", "is larger than the destination takes", "Split it."),
+    "file-size": Rule("error", "file", "is larger than the destination accepts", "Split it."),
     "file-bom": Rule("info", "file", "starts with a byte order mark"),
     "file-bom-missing": Rule("warning", "file", "has no byte order mark"),
-    "rows-too-few": Rule("error", "file", "has fewer rows than the destination takes"),
-    "rows-too-many": Rule("error", "file", "has more rows than the destination takes"),
+    "rows-too-few": Rule("error", "file", "has fewer rows than the destination requires"),
+    "rows-too-many": Rule("error", "file", "has more rows than the destination accepts"),
     "shape-unsupported": Rule(
-        "error", "file", "holds rows of a shape that the destination does not take"
+        "error", "file", "has rows of a shape that the destination does not accept"
     ),
     # Lines and bytes
     "encoding": Rule(
@@ -74,7 +74,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "warning",
         "line",
         "is not UTF-8 and was read as Windows-1252|are not UTF-8 and were read as Windows-1252",
-        "Save the file as UTF-8 and look at the accents.",
+        "Save the file as UTF-8 and check the accented letters.",
     ),
     "json-syntax": Rule(
         "error", "line", "is not valid JSON|are not valid JSON", "Repair or drop the lines."
@@ -112,7 +112,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "table-columns": Rule(
         "error",
         "record",
-        "has not as many fields as the header|have not as many fields as the header",
+        "does not have as many fields as the header|do not have as many fields as the header",
         "Quote fields that contain the separator or a line break.",
     ),
     "table-header": Rule("error", "header", "is not usable", "Name each column once."),
@@ -120,14 +120,14 @@ RULES: Final[Mapping[str, Rule]] = {
     "sheets-ignored": Rule("warning", "sheet", "was not read|were not read"),
     # Row shapes
     "mixed-shapes": Rule(
-        "error", "row", "has another shape than the rest|have another shape than the rest"
+        "error", "row", "has a different shape from the rest|have a different shape from the rest"
     ),
     "missing-field": Rule(
         "error",
         "row",
-        "lacks a field|lack a field",
-        "Give every row its fields. Columns of other names are chosen with --prompt NAME and "
-        "--completion NAME of tunesmith tools fine_tunes.prepare_data.",
+        "is missing a field|are missing a field",
+        "Add the fields. For columns with other names, use --prompt NAME and --completion NAME of "
+        "tunesmith tools fine_tunes.prepare_data.",
     ),
     "unknown-field": Rule(
         "warning",
@@ -172,7 +172,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "tool-call-id-missing": Rule("error", "id", "is missing on a call|are missing on calls"),
     "tool-call-type": Rule("error", "call", "has no valid type|have no valid type"),
     "tool-arguments-type": Rule(
-        "error", "call", "has arguments that are no string|have arguments that are no string"
+        "error", "call", "has arguments that are not a string|have arguments that are not a string"
     ),
     "tool-arguments-json": Rule(
         "warning", "call", "has arguments that are not JSON|have arguments that are not JSON"
@@ -205,7 +205,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "leading-whitespace": Rule(
         "warning",
         "completion",
-        "does not start as it should|do not start as they should",
+        "does not start with the expected whitespace|do not start with the expected whitespace",
         "Start every completion with one space: most tokens begin with one.",
     ),
     "stop-missing": Rule(
@@ -224,7 +224,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "warning",
         "class",
         "ends with letters that all classes share|end with letters that all classes share",
-        "Append a stop sequence that is no part of a label, such as a newline.",
+        "Append a stop sequence that is not part of a label, such as a newline.",
     ),
     "prompts-identical": Rule(
         "warning",
@@ -245,9 +245,9 @@ RULES: Final[Mapping[str, Rule]] = {
         "info",
         "column",
         "is mostly in upper case|are mostly in upper case",
-        "Lower case takes fewer tokens, if the case says nothing.",
+        "Lower case takes fewer tokens, if case does not matter.",
     ),
-    # Sameness
+    # Duplicates
     "duplicate-rows": Rule(
         "warning", "row", "repeats an earlier one|repeat an earlier one", "Keep one of each."
     ),
@@ -276,7 +276,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "validation row",
         "is almost the same as a training row|are almost the same as training rows",
     ),
-    "validation-shape": Rule("error", "file", "has another shape than the training data"),
+    "validation-shape": Rule("error", "file", "has a different shape from the training data"),
     # Tokens
     "token-limit": Rule(
         "warning",
@@ -293,7 +293,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "boundary-unstable": Rule(
         "warning",
         "row",
-        "is split into other tokens at the boundary|are split into other tokens at the boundary",
+        "is tokenized differently at the boundary|are tokenized differently at the boundary",
         "Start completions with a space, or end prompts with a separator that ends in a letter.",
     ),
     # Classes and counts
@@ -320,14 +320,17 @@ RULES: Final[Mapping[str, Rule]] = {
         "warning", "class", "has few examples|have few examples", "Aim for 100 examples a class."
     ),
     "class-single": Rule(
-        "warning", "class", "is all there is: nothing to tell apart", "Add rows of other classes."
+        "warning",
+        "class",
+        "is the only one: there is nothing to classify",
+        "Add rows of other classes.",
     ),
     "row-count": Rule("info", "row", "is few|are few", "Aim for a couple of hundred or more."),
 }
 
 
 def make_finding(
-    identifier: str,
+    rule_id: str,
     counter: LocationCounter,
     *,
     severity: Severity | None = None,
@@ -337,13 +340,13 @@ def make_finding(
     """Return the finding for a broken rule.
 
     Args:
-        identifier: Id of the rule.
+        rule_id: Id of the rule.
         counter: How often the rule was broken, and the first locations.
-        severity: In place of the rule's own.
-        detail: Ends the sentence, after a colon; without it the first location's message does.
-        fix: In place of the rule's own.
+        severity: Overrides the severity of the rule.
+        detail: Ends the sentence, after a colon; default: the message of the first location.
+        fix: Overrides the fix of the rule.
     """
-    rule = RULES[identifier]
+    rule = RULES[rule_id]
     message = rule.sentence(counter.count)
     first = counter.examples[0] if counter.examples else None
     if detail:
@@ -351,7 +354,7 @@ def make_finding(
     elif first is not None:
         message += f": line {first.line}: {first.message}" if first.message else f": {first}"
     return Finding(
-        id=identifier,
+        id=rule_id,
         severity=severity or rule.severity,
         message=message,
         count=counter.count,

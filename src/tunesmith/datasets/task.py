@@ -1,4 +1,4 @@
-"""Which of the three kinds of task a prompt/completion data set teaches."""
+"""The kind of task that a prompt/completion data set teaches."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["Task", "infer_task"]
 
 Task: TypeAlias = Literal["classification", "conditional generation", "open-ended generation"]
 
-# Enough to tell labels from texts; more rows would only add memory.
-_ROWS_LOOKED_AT: Final = 100_000
+# Enough to distinguish labels from texts; more rows would only add memory.
+_SAMPLE_ROWS: Final = 100_000
 _ROWS_PER_CLASS: Final = 3
 _LONGEST_LABEL: Final = 120
 
@@ -29,7 +29,7 @@ def infer_task(pairs: Iterable[Pair]) -> Task:
     prompts_seen = False
     rows: set[int] = set()
     labels: set[str] = set()
-    for prompt, completion, _ in islice(pairs, _ROWS_LOOKED_AT):
+    for prompt, completion, _ in islice(pairs, _SAMPLE_ROWS):
         prompts_seen = prompts_seen or bool(prompt)
         rows.add(hash((prompt, completion)))
         labels.add(completion.strip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tunesmith.datasets.findings import Location, LocationCounter
@@ -44,18 +45,15 @@ class Classes:
     def merge(self, following: Classes, lines: int) -> None:
         """See `Check.merge`."""
         for completion, location in following.first.items():
-            self.first.setdefault(completion, location.moved(lines))
+            self.first.setdefault(completion, location.shifted(lines))
         self.counts.update(following.counts)
 
     def labels(self) -> dict[str, tuple[int, Location]]:
-        """Return the classes without whitespace and stop sequence: examples, first location."""
-        written = expected_format(self.settings)
+        """Return the classes, stripped of the stop sequence, with count and first location."""
+        stop = expected_format(self.settings).stop.strip()
         labels: dict[str, tuple[int, Location]] = {}
         for completion, count in self.counts.items():
-            label = completion.strip()
-            if written.stop:
-                label = label.removesuffix(written.stop.strip()) if written.stop.strip() else label
-            label = label.strip()
+            label = completion.strip().removesuffix(stop).strip()
             before, location = labels.get(label, (0, self.first[completion]))
             labels[label] = (before + count, min(location, self.first[completion], key=_line))
         return labels
@@ -68,12 +66,12 @@ class Classes:
         if len(labels) == 1:
             label, (_, location) = next(iter(labels.items()))
             detail = f"every completion is {label!r}"
-            return [make_finding("class-single", self._counter([location]), detail=detail)]
+            return [make_finding("class-single", self._count([location]), detail=detail)]
         findings = self._too_few(labels) + self._variants(labels)
         findings += self._tokens(labels, data.rows)
         return findings
 
-    def _counter(self, locations: list[Location]) -> LocationCounter:
+    def _count(self, locations: list[Location]) -> LocationCounter:
         counter = LocationCounter(self.settings.max_examples)
         for location in sorted(locations, key=_line):
             counter.add(location)
@@ -83,11 +81,8 @@ class Classes:
         few = {label: found for label, found in labels.items() if found[0] < _ADVISED_EXAMPLES}
         if not few:
             return []
-        counter = self._counter(
-            [
-                _said(location, f"{label!r} has {count:,}")
-                for label, (count, location) in few.items()
-            ]
+        counter = self._count(
+            [_at(location, f"{label!r} has {count:,}") for label, (count, location) in few.items()]
         )
         rarest = sorted(few.items(), key=lambda item: (item[1][0], item[0]))[:3]
         detail = ", ".join(f"{label!r} has {count:,}" for label, (count, _) in rarest)
@@ -100,31 +95,31 @@ class Classes:
             if letters:
                 spellings.setdefault(letters, []).append(label)
         locations = [
-            _said(labels[other][1], f"{other!r} beside {group[0]!r}")
+            _at(labels[other][1], f"{other!r} beside {group[0]!r}")
             for group in spellings.values()
             for other in group[1:]
         ]
-        return [make_finding("class-variants", self._counter(locations))] if locations else []
+        return [make_finding("class-variants", self._count(locations))] if locations else []
 
     def _tokens(self, labels: dict[str, tuple[int, Location]], rows: int) -> list[Finding]:
         from tunesmith.datasets import tokens  # noqa: PLC0415 - loads a vocabulary
 
         encoder = tokens.encoder(self.settings.encoding)
-        written = expected_format(self.settings)
-        lead = written.leading_whitespace
+        expected = expected_format(self.settings)
+        lead = expected.leading_whitespace
         split = {label: encoder.encode(lead + label) for label in labels if label}
         findings: list[Finding] = []
-        long = {label: ids for label, ids in split.items() if len(ids) > 1}
-        if long:
-            counter = self._counter(
+        several = {label: ids for label, ids in split.items() if len(ids) > 1}
+        if several:
+            counter = self._count(
                 [
-                    _said(labels[label][1], f"{label!r} takes {len(ids)} tokens")
-                    for label, ids in long.items()
+                    _at(labels[label][1], f"{label!r} takes {len(ids)} tokens")
+                    for label, ids in several.items()
                 ]
             )
             findings.append(make_finding("class-not-single-token", counter))
-            if not written.stop and not self.settings.prompt_format_given:
-                detail = "without one, an answer of several tokens does not end"
+            if not expected.stop and not self.settings.prompt_format_given:
+                detail = "without one, an answer of several tokens never ends"
                 findings.append(
                     make_finding("stop-missing", LocationCounter(0, rows), detail=detail)
                 )
@@ -133,9 +128,9 @@ class Classes:
             by_first.setdefault(ids[0], []).append(label)
         shared = [group for group in by_first.values() if len(group) > 1]
         if shared:
-            counter = self._counter(
+            counter = self._count(
                 [
-                    _said(labels[label][1], f"{label!r} starts with the same token as {other!r}")
+                    _at(labels[label][1], f"{label!r} starts with the same token as {other!r}")
                     for group in shared
                     for label, other in zip(group[1:], group, strict=False)
                 ]
@@ -148,12 +143,5 @@ def _line(location: Location) -> int:
     return location.line
 
 
-def _said(location: Location, message: str) -> Location:
-    return Location(
-        location.line,
-        location.byte_offset,
-        location.path,
-        message,
-        location.excerpt,
-        file=location.file,
-    )
+def _at(location: Location, message: str) -> Location:
+    return replace(location, message=message)

@@ -102,8 +102,8 @@ class DuplicateRows:
         counter = LocationCounter(self.max_examples, found.count)
         for row, first in found.examples:
             earlier = self.locations.locate(first, data.path, "").line
-            said = message.format(line=earlier)
-            counter.examples.append(self.locations.locate(row, data.path, said))
+            text = message.format(line=earlier)
+            counter.examples.append(self.locations.locate(row, data.path, text))
         return counter
 
 
@@ -159,7 +159,7 @@ def _encoder() -> Callable[[Any], Any]:
 
 
 class _Run(NamedTuple):
-    """Rows that stand on successive lines.
+    """Rows on successive lines.
 
     Attributes:
         row: Number of the first one.

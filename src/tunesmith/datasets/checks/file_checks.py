@@ -35,7 +35,7 @@ def row_count_findings(report: Report, destination: Destination) -> list[Finding
         return [make_finding("file-empty", LocationCounter(1, 1))]
     findings: list[Finding] = []
     if report.shape not in destination.shapes:
-        detail = f"{report.shape}; {destination.name} takes {', '.join(destination.shapes)}"
+        detail = f"{report.shape}; {destination.name} accepts {', '.join(destination.shapes)}"
         findings.append(make_finding("shape-unsupported", LocationCounter(1, 1), detail=detail))
     if rows < destination.minimum_rows:
         detail = f"{rows} of at least {destination.minimum_rows} ({destination.name})"
@@ -73,7 +73,7 @@ def _byte_order_mark_findings(path: Path, destination: Destination) -> list[Find
         location = Location(1, 0, message=f"the file is {encoding.upper()}, not UTF-8")
         return [make_finding("encoding", LocationCounter(1, 1, [location]))]
     if destination.byte_order_mark == "required" and not mark:
-        detail = f"{destination.name} wants UTF-8 with a byte order mark"
+        detail = f"{destination.name} requires UTF-8 with a byte order mark"
         return [make_finding("file-bom-missing", LocationCounter(1, 1), detail=detail)]
     if mark and destination.byte_order_mark != "required":
         unwanted = destination.byte_order_mark == "unwanted"

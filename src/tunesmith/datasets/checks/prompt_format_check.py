@@ -1,8 +1,8 @@
-"""Whether prompt/completion rows keep to one format: separator, leading whitespace, stop.
+"""Whether prompt/completion rows follow one format: separator, leading whitespace, stop sequence.
 
-The format is the one that was given, or the one that most rows of a sample keep. What a part of
-the format is, and when a row breaks it, is said by `PromptFormat.check_row`; here each batch is
-first searched quickly for rows that could break it.
+The format is the one that was given, or the one that most rows of a sample follow. When a row
+violates it is decided by `PromptFormat.check_row`; here a fast search of each batch first finds the
+rows that could.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PATHS: Final = {"prompt": "$.prompt", "completion": "$.completion"}
 
 
 class PromptFormatCheck:
-    """Counters of rows that depart from the format, by kind of departure."""
+    """Rows that violate the format, counted by kind of violation."""
 
     def __init__(self, settings: CheckSettings) -> None:
         self.settings = settings
@@ -67,27 +67,27 @@ class PromptFormatCheck:
                     counter.count += 1
 
     def _suspects(self, rows: ValidRows) -> Sequence[int]:
-        """Return the rows that may depart from the format: all that do, and perhaps others."""
+        """Return the rows that may violate the format: all that do, and perhaps others."""
         form = self.format
         prompts, completions = rows.prompts, rows.completions
         # Where classes repeat, few distinct completions stand for many rows.
         distinct = list(rows.completion_counts)
         lead = len(form.leading_whitespace)
-        sound = (
+        valid = (
             _only_at_end(prompts, form.separator)
             and _all_start_with(distinct, form.leading_whitespace)
             and _only_at_end([completion[lead:] for completion in distinct], form.stop)
             and not (form.separator and any(map(contains, distinct, repeat(form.separator))))
         )
-        if sound:
+        if valid:
             return ()
         return [
             index
             for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
-            if self._may_depart(prompt, completion)
+            if self._may_violate(prompt, completion)
         ]
 
-    def _may_depart(self, prompt: str, completion: str) -> bool:
+    def _may_violate(self, prompt: str, completion: str) -> bool:
         form = self.format
         separator, lead, stop = form.separator, form.leading_whitespace, form.stop
         return (
@@ -107,7 +107,7 @@ class PromptFormatCheck:
     def conclude(self, data: CheckedData) -> list[Finding]:
         """See `Check.conclude`."""
         total = data.rows
-        findings = self._absent_parts(total)
+        findings = self._missing_parts(total)
         for kind, counter in self.counters.items():
             if counter.count:
                 detail = self._detail(kind, counter, total)
@@ -124,11 +124,12 @@ class PromptFormatCheck:
         if value is None:
             return ""
         word = "prompts" if part == "separator" else "completions"
-        lines = [str(location.line) for location in counter.examples]
-        named = f"; line {lines[0]} does not" if counter.count == 1 and lines else ""
-        return f"{total - counter.count:,} of {total:,} {word} end with {value!r}{named}"
+        exception = ""
+        if counter.count == 1 and counter.examples:
+            exception = f"; line {counter.examples[0].line} does not"
+        return f"{total - counter.count:,} of {total:,} {word} end with {value!r}{exception}"
 
-    def _absent_parts(self, total: int) -> list[Finding]:
+    def _missing_parts(self, total: int) -> list[Finding]:
         """Return a finding for each part of the format that the rows do not have at all."""
         settings = self.settings
         if settings.prompt_format_given or total <= 1:
@@ -136,19 +137,19 @@ class PromptFormatCheck:
         findings: list[Finding] = []
         no_prompts = settings.task == "open-ended generation"
         if not self.format.separator and not no_prompts:
-            findings.append(_absent("separator-missing", total, "no common separator was found"))
-        # A class read with max_tokens=1 needs no stop sequence; `Classes` looks at that.
+            findings.append(_missing("separator-missing", total, "no common separator was found"))
+        # A class read with max_tokens=1 needs no stop sequence; `Classes` checks that.
         if not self.format.stop and settings.task != "classification":
-            findings.append(_absent("stop-missing", total, "no common stop sequence was found"))
+            findings.append(_missing("stop-missing", total, "no common stop sequence was found"))
         return findings
 
 
 def _only_at_end(texts: list[str], mark: str) -> bool:
-    """Tell whether every text ends with `mark` and has it nowhere else."""
+    """Return whether every text ends with `mark` and has it nowhere else."""
     if not mark:
         return True
     # One search through all texts, with another last character each, is much faster than one
-    # search for each. That character is no part of the mark, so none is found across two texts.
+    # search for each. That character is not part of the mark, so none is found across two texts.
     other = next(code for code in map(chr, range(len(mark) + 1)) if code not in mark)
     joined = (mark[:-1] + other).join([*map(str.removesuffix, texts, repeat(mark)), ""])
     # The length is the same if the mark was taken away as often as it was put in.
@@ -156,19 +157,19 @@ def _only_at_end(texts: list[str], mark: str) -> bool:
 
 
 def _all_start_with(texts: list[str], lead: str) -> bool:
-    """Tell whether every text starts with exactly this white space."""
+    """Return whether every text starts with exactly this whitespace."""
     if not all(map(str.startswith, texts, repeat(lead))):
         return False
     following = {text[len(lead) : len(lead) + 1] for text in texts}
     return not any(map(str.isspace, following))
 
 
-def _absent(kind: str, total: int, detail: str) -> Finding:
+def _missing(kind: str, total: int, detail: str) -> Finding:
     return make_finding(kind, LocationCounter(0, total), detail=detail)
 
 
 def expected_format(settings: CheckSettings) -> PromptFormat:
-    """Return the format to hold rows against; completions are expected to start with a space."""
+    """Return the format that rows should follow; completions are expected to start with a space."""
     found = settings.prompt_format or PromptFormat("", "", "")
     if settings.prompt_format_given or found.leading_whitespace:
         return found

@@ -55,7 +55,7 @@ class RowHashes:
         self._inputs, self._rows = array("q"), array("q")
 
     def join(self, following: RowHashes) -> None:
-        """Append the hashes of another store."""
+        """Append the hashes of the rows that follow."""
         for inputs, rows in following.parts():
             self.extend(inputs.tobytes(), rows.tobytes())
 
@@ -76,7 +76,7 @@ class RowHashes:
         return {"parts": list(self.parts())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the hashes that were pickled."""
+        """Restore the hashes that were pickled."""
         RowHashes.__init__(self)
         for inputs, rows in state["parts"]:
             self.extend(inputs.tobytes(), rows.tobytes())
@@ -84,25 +84,25 @@ class RowHashes:
 
 @dataclass(slots=True)
 class RowMatches:
-    """How many there are, and the first of them.
+    """Rows that match an earlier row.
 
     Attributes:
-        count: All of them.
-        examples: (row, earlier row) by their numbers from 0, in order; as many as were wanted.
+        count: How many there are.
+        examples: The first of them as (row, earlier row), numbered from 0.
     """
 
     count: int = 0
     examples: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
     def keep_first(self, wanted: int) -> None:
-        """Put the examples in order and keep the first ones; 0 keeps all."""
+        """Sort the examples and keep the first `wanted`; 0 keeps all."""
         self.examples.sort()
         if wanted:
             del self.examples[wanted:]
 
 
 def any_input_repeats(store: RowHashes) -> bool:
-    """Tell whether two rows have the same input; if none have, nothing else is to be looked for."""
+    """Return whether two rows have the same input; where none have, no row matches another."""
     numpy = optional("numpy")
     if numpy is None:
         return _any_input_repeats_in_python(store)
@@ -138,7 +138,7 @@ def find_repeats(store: RowHashes, wanted: int) -> RowMatches:
 
 
 def find_conflicts(store: RowHashes, wanted: int, ignored_input: int) -> RowMatches:
-    """Return, for each input with several outputs, the first row whose output is another one.
+    """Return, for each input with several outputs, the first row whose output differs.
 
     Args:
         store: The hashes.
@@ -193,7 +193,7 @@ def _passes(numpy: Any, store: RowHashes, *, by_input: bool) -> Any:
 
 
 def _grouped(numpy: Any, hashes: Any, positions: Any) -> tuple[Any, Any, Any] | None:
-    """Return the rows whose hash is not alone: their index, number, and that of the first such."""
+    """Return the rows whose hash occurs again: their index, their number, and that of the first."""
     ordered = numpy.sort(hashes)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if not len(repeated):
@@ -231,12 +231,12 @@ def _conflicts_in_python(store: RowHashes, wanted: int, ignored_input: int) -> R
         row = -1
         for inputs, wholes in store.parts():
             pairs = zip(inputs, wholes, strict=True)
-            for row, (given, whole) in enumerate(pairs, row + 1):  # noqa: B020
-                if given & mask != number or given in conflicting:
+            for row, (left, whole) in enumerate(pairs, row + 1):  # noqa: B020
+                if left & mask != number or left in conflicting:
                     continue
-                earlier, other = first.setdefault(given, (row, whole))
+                earlier, other = first.setdefault(left, (row, whole))
                 if other != whole:
-                    conflicting.add(given)
+                    conflicting.add(left)
                     found.count += 1
                     _add_example(found, row, earlier, wanted)
     found.keep_first(wanted)

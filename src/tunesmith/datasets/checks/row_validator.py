@@ -84,7 +84,7 @@ class RowValidator:
 
 
 def _all_valid(rows: ValidRows, batch: Batch) -> bool:
-    """Return True where a quick look proves that no row has any problem."""
+    """Return True where a fast test proves that no row has any problem."""
     if rows.row_format == "chat":
         if batch.conversations is not None:
             return chat.are_valid(batch.conversations)

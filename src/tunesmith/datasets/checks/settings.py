@@ -66,7 +66,7 @@ class CheckSettings:
 def resolve_settings(
     source: Source, options: CheckOptions, destination: Destination
 ) -> tuple[CheckSettings, Generator[Batch, None, None]]:
-    """Read a sample and decide by it what the options leave open.
+    """Decide what the options leave open, by a sample of the rows.
 
     Returns:
         The settings, and all batches of the source.

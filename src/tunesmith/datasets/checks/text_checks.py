@@ -31,7 +31,7 @@ _FEWEST_LETTERS: Final = 200
 
 
 class SharedPrefixes:
-    """The least and the greatest prompt and completion: what they share, all share."""
+    """The first and last prompt and completion in sorted order: a prefix of both is one of all."""
 
     def __init__(self) -> None:
         self.prompts: tuple[str, str] | None = None
@@ -128,7 +128,7 @@ class SampledText:
         """Compare tokens(prompt) + tokens(completion) with tokens(prompt + completion).
 
         Where they differ, the tokens seen in training are not those of the prompt at inference.
-        Text far from the boundary has no part in it, so only the ends are tokenised.
+        Text far from the boundary does not matter, so only the ends are tokenized.
         """
         from tunesmith.datasets import tokens  # noqa: PLC0415 - loads a vocabulary
 

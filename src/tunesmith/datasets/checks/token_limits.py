@@ -1,7 +1,7 @@
-"""Whether each row keeps the token limit, exactly; and how many tokens there are, if asked.
+"""Whether each row is within the token limit, exactly; and the total of all tokens on request.
 
-A token stands for at least one byte, so a row whose text is no longer than the limit in bytes
-keeps it: only longer rows are tokenised. Chat rows are counted by the published recipe: three
+A token stands for at least one byte, so a row with no more bytes of text than the limit is
+within it: only longer rows are tokenized. Chat rows are counted by the published formula: three
 tokens a message, the tokens of each value, one more for a name, three for the answer.
 """
 
@@ -74,13 +74,13 @@ class TokenLimits:
         sizes: list[int] = []
         texts: list[str] = []
         for index in indices:
-            of_row, extra = texts_of(rows.values[index], rows.row_format)
-            if only_if_long and self._fits_by_length(of_row, extra):
+            row_texts, extra = texts_of(rows.values[index], rows.row_format)
+            if only_if_long and self._fits_by_length(row_texts, extra):
                 continue
             counted.append(index)
             extras.append(extra)
-            sizes.append(len(of_row))
-            texts += of_row
+            sizes.append(len(row_texts))
+            texts += row_texts
         if counted:
             counts = iter(self._encoder().count_batch(texts))
             totals = [sum(islice(counts, size)) for size in sizes]
@@ -109,10 +109,10 @@ class TokenLimits:
         return tokens.encoder(self.settings.encoding)
 
     def _fits_by_length(self, texts: list[str], extra: int) -> bool:
-        room = (self.limit or 0) - extra
-        if _BYTES_PER_CHARACTER * sum(map(len, texts)) <= room:
+        available = (self.limit or 0) - extra
+        if _BYTES_PER_CHARACTER * sum(map(len, texts)) <= available:
             return True
-        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) <= room
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) <= available
 
     def merge(self, following: TokenLimits, lines: int) -> None:
         """See `Check.merge`."""
@@ -132,38 +132,38 @@ class TokenLimits:
 
 
 def texts_of(value: dict[str, Any], row_format: RowFormat) -> tuple[list[str], int]:
-    """Return the texts of a row that become tokens, and how many tokens go around them."""
+    """Return the texts of a row that become tokens, and the number of tokens around them."""
     if row_format == "prompt_completion":
         return [value["prompt"], value["completion"]], 0
     if row_format == "preference":
-        given = _of_messages(value["input"]["messages"])
+        prompt = _texts_of_messages(value["input"]["messages"])
         outputs = [
-            _of_messages(value[name]) for name in ("preferred_output", "non_preferred_output")
+            _texts_of_messages(value[name]) for name in ("preferred_output", "non_preferred_output")
         ]
         longest = max(outputs, key=lambda output: sum(map(len, output[0])))
-        return given[0] + longest[0], given[1] + longest[1] + _PER_ROW
-    texts, extra = _of_messages(value["messages"])
+        return prompt[0] + longest[0], prompt[1] + longest[1] + _PER_ROW
+    texts, extra = _texts_of_messages(value["messages"])
     return texts, extra + _PER_ROW
 
 
-def _of_messages(messages: list[dict[str, Any]]) -> tuple[list[str], int]:
+def _texts_of_messages(messages: list[dict[str, Any]]) -> tuple[list[str], int]:
     texts: list[str] = []
     extra = 0
     for message in messages:
         extra += _PER_MESSAGE + (_PER_NAME if "name" in message else 0)
         for value in message.values():
-            _gather(value, texts)
+            _collect_strings(value, texts)
     return texts, extra
 
 
-def _gather(value: Any, texts: list[str]) -> None:
-    """Add the strings within a value; an image is no text."""
+def _collect_strings(value: Any, texts: list[str]) -> None:
+    """Add the strings within a value; images are left out."""
     if isinstance(value, str):
         texts.append(value)
     elif is_array(value):
         for item in value:
-            _gather(item, texts)
+            _collect_strings(item, texts)
     elif is_object(value):
         for key, item in value.items():
             if key != "image_url":
-                _gather(item, texts)
+                _collect_strings(item, texts)

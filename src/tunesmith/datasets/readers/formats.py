@@ -46,10 +46,10 @@ def detect_format(path: Path) -> str:
     by_extension = _EXTENSIONS.get(path.suffix.lower())
     if by_extension is None:
         known = ", ".join(sorted(_EXTENSIONS))
-        fault = "is of a kind that cannot be read" if path.suffix else "has no extension"
+        fault = "has an unknown extension" if path.suffix else "has no extension"
         raise UnreadableError(
-            f"{path.name!r} {fault}. Training data comes as {known}; if it is one of these in "
-            "truth, rename the file, or name its format: format='jsonl'."
+            f"{path.name!r} {fault}. Training data is read from {known} files; rename the file, or "
+            "pass its format: format='jsonl'."
         )
     return _detect_json(path) if by_extension in {"jsonl", "json"} else by_extension
 

@@ -1,4 +1,4 @@
-"""The report of a check: its findings, and how they are shown."""
+"""The report of a check: its findings, for a terminal, a notebook, a pipeline or a review."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Report:
 
     Attributes:
         name: The file or data set.
-        profile: Where the data goes.
+        profile: Destination of the data.
         shape: Shape of the rows.
-        rows: Rows that keep the rules of their shape.
+        rows: Rows that follow the rules of their shape.
         lines: Lines of the source.
         bytes: Its size, where it has one.
         task: What the rows teach, for prompt/completion rows.
-        prompt_format: The format that the rows were held against.
+        prompt_format: The format that the rows should follow.
         encoding: The vocabulary in which tokens were counted.
         token_limit: Tokens that a row may have.
         tokens: All tokens, if they were counted.
@@ -66,7 +66,7 @@ class Report:
 
     @property
     def warnings(self) -> list[Finding]:
-        """Findings that will probably hurt."""
+        """Findings that probably harm the result."""
         return [finding for finding in self.findings if finding.severity == "warning"]
 
     @property
@@ -80,7 +80,7 @@ class Report:
         return errors[0] if errors else None
 
     def sort(self) -> None:
-        """Put errors first, and each severity in the order of its first lines."""
+        """Sort errors first, and each severity by the first lines of its findings."""
         self.findings.sort(key=_order)
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Report:
         }
 
     def to_json(self, indent: int | None = 2) -> str:
-        """Return the report as JSON, in ASCII so that every terminal and pipe can carry it."""
+        """Return the report as JSON, in ASCII, so that it survives every terminal and pipe."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=True)
 
     def to_text(self, width: int = 80, *, colour: bool = False) -> str:
