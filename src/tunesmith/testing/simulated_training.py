@@ -115,7 +115,7 @@ class _Training:
             pause()
             stop = self._observer.stop_requested()
             if stop is not None:
-                position = [self.step, self.results.synced_length()]
+                position = [self.step, self.results.sync()]
                 self._position.write_text(json.dumps(position), encoding="ascii")
                 return stop
             self.step += 1

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from transformers import AutoTokenizer
 
-from tunesmith.engine.training.errors import TrainingError
+from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.training.examples import read_examples
 
 

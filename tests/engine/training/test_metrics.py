@@ -11,8 +11,8 @@ def test_the_guides_worked_example():
     completions = np.array([[1, 2], [0, 5], [4, 2]])
     predicted = np.array([[1, 1], [0, 5], [4, 2]])
     counts = PredictionCounts()
-    right = (completions == predicted).ravel()
-    counts.add(np.ones(6), right, np.repeat(np.arange(3), 2))
+    correct = (completions == predicted).ravel()
+    counts.add(np.ones(6), correct, np.repeat(np.arange(3), 2))
     assert counts.sequence_accuracy == pytest.approx(2 / 3)
     assert counts.token_accuracy == pytest.approx(5 / 6)
 

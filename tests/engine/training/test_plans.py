@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
+from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.training.batches import epoch_batches, micro_batches
 from tunesmith.engine.training.environment import available_threads, worker_environment
-from tunesmith.engine.training.errors import TrainingError
 from tunesmith.engine.training.hyperparameters import (
     base_learning_rate,
     default_batch_size,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.engine.training import TrainingError, train
-from tunesmith.engine.training.checkpoint import CheckpointStore, Position
+from tunesmith.engine.training.checkpoint import FolderCheckpoints, Position
 
 WORKER = Path(__file__).with_name("killed_worker.py")
 
@@ -102,12 +102,12 @@ def test_a_training_with_no_whole_checkpoint_says_so(make_spec, recorder):
     assert caught.value.code == "corrupt_checkpoint"
 
 
-def test_a_trunk_cut_short_on_the_disk_is_computed_again(make_spec, recorder):
+def test_a_truncated_frozen_layer_cache_is_computed_again(make_spec, recorder):
     undisturbed = train(make_spec("undisturbed"), recorder())
     spec = make_spec("damaged")
     train(spec, recorder(stop_after=9))
-    trunk = spec.work_path / "trunk-train.bin"
-    trunk.write_bytes(trunk.read_bytes()[:100])
+    cache = spec.work_path / "frozen-layers-train.bin"
+    cache.write_bytes(cache.read_bytes()[:100])
     assert everything(train(spec, recorder())) == everything(undisturbed)
 
 
@@ -128,9 +128,9 @@ def test_a_stop_during_preparation_is_obeyed(make_spec, recorder):
 
 
 def test_only_the_last_two_checkpoints_are_kept(tmp_path):
-    store = CheckpointStore(tmp_path)
-    assert store.newest() is None
+    store = FolderCheckpoints(tmp_path)
+    assert store.latest() is None
     for step in (5, 30, 100):
         store.save(Position(step=step), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-100", "step-30"]
-    assert store.newest()[0] == Position(step=100)
+    assert store.latest()[0] == Position(step=100)

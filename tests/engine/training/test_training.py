@@ -263,11 +263,11 @@ def test_a_full_disk_is_told(make_spec, recorder):
     spec = make_spec()
     spec.work_path.mkdir(parents=True)
     # Every write to this device fails as on a full disk.
-    (spec.work_path / "trunk-train.part").symlink_to("/dev/full")
-    with pytest.raises(TrainingError, match="The disk is full") as caught:
+    (spec.work_path / "frozen-layers-train.part").symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match="disk is full") as caught:
         train(spec, recorder())
     assert caught.value.code == "disk_full"
-    (spec.work_path / "trunk-train.part").unlink()
+    (spec.work_path / "frozen-layers-train.part").unlink()
     assert train(spec, recorder()).stopped is None
 
 

@@ -1,6 +1,7 @@
 """The engine's errors. They know nothing of HTTP: the API maps each kind to a status, once.
 
 TunesmithError
+├── TrainingError               a training cannot continue; `code` says why
 └── EngineError                 the engine cannot start, or cannot go on
     ├── StoreError              the database or the folder of files cannot be used
     │   └── CorruptFileError    a stored file is no longer what was uploaded
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from typing import Literal, TypeAlias
 
 from tunesmith.errors import TunesmithError
 
@@ -29,8 +31,37 @@ __all__ = [
     "QueueFullError",
     "RequestError",
     "StoreError",
+    "TrainingError",
+    "TrainingErrorCode",
     "UnknownHostError",
 ]
+
+TrainingErrorCode: TypeAlias = Literal[
+    "invalid_training_file",
+    "invalid_validation_file",
+    "invalid_hyperparameters",
+    "invalid_model",
+    "corrupt_checkpoint",
+    "out_of_memory",
+    "disk_full",
+]
+
+
+class TrainingError(TunesmithError):
+    """A training failed for a reason that trying again would not change.
+
+    The message is written for the job's owner.
+
+    Attributes:
+        code: The kind of reason, for programs.
+    """
+
+    def __init__(self, message: str, code: TrainingErrorCode) -> None:
+        super().__init__(message)
+        self.code: TrainingErrorCode = code
+
+    def __reduce__(self) -> tuple[type[TrainingError], tuple[str, TrainingErrorCode]]:
+        return type(self), (str(self), self.code)
 
 
 class EngineError(TunesmithError):

@@ -21,9 +21,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tunesmith.engine.domain.errors import EngineError
-from tunesmith.engine.training.checkpoint import CheckpointStore
-from tunesmith.engine.training.errors import TrainingError
+from tunesmith.engine.domain.errors import EngineError, TrainingError
+from tunesmith.engine.training.checkpoint import FolderCheckpoints
 from tunesmith.engine.training.run import run
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingSpec
 
@@ -221,12 +220,12 @@ class _RayCheckpoints:
         train: Any = import_module("ray.train")
 
         with tempfile.TemporaryDirectory() as folder:
-            CheckpointStore(Path(folder)).save(position, tensors)
+            FolderCheckpoints(Path(folder)).save(position, tensors)
             leads = train.get_context().get_world_rank() == 0
             kept = train.Checkpoint.from_directory(folder) if leads else None
             train.report({"step": position.step}, checkpoint=kept)
 
-    def newest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
+    def latest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
         """Return the checkpoint that Ray has kept last."""
         train: Any = import_module("ray.train")
 
@@ -234,4 +233,4 @@ class _RayCheckpoints:
         if kept is None:
             return None
         with kept.as_directory() as folder:
-            return CheckpointStore(Path(folder)).newest()
+            return FolderCheckpoints(Path(folder)).latest()

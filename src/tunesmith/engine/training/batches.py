@@ -1,9 +1,9 @@
-"""Which examples make a step: a seeded order, with examples of like length together.
+"""Which examples make a step: a seeded order, with examples of similar length together.
 
-A batch is as wide as its longest example, so lengths that differ are computed for
-nothing. Shuffled examples are therefore sorted by length within windows of some
-batches, and the batches shuffled again. All of it follows from seed and epoch alone,
-so a resumed training meets the same batches.
+A batch is padded to its longest example, so lengths that differ waste computation.
+Shuffled examples are therefore sorted by length within windows of several batches, and
+the batches are shuffled again. The order depends on seed and epoch alone, so a resumed
+training sees the same batches.
 """
 
 from __future__ import annotations
@@ -17,13 +17,23 @@ if TYPE_CHECKING:
 
 __all__ = ["epoch_batches", "micro_batches"]
 
-_WINDOW = 256
+_WINDOW = 256  # examples sorted by length together
 
 
 def epoch_batches(
     lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int
 ) -> list[list[int]]:
-    """Return the epoch's batches of example numbers; the last to be made may be smaller."""
+    """Return the batches of one epoch.
+
+    Args:
+        lengths: Tokens of each example.
+        batch_size: Examples per batch; one batch has fewer where they do not divide evenly.
+        seed: The training's seed.
+        epoch: 0 for the first.
+
+    Returns:
+        Lists of indices into `lengths`; each index occurs once.
+    """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
     window = max(_WINDOW, batch_size)
@@ -36,17 +46,21 @@ def epoch_batches(
 
 
 def micro_batches(
-    batch: Sequence[int], lengths: Sequence[int], most_tokens: int
+    batch: Sequence[int], lengths: Sequence[int], max_tokens: int
 ) -> Iterator[list[int]]:
-    """Split a batch, shortest first, so that no part has more than `most_tokens` with padding.
+    """Split a batch, shortest example first, into parts that fit into memory.
 
-    A longer example stands alone.
+    Args:
+        batch: Indices into `lengths`.
+        lengths: Tokens of each example.
+        max_tokens: Most tokens of a part, padding included. A longer example is a part of
+            its own.
     """
     part: list[int] = []
-    for number in sorted(batch, key=lengths.__getitem__):
-        if part and (len(part) + 1) * lengths[number] > most_tokens:
+    for index in sorted(batch, key=lengths.__getitem__):
+        if part and (len(part) + 1) * lengths[index] > max_tokens:
             yield part
             part = []
-        part.append(number)
+        part.append(index)
     if part:
         yield part

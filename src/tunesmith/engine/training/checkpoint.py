@@ -1,8 +1,8 @@
-"""What a killed training needs to go on as if nothing had happened.
+"""Checkpoints from which a killed training resumes as if nothing had happened.
 
-A checkpoint is one folder, written under another name and renamed, so it is whole
-or absent. The last two are kept: should the newest be damaged on the disk, its hash
-tells, and the one before it serves.
+A checkpoint is one folder, written under another name and renamed, so it is complete or
+absent. The last two are kept: if the newest is damaged on the disk, its hash shows it, and
+the one before it is used.
 """
 
 from __future__ import annotations
@@ -11,30 +11,36 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.models.folders import publish_folder
-from tunesmith.engine.training.distributed import leads
-from tunesmith.engine.training.errors import TrainingError
+
+from .distributed import is_leader
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    import torch
+    from torch import nn
 
-__all__ = ["CheckpointStore", "Checkpoints", "Position"]
+__all__ = ["Checkpointer", "Checkpoints", "FolderCheckpoints", "Position"]
 
 _NAME = re.compile(r"step-(\d+)")
 _KEPT = 2
+# Saving may take this share of the time at most, unless every step is to be saved.
+_SAVING_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a training has come.
+    """How far a training has come. The names of the fields are those in `state.json`.
 
     Attributes:
         step: Steps done.
@@ -50,16 +56,16 @@ class Position:
 
 
 class Checkpoints(Protocol):
-    """Where a training keeps what it needs to go on."""
+    """Where a training keeps its checkpoints."""
 
     def save(self, position: Position, tensors: dict[str, torch.Tensor]) -> None:
         """Keep a checkpoint. Every process of a training calls it."""
 
-    def newest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
+    def latest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
         """Return the newest checkpoint; None if there never was one."""
 
 
-class CheckpointStore:
+class FolderCheckpoints:
     """The checkpoints of one training, in one folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -67,51 +73,115 @@ class CheckpointStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, position: Position, tensors: dict[str, torch.Tensor]) -> None:
-        """Write a checkpoint, in the leading process; older ones than the last two go."""
-        if not leads():
+        """Write a checkpoint in the leading process, and remove all but the last two."""
+        if not is_leader():
             return
         target = self._folder / f"step-{position.step}"
-        gathered = self._folder / f".{target.name}.tmp"
-        for leftover in (gathered, target):
+        temporary = self._folder / f".{target.name}.tmp"
+        for leftover in (temporary, target):
             shutil.rmtree(leftover, ignore_errors=True)
-        gathered.mkdir()
-        save_file(tensors, gathered / "state.safetensors")
-        state = asdict(position) | {"sha256": _sha256(gathered / "state.safetensors")}
-        (gathered / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-        publish_folder(gathered, target)
-        for old in self._found()[_KEPT:]:
+        temporary.mkdir()
+        save_file(tensors, temporary / "state.safetensors")
+        state = asdict(position) | {"sha256": _sha256(temporary / "state.safetensors")}
+        (temporary / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
+        publish_folder(temporary, target)
+        for old in self._newest_first()[_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def newest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
-        """Return the newest checkpoint that is whole; None if there never was one.
+    def latest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
+        """Return the newest undamaged checkpoint; None if there never was one.
 
         Raises:
             TrainingError: There are checkpoints, and all are damaged.
         """
-        found = self._found()
-        for folder in found:
-            loaded = _load(folder)
-            if loaded is not None:
-                return loaded
-        if found:
+        folders = self._newest_first()
+        for folder in folders:
+            checkpoint = _load(folder)
+            if checkpoint is not None:
+                return checkpoint
+        if folders:
             msg = (
-                f"The training cannot go on: every checkpoint in {self._folder} is damaged, "
-                "its contents differ from what was written. Check the disk, then start the job "
-                "anew."
+                f"The training cannot resume: every checkpoint in {self._folder} is damaged, "
+                "its contents differ from what was written. Check the disk, then create the job "
+                "again."
             )
             raise TrainingError(msg, "corrupt_checkpoint")
         return None
 
-    def _found(self) -> list[Path]:
-        named = [
+    def _newest_first(self) -> list[Path]:
+        steps = [
             (int(match[1]), path)
             for path in self._folder.iterdir()
             if (match := _NAME.fullmatch(path.name))
         ]
-        return [path for _, path in sorted(named, reverse=True)]
+        return [path for _, path in sorted(steps, reverse=True)]
+
+
+class Checkpointer:
+    """Saves and restores what a training changes: parameters and optimizer state.
+
+    Args:
+        checkpoints: Where.
+        parameters: The trained parameters, by name.
+        optimizer: An AdamW over all of them.
+        every_seconds: Least time between two checkpoints; 0 makes every step due.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        every_seconds: float,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._parameters = parameters
+        self._optimizer = optimizer
+        self._every_seconds = every_seconds
+        self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
+
+    def restore(self) -> Position:
+        """Load the newest checkpoint, if there is one, and return how far it had come."""
+        latest = self._checkpoints.latest()
+        if latest is None:
+            return Position()
+        position, state = latest
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(state[f"parameter/{name}"])
+                self._optimizer.state[parameter] = {
+                    key: state[f"{key}/{name}"].to(parameter.device)
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                    if f"{key}/{name}" in state
+                }
+        return position
+
+    def is_due(self) -> bool:
+        """Return whether it is time for another checkpoint."""
+        wait = 0.0
+        if self._every_seconds:
+            wait = max(self._every_seconds, self._save_seconds / _SAVING_SHARE)
+        return time.monotonic() - self._saved_at >= wait
+
+    def save(self, position: Position) -> None:
+        """Save a checkpoint."""
+        started = time.monotonic()
+        self._checkpoints.save(position, self._state())
+        self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - started
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        state = {}
+        for name, parameter in self._parameters.items():
+            state[f"parameter/{name}"] = parameter.detach()
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                state[f"{key}/{name}"] = value
+        return {name: value.cpu().contiguous() for name, value in state.items()}
 
 
 def _load(folder: Path) -> tuple[Position, dict[str, torch.Tensor]] | None:
+    """Return the checkpoint in `folder`; None if it is damaged."""
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if state.pop("sha256") != _sha256(folder / "state.safetensors"):

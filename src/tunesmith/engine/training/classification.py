@@ -1,8 +1,8 @@
-"""Reading a class from a prediction: completions that differ in their first token.
+"""Classification metrics: a class is a completion, recognised by its first token.
 
-A class is a completion; its probability is that of its first token among the
-classes' first tokens. So the metrics need one pass over the validation data and no
-generation, and two classes must not begin with the same token.
+The probability of a class is that of its first token among the first tokens of all
+classes. So the metrics need one pass over the validation data and no generation, and two
+classes must not begin with the same token.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from tunesmith.engine.training.errors import TrainingError
-from tunesmith.engine.training.metrics import binary_metrics, multiclass_metrics
+from tunesmith.engine.domain.errors import TrainingError
+
+from .metrics import binary_metrics, multiclass_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from tunesmith.engine.training.examples import Example
-    from tunesmith.engine.training.spec import TrainingSpec
+    from .examples import Example
+    from .spec import TrainingSpec
 
 __all__ = ["Classes", "find_classes"]
 
@@ -30,9 +31,9 @@ class Classes:
 
     Args:
         names: The completions, sorted.
-        tokens: The first token of each.
-        actual: The class number of each validation example.
-        positive: Number of the positive class; None if the job is multiclass.
+        tokens: Id of the first token of each.
+        actual: Class index of each validation example.
+        positive: Index of the positive class; None for multiclass metrics.
         betas: F scores to compute.
     """
 
@@ -53,12 +54,16 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
-    def metrics(self, scores: NDArray[np.floating[Any]]) -> dict[str, float]:
-        """Return the metrics for the logits of the classes' tokens, shape (examples, classes)."""
+    def metrics(self, logits: NDArray[np.floating[Any]]) -> dict[str, float]:
+        """Return the metrics of the validation examples.
+
+        Args:
+            logits: Logits of the classes' tokens, shape (examples, classes).
+        """
         if self._positive is None:
-            return multiclass_metrics(self._actual, scores.argmax(axis=1))
-        shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-        probability = shifted[:, self._positive] / shifted.sum(axis=1)
+            return multiclass_metrics(self._actual, logits.argmax(axis=1))
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probability = exponentials[:, self._positive] / exponentials.sum(axis=1)
         return binary_metrics(self._actual == self._positive, probability, self._betas)
 
 
@@ -68,8 +73,8 @@ def find_classes(
     """Return the job's classes; None if it computes no classification metrics.
 
     Raises:
-        TrainingError: The data do not give classes that can be told apart, or not those
-            that the job says.
+        TrainingError: The completions are not the classes that the job names, or two of
+            them begin with the same token.
     """
     if not spec.compute_classification_metrics:
         return None
@@ -82,11 +87,11 @@ def find_classes(
         _refuse("Classification metrics need prompt-completion rows, not chats.")
     _check_first_tokens(first, tokenizer)
     positive = _positive_class(spec, names)
-    number = {name: place for place, name in enumerate(names)}
+    index = {name: i for i, name in enumerate(names)}
     return Classes(
         names,
         [first[name] for name in names],
-        [number[example.completion] for example in validation],
+        [index[example.completion] for example in validation],
         positive,
         spec.classification_betas or [1.0],
     )
@@ -99,7 +104,7 @@ def _check_first_tokens(first: dict[str, int], tokenizer: Any) -> None:
             _refuse(
                 f"The classes {seen[token]!r} and {name!r} begin with the same token, "
                 f"{tokenizer.decode([token])!r}, and cannot be told apart by it. Choose class "
-                "names whose first tokens differ; numbers do for many classes."
+                "names whose first tokens differ; for many classes, numbers will do."
             )
         seen[token] = name
 
@@ -125,7 +130,7 @@ def _positive_class(spec: TrainingSpec, names: Sequence[str]) -> int | None:
             f"{len(names)} different completions: {listed}."
         )
     for key in (str, str.strip):
-        matches = [place for place, name in enumerate(names) if key(name) == key(wanted)]
+        matches = [i for i, name in enumerate(names) if key(name) == key(wanted)]
         if matches:
             return matches[0]
     return _refuse(f"No completion is the positive class {wanted!r}; there are {listed}.")

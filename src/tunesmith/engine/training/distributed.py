@@ -1,10 +1,10 @@
 """What a training does differently when several processes share each batch.
 
-Every process holds the whole model and takes its share of a batch; gradients and figures
-are added up over all of them, so a step is the step of one process but for the order
-in which numbers are added. The first process leads: it alone writes files, and what
-depends on a clock or on the outside is decided by it. Without an initialised
-`torch.distributed` process group all of this is nothing.
+Every process holds the whole model and takes its shard of a batch; gradients and metrics
+are summed over all of them, so a step equals the step of one process but for the order in
+which numbers are added. Rank 0 is the leader: it alone writes files, and it decides
+whatever depends on a clock or on the outside. Without an initialised `torch.distributed`
+process group these functions do nothing.
 """
 
 from __future__ import annotations
@@ -21,64 +21,72 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-__all__ = ["add_counts", "add_gradients", "add_up", "agree", "by_leader", "leads", "share"]
+__all__ = [
+    "broadcast",
+    "is_leader",
+    "run_on_leader",
+    "shard",
+    "sum_array",
+    "sum_fields",
+    "sum_gradients",
+]
 
 T = TypeVar("T")
 
 
-def leads() -> bool:
+def is_leader() -> bool:
     """Return whether this process writes the files."""
-    return not _together() or distributed.get_rank() == 0
+    return not _is_distributed() or distributed.get_rank() == 0
 
 
-def share(numbers: Sequence[int]) -> Sequence[int]:
-    """Return this process's part of a batch; parts are of like size, perhaps empty."""
-    if not _together():
-        return numbers
-    return numbers[distributed.get_rank() :: distributed.get_world_size()]
+def shard(indices: Sequence[int]) -> Sequence[int]:
+    """Return this process's part of a batch; parts differ by at most one, and may be empty."""
+    if not _is_distributed():
+        return indices
+    return indices[distributed.get_rank() :: distributed.get_world_size()]
 
 
-def agree(value: T) -> T:
+def broadcast(value: T) -> T:
     """Return the leader's value."""
-    if not _together():
+    if not _is_distributed():
         return value
-    said: list[Any] = [value]
-    distributed.broadcast_object_list(said, src=0)
-    return cast("T", said[0])
+    values: list[Any] = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return cast("T", values[0])
 
 
-def by_leader(work: Callable[[], T]) -> T:
-    """Return what `work` gives in the leading process; the others wait for it."""
-    return agree(work() if leads() else cast("T", None))
+def run_on_leader(work: Callable[[], T]) -> T:
+    """Return the result of `work` in the leading process; the others wait for it."""
+    return broadcast(work() if is_leader() else cast("T", None))
 
 
-def add_up(values: NDArray[Any]) -> None:
+def sum_array(values: NDArray[Any]) -> None:
     """Replace an array by its sum over all processes."""
-    if _together():
+    if _is_distributed():
         distributed.all_reduce(torch.from_numpy(values))
 
 
-def add_counts(record: Any) -> None:
-    """Replace each number of a dataclass, and of dataclasses in it, by its sum."""
-    if not _together():
+def sum_fields(record: Any) -> None:
+    """Replace each number of a dataclass, nested dataclasses included, by its sum."""
+    if not _is_distributed():
         return
-    places = list(_places(record))
-    values = torch.tensor([getattr(owner, name) for owner, name in places], dtype=torch.float64)
+    numbers = list(_number_fields(record))
+    values = torch.tensor([getattr(owner, name) for owner, name in numbers], dtype=torch.float64)
     distributed.all_reduce(values)
-    for (owner, name), value in zip(places, values.tolist(), strict=True):
+    for (owner, name), value in zip(numbers, values.tolist(), strict=True):
         setattr(owner, name, type(getattr(owner, name))(value))
 
 
-def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its sum; a process that had no examples adds nothing."""
-    if not _together():
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its sum; a process that had no examples contributes zeros."""
+    if not _is_distributed():
         return
     kept = list(parameters)
     for parameter in kept:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [cast("torch.Tensor", parameter.grad) for parameter in kept]
-    joined = torch.cat([gradient.flatten() for gradient in gradients])
+    joined = torch.cat([gradient.flatten() for gradient in gradients])  # one message, not many
     distributed.all_reduce(joined)
     start = 0
     for gradient in gradients:
@@ -86,14 +94,14 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
         start += gradient.numel()
 
 
-def _together() -> bool:
+def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _places(record: Any) -> Iterator[tuple[Any, str]]:
+def _number_fields(record: Any) -> Iterator[tuple[Any, str]]:
     for field in fields(record):
         value = getattr(record, field.name)
         if is_dataclass(value):
-            yield from _places(value)
+            yield from _number_fields(value)
         else:
             yield record, field.name

@@ -1,9 +1,9 @@
-"""The environment of a process that computes: threads that sleep, memory that is kept.
+"""Environment variables of a process that computes: threads that sleep, memory that is kept.
 
-With OpenMP's default of spinning, two threads on a busy machine were seven to nine
-times slower than one; glibc's default of giving freed memory back at once cost
-15 to 40 % in page faults. Both are read when the libraries load, so the parent
-process sets them for its child.
+With OpenMP's default, threads that spin while they wait, two threads on a busy machine
+were seven to nine times slower than one. glibc's default, returning freed memory to the
+system at once, cost 15 to 40 % in page faults. The libraries read both when they load, so
+the parent process sets them for its child.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def worker_environment(
     """Return the environment for a process that trains or generates.
 
     Args:
-        environment: What to start from; default this process's own. What it says
-            about OpenMP and malloc already is left as it is.
-        threads: Threads to compute with; default `available_threads()`, unless
+        environment: What to start from; default: this process's own. Values that it has
+            already, for OpenMP and malloc for example, stay.
+        threads: Threads to compute with; default: `available_threads()`, unless
             the environment sets OMP_NUM_THREADS.
     """
     start = os.environ if environment is None else environment
@@ -53,23 +53,23 @@ def worker_environment(
 
 
 def available_threads(environment: Mapping[str, str] | None = None) -> int:
-    """Return how many threads may compute here: cores, less by quota; one where it is crowded.
+    """Return how many threads should compute here: the cores within the quota, or one.
 
-    Crowded means a continuous-integration machine, or a load above half of the cores:
-    there threads wait for each other more than they help.
+    One on a continuous-integration machine, and where the load is above half of the cores:
+    there, several threads wait for each other more than they help.
     """
     environment = os.environ if environment is None else environment
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = max(1, min(cores or 1, _quota() or 1 << 16))
+    cores = max(1, min(cores or 1, _cpu_quota() or 1 << 16))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    crowded = environment.get("CI", "") not in {"", "0", "false"} or load > cores / 2
-    return 1 if crowded else cores
+    is_busy = environment.get("CI", "") not in {"", "0", "false"} or load > cores / 2
+    return 1 if is_busy else cores
 
 
-def _quota() -> int | None:
-    """Return the whole cores that the control group grants, None where it sets no limit."""
+def _cpu_quota() -> int | None:
+    """Return the control group's limit in whole cores; None if there is none."""
     try:
-        granted, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):
         return None
-    return None if granted == "max" else max(1, int(granted) // int(period))
+    return None if quota == "max" else max(1, int(quota) // int(period))

@@ -1,29 +1,28 @@
-"""The steps of a training, one after the other, until the last or until a stop is asked for.
+"""The steps of a training, one after the other, until the last or until a stop is requested.
 
-Everything that decides a step follows from the data, the seed and the step's number;
-what remains, parameters and optimizer state, is in the checkpoint. So a training that
-was killed ends with the same weights and the same result file as one that was not.
+Everything that determines a step follows from the data, the seed and the step's number;
+the rest, parameters and optimizer state, is in the checkpoint. So a training that was
+killed ends with the same weights and the same result file as one that was not.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from tunesmith.engine.models.folders import publish_folder
-from tunesmith.engine.training import distributed
-from tunesmith.engine.training.batches import epoch_batches
-from tunesmith.engine.training.checkpoint import Position
-from tunesmith.engine.training.errors import TrainingError
-from tunesmith.engine.training.hyperparameters import learning_rate_at
-from tunesmith.engine.training.result_file import ResultFile, classification_columns
-from tunesmith.engine.training.spec import CheckpointRecord, EpochRecord, StepRecord
+from tunesmith.engine.domain.errors import TrainingError
+
+from . import distributed
+from .batches import epoch_batches
+from .checkpoint import Checkpointer
+from .hyperparameters import learning_rate_at
+from .result_file import ResultFile, classification_columns
+from .spec import CheckpointRecord, EpochRecord, StepRecord
+from .work_folder import SNAPSHOT_EPOCHS, WorkFolder, write_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,22 +30,14 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from tunesmith.engine.training.checkpoint import Checkpoints
-    from tunesmith.engine.training.objective import Objective
-    from tunesmith.engine.training.spec import (
-        ResolvedHyperparameters,
-        StopRequest,
-        TrainingObserver,
-        TrainingSpec,
-    )
+    from .checkpoint import Checkpoints
+    from .objective import Objective
+    from .spec import ResolvedHyperparameters, StopRequest, TrainingObserver, TrainingSpec
 
-__all__ = ["SNAPSHOT_EPOCHS", "Loop", "Schedule", "write_folder"]
+__all__ = ["Schedule", "TrainingLoop"]
 
-_GRADIENT_NORM = 1.0
-_VALIDATIONS = 25
-SNAPSHOT_EPOCHS = 3
-# Saving may take this share of the time at most, unless every step is to be saved.
-_SAVING_SHARE = 0.05
+_MAX_GRADIENT_NORM = 1.0
+_VALIDATIONS = 25  # on one batch each, spread over the training
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,37 +45,42 @@ class Schedule:
     """How many steps, and how large.
 
     Attributes:
+        hyperparameters: The values in use.
+        examples: Training examples.
         peak_rate: The highest learning rate of the training.
         weight_decay: AdamW's decoupled decay.
     """
 
-    values: ResolvedHyperparameters
+    hyperparameters: ResolvedHyperparameters
     examples: int
     peak_rate: float
     weight_decay: float
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in one pass; the last may have fewer examples."""
-        return math.ceil(self.examples / self.values.batch_size)
+        """Steps in one pass; one of them may have fewer examples."""
+        return math.ceil(self.examples / self.hyperparameters.batch_size)
 
     @property
     def total_steps(self) -> int:
         """Steps of the whole training."""
-        return self.steps_per_epoch * self.values.n_epochs
+        return self.steps_per_epoch * self.hyperparameters.n_epochs
 
 
-class Loop:
-    """One training under way.
+class TrainingLoop:
+    """The steps of one training, resumed from its newest checkpoint.
 
     Args:
         spec: The job.
-        schedule: Its steps.
-        objective: What it learns.
+        observer: Receives the records of steps, epochs and snapshots.
+        schedule: How many steps, and how large.
+        objective: What is minimised.
         parameters: What is trained, by name.
         save_model: Writes the model as it is now to an existing folder.
-        checkpoints: Where to go on from, and what to keep for it.
-        observer: Whom to tell.
+        checkpoints: Where to resume from and to save.
+
+    Attributes:
+        position: How far the training has come.
     """
 
     def __init__(
@@ -99,94 +95,91 @@ class Loop:
         checkpoints: Checkpoints,
     ) -> None:
         self._spec = spec
+        self._observer = observer
         self._schedule = schedule
         self._objective = objective
         self._parameters = parameters
         self._save_model = save_model
-        self._observer = observer
+        self._folder = WorkFolder(spec.work_path)
         self._optimizer = torch.optim.AdamW(
             list(parameters.values()),
             lr=schedule.peak_rate,
             weight_decay=schedule.weight_decay,
             fused=True,
         )
-        self._store = checkpoints
-        self.position: Position = Position()
-        found = self._store.newest()
-        if found is not None:
-            self.position = found[0]
-            self._restore(found[1])
-        self._results: ResultFile | None = None
-        if distributed.leads():
+        self._checkpointer = Checkpointer(
+            checkpoints, parameters, self._optimizer, spec.checkpoint_every_seconds
+        )
+        self.position = self._checkpointer.restore()
+        self._results: ResultFile | None = None  # only the leader writes one
+        if distributed.is_leader():
             self._results = ResultFile(
-                spec.work_path / "results.csv",
+                self._folder.results,
                 classification_columns(spec),
                 objective.columns,
                 self.position.results_length,
             )
-        self._saved_at = time.monotonic()
-        self._save_seconds = 0.0
 
     def run(self) -> StopRequest | None:
-        """Do the steps that are left; return the request that ended them early, if one did.
+        """Do the remaining steps; return the request that stopped them early, if one did.
 
         Raises:
-            TrainingError: The loss is no longer a number.
+            TrainingError: The loss is no longer finite.
         """
-        for epoch in range(
-            self.position.step // self._schedule.steps_per_epoch, self._schedule.values.n_epochs
-        ):
+        steps_per_epoch = self._schedule.steps_per_epoch
+        n_epochs = self._schedule.hyperparameters.n_epochs
+        for epoch in range(self.position.step // steps_per_epoch, n_epochs):
             batches = epoch_batches(
                 self._objective.lengths,
-                self._schedule.values.batch_size,
+                self._schedule.hyperparameters.batch_size,
                 seed=self._spec.seed,
                 epoch=epoch,
             )
-            done = self.position.step - epoch * self._schedule.steps_per_epoch
-            for numbers in batches[done:]:
-                stop = distributed.by_leader(self._observer.stop_requested)
+            done = self.position.step - epoch * steps_per_epoch
+            for indices in batches[done:]:
+                stop = distributed.run_on_leader(self._observer.stop_requested)
                 if stop is not None:
                     if stop != "cancel":
                         self._save()
                     return stop
-                self._step(epoch + 1, numbers)
-        self._synced_length()
+                self._step(epoch + 1, indices)
+        self._sync_results()
         return None
 
-    def _step(self, epoch: int, numbers: Sequence[int]) -> None:
-        record = self._learn(epoch, numbers)
+    def _step(self, epoch: int, indices: Sequence[int]) -> None:
+        record = self._optimize(epoch, indices)
         ends_epoch = record.step % self._schedule.steps_per_epoch == 0
-        record = self._validated(record, ends_epoch=ends_epoch)
+        record = self._validate(record, ends_epoch=ends_epoch)
         if self._results is not None:
             self._results.add(record)
         self._observer.step(record)
         if ends_epoch:
             self._end_epoch(record)
-        if distributed.by_leader(self._save_is_due):
+        if distributed.run_on_leader(self._checkpointer.is_due):
             self._save()
 
-    def _learn(self, epoch: int, numbers: Sequence[int]) -> StepRecord:
+    def _optimize(self, epoch: int, indices: Sequence[int]) -> StepRecord:
         step = self.position.step + 1
         rate = learning_rate_at(step, self._schedule.total_steps, self._schedule.peak_rate)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        figures = self._objective.backward(numbers)
-        distributed.add_gradients(self._parameters.values())
-        clip_grad_norm_(self._parameters.values(), _GRADIENT_NORM)
+        metrics = self._objective.backward(indices)
+        distributed.sum_gradients(self._parameters.values())
+        clip_grad_norm_(self._parameters.values(), _MAX_GRADIENT_NORM)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        if not math.isfinite(figures.loss):
+        if not math.isfinite(metrics.loss):
+            multiplier = self._schedule.hyperparameters.learning_rate_multiplier
             msg = (
-                f"The loss is no longer a number at step {step}. A smaller "
-                f"learning_rate_multiplier helps; it was "
-                f"{self._schedule.values.learning_rate_multiplier}."
+                f"The loss is no longer a number at step {step}. Use a smaller "
+                f"learning_rate_multiplier; it was {multiplier}."
             )
             raise TrainingError(msg, "invalid_hyperparameters")
         self.position = replace(
             self.position,
             step=step,
-            elapsed_tokens=self.position.elapsed_tokens + figures.tokens,
-            elapsed_examples=self.position.elapsed_examples + len(numbers),
+            elapsed_tokens=self.position.elapsed_tokens + metrics.tokens,
+            elapsed_examples=self.position.elapsed_examples + len(indices),
         )
         return StepRecord(
             step=step,
@@ -194,15 +187,15 @@ class Loop:
             epoch=epoch,
             elapsed_tokens=self.position.elapsed_tokens,
             elapsed_examples=self.position.elapsed_examples,
-            training_loss=figures.loss,
-            training_sequence_accuracy=figures.sequence_accuracy,
-            training_token_accuracy=figures.token_accuracy,
+            training_loss=metrics.loss,
+            training_sequence_accuracy=metrics.sequence_accuracy,
+            training_token_accuracy=metrics.token_accuracy,
             learning_rate=rate,
-            extra=figures.extra,
+            extra=metrics.extra,
         )
 
-    def _validated(self, record: StepRecord, *, ends_epoch: bool) -> StepRecord:
-        """Add validation: on all examples at the end of an epoch, on a batch now and then."""
+    def _validate(self, record: StepRecord, *, ends_epoch: bool) -> StepRecord:
+        """Add validation metrics: of all examples at the end of an epoch, of a batch at times."""
         count = self._objective.validation_count
         if count == 0:
             return record
@@ -217,64 +210,24 @@ class Loop:
         every = math.ceil(self._schedule.total_steps / _VALIDATIONS)
         if record.step % every:
             return record
-        size = min(self._schedule.values.batch_size, count)
+        size = min(self._schedule.hyperparameters.batch_size, count)
         start = (record.step // every - 1) * size
-        numbers = [(start + offset) % count for offset in range(size)]
-        validation = self._objective.validate(numbers)
+        indices = [(start + offset) % count for offset in range(size)]
+        validation = self._objective.validate(indices)
         return replace(record, validation=validation, extra=record.extra | validation.extra)
 
     def _end_epoch(self, record: StepRecord) -> None:
-        n_epochs = self._schedule.values.n_epochs
+        n_epochs = self._schedule.hyperparameters.n_epochs
         self._observer.epoch(EpochRecord(record.epoch, n_epochs, record.step))
-        if record.epoch > n_epochs - SNAPSHOT_EPOCHS and distributed.leads():
-            folder = self._spec.work_path / "snapshots" / f"step-{record.step}"
+        if record.epoch > n_epochs - SNAPSHOT_EPOCHS and distributed.is_leader():
+            folder = self._folder.snapshot(record.step)
             write_folder(folder, self._save_model)
             self._observer.checkpoint(CheckpointRecord(record.step, folder, record))
 
-    def _save_is_due(self) -> bool:
-        wanted = self._spec.checkpoint_every_seconds
-        wait = max(wanted, self._save_seconds / _SAVING_SHARE) if wanted else 0.0
-        return time.monotonic() - self._saved_at >= wait
-
     def _save(self) -> None:
-        started = time.monotonic()
-        self.position = replace(self.position, results_length=self._synced_length())
-        self._store.save(self.position, self._state())
-        self._saved_at = time.monotonic()
-        self._save_seconds = self._saved_at - started
+        self.position = replace(self.position, results_length=self._sync_results())
+        self._checkpointer.save(self.position)
 
-    def _synced_length(self) -> int:
-        """Return the bytes of the result file, all on the disk; 0 in a process that writes none."""
-        return 0 if self._results is None else self._results.synced_length()
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        state = {}
-        for name, parameter in self._parameters.items():
-            state[f"parameter/{name}"] = parameter.detach()
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                state[f"{key}/{name}"] = value
-        return {name: value.cpu().contiguous() for name, value in state.items()}
-
-    def _restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(state[f"parameter/{name}"])
-                self._optimizer.state[parameter] = {
-                    key: state[f"{key}/{name}"].to(parameter.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{key}/{name}" in state
-                }
-
-
-def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
-    """Make `folder` appear with what `save` writes, whole; leave it if it is there already."""
-    if folder.exists():
-        return
-    gathered = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(gathered, ignore_errors=True)
-    gathered.mkdir(parents=True)
-    try:
-        save(gathered)
-        publish_folder(gathered, folder)
-    finally:
-        shutil.rmtree(gathered, ignore_errors=True)
+    def _sync_results(self) -> int:
+        """Flush the result file to the disk and return its bytes; 0 in a process without one."""
+        return 0 if self._results is None else self._results.sync()

@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA, https://arxiv.org/abs/2106.09685) on a model's linear layers.
 
-A frozen weight W gets a trained sum: y = W x + (alpha / rank) B A x. The arithmetic
-runs in the frozen weight's precision, the adapter itself is kept in 32 bits. Saved
-in the folder format of PEFT, which transformers, PEFT and vLLM load unchanged.
+A trained low-rank term is added to a frozen weight W: y = W x + (alpha / rank) B A x. The
+arithmetic runs in the frozen weight's precision, the adapter itself is kept in 32 bits.
+Adapters are saved in PEFT's folder format, which transformers, PEFT and vLLM load unchanged.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tunesmith.engine.training.errors import TrainingError
+from tunesmith.engine.domain.errors import TrainingError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from .split_model import SplitModel
 
 __all__ = ["Adapter", "AdapterConfig", "LoraLinear", "add_adapter", "load_adapter_config"]
 
@@ -28,23 +30,23 @@ _PREFIX = "base_model.model."
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """What an adapter covers.
+    """Size and place of an adapter.
 
     Attributes:
         rank: Rank of the added matrices.
-        alpha: Their sum is scaled by alpha / rank.
-        targets: Last parts of the names of the linear layers that are adapted.
-        layers: Numbers of the transformer layers, ascending; None means all.
+        alpha: Their product is scaled by alpha / rank.
+        target_modules: Names within a transformer layer of the linear layers that get it.
+        layers: Indices of the transformer layers, ascending; None means all.
     """
 
     rank: int
     alpha: float
-    targets: tuple[str, ...]
+    target_modules: tuple[str, ...]
     layers: tuple[int, ...] | None = None
 
 
 class _LoraFunction(torch.autograd.Function):
-    """y = W x + scale B A x, saving only x and A x for the way back."""
+    """y = W x + scale B A x, saving only x and A x for the backward pass."""
 
     @staticmethod
     def forward(  # noqa: PLR0917 - apply() passes by position
@@ -56,10 +58,10 @@ class _LoraFunction(torch.autograd.Function):
         b: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        flat = x.reshape(-1, x.shape[-1])
-        a_low, b_low = a.to(x.dtype), (b * scale).to(x.dtype)
-        inner = flat @ a_low.T
-        y = nn.functional.linear(flat, weight, bias)
+        flat = x.reshape(-1, x.shape[-1])  # (tokens, in)
+        a_low, b_low = a.to(x.dtype), (b * scale).to(x.dtype)  # (rank, in), (out, rank)
+        inner = flat @ a_low.T  # (tokens, rank)
+        y = nn.functional.linear(flat, weight, bias)  # (tokens, out)
         y.addmm_(inner, b_low.T)
         ctx.save_for_backward(flat, inner, weight, a_low, b_low)
         ctx.scale = scale
@@ -69,30 +71,31 @@ class _LoraFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         flat, inner, weight, a_low, b_low = ctx.saved_tensors
-        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
-        to_inner = gradient @ b_low
-        to_b = (gradient.T @ inner).float().mul_(ctx.scale)
-        to_a = (to_inner.T @ flat).float()
-        to_x = None
+        grad_y = gradients[0].reshape(-1, gradients[0].shape[-1])  # (tokens, out)
+        grad_inner = grad_y @ b_low  # (tokens, rank)
+        grad_b = (grad_y.T @ inner).float().mul_(ctx.scale)
+        grad_a = (grad_inner.T @ flat).float()
+        grad_x = None
         if ctx.needs_input_grad[0]:
-            to_x = gradient @ weight
-            to_x = to_x.addmm_(to_inner, a_low).view(ctx.shape)
-        return to_x, None, None, to_a, to_b, None
+            grad_x = grad_y @ weight
+            grad_x = grad_x.addmm_(grad_inner, a_low).view(ctx.shape)
+        return grad_x, None, None, grad_a, grad_b, None
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with a trained low-rank sum."""
+    """A frozen linear layer with a trained low-rank term."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__()
         self.weight: torch.Tensor = base.weight
         self.bias: torch.Tensor | None = base.bias
         device = base.weight.device
+        # A: (rank, in), B: (out, rank)
         self.lora_a: nn.Parameter = nn.Parameter(torch.empty(rank, base.in_features, device=device))
         self.lora_b: nn.Parameter = nn.Parameter(
             torch.zeros(base.out_features, rank, device=device)
         )
-        # As in the reference code: A random, B zero, so that training starts from the base.
+        # A random and B zero, as in the reference code, so that training starts from the base.
         nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
         self.scale: float = alpha / rank
 
@@ -106,14 +109,16 @@ class LoraLinear(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """The adapted layers of a model by their full names in it.
+    """The adapted linear layers of a model.
 
     Attributes:
-        base_name: What to write as the base model's name.
+        config: Size and place.
+        modules: The adapted layers by their full names in the model.
+        base_name: The base model's name, for the saved adapter.
         pattern: Name of the module list of the transformer layers.
     """
 
-    shape: AdapterConfig
+    config: AdapterConfig
     modules: dict[str, LoraLinear]
     base_name: str
     pattern: str
@@ -127,15 +132,15 @@ class Adapter:
         return result
 
     def load(self, folder: Path) -> None:
-        """Take the values of the adapter in `folder`.
+        """Load the parameters of the adapter in `folder`.
 
         Raises:
             TrainingError: It does not fit the model.
         """
         saved = load_file(folder / "adapter_model.safetensors")
-        mine = self.parameters()
-        wrong = saved.keys() ^ mine.keys() or {
-            name for name in mine if mine[name].shape != saved[name].shape
+        parameters = self.parameters()
+        wrong = saved.keys() ^ parameters.keys() or {
+            name for name in parameters if parameters[name].shape != saved[name].shape
         }
         if wrong:
             msg = (
@@ -144,95 +149,90 @@ class Adapter:
             )
             raise TrainingError(msg, "invalid_model")
         with torch.no_grad():
-            for name, parameter in mine.items():
+            for name, parameter in parameters.items():
                 parameter.copy_(saved[name])
 
     def save(self, folder: Path) -> None:
         """Write the adapter to an existing folder, in PEFT's format."""
         tensors = {name: value.detach().cpu() for name, value in self.parameters().items()}
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        described = {
+        config = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": self.base_name,
             "inference_mode": True,
-            "r": self.shape.rank,
-            "lora_alpha": self.shape.alpha,
+            "r": self.config.rank,
+            "lora_alpha": self.config.alpha,
             "lora_dropout": 0.0,
             "bias": "none",
             "fan_in_fan_out": False,
             "init_lora_weights": True,
             # A list: with a string such as "all-linear" PEFT refuses layers_to_transform.
-            "target_modules": list(self.shape.targets),
-            "layers_to_transform": None if self.shape.layers is None else list(self.shape.layers),
-            "layers_pattern": None if self.shape.layers is None else self.pattern,
+            "target_modules": list(self.config.target_modules),
+            "layers_to_transform": None if self.config.layers is None else list(self.config.layers),
+            "layers_pattern": None if self.config.layers is None else self.pattern,
             "use_rslora": False,
             "use_dora": False,
         }
         (folder / "adapter_config.json").write_text(
-            json.dumps(described, indent=2) + "\n", encoding="utf-8"
+            json.dumps(config, indent=2) + "\n", encoding="utf-8"
         )
 
 
 def add_adapter(
-    model: nn.Module, layers_name: str, shape: AdapterConfig, base_name: str, seed: int
+    model: SplitModel, config: AdapterConfig, *, base_name: str = "", seed: int = 0
 ) -> Adapter:
-    """Replace the model's linear layers that `shape` names by adapted ones, in place.
+    """Freeze a model and put an adapter on its linear layers, in place.
 
     Args:
-        model: A causal language model; all of its parameters are frozen.
-        layers_name: Name in the model of the list of transformer layers.
-        shape: What to adapt.
-        base_name: Kept in the saved adapter.
-        seed: Of the first random values.
+        model: The base model.
+        config: Size and place of the adapter.
+        base_name: The base model's name, for the saved adapter.
+        seed: Seed of the initial values.
 
     Raises:
         TrainingError: The model has no such linear layers.
     """
-    model.requires_grad_(requires_grad=False)
+    model.whole.requires_grad_(requires_grad=False)
     modules: dict[str, LoraLinear] = {}
     torch.manual_seed(seed)
-    for number, layer in enumerate(_module_list(model, layers_name)):
-        if shape.layers is not None and number not in shape.layers:
+    for index, layer in enumerate(model.layers):
+        if config.layers is not None and index not in config.layers:
             continue
         for name, module in list(layer.named_modules()):
             parent, _, last = name.rpartition(".")
-            if isinstance(module, nn.Linear) and last in shape.targets:
-                adapted = LoraLinear(module, shape.rank, shape.alpha)
+            if isinstance(module, nn.Linear) and last in config.target_modules:
+                adapted = LoraLinear(module, config.rank, config.alpha)
                 setattr(layer.get_submodule(parent), last, adapted)
-                modules[f"{layers_name}.{number}.{name}"] = adapted
+                modules[f"{model.layers_name}.{index}.{name}"] = adapted
     if not modules:
         msg = "The base model has no linear layers that an adapter could be put on."
         raise TrainingError(msg, "invalid_model")
-    return Adapter(shape, modules, base_name, layers_name.rpartition(".")[2])
+    return Adapter(config, modules, base_name, model.layers_name.rpartition(".")[2])
 
 
 def load_adapter_config(folder: Path) -> AdapterConfig:
-    """Return what the adapter in `folder` covers.
+    """Return size and place of the adapter in `folder`.
 
     Raises:
-        TrainingError: It is no plain LoRA adapter.
+        TrainingError: It is not a plain LoRA adapter.
     """
     try:
-        told = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        plain = told["peft_type"] == "LORA" and not told.get("use_dora") and told["bias"] == "none"
-        layers = told.get("layers_to_transform")
-        shape = AdapterConfig(
-            int(told["r"]),
-            float(told["lora_alpha"]),
-            tuple(sorted(told["target_modules"])),
+        saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        is_plain = (
+            saved["peft_type"] == "LORA" and not saved.get("use_dora") and saved["bias"] == "none"
+        )
+        layers = saved.get("layers_to_transform")
+        config = AdapterConfig(
+            int(saved["r"]),
+            float(saved["lora_alpha"]),
+            tuple(sorted(saved["target_modules"])),
             None if layers is None else tuple(sorted(layers)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"The adapter to continue from, {folder}, cannot be read: {error}."
         raise TrainingError(msg, "invalid_model") from error
-    if not plain or told.get("use_rslora"):
+    if not is_plain or saved.get("use_rslora"):
         msg = f"The adapter to continue from, {folder}, is not a plain LoRA adapter."
         raise TrainingError(msg, "invalid_model")
-    return shape
-
-
-def _module_list(model: nn.Module, name: str) -> nn.ModuleList:
-    found = model.get_submodule(name)
-    assert isinstance(found, nn.ModuleList)  # noqa: S101 - the caller found it as one
-    return found
+    return config

@@ -1,7 +1,7 @@
 """From examples to the losses of their tokens, and back to gradients.
 
-The layers see padded batches; the output layer sees only the positions that matter, a
-few at a time, since their logits are the largest thing that there is.
+The transformer layers see padded batches. The output layer sees only the positions that
+matter, a few at a time, because their logits are the largest tensor of all.
 """
 
 from __future__ import annotations
@@ -13,45 +13,46 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from tunesmith.engine.training import distributed
-from tunesmith.engine.training.batches import micro_batches
-from tunesmith.engine.training.frozen_layer_cache import pad
+from . import distributed
+from .batches import micro_batches
+from .frozen_layer_cache import pad
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from tunesmith.engine.training.examples import Example
-    from tunesmith.engine.training.frozen_layer_cache import FrozenLayerCache
-    from tunesmith.engine.training.split_model import SplitModel
+    from .examples import Example
+    from .frozen_layer_cache import FrozenLayerCache
+    from .split_model import SplitModel
 
-__all__ = ["Batch", "ExampleSet", "LossComputation", "Predicted"]
+__all__ = ["Batch", "ExampleSet", "LossComputation", "Predictions"]
 
-_ROWS_AT_ONCE = 256
+_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}  # that go through the layers together, by device
+_LOGIT_ROWS = 256  # positions whose logits exist at the same time
 
 
 class ExampleSet:
-    """Examples, with what the frozen layers make of them where that is cached."""
+    """Examples, with the outputs of the frozen layers where those are cached."""
 
-    def __init__(self, examples: Sequence[Example], trunk: FrozenLayerCache | None = None) -> None:
+    def __init__(self, examples: Sequence[Example], cache: FrozenLayerCache | None = None) -> None:
         self.examples = examples
-        self.trunk = trunk
+        self.cache = cache
         self.lengths: list[int] = [len(example) for example in examples]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some examples, and the positions of theirs that matter, one after the other.
+    """Examples as tensors, and their positions that predict something.
 
     Attributes:
         inputs: For the layers, shape (examples, length) or (examples, length, hidden).
-        mask: 1 where there is a token, shape (examples, length); None where all are.
+        mask: 1 at tokens and 0 at padding, shape (examples, length); None without padding.
         selection: The positions that predict, in the flattened batch, shape (positions,).
-        targets: The tokens to be predicted there, shape (positions,).
+        targets: The token ids to be predicted there, shape (positions,).
         weights: Their weights in the loss, shape (positions,).
         scored: Whether they count for accuracy, shape (positions,).
-        owner: The example of each, counted within the batch, shape (positions,).
+        owner: Index within the batch of the example of each, shape (positions,).
     """
 
     inputs: torch.Tensor
@@ -64,135 +65,154 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
-    """How a batch was predicted.
+class Predictions:
+    """How the positions of a batch were predicted.
 
     Attributes:
         losses: Cross-entropy at each position, shape (positions,).
-        right: Whether the target was the likeliest token, shape (positions,).
-        logits: Logits of the tokens asked for, shape (positions, tokens).
+        correct: Whether the target was the most likely token, shape (positions,).
+        logits: Logits of the requested tokens, shape (positions, tokens).
     """
 
     losses: NDArray[np.float32]
-    right: NDArray[np.bool_]
+    correct: NDArray[np.bool_]
     logits: NDArray[np.float32]
 
 
 class LossComputation:
-    """Runs batches through the network.
+    """Runs batches through a model, forward and backward.
 
     Args:
-        network: The model, its upper layers alone in use where the examples are cached.
-        tokens_at_once: Tokens, padding included, that go through the layers together.
+        model: The model, within `only_layers` where the examples are cached.
+        max_tokens: Most tokens, padding included, that go through the layers together;
+            None for what suits the model's device.
         autocast: Compute in bfloat16 although the weights are in 32 bits.
     """
 
-    def __init__(self, network: SplitModel, *, tokens_at_once: int, autocast: bool) -> None:
-        self._network = network
-        self._tokens_at_once = tokens_at_once
-        self._precision = torch.autocast(network.device.type, torch.bfloat16, autocast)
+    def __init__(
+        self, model: SplitModel, *, max_tokens: int | None = None, autocast: bool = False
+    ) -> None:
+        self._model = model
+        self._max_tokens = max_tokens or _MAX_TOKENS[model.device.type]
+        self._precision = torch.autocast(model.device.type, torch.bfloat16, autocast)
 
-    def parts(self, numbers: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Split this process's share of a batch into parts that go through the layers at once."""
-        return micro_batches(distributed.share(numbers), lengths, self._tokens_at_once)
+    def micro_batches(self, indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Split this process's shard of a batch into parts that go through the layers at once."""
+        return micro_batches(distributed.shard(indices), lengths, self._max_tokens)
 
-    def batch(self, source: ExampleSet, numbers: Sequence[int]) -> Batch:
-        """Return examples of `source` as tensors."""
-        examples = [source.examples[number] for number in numbers]
-        if source.trunk is None:
+    def collate(self, source: ExampleSet, indices: Sequence[int]) -> Batch:
+        """Return examples of `source` as tensors on the model's device."""
+        examples = [source.examples[index] for index in indices]
+        if source.cache is None:
             rows = [torch.from_numpy(example.tokens) for example in examples]
         else:
-            rows = [source.trunk[number] for number in numbers]
+            rows = [source.cache[index] for index in indices]
         inputs, mask = pad(rows)
-        width = inputs.shape[1]
-        places = [np.flatnonzero(example.scored | (example.weights > 0)) for example in examples]
+        length = inputs.shape[1]
+        used = [np.flatnonzero(example.scored | (example.weights > 0)) for example in examples]
         # The position before a token predicts it.
-        selection = np.concatenate([i * width + p - 1 for i, p in enumerate(places)])
-        device = self._network.device
+        selection = np.concatenate([i * length + p - 1 for i, p in enumerate(used)])
+        device = self._model.device
         return Batch(
             inputs=inputs.to(device),
             mask=None if mask is None else mask.to(device),
             selection=torch.from_numpy(selection).to(device),
-            targets=torch.from_numpy(_gather(examples, places, "tokens")).to(device),
-            weights=torch.from_numpy(_gather(examples, places, "weights")).to(device),
-            scored=_gather(examples, places, "scored"),
-            owner=np.repeat(np.arange(len(places)), [len(place) for place in places]),
+            targets=torch.from_numpy(_gather(examples, used, "tokens")).to(device),
+            weights=torch.from_numpy(_gather(examples, used, "weights")).to(device),
+            scored=_gather(examples, used, "scored"),
+            owner=np.repeat(np.arange(len(used)), [len(positions) for positions in used]),
         )
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Return what enters the output layer, shape (positions, hidden)."""
         with self._precision:
-            return self._network.hidden(batch.inputs, batch.mask, batch.selection)
+            return self._model.last_hidden(batch.inputs, batch.mask, batch.selection)
 
-    def predict(self, batch: Batch, hidden: torch.Tensor, tokens: Sequence[int] = ()) -> Predicted:
-        """Return how the batch is predicted, and the logits of `tokens`."""
-        done = []
-        with torch.no_grad():
-            for rows in _slices(batch):
-                logits, losses = self._losses(hidden[rows], batch, rows)
-                done.append(_predicted(logits, losses, batch.targets[rows], tokens))
-        return _joined(done)
-
-    def evaluate(self, batch: Batch, tokens: Sequence[int] = ()) -> Predicted:
-        """Return how the batch is predicted, from its inputs on, without gradients."""
-        with torch.no_grad():
-            return self.predict(batch, self.hidden(batch), tokens)
-
-    def backward(self, batch: Batch, hidden: torch.Tensor, weights: torch.Tensor) -> Predicted:
-        """Add the gradients of the losses' weighted sum; return how the batch was predicted.
+    def predict(
+        self, batch: Batch, hidden: torch.Tensor, tokens: Sequence[int] = ()
+    ) -> Predictions:
+        """Return how a batch is predicted, without gradients.
 
         Args:
             batch: The batch.
-            hidden: What `hidden` gave for it.
-            weights: Shape (positions,).
+            hidden: The result of `hidden` for it, shape (positions, hidden).
+            tokens: Token ids whose logits to return.
         """
-        done, gradients = [], []
+        parts = []
+        with torch.no_grad():
+            for rows in _slices(batch):
+                logits, losses = self._losses(hidden[rows], batch, rows)
+                parts.append(_predictions(logits, losses, batch.targets[rows], tokens))
+        return _join(parts)
+
+    def evaluate(self, batch: Batch, tokens: Sequence[int] = ()) -> Predictions:
+        """Run a batch through the whole model and return `predict` of it, without gradients."""
+        with torch.no_grad():
+            return self.predict(batch, self.hidden(batch), tokens)
+
+    def backward(self, batch: Batch, hidden: torch.Tensor, weights: torch.Tensor) -> Predictions:
+        """Add the gradients of the weighted sum of a batch's losses.
+
+        Args:
+            batch: The batch.
+            hidden: The result of `hidden` for it, shape (positions, hidden).
+            weights: Weight of each loss, shape (positions,).
+
+        Returns:
+            How the batch was predicted.
+        """
+        parts, gradients = [], []
         for rows in _slices(batch):
+            # The graph of the logits is cut here, so that only one slice of them exists.
             leaf = hidden[rows].detach().requires_grad_()
             logits, losses = self._losses(leaf, batch, rows)
             torch.autograd.backward(torch.dot(losses, weights[rows]))
-            assert leaf.grad is not None  # noqa: S101 - backward() has just made it
+            assert leaf.grad is not None  # noqa: S101 - backward() has just set it
             gradients.append(leaf.grad)
-            done.append(_predicted(logits, losses, batch.targets[rows], ()))
+            parts.append(_predictions(logits, losses, batch.targets[rows], ()))
         torch.autograd.backward(hidden, torch.cat(gradients))
-        return _joined(done)
+        return _join(parts)
 
     def _losses(
         self, hidden: torch.Tensor, batch: Batch, rows: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits, shape (rows, vocabulary), and losses, shape (rows,)."""
         with self._precision:
-            logits = self._network.logits(hidden)
+            logits = self._model.logits(hidden)
         losses = functional.cross_entropy(logits.float(), batch.targets[rows], reduction="none")
         return logits, losses
 
 
 def _gather(
-    examples: Sequence[Example], places: Sequence[NDArray[np.int64]], name: str
+    examples: Sequence[Example], used: Sequence[NDArray[np.int64]], name: str
 ) -> NDArray[Any]:
     return np.concatenate(
-        [getattr(example, name)[place] for example, place in zip(examples, places, strict=True)]
+        [
+            getattr(example, name)[positions]
+            for example, positions in zip(examples, used, strict=True)
+        ]
     )
 
 
 def _slices(batch: Batch) -> Iterator[slice]:
-    for start in range(0, len(batch.targets), _ROWS_AT_ONCE):
-        yield slice(start, start + _ROWS_AT_ONCE)
+    for start in range(0, len(batch.targets), _LOGIT_ROWS):
+        yield slice(start, start + _LOGIT_ROWS)
 
 
-def _predicted(
+def _predictions(
     logits: torch.Tensor, losses: torch.Tensor, targets: torch.Tensor, tokens: Sequence[int]
-) -> Predicted:
+) -> Predictions:
     logits = logits.detach()
-    return Predicted(
+    return Predictions(
         losses=losses.detach().cpu().numpy(),
-        right=(logits.argmax(dim=-1) == targets).cpu().numpy(),
+        correct=(logits.argmax(dim=-1) == targets).cpu().numpy(),
         logits=logits[:, list(tokens)].float().cpu().numpy(),
     )
 
 
-def _joined(parts: Sequence[Predicted]) -> Predicted:
-    return Predicted(
+def _join(parts: Sequence[Predictions]) -> Predictions:
+    return Predictions(
         losses=np.concatenate([part.losses for part in parts]),
-        right=np.concatenate([part.right for part in parts]),
+        correct=np.concatenate([part.correct for part in parts]),
         logits=np.concatenate([part.logits for part in parts]),
     )

@@ -25,56 +25,56 @@ Booleans: TypeAlias = NDArray[np.bool_]
 
 @dataclass(slots=True)
 class PredictionCounts:
-    """Counts that add up over batches; the figures follow from them."""
+    """Counts summed over batches, from which loss and accuracies follow."""
 
     loss: float = 0.0
     tokens: int = 0
-    right_tokens: int = 0
+    correct_tokens: int = 0
     sequences: int = 0
-    right_sequences: int = 0
+    correct_sequences: int = 0
 
-    def add(self, losses: Floats, right: Booleans, sequence: Integers) -> None:
+    def add(self, losses: Floats, correct: Booleans, sequence: Integers) -> None:
         """Count scored tokens.
 
         Args:
             losses: Loss of each token, shape (tokens,).
-            right: Whether each was predicted, shape (tokens,).
-            sequence: Number of the completion that each belongs to, shape (tokens,).
+            correct: Whether each was predicted, shape (tokens,).
+            sequence: Index of the completion that each belongs to, shape (tokens,).
         """
         self.loss += float(losses.sum(dtype=np.float64))
-        self.tokens += len(right)
-        self.right_tokens += int(right.sum())
+        self.tokens += len(correct)
+        self.correct_tokens += int(correct.sum())
         sequences = len(np.unique(sequence))
         self.sequences += sequences
-        self.right_sequences += sequences - len(np.unique(sequence[~right]))
+        self.correct_sequences += sequences - len(np.unique(sequence[~correct]))
 
     @property
     def mean_loss(self) -> float:
-        """Mean loss of a token."""
+        """Mean loss per token."""
         return self.loss / self.tokens
 
     @property
     def sequence_accuracy(self) -> float:
-        """Share of the completions that were predicted in full."""
-        return self.right_sequences / self.sequences
+        """Share of the completions of which every token was predicted."""
+        return self.correct_sequences / self.sequences
 
     @property
     def token_accuracy(self) -> float:
         """Share of the tokens that were predicted."""
-        return self.right_tokens / self.tokens
+        return self.correct_tokens / self.tokens
 
 
 def multiclass_metrics(actual: Integers, predicted: Integers) -> dict[str, float]:
     """Return accuracy and the F1 score weighted by the classes' actual counts.
 
     Args:
-        actual: Class numbers, shape (examples,).
-        predicted: Class numbers, shape (examples,).
+        actual: Class indices, shape (examples,).
+        predicted: Class indices, shape (examples,).
     """
     weighted = 0.0
     for label in np.unique(actual):
-        right = _f_beta(actual == label, predicted == label, 1.0)
-        weighted += right * float(np.mean(actual == label))
+        f1 = _f_beta(actual == label, predicted == label, 1.0)
+        weighted += f1 * float(np.mean(actual == label))
     return {"accuracy": float(np.mean(actual == predicted)), "weighted_f1_score": weighted}
 
 
@@ -83,20 +83,20 @@ def binary_metrics(
 ) -> dict[str, float]:
     """Return accuracy, precision, recall and F-beta at the threshold 0.5, AUROC and AUPRC.
 
-    Precision and recall are 0 where nothing was predicted or nothing is positive; the
-    areas are left out where only one class occurs, as they are not defined there.
+    Precision and recall are 0 where nothing was predicted or nothing is positive. The
+    areas are not defined, and left out, where only one class occurs.
 
     Args:
         actual: Whether each example is positive, shape (examples,).
         probability: Of being positive, shape (examples,).
-        betas: One F score each; its key is `f{beta}`.
+        betas: One F score each, under the key `f{beta}`.
     """
-    predicted = probability >= 0.5  # noqa: PLR2004 - the rule's threshold
-    hits = float(np.sum(actual & predicted))
+    predicted = probability >= 0.5  # noqa: PLR2004 - the threshold of the definition
+    true_positives = float(np.sum(actual & predicted))
     metrics = {
         "accuracy": float(np.mean(actual == predicted)),
-        "precision": _ratio(hits, float(predicted.sum())),
-        "recall": _ratio(hits, float(actual.sum())),
+        "precision": _ratio(true_positives, float(predicted.sum())),
+        "recall": _ratio(true_positives, float(actual.sum())),
     }
     for beta in betas:
         metrics[f"f{beta}"] = _f_beta(actual, predicted, beta)
@@ -111,12 +111,14 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _f_beta(actual: Booleans, predicted: Booleans, beta: float) -> float:
-    hits = float(np.sum(actual & predicted))
+    true_positives = float(np.sum(actual & predicted))
     square = beta * beta
-    return _ratio((1 + square) * hits, square * float(actual.sum()) + float(predicted.sum()))
+    return _ratio(
+        (1 + square) * true_positives, square * float(actual.sum()) + float(predicted.sum())
+    )
 
 
-def _curve(actual: Booleans, score: Floats) -> tuple[Floats, Floats]:
+def _cumulative_positives(actual: Booleans, score: Floats) -> tuple[Floats, Floats]:
     """Return true and false positives at each distinct threshold, highest threshold first."""
     order = np.argsort(-score, kind="stable")
     ranked, scores = actual[order], score[order]
@@ -126,15 +128,15 @@ def _curve(actual: Booleans, score: Floats) -> tuple[Floats, Floats]:
 
 
 def _auroc(actual: Booleans, score: Floats) -> float:
-    """Area under the receiver operating characteristic, by trapezia."""
-    true, false = _curve(actual, score)
-    rate = np.concatenate([[0.0], true / true[-1]])
-    alarm = np.concatenate([[0.0], false / false[-1]])
-    return float(np.sum(np.diff(alarm) * (rate[1:] + rate[:-1]) / 2))
+    """Area under the receiver operating characteristic, by the trapezoidal rule."""
+    true, false = _cumulative_positives(actual, score)
+    recall = np.concatenate([[0.0], true / true[-1]])
+    fall_out = np.concatenate([[0.0], false / false[-1]])
+    return float(np.sum(np.diff(fall_out) * (recall[1:] + recall[:-1]) / 2))
 
 
 def _auprc(actual: Booleans, score: Floats) -> float:
-    """Area under precision and recall as the mean precision weighted by the gains in recall."""
-    true, false = _curve(actual, score)
+    """Area under the precision-recall curve: mean precision weighted by the gain in recall."""
+    true, false = _cumulative_positives(actual, score)
     gains = np.diff(np.concatenate([[0.0], true / true[-1]]))
     return float(np.sum(gains * true / (true + false)))

@@ -1,4 +1,7 @@
-"""What a training minimises, as the loop of steps sees it."""
+"""What a training minimises, as the training loop sees it.
+
+An objective holds its examples, and knows nothing of optimizers, epochs or files.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,21 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tunesmith.engine.training.spec import ValidationRecord
+    from .spec import ValidationRecord
 
 __all__ = ["Objective", "StepMetrics"]
 
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """What one step's batch gave.
+    """Metrics of one step's batch.
 
     Attributes:
-        tokens: Tokens of its examples.
-        extra: The objective's own figures, by their column's name.
+        loss: Mean loss, as reported.
+        sequence_accuracy: Share of the completions of which every token was predicted.
+        token_accuracy: Share of the completions' tokens that were predicted.
+        tokens: Tokens of the batch's examples.
+        extra: Metrics of this objective alone, by the names of their columns.
     """
 
     loss: float
@@ -30,10 +36,10 @@ class StepMetrics:
 
 
 class Objective(Protocol):
-    """What is learned, and how well it goes.
+    """A loss over training examples, and how to validate what was learned.
 
     Attributes:
-        columns: Names of its own figures in the result file.
+        columns: Names of its own metrics in the result file.
         lengths: Tokens of each training example.
     """
 
@@ -42,17 +48,17 @@ class Objective(Protocol):
 
     @property
     def validation_count(self) -> int:
-        """Validation examples; 0 where there are none."""
+        """Number of validation examples; 0 if there are none."""
         ...
 
-    def backward(self, numbers: Sequence[int]) -> StepMetrics:
-        """Add the gradients of a batch of training examples; return its figures."""
+    def backward(self, indices: Sequence[int]) -> StepMetrics:
+        """Add the gradients of a batch of training examples and return its metrics."""
         ...
 
-    def validate(self, numbers: Sequence[int]) -> ValidationRecord:
-        """Return the figures of some validation examples."""
+    def validate(self, indices: Sequence[int]) -> ValidationRecord:
+        """Return the metrics of some validation examples."""
         ...
 
     def validate_all(self) -> tuple[ValidationRecord, dict[str, float]]:
-        """Return the figures of all validation examples, and the classification metrics."""
+        """Return the metrics of all validation examples, and the classification metrics."""
         ...

@@ -1,9 +1,9 @@
-"""Learning from preferences: direct preference optimisation (https://arxiv.org/abs/2305.18290).
+"""Direct preference optimisation, DPO (https://arxiv.org/abs/2305.18290).
 
-Each row is a conversation with a preferred and a non-preferred reply. With the log
-probabilities of both under the model as it starts (the reference), the reward of a
-reply is beta times the gain of its log probability, and the loss is
--log sigmoid(reward of the preferred - reward of the other).
+Each row is a conversation with a preferred and a non-preferred reply. The reference is the
+model before the training. The reward of a reply is beta times the gain of its log
+probability over the reference, and the loss is
+-log sigmoid(reward of the preferred reply - reward of the other).
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tunesmith.engine.training import distributed
-from tunesmith.engine.training.errors import ErrorCode, TrainingError
-from tunesmith.engine.training.examples import read_rows, render_chat, tokenize_rows
-from tunesmith.engine.training.metrics import PredictionCounts
-from tunesmith.engine.training.objective import StepMetrics
-from tunesmith.engine.training.spec import ValidationRecord
+from tunesmith.engine.domain.errors import TrainingError
+
+from . import distributed
+from .examples import tokenize_rows
+from .metrics import PredictionCounts
+from .objective import StepMetrics
+from .rows import read_rows, render_chat
+from .spec import ValidationRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,20 +29,25 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tunesmith.engine.training.examples import Example, Row
-    from tunesmith.engine.training.loss import Batch, ExampleSet, LossComputation, Predicted
+    from tunesmith.engine.domain.errors import TrainingErrorCode
+
+    from .examples import Example
+    from .loss import Batch, ExampleSet, LossComputation, Predictions
+    from .rows import TextRow
 
 __all__ = ["Pairs", "Preference", "read_pairs", "with_reference"]
 
 
-def read_pairs(path: Path, tokenizer: Any, *, max_tokens: int, code: ErrorCode) -> list[Example]:
-    """Read and tokenise a file of preferences.
+def read_pairs(
+    path: Path, tokenizer: Any, *, max_tokens: int, code: TrainingErrorCode
+) -> list[Example]:
+    """Read and tokenise a file of preference rows.
 
     Returns:
         Two examples for each row, the preferred first.
 
     Raises:
-        TrainingError: The file has no examples, or a line cannot be used; it is named.
+        TrainingError: The file has no examples, or a line cannot be used; the message names it.
     """
     rows = (
         pair for line, row in read_rows(path, code) for pair in _pair(row, tokenizer, line, code)
@@ -48,12 +55,14 @@ def read_pairs(path: Path, tokenizer: Any, *, max_tokens: int, code: ErrorCode) 
     return tokenize_rows(rows, tokenizer, prompt_loss_weight=0.0, max_tokens=max_tokens, code=code)
 
 
-def _pair(row: dict[str, Any], tokenizer: Any, line: int, code: ErrorCode) -> Iterator[Row]:
-    asked = row.get("input")
+def _pair(
+    row: dict[str, Any], tokenizer: Any, line: int, code: TrainingErrorCode
+) -> Iterator[TextRow]:
+    request = row.get("input")
     replies = row.get("preferred_output"), row.get("non_preferred_output")
     if (
-        not isinstance(asked, dict)
-        or not isinstance(asked.get("messages"), list)
+        not isinstance(request, dict)
+        or not isinstance(request.get("messages"), list)
         or not all(isinstance(reply, list) and reply for reply in replies)
     ):
         msg = (
@@ -61,19 +70,19 @@ def _pair(row: dict[str, Any], tokenizer: Any, line: int, code: ErrorCode) -> It
             '"non_preferred_output" as lists of messages.'
         )
         raise TrainingError(msg, code)
-    before = [{**message, "weight": 0} for message in asked["messages"]]
+    prompt = [{**message, "weight": 0} for message in request["messages"]]
     for reply in replies:
-        messages = [*before, *({**message, "weight": 1} for message in reply or ())]
-        yield render_chat(tokenizer, messages, asked.get("tools"), line, code)
+        messages = [*prompt, *({**message, "weight": 1} for message in reply or ())]
+        yield render_chat(tokenizer, messages, request.get("tools"), line, code)
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs of replies, the preferred first, with each one's reference log probability.
+    """Pairs of replies with the log probability of each under the reference.
 
     Attributes:
-        examples: Two for each pair, one after the other.
-        reference: Shape (examples,).
+        examples: Two for each pair, the preferred first.
+        reference: Log probabilities, shape (examples,).
     """
 
     examples: ExampleSet
@@ -87,61 +96,65 @@ class Pairs:
 
 
 def with_reference(
-    scorer: LossComputation, source: ExampleSet, path: Path, should_continue: Callable[[], bool]
+    computation: LossComputation,
+    source: ExampleSet,
+    path: Path,
+    should_continue: Callable[[], bool],
 ) -> Pairs | None:
     """Return pairs with the log probability of each reply under the model as it is now.
 
     Args:
-        scorer: Computes.
+        computation: Computes the log probabilities.
         source: The pairs' examples.
-        path: Where to keep the reference for a resumed training, whose model has changed.
-        should_continue: Asked between batches.
+        path: Keeps the reference for a resumed training, whose model has changed.
+        should_continue: Called between batches.
 
     Returns:
-        None if `should_continue` said no before the end.
+        None if `should_continue` returned False before the end.
     """
-    if distributed.agree(path.exists()):
+    if distributed.broadcast(path.exists()):
         return Pairs(source, np.load(path, allow_pickle=False))
     reference = np.zeros(len(source.examples))
-    goes_on = True
-    for part in scorer.parts(range(len(source.examples)), source.lengths):
-        goes_on = should_continue()
-        if not goes_on:
+    is_complete = True
+    for part in computation.micro_batches(range(len(source.examples)), source.lengths):
+        is_complete = should_continue()
+        if not is_complete:
             break
-        batch = scorer.batch(source, part)
-        reference[part] = _log_probabilities(batch, scorer.evaluate(batch))
-    if not distributed.agree(goes_on):
+        batch = computation.collate(source, part)
+        reference[part] = _log_probabilities(batch, computation.evaluate(batch))
+    if not distributed.broadcast(is_complete):
         return None
-    distributed.add_up(reference)
-    if distributed.leads():
+    distributed.sum_array(reference)
+    if distributed.is_leader():
         temporary = path.with_suffix(".part.npy")
         np.save(temporary, reference, allow_pickle=False)
         temporary.replace(path)
     return Pairs(source, reference)
 
 
-def _log_probabilities(batch: Batch, predicted: Predicted) -> NDArray[np.float64]:
-    losses = predicted.losses.astype(np.float64)
+def _log_probabilities(batch: Batch, predictions: Predictions) -> NDArray[np.float64]:
+    """Return the log probability of each example's scored tokens, shape (examples,)."""
+    losses = predictions.losses.astype(np.float64)
     return np.negative(np.bincount(batch.owner, weights=losses), dtype=np.float64)
 
 
 @dataclass(slots=True)
-class _Count:
-    """Figures of pairs, added up."""
+class _PairCounts:
+    """Sums over pairs, from which the metrics follow."""
 
     preferred: PredictionCounts
     loss: float = 0.0
     chosen: float = 0.0
     rejected: float = 0.0
-    right: int = 0
+    correct: int = 0
     pairs: int = 0
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         return {
             "rewards/chosen": self.chosen / self.pairs,
             "rewards/rejected": self.rejected / self.pairs,
             "rewards/margin": (self.chosen - self.rejected) / self.pairs,
-            "rewards/accuracy": self.right / self.pairs,
+            "rewards/accuracy": self.correct / self.pairs,
         }
 
 
@@ -151,19 +164,19 @@ class Preference:
     Sequence and token accuracy are those of the preferred replies.
 
     Args:
-        scorer: Computes.
+        computation: Computes the losses.
         train: Pairs to learn from.
-        validation: Pairs to be tested on, or None.
+        validation: Pairs to validate on, or None.
         beta: How strongly to stay near the reference; larger stays nearer.
     """
 
-    _figures = ("rewards/chosen", "rewards/rejected", "rewards/margin", "rewards/accuracy")
-    columns: tuple[str, ...] = (*_figures, *(f"validation_{name}" for name in _figures))
+    _metrics = ("rewards/chosen", "rewards/rejected", "rewards/margin", "rewards/accuracy")
+    columns: tuple[str, ...] = (*_metrics, *(f"validation_{name}" for name in _metrics))
 
     def __init__(
-        self, scorer: LossComputation, train: Pairs, validation: Pairs | None, beta: float
+        self, computation: LossComputation, train: Pairs, validation: Pairs | None, beta: float
     ) -> None:
-        self._scorer = scorer
+        self._computation = computation
         self._train = train
         self._validation = validation
         self._beta = beta
@@ -171,77 +184,81 @@ class Preference:
 
     @property
     def validation_count(self) -> int:
-        """Validation pairs; 0 where there are none."""
+        """Number of validation pairs; 0 if there are none."""
         return len(self._validation.lengths) if self._validation else 0
 
-    def backward(self, numbers: Sequence[int]) -> StepMetrics:
-        """Add the gradients of a batch of pairs; return its figures."""
-        count = _Count(PredictionCounts())
-        for batch, reference in self._batches(self._train, numbers):
-            hidden = self._scorer.hidden(batch)
-            predicted = self._scorer.predict(batch, hidden)
-            margin = self._add(count, batch, predicted, reference)
+    def backward(self, indices: Sequence[int]) -> StepMetrics:
+        """Add the gradients of a batch of pairs and return its metrics."""
+        counts = _PairCounts(PredictionCounts())
+        for batch, reference in self._batches(self._train, indices):
+            hidden = self._computation.hidden(batch)
+            predictions = self._computation.predict(batch, hidden)
+            margin = self._add(counts, batch, predictions, reference)
             # d loss / d log probability is -beta sigmoid(-margin) for the preferred reply and
             # the opposite for the other; a loss is a negative log probability.
-            slope = self._beta / (1 + np.exp(margin)) / len(numbers)
+            slope = self._beta / (1 + np.exp(margin)) / len(indices)
             weights = np.stack([slope, -slope], axis=1).ravel()[batch.owner]
-            self._scorer.backward(
+            self._computation.backward(
                 batch, hidden, torch.from_numpy(weights.astype(np.float32)).to(hidden.device)
             )
-        distributed.add_counts(count)
+        distributed.sum_fields(counts)
         return StepMetrics(
-            loss=count.loss / count.pairs,
-            sequence_accuracy=count.preferred.sequence_accuracy,
-            token_accuracy=count.preferred.token_accuracy,
-            tokens=sum(self.lengths[number] for number in numbers),
-            extra=count.figures(),
+            loss=counts.loss / counts.pairs,
+            sequence_accuracy=counts.preferred.sequence_accuracy,
+            token_accuracy=counts.preferred.token_accuracy,
+            tokens=sum(self.lengths[index] for index in indices),
+            extra=counts.metrics(),
         )
 
-    def validate(self, numbers: Sequence[int]) -> ValidationRecord:
-        """Return the figures of some validation pairs."""
-        return self._validated(numbers, full=False)
+    def validate(self, indices: Sequence[int]) -> ValidationRecord:
+        """Return the metrics of some validation pairs."""
+        return self._validate(indices, full=False)
 
     def validate_all(self) -> tuple[ValidationRecord, dict[str, float]]:
-        """Return the figures of all validation pairs; there are no classification metrics."""
-        return self._validated(range(self.validation_count), full=True), {}
+        """Return the metrics of all validation pairs; there are no classification metrics."""
+        return self._validate(range(self.validation_count), full=True), {}
 
-    def _validated(self, numbers: Sequence[int], *, full: bool) -> ValidationRecord:
-        assert self._validation is not None  # noqa: S101 - asked for where there are examples
-        count = _Count(PredictionCounts())
-        for batch, reference in self._batches(self._validation, numbers):
-            self._add(count, batch, self._scorer.evaluate(batch), reference)
-        distributed.add_counts(count)
+    def _validate(self, indices: Sequence[int], *, full: bool) -> ValidationRecord:
+        assert self._validation is not None  # noqa: S101 - called only where there are pairs
+        counts = _PairCounts(PredictionCounts())
+        for batch, reference in self._batches(self._validation, indices):
+            self._add(counts, batch, self._computation.evaluate(batch), reference)
+        distributed.sum_fields(counts)
         return ValidationRecord(
-            loss=count.loss / count.pairs,
-            sequence_accuracy=count.preferred.sequence_accuracy,
-            token_accuracy=count.preferred.token_accuracy,
+            loss=counts.loss / counts.pairs,
+            sequence_accuracy=counts.preferred.sequence_accuracy,
+            token_accuracy=counts.preferred.token_accuracy,
             full=full,
-            extra={f"validation_{name}": value for name, value in count.figures().items()},
+            extra={f"validation_{name}": value for name, value in counts.metrics().items()},
         )
 
     def _batches(
-        self, source: Pairs, numbers: Sequence[int]
+        self, source: Pairs, indices: Sequence[int]
     ) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
-        """Yield parts of a batch; the two of a pair are neighbours in one part."""
-        widths = [2 * max(pair) for pair in source.lengths]
-        for part in self._scorer.parts(numbers, widths):
-            both = [example for number in part for example in (2 * number, 2 * number + 1)]
-            yield self._scorer.batch(source.examples, both), source.reference[both]
+        """Yield parts of a batch of pairs, each with its reference, shape (examples,)."""
+        lengths = [2 * max(pair) for pair in source.lengths]
+        for part in self._computation.micro_batches(indices, lengths):
+            both = [example for index in part for example in (2 * index, 2 * index + 1)]
+            yield self._computation.collate(source.examples, both), source.reference[both]
 
     def _add(
-        self, count: _Count, batch: Batch, predicted: Predicted, reference: NDArray[np.float64]
+        self,
+        counts: _PairCounts,
+        batch: Batch,
+        predictions: Predictions,
+        reference: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Count the pairs of a batch; return the margin of each, shape (pairs,)."""
-        rewards = self._beta * (_log_probabilities(batch, predicted) - reference)
+        rewards = self._beta * (_log_probabilities(batch, predictions) - reference)
         chosen, rejected = rewards[::2], rewards[1::2]
         margin: NDArray[np.float64] = chosen - rejected
         preferred = batch.owner % 2 == 0
-        count.preferred.add(
-            predicted.losses[preferred], predicted.right[preferred], batch.owner[preferred]
+        counts.preferred.add(
+            predictions.losses[preferred], predictions.correct[preferred], batch.owner[preferred]
         )
-        count.loss += float(np.logaddexp(0.0, -margin).sum())
-        count.chosen += float(chosen.sum())
-        count.rejected += float(rejected.sum())
-        count.right += int((margin > 0).sum())
-        count.pairs += len(margin)
+        counts.loss += float(np.logaddexp(0.0, -margin).sum())
+        counts.chosen += float(chosen.sum())
+        counts.rejected += float(rejected.sum())
+        counts.correct += int((margin > 0).sum())
+        counts.pairs += len(margin)
         return margin

@@ -1,4 +1,7 @@
-"""The result file: one CSV row per step, with the guide's columns; empty where not computed."""
+"""The result file: one CSV row per step, in the columns of the hosted service.
+
+Cells are empty, not 0, where nothing was computed.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ import io
 import os
 from typing import TYPE_CHECKING
 
-from tunesmith.engine.training.errors import TrainingError
+from tunesmith.engine.domain.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tunesmith.engine.training.spec import StepRecord, TrainingSpec
+    from .spec import StepRecord, TrainingSpec
 
 __all__ = ["ResultFile", "classification_columns"]
 
@@ -31,7 +34,7 @@ _COLUMNS = (
 
 
 def classification_columns(spec: TrainingSpec) -> list[str]:
-    """Return the names of the classification metrics that the job computes, without prefix."""
+    """Return the names of the job's classification metrics, without "classification/"."""
     if not spec.compute_classification_metrics:
         return []
     if spec.classification_positive_class is None:
@@ -41,13 +44,13 @@ def classification_columns(spec: TrainingSpec) -> list[str]:
 
 
 class ResultFile:
-    """Writes the rows as they come; can be cut back to an earlier length.
+    """Appends a row per step, after truncating the file to an earlier length.
 
     Args:
-        path: Where; created if it is not there.
-        classification: Names of classification metrics.
-        extra: Names of a method's own figures.
-        length: Cut the file to this many bytes first; 0 starts anew.
+        path: The file; created if it does not exist.
+        classification: Names of the classification metrics.
+        extra: Names of the objective's own metrics.
+        length: Truncate the file to this many bytes; 0 starts a new one.
 
     Raises:
         TrainingError: The file is shorter than that: rows have been lost.
@@ -62,8 +65,8 @@ class ResultFile:
         path.touch()
         if path.stat().st_size < length:
             msg = (
-                f"The training cannot go on: rows of its result file {path} have been lost since "
-                "they were written. Check the disk, then start the job anew."
+                f"The training cannot resume: rows of its result file {path} have been lost since "
+                "they were written. Check the disk, then create the job again."
             )
             raise TrainingError(msg, "corrupt_checkpoint")
         os.truncate(path, length)
@@ -74,7 +77,7 @@ class ResultFile:
     def add(self, record: StepRecord) -> None:
         """Append the row of a step."""
         validation = record.validation
-        figures = [
+        values = [
             record.training_loss,
             record.training_sequence_accuracy,
             record.training_token_accuracy,
@@ -85,10 +88,10 @@ class ResultFile:
             *(record.extra.get(name) for name in self._extra),
         ]
         counts = [record.step, record.elapsed_tokens, record.elapsed_examples]
-        self._append([*counts, *(None if f is None else format(f, ".8g") for f in figures)])
+        self._append([*counts, *(None if v is None else format(v, ".8g") for v in values)])
 
-    def synced_length(self) -> int:
-        """Bring all rows to the disk and return the file's length in bytes."""
+    def sync(self) -> int:
+        """Flush all rows to the disk and return the file's length in bytes."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
         return self.path.stat().st_size

@@ -1,9 +1,9 @@
-"""The border between a job and its training: plain data in, plain data out.
+"""The interface between a job and its training: plain data in, plain data out.
 
-`TrainingSpec` is all that a training needs to know; it is saved as JSON in the
-job's folder, so a killed trainer starts again from the same words. The training
-reports through a `TrainingObserver` and asks it whether to go on. Neither side
-imports the other: the training knows no database, the job no tensors.
+`TrainingSpec` is all that a training needs to know. It is saved as JSON in the job's
+folder, so a killed training resumes from the same values; its field names are therefore a
+stored format. The training reports to a `TrainingObserver` and asks it whether to stop.
+Neither side imports the other: the training knows no database, the job no tensors.
 """
 
 from __future__ import annotations
@@ -34,26 +34,32 @@ StopRequest = Literal["cancel", "pause", "shutdown"]
 
 
 class TrainingSpec(BaseModel):
-    """One training, in full. None means: derive the value from the data by the guide's rule.
+    """One training. A hyperparameter that is None gets a default by the number of examples.
 
     Attributes:
-        job_id: The job's id; names the work folder, never shown to the model.
+        job_id: The job's id; names the work folder.
         base_model: Id of the base model.
         base_path: Folder of the base model.
         initial_adapter_path: Adapter (or whole weights) of the fine-tuned model to continue from.
-        training_path: JSONL, prompt/completion rows or chat rows (or preference rows for "dpo").
-        validation_path: Rows of the same shape, or None.
-        work_path: Folder for checkpoints; the training alone writes there.
-        output_path: Folder to write the trained model to; it appears whole or not at all.
+        training_path: JSONL with prompt-completion rows, chats, or preferences for "dpo".
+        validation_path: JSONL with rows of the same format, or None.
+        work_path: Folder for checkpoints and caches; only the training writes there.
+        output_path: Folder for the trained model; it appears complete or not at all.
+        method: "supervised" for cross-entropy, "dpo" for preferences.
         n_epochs: Passes over the data, 1 to 50.
-        batch_size: Examples a step, 1 to 256.
-        learning_rate_multiplier: Times the recipe's documented base rate.
+        batch_size: Examples per step, 1 to 256.
+        learning_rate_multiplier: Factor on the recipe's base rate (see hyperparameters.py).
         prompt_loss_weight: Weight of the prompt's tokens in the loss.
+        compute_classification_metrics: Compute them on the validation file after each epoch.
+        classification_n_classes: Number of classes (multiclass).
         classification_positive_class: The completion that counts as positive (binary).
-        recipe: "auto" picks by estimated time.
-        api: The API that the job came through. It decides the rules for values left
-            open, and the scale of `learning_rate_multiplier` (see hyperparameters.py).
-        max_tokens: Longer examples are refused or truncated, as the job API says.
+        classification_betas: F scores to compute (binary); None for F1 alone.
+        dpo_beta: How strongly "dpo" stays near the base model.
+        seed: Seed of the order of examples and of the adapter's initial values.
+        recipe: "auto" chooses by estimated time (see recipes.py).
+        api: The API that created the job. It decides the defaults, and the scale of
+            `learning_rate_multiplier` (see hyperparameters.py).
+        max_tokens: Most tokens of an example.
         checkpoint_every_seconds: Least time between two checkpoints for resuming; 0 makes
             one after every step.
         threads: Threads to compute with; None leaves that to the process's environment.
@@ -89,7 +95,7 @@ class TrainingSpec(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedHyperparameters:
-    """The values in use once the data has been counted."""
+    """The values in use: the job's, or defaults by the number of examples."""
 
     n_epochs: int
     batch_size: int
@@ -98,12 +104,17 @@ class ResolvedHyperparameters:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What the training is about to do, reported once the data is read and before the first step.
+    """What the training is about to do, reported after the data is read, before the first step.
 
     Attributes:
-        recipe: The recipe chosen, and `reason` why.
+        hyperparameters: The values in use.
+        recipe: The chosen recipe.
+        reason: Why this recipe, for the user.
+        examples: Rows of the training file.
+        validation_examples: Rows of the validation file.
+        tokens_per_epoch: Tokens of all training examples.
         total_steps: Optimizer steps of the whole training.
-        start_step: Steps already done when this process took over; 0 for a fresh training.
+        start_step: Steps already done; 0 unless the training was resumed.
     """
 
     hyperparameters: ResolvedHyperparameters
@@ -118,10 +129,14 @@ class TrainingPlan:
 
 @dataclass(frozen=True, slots=True)
 class ValidationRecord:
-    """Figures on validation data: on one batch of it, or on all of it (`full`).
+    """Metrics on validation data: on one batch of it, or on all of it (`full`).
 
     Attributes:
-        extra: Figures of the method's own, by their column's name.
+        loss: Mean loss per token of the completions.
+        sequence_accuracy: Share of the completions of which every token was predicted.
+        token_accuracy: Share of the completions' tokens that were predicted.
+        full: Whether all of the validation data was used.
+        extra: Metrics of the method alone, by the names of their columns.
     """
 
     loss: float
@@ -137,10 +152,15 @@ class StepRecord:
 
     Attributes:
         step: 1 for the first.
+        total_steps: Steps of the whole training.
+        epoch: 1 for the first.
         elapsed_tokens: Tokens seen so far, repeats included.
         elapsed_examples: Examples seen so far, repeats included.
-        classification: Column name without its "classification/" → value, at the end of an epoch.
-        extra: Figures of the method's own, by their column's name: the rewards of "dpo".
+        learning_rate: The rate of this step.
+        validation: Validation metrics, if they were computed after this step.
+        classification: Classification metrics by column name without "classification/", at
+            the end of an epoch.
+        extra: Metrics of the method alone, by the names of their columns: the rewards of "dpo".
     """
 
     step: int
@@ -168,10 +188,10 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """A snapshot that can be served: a model folder at `path`, written whole.
+    """A snapshot of the model that can be served: the complete folder `path`.
 
-    Made at the end of each epoch. Checkpoints for resuming are the training's own
-    affair and are not reported.
+    Written at the end of the last epochs. Checkpoints for resuming are internal to the
+    training and are not reported.
     """
 
     step: int
@@ -184,8 +204,10 @@ class TrainingOutcome:
     """How a training ended.
 
     Attributes:
-        stopped: None when the training is complete, else the request that it obeyed.
-            On "pause" and "shutdown" a checkpoint was written first.
+        stopped: None if the training is complete, else the request that stopped it. On
+            "pause" and "shutdown" a checkpoint was written first.
+        trained_tokens: Tokens seen, repeats included.
+        steps: Steps done.
         results_path: The result file (CSV), complete up to the last step.
         output_path: The trained model's folder; None if it was stopped.
     """
@@ -200,24 +222,24 @@ class TrainingOutcome:
 class TrainingObserver(Protocol):
     """Receives what happens. Calls come from one thread, in order.
 
-    After a crash and a resume, steps since the last checkpoint are reported again
-    with the same numbers: an observer keys what it stores by step.
+    After a crash, steps since the last checkpoint are done and reported again, with the
+    same values: an observer must key what it stores by step.
     """
 
     def planned(self, plan: TrainingPlan) -> None:
-        """The data is read and the values are settled."""
+        """The data was read, and hyperparameters and recipe are chosen."""
 
     def note(self, key: str, message: str) -> None:
-        """Say something worth an event. `key` is unique within the job."""
+        """Something worth an event happened. `key` is unique within the job."""
 
     def step(self, record: StepRecord) -> None:
-        """One step is done."""
+        """A step was done."""
 
     def epoch(self, record: EpochRecord) -> None:
-        """One epoch is done; its step was reported before."""
+        """An epoch was done; its last step was reported before."""
 
     def checkpoint(self, record: CheckpointRecord) -> None:
-        """A snapshot that can be served is complete on disk."""
+        """A snapshot that can be served was written."""
 
     def stop_requested(self) -> StopRequest | None:
-        """Return a request to stop; asked between steps."""
+        """Return a request to stop, or None; called between steps."""

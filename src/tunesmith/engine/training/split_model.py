@@ -1,9 +1,10 @@
-"""The base model as a training sees it: its layers, and its output layer apart from them.
+"""A causal language model split into its transformer layers and its output layer.
 
-Works with any causal language model of transformers that keeps its transformer
-layers in one list. The output layer is given only the positions that are needed, as a
-contiguous matrix: the strided slice of a batch costs a hundred times as much on a
-processor, and logits of every position cost memory that grows with the vocabulary.
+Works with any causal language model of transformers that keeps its transformer layers in
+one list. The layers can be run in two parts, so that the output of frozen lower layers is
+computed once. The output layer gets only the positions that are needed, as a contiguous
+matrix: a strided slice of a batch costs a hundred times as much on a CPU, and logits of
+every position cost memory in proportion to the vocabulary.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tunesmith.engine.training.errors import TrainingError
+from tunesmith.engine.domain.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,38 +23,46 @@ if TYPE_CHECKING:
 
 __all__ = ["SplitModel", "load_split_model"]
 
-_EAGER_UP_TO = 128
-_TOLERANCE = 0.05
+_EAGER_ATTENTION_UP_TO = 128  # tokens
+_TOLERANCE = 0.05  # of the logits' standard deviation
 
 
 class SplitModel:
-    """A causal language model in pieces.
+    """A causal language model in parts.
 
     Attributes:
-        model: The whole model.
+        whole: The model of transformers.
         layers_name: Name in the model of its list of transformer layers.
-        hidden_size: Numbers per position between the layers.
+        decoder: The module that holds the layers: embeddings, layers and final norm.
+        hidden_size: Size of the hidden state of one token.
+        device: Where the model is.
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = model
-        self.layers_name: str = _layers_name(model)
+        self.whole = model
+        self.layers_name: str = _find_layers(model)
         self.decoder: Any = model.get_submodule(self.layers_name.rpartition(".")[0])
         self.hidden_size: int = model.config.hidden_size
         self.device: torch.device = next(model.parameters()).device
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The transformer layers in use."""
-        found: nn.ModuleList = getattr(self.decoder, self._attribute)
-        return found
+        """The transformer layers in use: all of them, but within `only_layers`."""
+        layers: nn.ModuleList = getattr(self.decoder, self._attribute)
+        return layers
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        dtype: torch.dtype = next(self.whole.parameters()).dtype
+        return dtype
 
     @property
     def _attribute(self) -> str:
         return self.layers_name.rpartition(".")[2]
 
     def linear_names(self) -> tuple[str, ...]:
-        """Return the last parts of the names of the linear layers inside the transformer layers."""
+        """Return the names of the linear layers of a transformer layer: ("down_proj", …)."""
         return tuple(
             sorted(
                 {
@@ -65,93 +74,106 @@ class SplitModel:
             )
         )
 
-    def can_be_cut(self) -> bool:
-        """Return whether the layers may be run in two parts: all are of one kind."""
-        kinds = getattr(self.model.config, "layer_types", None) or ["full_attention"]
+    def can_run_in_parts(self) -> bool:
+        """Return whether the layers may be run in two parts: all have full attention."""
+        kinds = getattr(self.whole.config, "layer_types", None) or ["full_attention"]
         return set(kinds) == {"full_attention"}
 
     @contextlib.contextmanager
-    def only_layers(self, first: int, last: int | None = None) -> Iterator[None]:
-        """Run the layers from `first` up to before `last` alone, within the block."""
-        whole = self.layers
-        setattr(self.decoder, self._attribute, whole[first:last])
+    def only_layers(self, first: int, end: int | None = None) -> Iterator[None]:
+        """Within the block, run only the layers from `first` up to, not including, `end`."""
+        layers = self.layers
+        setattr(self.decoder, self._attribute, layers[first:end])
         try:
             yield
         finally:
-            setattr(self.decoder, self._attribute, whole)
+            setattr(self.decoder, self._attribute, layers)
 
-    def hidden(
+    def last_hidden(
         self, inputs: torch.Tensor, mask: torch.Tensor | None, selection: torch.Tensor
     ) -> torch.Tensor:
         """Return what enters the output layer at the selected positions.
 
         Args:
-            inputs: Token numbers, shape (batch, length), or what enters the first layer
-                in use, shape (batch, length, hidden).
-            mask: 1 where there is a token, 0 where padding, shape (batch, length);
-                None where all are tokens.
+            inputs: Token ids, shape (batch, length), or what enters the first layer in use,
+                shape (batch, length, hidden).
+            mask: 1 at tokens and 0 at padding, shape (batch, length); None without padding.
             selection: Positions in the flattened batch, shape (selected,).
 
         Returns:
             Shape (selected, hidden).
         """
         name = "inputs_embeds" if inputs.dim() == 3 else "input_ids"  # noqa: PLR2004
-        self._prefer_attention(inputs.shape[1])
+        self._choose_attention(inputs.shape[1])
         output = self.decoder(**{name: inputs}, attention_mask=mask, use_cache=False)
-        last: torch.Tensor = output.last_hidden_state
-        return last.reshape(-1, last.shape[-1]).index_select(0, selection)
+        hidden: torch.Tensor = output.last_hidden_state  # (batch, length, hidden)
+        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, selection)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Map what `hidden` gave, shape (n, hidden), to logits, shape (n, vocabulary)."""
-        config = self.model.config
-        logits: torch.Tensor = self.model.get_output_embeddings()(hidden)
-        # What Cohere, Granite and Gemma 2 do behind the output layer.
+        """Map the result of `last_hidden`, shape (n, hidden), to logits, shape (n, vocabulary)."""
+        config = self.whole.config
+        logits: torch.Tensor = self.whole.get_output_embeddings()(hidden)
+        # Cohere, Granite and Gemma 2 scale or cap the logits after the output layer.
         logits = logits * (getattr(config, "logit_scale", None) or 1)
         logits = logits / (getattr(config, "logits_scaling", None) or 1)
         cap = getattr(config, "final_logit_softcapping", None)
         return cap * torch.tanh(logits / cap) if cap else logits
 
-    def agrees_with_itself(self, tokens: torch.Tensor, cut: int) -> bool:
-        """Return whether the pieces give what the whole model gives, run in two parts at `cut`.
-
-        Args:
-            tokens: Token numbers of one example, shape (length,).
-            cut: The first layer of the second part; 0 for a model in one part.
-        """
-        inputs = tokens[None].to(self.device)
-        last = torch.tensor([tokens.shape[0] - 1], device=self.device)
-        with torch.no_grad():
-            whole = self.model(input_ids=inputs, use_cache=False).logits[0, -1].float()
-            if cut:
-                inputs = self.hidden_before(cut, inputs, None)
-            with self.only_layers(cut):
-                apart = self.logits(self.hidden(inputs, None, last))[0].float()
-        return bool((whole - apart).abs().max() <= _TOLERANCE * whole.std())
-
     def hidden_before(
         self, layer: int, tokens: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """Return what enters transformer layer `layer`, shape (batch, length, hidden)."""
-        caught: list[torch.Tensor] = []
+        """Return what enters transformer layer `layer`, without gradients.
 
-        def catch(_module: nn.Module, _arguments: Any, output: Any) -> None:
-            caught.append(output[0] if isinstance(output, tuple) else output)
+        Args:
+            layer: Index of the layer, at least 1.
+            tokens: Token ids, shape (batch, length).
+            mask: 1 at tokens and 0 at padding, shape (batch, length); None without padding.
 
-        handle = self.layers[layer - 1].register_forward_hook(catch)
+        Returns:
+            Shape (batch, length, hidden).
+        """
+        outputs: list[torch.Tensor] = []
+
+        def keep(_module: nn.Module, _arguments: Any, output: Any) -> None:
+            outputs.append(output[0] if isinstance(output, tuple) else output)
+
+        # A hook, because the decoder's own output has gone through the final norm.
+        handle = self.layers[layer - 1].register_forward_hook(keep)
         try:
             with torch.no_grad(), self.only_layers(0, layer):
-                self._prefer_attention(tokens.shape[1])
+                self._choose_attention(tokens.shape[1])
                 self.decoder(input_ids=tokens, attention_mask=mask, use_cache=False)
         finally:
             handle.remove()
-        return caught[0]
+        return outputs[0]
 
-    def _prefer_attention(self, length: int) -> None:
-        """Choose the attention: the fused one is slow backward on processors for short texts."""
-        short = length <= _EAGER_UP_TO and torch.is_grad_enabled() and self.device.type == "cpu"
+    def parts_match_whole(self, tokens: torch.Tensor, cut: int) -> bool:
+        """Return whether the parts compute what the whole model computes.
+
+        Args:
+            tokens: Token ids of one example, shape (length,).
+            cut: First layer of the second part; 0 to run all layers in one part.
+        """
+        inputs = tokens[None].to(self.device)  # (1, length)
+        last = torch.tensor([tokens.shape[0] - 1], device=self.device)
+        with torch.no_grad():
+            whole = self.whole(input_ids=inputs, use_cache=False).logits[0, -1].float()
+            if cut:
+                inputs = self.hidden_before(cut, inputs, None)  # (1, length, hidden)
+            with self.only_layers(cut):
+                parts = self.logits(self.last_hidden(inputs, None, last))[0].float()
+        return bool((whole - parts).abs().max() <= _TOLERANCE * whole.std())
+
+    def _choose_attention(self, length: int) -> None:
+        """Choose the faster attention: on a CPU the fused one is slow backward for short texts."""
+        short = (
+            length <= _EAGER_ATTENTION_UP_TO
+            and torch.is_grad_enabled()
+            and self.device.type == "cpu"
+        )
         wanted = "eager" if short else "sdpa"
-        if self.model.config._attn_implementation != wanted:  # noqa: SLF001 - the only reader
-            self.model.set_attn_implementation(wanted)
+        if self.whole.config._attn_implementation != wanted:  # noqa: SLF001 - no public reader
+            self.whole.set_attn_implementation(wanted)
 
 
 def load_split_model(folder: Path, dtype: torch.dtype, device: torch.device) -> SplitModel:
@@ -176,13 +198,14 @@ def load_split_model(folder: Path, dtype: torch.dtype, device: torch.device) -> 
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         msg = f"The model in {folder} cannot be loaded: {error}"
         raise TrainingError(msg, "invalid_model") from error
-    return SplitModel(model.to(device))
+    # Without dropout, or a resumed training would differ from an uninterrupted one.
+    return SplitModel(model.to(device).eval())
 
 
-def _layers_name(model: Any) -> str:
+def _find_layers(model: Any) -> str:
     count = model.config.num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return str(name)
-    msg = f"The layers of a model of the kind {model.config.model_type!r} were not found."
+    msg = f"The transformer layers of a model of type {model.config.model_type!r} were not found."
     raise TrainingError(msg, "invalid_model")

@@ -1,0 +1,250 @@
+"""What a training needs before its first step: model, examples, recipe, caches, objective.
+
+Knows neither optimizer nor steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tunesmith.disk_space import require_space
+from tunesmith.engine.domain.errors import TrainingError
+from tunesmith.engine.models.devices import best_dtype, pick_device
+
+from . import distributed
+from .classification import Classes, find_classes
+from .examples import Example, read_examples
+from .frozen_layer_cache import (
+    FrozenLayerCache,
+    frozen_layer_cache_bytes,
+    write_frozen_layer_cache,
+)
+from .hyperparameters import resolve_hyperparameters
+from .lora import add_adapter
+from .loss import ExampleSet, LossComputation
+from .preference import Preference, read_pairs, with_reference
+from .recipes import ChosenRecipe, choose_recipe
+from .split_model import SplitModel, load_split_model
+from .supervised import Supervised
+from .work_folder import SNAPSHOT_EPOCHS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import nn
+
+    from tunesmith.engine.domain.errors import TrainingErrorCode
+
+    from .objective import Objective
+    from .spec import ResolvedHyperparameters, TrainingSpec
+    from .work_folder import WorkFolder
+
+__all__ = ["Data", "Preparation", "TrainableModel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The tokenised files of a job.
+
+    Attributes:
+        tokenizer: The base model's tokenizer.
+        train: Training examples; two for each row of preferences.
+        validation: Validation examples, likewise; empty without a validation file.
+        classes: The classes of the classification metrics, or None.
+        rows: Rows of the training file.
+        tokens: Tokens of all training examples.
+    """
+
+    tokenizer: Any
+    train: list[Example]
+    validation: list[Example]
+    classes: Classes | None
+    rows: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainableModel:
+    """The parameters that are trained, by name, and how to write the model to a folder."""
+
+    parameters: dict[str, nn.Parameter]
+    save: Callable[[Path], None]
+
+
+class Preparation:
+    """Loads the model, reads the data and chooses the recipe.
+
+    Args:
+        spec: The job.
+        folder: Its work folder.
+        should_continue: Called between batches of longer computations.
+
+    Raises:
+        TrainingError: The model, the data or the requested recipe cannot be used.
+    """
+
+    def __init__(
+        self, spec: TrainingSpec, folder: WorkFolder, should_continue: Callable[[], bool]
+    ) -> None:
+        self._spec = spec
+        self._folder = folder
+        self._should_continue = should_continue
+        self.model: SplitModel = _load_model(spec)
+        self.data: Data = _read_data(spec, self.model)
+        self.hyperparameters: ResolvedHyperparameters = resolve_hyperparameters(
+            spec, self.data.rows
+        )
+        self.recipe: ChosenRecipe = choose_recipe(
+            spec,
+            self.model,
+            self.data.tokens,
+            self.hyperparameters.n_epochs,
+            torch.get_num_threads(),
+        )
+        first = torch.from_numpy(self.data.train[0].tokens)
+        if not self.model.parts_match_whole(first, self.recipe.first_layer):
+            msg = (
+                f"A model of type {self.model.whole.config.model_type!r} cannot be trained by "
+                f"`{self.recipe.recipe}`: run in parts, it computes something else than as a whole."
+            )
+            raise TrainingError(msg, "invalid_model")
+
+    def check_disk_space(self) -> None:
+        """Refuse to train all weights where the disk cannot take checkpoints and models.
+
+        Raises:
+            NotEnoughSpaceError: The disk has too little free space.
+        """
+        if self.recipe.recipe != "full":
+            return
+        weights = sum(parameter.numel() for parameter in self.model.whole.parameters())
+        checkpoint = weights * 4 * 3  # weights and their two moments, in 32 bits
+        model = weights * best_dtype(self.model.device).itemsize
+        models = min(self.hyperparameters.n_epochs, SNAPSHOT_EPOCHS) + 1
+        # Two checkpoints are kept while a third is written.
+        needed = 3 * checkpoint + models * model
+        require_space(self._spec.work_path, needed, "train all weights, as the recipe `full` does")
+
+    def example_sets(self) -> tuple[ExampleSet, ExampleSet | None] | None:
+        """Return training and validation set, with the frozen layers' outputs for `fast`.
+
+        Returns:
+            None if a stop was requested while those were computed.
+        """
+        examples = {"train": self.data.train, "validation": self.data.validation}
+        caches: dict[str, FrozenLayerCache] = {}
+        if self.recipe.recipe == "fast":
+            for name, rows in examples.items():
+                write = partial(self._write_cache, name, rows)
+                if not distributed.run_on_leader(write):
+                    return None
+                if rows:
+                    caches[name] = FrozenLayerCache(
+                        self._folder.frozen_layer_cache(name),
+                        [len(example) for example in rows],
+                        self.model.hidden_size,
+                        self.model.dtype,
+                    )
+        train = ExampleSet(self.data.train, caches.get("train"))
+        if not self.data.validation:
+            return train, None
+        return train, ExampleSet(self.data.validation, caches.get("validation"))
+
+    def trainable_model(self) -> TrainableModel:
+        """Make the model trainable as the recipe says."""
+        spec = self._spec
+        if self.recipe.adapter is None:
+            model = self.model.whole.float().requires_grad_(requires_grad=True)
+            return TrainableModel(
+                dict(model.named_parameters()),
+                partial(_save_weights, model, self.data.tokenizer),
+            )
+        adapter = add_adapter(
+            self.model, self.recipe.adapter, base_name=spec.base_model, seed=spec.seed
+        )
+        if spec.initial_adapter_path is not None:
+            adapter.load(spec.initial_adapter_path)
+        return TrainableModel(adapter.parameters(), adapter.save)
+
+    def objective(self, train: ExampleSet, validation: ExampleSet | None) -> Objective | None:
+        """Return what to minimise; call it within `only_layers`.
+
+        Returns:
+            None if a stop was requested while the reference of preferences was computed.
+        """
+        is_full = self.recipe.recipe == "full"
+        computation = LossComputation(
+            self.model, autocast=is_full and best_dtype(self.model.device) == torch.bfloat16
+        )
+        if self._spec.method == "supervised":
+            return Supervised(computation, train, validation, self.data.classes)
+        reference = partial(with_reference, computation, should_continue=self._should_continue)
+        train_pairs = reference(train, self._folder.reference("train"))
+        if train_pairs is None:
+            return None
+        validation_pairs = None
+        if validation is not None:
+            validation_pairs = reference(validation, self._folder.reference("validation"))
+            if validation_pairs is None:
+                return None
+        return Preference(computation, train_pairs, validation_pairs, self._spec.dpo_beta)
+
+    def _write_cache(self, name: str, examples: list[Example]) -> bool:
+        """Return False if a stop was requested before the end."""
+        path = self._folder.frozen_layer_cache(name)
+        if not path.exists():
+            size = frozen_layer_cache_bytes(self.model, examples)
+            require_space(self._spec.work_path, size, "cache the outputs of the frozen layers")
+        return write_frozen_layer_cache(
+            self.model, self.recipe.first_layer, examples, path, self._should_continue
+        )
+
+
+def _load_model(spec: TrainingSpec) -> SplitModel:
+    device = pick_device()
+    continued = spec.initial_adapter_path
+    has_adapter = continued is None or (continued / "adapter_config.json").is_file()
+    folder = spec.base_path if continued is None or has_adapter else continued
+    return load_split_model(folder, best_dtype(device), device)
+
+
+def _read_data(spec: TrainingSpec, model: SplitModel) -> Data:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        spec.base_path, trust_remote_code=False, local_files_only=True
+    )
+    context = getattr(model.whole.config, "max_position_embeddings", spec.max_tokens)
+    max_tokens = min(spec.max_tokens, context)
+
+    def read(path: Path, prompt_loss_weight: float, code: TrainingErrorCode) -> list[Example]:
+        if spec.method == "dpo":
+            return read_pairs(path, tokenizer, max_tokens=max_tokens, code=code)
+        return read_examples(
+            path,
+            tokenizer,
+            prompt_loss_weight=prompt_loss_weight,
+            max_tokens=max_tokens,
+            code=code,
+        )
+
+    train = read(spec.training_path, spec.prompt_loss_weight, "invalid_training_file")
+    validation: list[Example] = []
+    if spec.validation_path is not None:
+        validation = read(spec.validation_path, 0.0, "invalid_validation_file")
+    classes = find_classes(spec, train, validation, tokenizer)
+    rows = len(train) // 2 if spec.method == "dpo" else len(train)
+    return Data(tokenizer, train, validation, classes, rows, sum(map(len, train)))
+
+
+def _save_weights(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write all weights in the base model's precision, with configuration and tokenizer."""
+    dtype = best_dtype(next(model.parameters()).device)
+    weights = {name: value.detach().to(dtype) for name, value in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
