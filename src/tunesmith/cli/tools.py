@@ -139,7 +139,7 @@ class Terminal:
 def check_data(arguments: argparse.Namespace) -> int:
     """Check and print the report; return 1 on an error (with a baseline: on a new finding)."""
     from tunesmith.datasets import check_file, read
-    from tunesmith.datasets.baseline import load_baseline, worse_than
+    from tunesmith.datasets.baseline import findings_beyond, load_baseline
     from tunesmith.datasets.overlap import overlap_findings
     from tunesmith.datasets.prompt_format import saved_format
 
@@ -163,7 +163,7 @@ def check_data(arguments: argparse.Namespace) -> int:
     print(_render(report, arguments.format))
     if baseline is None:
         return 0 if report.ok else 1
-    new_findings = worse_than(report, baseline)
+    new_findings = findings_beyond(report, baseline)
     for finding in new_findings:
         print_notice(f"New since the baseline: {finding.id}: {finding.message}")
     return 1 if new_findings else 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .findings import Finding
     from .report import Report
 
-__all__ = ["load_baseline", "worse_than"]
+__all__ = ["findings_beyond", "load_baseline"]
 
 
 def load_baseline(path: str | os.PathLike[str]) -> dict[str, int]:
@@ -35,8 +35,8 @@ def load_baseline(path: str | os.PathLike[str]) -> dict[str, int]:
         ) from None
 
 
-def worse_than(report: Report, baseline: Mapping[str, int]) -> list[Finding]:
-    """Return the errors and warnings that the baseline lacks or has less often.
+def findings_beyond(report: Report, baseline: Mapping[str, int]) -> list[Finding]:
+    """Return the errors and warnings that are not in the baseline or occur more often than there.
 
     Lines are ignored: a row that only moved is not worse.
     """

@@ -1,4 +1,4 @@
-"""Rows that training and validation data share, as a result of its own and as findings.
+"""Rows that training and validation data share, as an `Overlap` or as findings.
 
 Both sides are handed in as rows: nothing here reads a file or knows a `Dataset`.
 """
@@ -57,7 +57,7 @@ class Overlap:
 
     @property
     def near(self) -> int:
-        """Validation rows whose prompt is almost that of a training row."""
+        """Validation rows whose prompt is almost the same as that of a training row."""
         return len(self.shared) - self.exact
 
     def __bool__(self) -> bool:

@@ -79,7 +79,7 @@ class WorkerPool:
         """Check the file.
 
         Raises:
-            DatasetError: A process ended without an answer.
+            DatasetError: A worker process failed.
         """
         tasks = [(self.path, settings, start, end) for start, end in self.ranges]
         with ThreadPoolExecutor(len(tasks)) as threads:
@@ -102,15 +102,15 @@ def _run_task(
     output, errors = process.communicate(pickle.dumps(task))
     if process.returncode != 0:
         reason = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise DatasetError(f"A process that checked a part of the file ended: {' '.join(reason)}")
-    # The answer comes from the process that was just started, over a pipe that only it holds.
-    answer: CheckRun = pickle.loads(output)  # noqa: S301
-    return answer
+        raise DatasetError(f"A worker process failed: {' '.join(reason)}")
+    # From the process that was just started, over a pipe that no other process has.
+    run: CheckRun = pickle.loads(output)  # noqa: S301
+    return run
 
 
 def main() -> None:
-    """Answer one task: read it from the standard input, write the result to the standard output."""
-    with io.FileIO(os.dup(sys.stdout.fileno()), "wb") as answer:
+    """Run one task: read it from the standard input, write its result to the standard output."""
+    with io.FileIO(os.dup(sys.stdout.fileno()), "wb") as output:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         for name in ("msgspec", "numpy"):  # while the task is still being prepared
             optional(name)
@@ -118,7 +118,7 @@ def main() -> None:
         result = pickle.dumps(check_range(path, settings, start, end))
         view = memoryview(result)
         while view:
-            view = view[answer.write(view) :]
+            view = view[output.write(view) :]
 
 
 def check_on_ray(
@@ -127,10 +127,10 @@ def check_on_ray(
     partitions: int | None = None,
     smallest: int = _SMALLEST_RANGE,
 ) -> CheckRun:
-    """Check a JSONL file on Ray Data, on the cluster that is connected or a local one.
+    """Check a JSONL file on Ray Data, on the connected cluster or a local one.
 
     Args:
-        path: The file, at the same place on every node.
+        path: The file, at the same path on every node.
         settings: What the checks go by.
         partitions: Ranges; None for four for each processor of the cluster.
         smallest: Shorter ranges are not made.
@@ -158,7 +158,7 @@ def check_on_ray(
     mapped = data.map(check, runtime_env={"env_vars": _HASH_SEED})
     results: list[dict[str, Any]] = mapped.take_all()
     parts_by_number = {int(item["number"]): item["part"] for item in results}
-    # Made by the function above, on a cluster that runs any code of ours anyway.
+    # Pickled by the function above, on a cluster that runs any code of ours anyway.
     answers: list[CheckRun] = [
         pickle.loads(parts_by_number[number])  # noqa: S301
         for number in sorted(parts_by_number)

@@ -1,6 +1,6 @@
-"""Rows and the four shapes that they come in.
+"""Rows and their four formats.
 
-A row is a JSON object and its location in the source. Shapes:
+A row is a JSON object with its location in its source. Formats:
 
 * prompt_completion: `{"prompt": str, "completion": str}`
 * chat: `{"messages": [...], "tools"?: [...], "parallel_tool_calls"?: bool}`
@@ -40,7 +40,7 @@ _CHAT_KEYS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row and where it stands.
+    """A row and its location.
 
     Attributes:
         value: The row as a JSON object.
@@ -57,7 +57,7 @@ class Row:
 
 
 def row_format_of(value: Mapping[str, Any]) -> RowFormat | None:
-    """Return the shape that a row's keys declare, or None where they declare none.
+    """Return the format that the keys of a row imply, or None where they imply none.
 
     Chat and reinforcement rows share `messages`. A row counts as reinforcement where it has
     keys that no chat row has and its conversation ends with something other than the
@@ -83,7 +83,7 @@ def _is_reinforcement(value: Mapping[str, Any]) -> bool:
 
 
 def detect_row_format(values: Iterable[Mapping[str, Any]]) -> RowFormat:
-    """Return the shape of most rows; prompt/completion where none declares any."""
+    """Return the format of most rows; prompt/completion where no row implies one."""
     counts: Counter[RowFormat] = Counter(
         shape for value in values if (shape := row_format_of(value)) is not None
     )

@@ -21,7 +21,7 @@ _LONGEST_LABEL: Final = 120
 
 
 def infer_task(pairs: Iterable[Pair]) -> Task:
-    """Return the task that the rows look like.
+    """Return the kind of task that the rows suggest.
 
     Rows without prompts are open-ended generation. Where each distinct completion is shared by
     more than three distinct rows on average, and is short, the completions are class labels.

@@ -1,4 +1,4 @@
-"""Readers: from a path, a file object, a frame or an iterable to batches of located rows."""
+"""Readers: from a path, a file object, a frame or an iterable to batches of rows with locations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def open_source(source: Any, format: str | None = None) -> Source:  # noqa: A002
     Args:
         source: A path, a binary or text file object, a frame, a table or an iterable of mappings.
             A file object is copied to a temporary file, so it is read only once.
-        format: One of `FORMATS`; found out from the name and the content without it.
+        format: One of `FORMATS`; detected from name and content by default.
 
     Raises:
         UnreadableError: There is no such file, or its format is not known.
@@ -58,7 +58,7 @@ def open_path(path: Path, format: str | None = None) -> Source:  # noqa: A002 - 
     if chosen not in FORMATS:
         known = ", ".join(FORMATS)
         raise UnreadableError(f"Unknown format {chosen!r}: choose one of {known}.")
-    return _open(chosen)(path)
+    return _reader(chosen)(path)
 
 
 def _check_readable(path: Path) -> None:
@@ -73,7 +73,7 @@ def _check_readable(path: Path) -> None:
         raise UnreadableError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
 
 
-def _open(format: str) -> Callable[[Path], Source]:  # noqa: A002 - the word
+def _reader(format: str) -> Callable[[Path], Source]:  # noqa: A002 - the word
     """Return the reader of a format; only the one that is needed is imported."""
     if format == "jsonl":
         from .json_lines import JsonLines  # noqa: PLC0415 - as needed

@@ -17,7 +17,7 @@ __all__ = ["Batch", "ChunkLocations", "ListLocations", "RowLocations", "Source"]
 
 
 class RowLocations(Protocol):
-    """Where the rows of a batch stand."""
+    """The locations of the rows of a batch."""
 
     def line(self, index: int) -> int:
         """Return the line of a row, counted from the first line that was read."""
@@ -36,7 +36,7 @@ class RowLocations(Protocol):
 
 @dataclass(slots=True)
 class ChunkLocations:
-    """Rows that are the successive lines of a chunk of a file; locations are found on demand.
+    """Rows that are the successive lines of a chunk of a file; locations are computed on demand.
 
     Attributes:
         chunk: Whole lines.
@@ -78,14 +78,14 @@ class ChunkLocations:
 
 @dataclass(slots=True)
 class ListLocations:
-    """Rows whose lines and offsets were written down while reading."""
+    """Rows whose lines and offsets were recorded while reading."""
 
     lines: list[int] = field(default_factory=list[int])
     offsets: list[int] | None = None
     texts: list[str] = field(default_factory=list[str])
 
     def append(self, line: int, offset: int, text: str) -> None:
-        """Write down the location of the next row, and how its text begins."""
+        """Record the location of the next row and the beginning of its text."""
         self.lines.append(line)
         if self.offsets is not None:
             self.offsets.append(offset)
@@ -109,7 +109,7 @@ class ListLocations:
 
 
 class Batch:
-    """Some successive rows of a source.
+    """Successive rows of a source.
 
     Attributes:
         locations: The location of each row.
@@ -121,7 +121,7 @@ class Batch:
             known that each row is such strings of the three common roles and nothing else.
 
     Args:
-        values: The rows, or what makes them when they are first asked for.
+        values: The rows, or a function that returns them when they are first needed.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Source(Protocol):
     """A data set that can be read from its start, any number of times.
 
     Attributes:
-        name: What to call it in messages: the file's name, or None.
+        name: Name of the file, or None.
         format: "jsonl", "csv", …, or "rows" for data in memory.
         size: Bytes of the file, or None.
     """

@@ -1,4 +1,4 @@
-"""A source whose rows are made of two named columns of another source."""
+"""A source that makes prompt/completion rows of two columns of another source."""
 
 from __future__ import annotations
 

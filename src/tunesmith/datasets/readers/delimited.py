@@ -1,4 +1,4 @@
-"""CSV and TSV tables, and plain text files: lossless, every cell a string as it stands."""
+"""CSV and TSV tables, and plain text files: every cell is kept as a string, unchanged."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _FIELD_LIMIT: Final = 1 << 30
 class Delimited:
     """A table of separated values whose first record names the columns.
 
-    The separator of a CSV file is found out (comma, semicolon, tab or bar), and so is whether
-    quotes quote: files exist in which they are plain characters.
+    The separator of a CSV file is detected (comma, semicolon, tab or bar). In a TSV file it is
+    detected whether quotes delimit fields: in some files they are plain characters.
     """
 
     def __init__(self, path: Path, format: Literal["csv", "tsv"]) -> None:  # noqa: A002 - the word
@@ -73,7 +73,7 @@ class Delimited:
         yield batch
 
     def _dialect(self) -> tuple[str, bool]:
-        """Return the separator, and whether quotes quote."""
+        """Return the separator, and whether quotes delimit fields."""
         sample = [line.text for line, _ in zip(text_lines(self.path), range(_SAMPLE_LINES))]  # noqa: B905 - stops at the shorter
         if self.format == "tsv":
             return "\t", _regularity(sample, "\t", quoted=True) >= _regularity(
@@ -85,14 +85,18 @@ class Delimited:
 
 
 def _readable(records: Iterator[list[str]], lines: _Lines) -> Iterator[list[str]]:
-    """Yield the records; what cannot be one is named with its line."""
+    """Yield the records.
+
+    Raises:
+        UnreadableError: A line cannot be parsed; the message names it.
+    """
     try:
         yield from records
     except csv.Error as error:
         reason = str(error).partition(" - ")[0]
         raise UnreadableError(
             f"Line {lines.number:,} is not a line of a table: {reason}. If the lines end with "
-            "carriage returns alone, save the file anew with line feeds; otherwise quote the field."
+            "carriage returns alone, save it again with line feeds; otherwise quote the field."
         ) from None
 
 
@@ -110,7 +114,7 @@ def _regularity(sample: list[str], delimiter: str, *, quoted: bool) -> tuple[flo
 
 
 class _Lines:
-    """Feeds lines to `csv.reader` and remembers where the current record started."""
+    """Passes lines to `csv.reader` and records where the current record started."""
 
     def __init__(self, lines: Iterator[TextLine]) -> None:
         self._lines = lines
@@ -131,7 +135,7 @@ class _Lines:
         return line.text
 
     def take(self) -> tuple[int, int, str]:
-        """Return line, offset and first line of the record just read, and forget them."""
+        """Return line number, offset and text of the first line of the record just read."""
         start, self._start = self._start, None
         return (start.number, start.offset, start.text.rstrip("\r\n")) if start else (0, 0, "")
 

@@ -1,4 +1,4 @@
-"""The file formats that can be read, and how the format of a file is found out.
+"""The file formats that can be read, and how the format of a file is detected.
 
 The extension decides, except between JSONL and other JSON: there the content does.
 """
@@ -76,7 +76,7 @@ def _detect_json(path: Path) -> Literal["jsonl", "json"]:
 
 
 def _holds_rows(value: Any) -> bool:
-    """Tell whether the only line of a file is not a row but holds all of them."""
+    """Return whether the only line of a file is not a row but holds all rows."""
     if is_array(value):
         return any(is_object(row) for row in value)
     if not is_object(value) or not value or value.keys() & {"messages", "input"}:
@@ -93,6 +93,6 @@ def _detect_by_first_line(text: str, first: str, more: str) -> Literal["jsonl", 
     try:
         _, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
-        # A value that is longer than the sample, or broken: only a bare brace tells them apart.
+        # A value that is longer than the sample, or broken: only a bare brace means JSON.
         return "json" if first.strip() == "{" else "jsonl"
     return "json" if "\n" in text[:end] else "jsonl"

@@ -32,7 +32,7 @@ class JsonDocument:
     """A JSON file: `[row, row, …]`, or rows that follow each other with or without commas.
 
     A file that is one object whose fields are columns (`{"prompt": [...], …}`) or that holds its
-    rows in one array field (`{"data": [...]}`) is understood too.
+    rows in one array field (`{"data": [...]}`) is read, too.
     """
 
     format = "json"
@@ -110,13 +110,13 @@ class _Text:
         self.ended = False
 
     def more(self) -> None:
-        """Read on: at least as much as there is already."""
+        """Read at least as much again as is buffered."""
         data = self._stream.read(max(_READ_SIZE, len(self.rest)))
         self.ended = not data
         self.rest += self._decoder.decode(data, final=self.ended)
 
     def drop(self, length: int) -> None:
-        """Go past `length` characters."""
+        """Skip `length` characters."""
         gone, self.rest = self.rest[:length], self.rest[length:]
         breaks = gone.count("\n")
         self.line += breaks
@@ -124,7 +124,7 @@ class _Text:
         self.offset += length if gone.isascii() else len(gone.encode(self._encoding))
 
     def drop_space(self, marks: str = "") -> None:
-        """Go past white space and the given marks."""
+        """Skip whitespace and the given characters."""
         while True:
             kept = self.rest.lstrip(_SPACE + marks)
             self.drop(len(self.rest) - len(kept))
@@ -134,7 +134,7 @@ class _Text:
 
 
 class _Values:
-    """The values of a JSON document, one by one; `faults` says what is wrong with it."""
+    """The values of a JSON document, one by one; `faults` lists what is wrong with it."""
 
     def __init__(self, text: _Text) -> None:
         self.text = text

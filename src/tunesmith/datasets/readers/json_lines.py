@@ -1,4 +1,4 @@
-"""JSONL files, read in chunks of whole lines; any range of bytes can be read by itself."""
+"""JSONL files, read in chunks of whole lines; any range of bytes can be read separately."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def read_chunks(
 def _decode_chunk(
     decoder: ChunkDecoder, chunk: bytes, lines: int, first_line: int, first_offset: int
 ) -> Iterator[Batch]:
-    """Yield the rows of a chunk: all at once if nothing is wrong, else of each half by itself.
+    """Yield the rows of a chunk: all at once if nothing is wrong, else each half separately.
 
     So a few broken lines cost only the speed of the rows around them.
     """

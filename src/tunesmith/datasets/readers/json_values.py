@@ -1,4 +1,4 @@
-"""One JSON text to a value, strictly: what two readers could take differently is a fault.
+"""Strict decoding of one JSON text: what two parsers could read differently is a fault.
 
 Standard-library JSON, with duplicate keys, NaN, lone surrogates and control characters found.
 """

@@ -1,4 +1,4 @@
-"""Lines of a text file with their bytes, in whatever encoding they turn out to be.
+"""Lines of a text file with their offsets, in the encoding that they turn out to have.
 
 UTF-8 with or without a byte order mark, UTF-16 with one, and, line by line, Windows-1252 where a
 line is not UTF-8: that is then a fault with its location, because a guess may be wrong.
@@ -25,13 +25,13 @@ BOMS: Final = {
 
 
 class TextLine(NamedTuple):
-    """One physical line.
+    """One line of the file.
 
     Attributes:
         text: The line with its line end.
         number: Counted from 1.
         offset: Byte of the file at which it starts.
-        fault: What its bytes are wrong with, or None.
+        fault: What is wrong with its bytes, or None.
     """
 
     text: str
@@ -86,7 +86,7 @@ def _guessed(line: bytes, number: int, offset: int, error: UnicodeDecodeError) -
 def _cp1252_character(byte: int) -> str:
     try:
         return bytes([byte]).decode("cp1252")
-    except UnicodeDecodeError:  # five bytes have no meaning there; Latin-1 has one for each
+    except UnicodeDecodeError:  # five bytes are undefined there, but not in Latin-1
         return chr(byte)
 
 

@@ -65,18 +65,18 @@ def _as_dict(row: Any) -> dict[str, Any]:
 def rows_of(source: Any) -> Rows:
     """Return the rows of a frame, a table, a data set of another library or an iterable.
 
-    pandas and polars frames, Arrow tables and Hugging Face data sets are recognised by what they
-    can do, so none of these libraries is needed here.
+    pandas and polars frames, Arrow tables and Hugging Face data sets are recognised by their
+    methods, so none of these libraries is imported here.
 
     Raises:
         UnreadableError: `source` is none of these.
     """
     if hasattr(source, "iter_rows") and hasattr(source, "columns"):
-        return Rows(_Again(lambda: source.iter_rows(named=True)))
+        return Rows(_Restartable(lambda: source.iter_rows(named=True)))
     if hasattr(source, "itertuples") and hasattr(source, "columns"):
-        return Rows(_Again(lambda: _pandas_rows(source)))
+        return Rows(_Restartable(lambda: _pandas_rows(source)))
     if hasattr(source, "to_batches") and hasattr(source, "column_names"):
-        return Rows(_Again(lambda: _arrow_rows(source)))
+        return Rows(_Restartable(lambda: _arrow_rows(source)))
     if isinstance(source, list | tuple) or (
         hasattr(source, "__getitem__") and hasattr(source, "__len__")
     ):
@@ -94,8 +94,8 @@ def _as_iterable(source: Any) -> Iterable[Any]:
     return rows
 
 
-class _Again:
-    """An iterable that starts anew each time."""
+class _Restartable:
+    """An iterable that starts from the beginning each time."""
 
     def __init__(self, start: Any) -> None:
         self._start = start

@@ -19,7 +19,7 @@ _BATCH_ROWS: Final = 4096
 
 
 class Parquet:
-    """A Parquet file. A row's line is its number, counted from 1; bytes have no meaning here."""
+    """A Parquet file. A row's line is its number, counted from 1; there are no byte offsets."""
 
     format = "parquet"
 

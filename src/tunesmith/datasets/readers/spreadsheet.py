@@ -1,4 +1,4 @@
-"""XLSX workbooks, read with the standard library alone: every cell a text.
+"""XLSX workbooks, read with the standard library alone; every cell becomes text.
 
 A workbook is a ZIP archive of XML parts (ECMA-376, Office Open XML). The first sheet is read, its
 first row names the columns; other sheets that hold something are named in a fault. Text stays
@@ -34,7 +34,7 @@ _COLUMN: Final = re.compile(r"[A-Z]+")
 
 
 class Spreadsheet:
-    """The first sheet of a workbook. A row's line is its row number; bytes have no meaning here."""
+    """The first sheet of a workbook. A row's line is its row number; there are no byte offsets."""
 
     format = "xlsx"
 
@@ -98,7 +98,7 @@ def _header_faults(header: list[str], number: int) -> list[Fault]:
 
 
 class _Workbook:
-    """The parts of a workbook that matter here."""
+    """The parts of a workbook that are read."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
@@ -185,7 +185,7 @@ class _Workbook:
         return {number for number, format_id in enumerate(styles) if format_id in dates}
 
     def _elements(self, part: str, *names: str) -> Iterator[ET.Element]:
-        """Yield the elements of a part with one of the names, each forgotten after it."""
+        """Yield the elements of a part with one of the names, each cleared after use."""
         if self._archive.getinfo(part).file_size > _LARGEST_PART:
             raise UnreadableError(f"The part {part} of the workbook is too large.")
         with self._archive.open(part) as stream:
@@ -228,7 +228,7 @@ def _column_number(reference: str | None, following: int) -> int:
 
 
 def _number(value: str) -> str:
-    """Return a number as a person would write it: 1 for 1.0, 0.1 for 0.10000000000000001."""
+    """Return a number in its shortest form: 1 for 1.0, 0.1 for 0.10000000000000001."""
     try:
         number = float(value)
     except ValueError:

@@ -55,7 +55,7 @@ def _locations(finding: Finding) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line."""
+    """Return text escaped for Markdown, on one line."""
     for mark in "\\`*_{}[]<>#|":
         text = text.replace(mark, f"\\{mark}")
     return text.replace("\n", " ")
