@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.engine.serving.generation import (
     GenerationDelta,
     GenerationUsage,
-    ScoredToken,
-    TokenCandidate,
+    TokenLogprob,
+    TopLogprob,
 )
 from tunesmith.engine.serving.generation_errors import GenerationError
 
@@ -155,28 +155,28 @@ def _choice(
         yield GenerationDelta(index, token.text, (token,), ending)
 
 
-def _echoed(prompt: Prompt) -> list[ScoredToken]:
+def _echoed(prompt: Prompt) -> list[TokenLogprob]:
     """Return the prompt's tokens; the first has no probability, since nothing precedes it."""
     tokens = _scored(_TOKEN.findall(prompt), [], 0)
     first = [replace(token, logprob=None, top=()) for token in tokens[:1]]
     return first + tokens[1:]
 
 
-def _scored(words: list[str], alternatives: list[str], offset: int) -> list[ScoredToken]:
+def _scored(words: list[str], alternatives: list[str], offset: int) -> list[TokenLogprob]:
     """Return words as tokens with log probabilities; the first has alternatives."""
-    tokens: list[ScoredToken] = []
+    tokens: list[TokenLogprob] = []
     for number, word in enumerate(words):
         others = [other for other in alternatives if other != word] if number == 0 else []
         others = others[: max(0, len(alternatives) - 1)]
         share = (1 - _PROBABILITY) / max(1, len(others))
         top = [_candidate(word, _PROBABILITY), *(_candidate(other, share) for other in others)]
-        tokens.append(ScoredToken(word, word.encode(), math.log(_PROBABILITY), offset, tuple(top)))
+        tokens.append(TokenLogprob(word, word.encode(), math.log(_PROBABILITY), offset, tuple(top)))
         offset += len(word)
     return tokens
 
 
-def _candidate(text: str, probability: float) -> TokenCandidate:
-    return TokenCandidate(text, text.encode(), math.log(probability))
+def _candidate(text: str, probability: float) -> TopLogprob:
+    return TopLogprob(text, text.encode(), math.log(probability))
 
 
 def _first_words(answers: dict[str, str]) -> list[str]:

@@ -75,9 +75,9 @@ def loaded() -> Any:
     """Models held in float32 in this process, so that figures can be compared exactly."""
     import torch
 
-    from tunesmith.engine.serving.model_loader import LoadedModels
+    from tunesmith.engine.serving.model_store import ModelStore
 
-    return LoadedModels(
+    return ModelStore(
         budget=1 << 40,
         device=torch.device("cpu"),
         dtype=torch.float32,
@@ -92,23 +92,23 @@ Ask = Callable[..., list[GenerationDelta]]
 @pytest.fixture
 def ask(loaded: Any, models: dict[str, ServableModel]) -> Ask:
     """Answer requests in this process, all of them in one batch."""
-    from tunesmith.engine.serving.scheduler import Batch, BatchLimits, accept
+    from tunesmith.engine.serving.scheduler import Scheduler, SchedulerLimits, create_sequence_group
 
     def run(
-        *requests: tuple[str, dict[str, Any]], limits: BatchLimits | None = None
+        *requests: tuple[str, dict[str, Any]], limits: SchedulerLimits | None = None
     ) -> list[list[GenerationDelta]]:
-        batches: dict[Any, Batch] = {}
-        told: list[list[GenerationDelta]] = [[] for _ in requests]
+        schedulers: dict[Any, Scheduler] = {}
+        deltas: list[list[GenerationDelta]] = [[] for _ in requests]
         for number, (name, fields) in enumerate(requests):
             base, adapter = loaded.get(models[name])
-            batch = batches.setdefault(base, Batch(base, limits or BatchLimits()))
-            answers = accept(number, GenerationRequest(**fields), base, adapter)
-            told[number] += batch.add(answers)
-        for batch in batches.values():
-            while batch.busy:
-                for number, delta in batch.step():
-                    told[number].append(delta)
-        return told
+            scheduler = schedulers.setdefault(base, Scheduler(base, limits or SchedulerLimits()))
+            group = create_sequence_group(number, GenerationRequest(**fields), base, adapter)
+            deltas[number] += scheduler.add(group)
+        for scheduler in schedulers.values():
+            while scheduler.busy:
+                for number, delta in scheduler.step():
+                    deltas[number].append(delta)
+        return deltas
 
     return run
 

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from tunesmith.engine.domain.errors import ErrorKind
 from tunesmith.engine.models.servable_model import ServableModel
 from tunesmith.engine.serving.generation import GenerationRequest
 from tunesmith.engine.serving.generation_errors import GenerationError
@@ -56,32 +57,32 @@ def test_a_family_s_scores(loaded, write_base, family):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from tunesmith.engine.serving.scheduler import Batch, BatchLimits, accept
+    from tunesmith.engine.serving.scheduler import Scheduler, SchedulerLimits, create_sequence_group
 
     model = write_base(family, FAMILIES[family])
     base, adapter = loaded.get(model)
     fields = {"max_tokens": 12, "temperature": 0, "logprobs": 0, "echo": True}
     request = GenerationRequest(prompts=[TEXT, TEXT[:9]], **fields)
-    # Prompts in parts, two rows of different lengths.
-    batch = Batch(base, BatchLimits(prompt_tokens=4))
-    answers = accept(1, request, base, adapter)
-    deltas = list(batch.add(answers))
-    while batch.busy:
-        deltas += [delta for _, delta in batch.step()]
+    # Chunked prefill, two sequences of different lengths.
+    scheduler = Scheduler(base, SchedulerLimits(max_prefill_tokens=4))
+    group = create_sequence_group(1, request, base, adapter)
+    deltas = list(scheduler.add(group))
+    while scheduler.busy:
+        deltas += [delta for _, delta in scheduler.step()]
     plain = AutoModelForCausalLM.from_pretrained(model.base_path).eval()
     assert len(deltas) == 2
     for delta in deltas:
-        row = answers.rows[delta.index]
-        ids = [*row.prompt, *row.tokens]
+        sequence = group.sequences[delta.index]
+        ids = [*sequence.prompt, *sequence.tokens]
         with torch.inference_mode():
             logits = plain(input_ids=torch.tensor([ids])).logits[0].float()
         expected = torch.log_softmax(logits, -1)
-        scores = [*row.prompt_scores, *row.scores]
-        assert [score.token for score in scores] == ids[1:]
-        assert [score.logprob for score in scores] == pytest.approx(
+        logprobs = [*sequence.prompt_logprobs, *sequence.logprobs]
+        assert [entry.token for entry in logprobs] == ids[1:]
+        assert [entry.logprob for entry in logprobs] == pytest.approx(
             [float(expected[place][token]) for place, token in enumerate(ids[1:])], abs=1e-4
         )
-        assert row.tokens == expected[len(row.prompt) - 1 : -1].argmax(-1).tolist()
+        assert sequence.tokens == expected[len(sequence.prompt) - 1 : -1].argmax(-1).tolist()
 
 
 def test_a_recurrent_model_is_refused(loaded, write_base):
@@ -89,10 +90,10 @@ def test_a_recurrent_model_is_refused(loaded, write_base):
     model = write_base("mamba", options)
     with pytest.raises(GenerationError, match="cannot serve yet") as caught:
         loaded.get(model)
-    assert caught.value.status == 501
+    assert caught.value.kind is ErrorKind.UNSUPPORTED
 
 
-def test_memory_is_given_back_by_the_least_recently_used(loaded, models, write_base):
+def test_the_least_recently_used_base_is_evicted(loaded, models, write_base):
     gone = []
     loaded.on_unload = lambda base: gone.append(base.path)
     others = [write_base(family, FAMILIES[family]) for family in ("qwen3", "mistral")]
@@ -116,4 +117,4 @@ def test_a_broken_adapter_names_the_fault(loaded, models, tmp_path, adapters):
     broken = ServableModel("broken", "tiny", models["tiny"].base_path, folder)
     with pytest.raises(GenerationError, match="cannot be read") as caught:
         loaded.get(broken)
-    assert caught.value.status == 500
+    assert caught.value.kind is ErrorKind.INTERNAL

@@ -149,7 +149,7 @@ def test_errors_of_model_and_body(engine):
 
 
 def rows_in_flight(engine) -> int:
-    return len(engine.app.state.backend.in_flight)
+    return len(engine.app.state.backend.pending)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.engine.serving.detokenizer import AnswerText, TokenBytes, token_label
+from tunesmith.engine.serving.detokenizer import IncrementalDetokenizer, TokenBytes, token_label
 
 TEXTS = st.text(st.sampled_from("ab c#\n€😀é"), max_size=24)
 
@@ -31,10 +31,10 @@ def test_any_split_gives_the_text_up_to_the_first_stop(split, stops):
         if found:
             expected = text[: min(found)]
             break
-    answer = AnswerText(stops=stops)
+    answer = IncrementalDetokenizer(stops=stops)
     given_out, tokens = "", []
     for part in parts:
-        answer.push(part)
+        answer.append(part)
         if answer.stopped:
             break
         piece = answer.take(final=False)
@@ -53,22 +53,22 @@ def test_any_split_gives_the_text_up_to_the_first_stop(split, stops):
 
 
 def test_a_character_that_never_ends_is_left_out():
-    answer = AnswerText()
-    answer.push("é".encode() + "€".encode()[:2])
+    answer = IncrementalDetokenizer()
+    answer.append("é".encode() + "€".encode()[:2])
     assert answer.take(final=True).text == "é"
 
 
 def test_bytes_that_are_no_text_are_marked():
-    answer = AnswerText()
+    answer = IncrementalDetokenizer()
     for part in (b"a\xff", b"b"):
-        answer.push(part)
+        answer.append(part)
     assert answer.take(final=True).text == "a�b"
 
 
 def test_offsets_after_a_character_without_end():
-    answer = AnswerText()
+    answer = IncrementalDetokenizer()
     for part in ("€".encode()[:2], b"b", "€".encode()[:1], "€".encode()[1:], b"c"):
-        answer.push(part)
+        answer.append(part)
     assert answer.take(final=True).text == "\ufffdb€c"
     assert answer.starts == [0, 1, 2, 2, 3]
 

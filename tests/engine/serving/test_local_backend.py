@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from tunesmith.engine.domain.errors import ErrorKind
 from tunesmith.engine.models.servable_model import ServableModel
 from tunesmith.engine.serving import (
     GenerationError,
@@ -55,7 +56,7 @@ def test_a_generator_through_its_life(models, tmp_path):
         # A model that cannot be loaded is an error of its requests only.
         with pytest.raises(GenerationError, match="cannot be loaded") as caught:
             await backend.load(missing)
-        assert caught.value.status == 500
+        assert caught.value.kind is ErrorKind.INTERNAL
         await backend.load(models["tiny"])
         assert backend.pid == first
 
@@ -69,7 +70,7 @@ def test_a_generator_through_its_life(models, tmp_path):
         # A consumer that leaves ends its generation.
         async with contextlib.aclosing(backend.generate(models["tiny"], ENDLESS)) as stream:
             await anext(stream)
-        assert not backend.in_flight
+        assert not backend.pending
 
         # Killed: what is in flight fails, the next request starts another process.
         stream = backend.generate(models["tiny"], ENDLESS)
@@ -78,7 +79,7 @@ def test_a_generator_through_its_life(models, tmp_path):
         with pytest.raises(WorkerStoppedError) as stopped:
             async for _delta in stream:
                 pass
-        assert stopped.value.status == 503
+        assert stopped.value.kind is ErrorKind.UNAVAILABLE
         assert await text_of(backend, models["tiny"]) == answers[0]
         second = backend.pid
         assert second != first

@@ -1,5 +1,5 @@
 # ruff: noqa: S311 - sampling, not secrecy
-"""Choices follow the distribution that was asked for, and scores are exact."""
+"""Samples follow the requested distribution, and log probabilities are exact."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from random import Random
 import pytest
 import torch
 
-from tunesmith.engine.serving.sampler import adjusted, choose_tokens, score_tokens
-from tunesmith.engine.serving.sampling_state import Sampler
+from tunesmith.engine.serving.sampler import adjust_logits, compute_logprobs, sample_tokens
+from tunesmith.engine.serving.sampling_state import SamplingState
 
 PROBABILITIES = [0.4, 0.3, 0.2, 0.1]
 LOGITS = torch.tensor(PROBABILITIES).log()
 
 
 def frequencies(draws=4000, **options):
-    sampler = Sampler(random=Random(7), **options)
-    counts = Counter(choose_tokens(LOGITS.unsqueeze(0), [sampler])[0] for _ in range(draws))
+    state = SamplingState(random=Random(7), **options)
+    counts = Counter(sample_tokens(LOGITS.unsqueeze(0), [state])[0] for _ in range(draws))
     return [counts[token] / draws for token in range(4)]
 
 
@@ -42,39 +42,39 @@ def test_the_nucleus_is_the_smallest_that_reaches_its_mass(top_p, kept):
     assert frequencies(top_p=top_p) == pytest.approx(expected, abs=0.03)
 
 
-def test_a_nucleus_wider_than_the_first_look():
+def test_a_nucleus_wider_than_the_candidates():
     logits = torch.zeros(1, 2000)
-    sampler = Sampler(top_p=0.5, random=Random(1))
-    assert len({choose_tokens(logits, [sampler])[0] for _ in range(500)}) > 300
+    state = SamplingState(top_p=0.5, random=Random(1))
+    assert len({sample_tokens(logits, [state])[0] for _ in range(500)}) > 300
 
 
 def test_temperature_zero_takes_the_likeliest():
-    assert choose_tokens(LOGITS.expand(3, 4), [Sampler(temperature=0)] * 3) == [0, 0, 0]
+    assert sample_tokens(LOGITS.expand(3, 4), [SamplingState(temperature=0)] * 3) == [0, 0, 0]
 
 
 def test_penalties_count_what_was_generated():
-    sampler = Sampler(temperature=0, presence_penalty=0.2, frequency_penalty=0.1)
+    state = SamplingState(temperature=0, presence_penalty=0.2, frequency_penalty=0.1)
     chosen = []
     for _ in range(4):
-        [token] = choose_tokens(LOGITS.unsqueeze(0), [sampler])
-        sampler.saw(token)
+        [token] = sample_tokens(LOGITS.unsqueeze(0), [state])
+        state.count(token)
         chosen.append(token)
     assert chosen[:2] == [0, 1]  # 0.4 → 0.4·e^-0.3 = 0.296, just below 0.3
-    logits = adjusted(sampler, LOGITS)
-    for token, count in sampler.counts.items():
+    logits = adjust_logits(state, LOGITS)
+    for token, count in state.counts.items():
         assert float(logits[token]) == pytest.approx(float(LOGITS[token]) - 0.2 - 0.1 * count)
 
 
 def test_bias_and_grammar():
-    biased = Sampler(temperature=0, logit_bias={3: 100})
-    assert choose_tokens(LOGITS.unsqueeze(0), [biased]) == [3]
-    held = Sampler(allowed=torch.tensor([False, False, True, False]))
-    assert choose_tokens(LOGITS.unsqueeze(0), [held]) == [2]
+    biased = SamplingState(temperature=0, logit_bias={3: 100})
+    assert sample_tokens(LOGITS.unsqueeze(0), [biased]) == [3]
+    held = SamplingState(allowed=torch.tensor([False, False, True, False]))
+    assert sample_tokens(LOGITS.unsqueeze(0), [held]) == [2]
 
 
 def test_scores():
-    [score] = score_tokens(LOGITS.unsqueeze(0) + 5, [1], rivals=2)
+    [score] = compute_logprobs(LOGITS.unsqueeze(0) + 5, [1], top_logprobs=2)
     assert score.logprob == pytest.approx(math.log(0.3), abs=1e-6)
     assert [token for token, _ in score.top] == [0, 1]
     impossible = torch.tensor([[0.0, float("-inf")]])
-    assert score_tokens(impossible, [1], rivals=0)[0].logprob == -9999.0
+    assert compute_logprobs(impossible, [1], top_logprobs=0)[0].logprob == -9999.0

@@ -1,11 +1,11 @@
-"""What the batch computes is what the plain model computes, whatever shares the batch."""
+"""The scheduler computes what the plain model computes, whatever else is in the scheduler."""
 
 from __future__ import annotations
 
 import pytest
 
 from tunesmith.engine.serving.detokenizer import TokenBytes
-from tunesmith.engine.serving.scheduler import BatchLimits
+from tunesmith.engine.serving.scheduler import SchedulerLimits
 
 PROMPTS = [
     "I love this phone ->",
@@ -58,8 +58,8 @@ def test_scores_of_prompt_and_answer_are_the_plain_model_s(ask, plain, tokenizer
         row = expected[place]
         values, best = row.topk(5)
         assert token.logprob == pytest.approx(float(row[ids[place + 1]]), abs=1e-4)
-        assert [rival.logprob for rival in token.top] == pytest.approx(values.tolist(), abs=1e-4)
-        assert [id_of[rival.data] for rival in token.top] == best.tolist()
+        assert [top.logprob for top in token.top] == pytest.approx(values.tolist(), abs=1e-4)
+        assert [id_of[top.data] for top in token.top] == best.tolist()
         if not token.text.startswith("bytes:"):
             assert delta.text[token.offset :].startswith(token.text)
 
@@ -84,13 +84,13 @@ def test_an_answer_does_not_depend_on_its_neighbours(ask):
 @pytest.mark.parametrize(
     "limits",
     [
-        BatchLimits(rows=2),
-        BatchLimits(prompt_tokens=3),
-        BatchLimits(prompt_tokens=7, rows=3),
-        # Room for hardly more than one row: the others give way and are computed again.
-        BatchLimits(cache_bytes=300 * 2 * 2 * 2 * 8 * 4),
+        SchedulerLimits(max_sequences=2),
+        SchedulerLimits(max_prefill_tokens=3),
+        SchedulerLimits(max_prefill_tokens=7, max_sequences=3),
+        # Memory for hardly more than one sequence: the others are preempted and computed again.
+        SchedulerLimits(cache_bytes=300 * 2 * 2 * 2 * 8 * 4),
     ],
-    ids=["two rows", "prompts in parts", "both", "little room"],
+    ids=["two sequences", "chunked prefill", "both", "little memory"],
 )
 def test_limits_change_no_answer(ask, limits):
     requests = [
@@ -109,7 +109,7 @@ def test_limits_change_no_answer(ask, limits):
 def test_several_choices_of_several_prompts(ask):
     request = {"prompts": PROMPTS[:2], "n": 3, "max_tokens": 6, "seed": 5, "temperature": 1.0}
     [first] = ask(("tiny", request))
-    [second] = ask(("tiny", request), limits=BatchLimits(rows=2))
+    [second] = ask(("tiny", request), limits=SchedulerLimits(max_sequences=2))
     assert [delta.index for delta in by_index(first)] == list(range(6))
     assert [d.text for d in by_index(first)] == [d.text for d in by_index(second)]
     assert len({delta.text for delta in first}) > 1
@@ -211,32 +211,32 @@ def test_the_same_seed_gives_the_same_answer(ask):
     assert free not in {one, other}
 
 
-def test_leaving_rows_do_not_disturb_the_others(loaded, models):
+def test_aborted_sequences_do_not_disturb_the_others(loaded, models):
     from tunesmith.engine.serving.generation import GenerationRequest
-    from tunesmith.engine.serving.scheduler import Batch, accept
+    from tunesmith.engine.serving.scheduler import Scheduler, create_sequence_group
 
     base, _ = loaded.get(models["tiny"])
 
-    def answers(number):
+    def group(number):
         request = GenerationRequest(
             prompts=PROMPTS[number : number + 1], max_tokens=10, temperature=0
         )
-        return accept(number, request, base, None)
+        return create_sequence_group(number, request, base, None)
 
-    def finish(batch):
-        told = {}
-        while batch.busy:
-            told.update(batch.step())
-        return {number: delta.text for number, delta in told.items()}
+    def finish(scheduler):
+        deltas = {}
+        while scheduler.busy:
+            deltas.update(scheduler.step())
+        return {number: delta.text for number, delta in deltas.items()}
 
-    batch = Batch(base, BatchLimits())
+    scheduler = Scheduler(base, SchedulerLimits())
     for number in range(4):
-        list(batch.add(answers(number)))
-    undisturbed = finish(batch)
+        list(scheduler.add(group(number)))
+    undisturbed = finish(scheduler)
     for number in range(4):
-        list(batch.add(answers(number)))
+        list(scheduler.add(group(number)))
     for _ in range(3):
-        list(batch.step())
-    batch.drop(0)
-    batch.drop(2)
-    assert finish(batch) == {1: undisturbed[1], 3: undisturbed[3]}
+        list(scheduler.step())
+    scheduler.abort(0)
+    scheduler.abort(2)
+    assert finish(scheduler) == {1: undisturbed[1], 3: undisturbed[3]}

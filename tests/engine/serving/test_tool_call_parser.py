@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.engine.serving.tool_call_parser import ToolCall, ToolCallParser, writes_tagged_calls
+from tunesmith.engine.serving.tool_call_parser import ToolCall, ToolCallParser, uses_call_tags
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"place": "sea"}}\n</tool_call>'
 WEATHER = ToolCall("weather", '{"place": "sea"}')
@@ -42,5 +42,5 @@ def test_plain_text_is_not_kept_back():
 
 
 def test_the_template_tells_how_calls_are_written():
-    assert writes_tagged_calls("{{ '<tool_call>' }} parameters")
-    assert not writes_tagged_calls('{"name": function name, "parameters": dictionary}')
+    assert uses_call_tags("{{ '<tool_call>' }} parameters")
+    assert not uses_call_tags('{"name": function name, "parameters": dictionary}')

@@ -259,7 +259,7 @@ def test_what_goes_wrong_there_is_told_here(handed, fault, monkeypatch):
     path, status, body, expected, words = FAULTS[fault]
     monkeypatch.setattr(StandIn, "script", {path: (status, body)})
     handed.app.state.backend._names.clear()
-    handed.app.state.backend._bases.clear()
+    handed.app.state.backend._vocabularies.clear()
     answer = handed.post("completions", model=RED, prompt="I", max_tokens=3)
     assert answer.status_code == expected
     assert words in answer.json()["error"]["message"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tunesmith.engine.serving.weight_prepacking import pack_linear_layers
+from tunesmith.engine.serving.weight_prepacking import prepack_linear_layers
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def layers():
 @pytest.mark.parametrize("shape", [(1, 64), (7, 64), (40, 64), (3, 5, 64)])
 def test_packed_layers_say_the_same(layers, shape):
     plain = copy.deepcopy(layers)
-    pack_linear_layers(layers, keep=layers[1])
+    prepack_linear_layers(layers, keep=layers[1])
     inputs = torch.randn(shape).bfloat16()
     with torch.inference_mode():
         torch.testing.assert_close(layers(inputs), plain(inputs), rtol=2e-2, atol=2e-2)
@@ -32,7 +32,7 @@ def test_packed_layers_say_the_same(layers, shape):
 def test_hooks_on_packed_layers_are_called(layers):
     seen = []
     layers[0].register_forward_hook(lambda _module, args, output: seen.append((args, output)))
-    pack_linear_layers(layers)
+    prepack_linear_layers(layers)
     with torch.inference_mode():
         layers(torch.ones(2, 64).bfloat16())
     assert [output.shape for _, output in seen] == [(2, 96)]
@@ -40,7 +40,7 @@ def test_hooks_on_packed_layers_are_called(layers):
 
 def test_float32_layers_stay_as_they_are():
     layer = nn.Linear(8, 8)
-    pack_linear_layers(layer)
+    prepack_linear_layers(layer)
     assert "forward" not in vars(layer)
     assert layer.weight.numel() == 64
 

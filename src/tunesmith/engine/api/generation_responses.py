@@ -20,7 +20,7 @@ from tunesmith.engine.serving.generation_errors import GenerationError
 from tunesmith.engine.store.records import new_token
 
 from .dependencies import get_services
-from .http_errors import ApiError
+from .http_errors import ApiError, as_api_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -166,6 +166,8 @@ async def _cancel_on_disconnect(request: Request, scope: anyio.CancelScope) -> N
 
 
 def _api_error(error: GenerationError) -> ApiError:
+    if error.status is None:
+        return as_api_error(error)
     is_temporary = error.status in {
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.SERVICE_UNAVAILABLE,

@@ -24,7 +24,7 @@ from .generation_responses import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tunesmith.engine.serving.generation import GenerationDelta, ScoredToken
+    from tunesmith.engine.serving.generation import GenerationDelta, TokenLogprob
 
 __all__ = ["router"]
 
@@ -152,7 +152,7 @@ def _logprobs(delta: GenerationDelta) -> dict[str, Any]:
     return {"content": [_token(token) for token in delta.tokens], "refusal": None}
 
 
-def _token(token: ScoredToken) -> dict[str, Any]:
+def _token(token: TokenLogprob) -> dict[str, Any]:
     return {
         "token": token.text,
         "logprob": token.logprob,

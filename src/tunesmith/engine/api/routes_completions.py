@@ -24,7 +24,7 @@ from .http_errors import invalid
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tunesmith.engine.serving.generation import GenerationDelta, ScoredToken
+    from tunesmith.engine.serving.generation import GenerationDelta, TokenLogprob
 
 __all__ = ["router"]
 
@@ -91,7 +91,7 @@ def _choice(
     }
 
 
-def _logprobs(tokens: Sequence[ScoredToken], *, with_top_logprobs: bool) -> dict[str, Any]:
+def _logprobs(tokens: Sequence[TokenLogprob], *, with_top_logprobs: bool) -> dict[str, Any]:
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
@@ -100,7 +100,7 @@ def _logprobs(tokens: Sequence[ScoredToken], *, with_top_logprobs: bool) -> dict
     }
 
 
-def _top_logprobs(token: ScoredToken) -> dict[str, float] | None:
+def _top_logprobs(token: TokenLogprob) -> dict[str, float] | None:
     """Return the most likely tokens, and the chosen one if it is not among them."""
     if token.logprob is None:
         return None

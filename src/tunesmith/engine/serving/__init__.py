@@ -1,7 +1,8 @@
-"""Answers from models: one process that generates, or a vLLM server, and our handle on either.
+"""Generates answers with models: in a process on this machine or with a vLLM server.
 
-`create_local_backend` and `VllmBackend` give the handle, a `Serving`; `GenerationRequest` and
-`GenerationDelta` are what goes in and what comes out. Importing this loads no torch.
+`create_local_backend` and `VllmBackend` make a `ServingBackend`; `GenerationRequest` goes in
+and `GenerationDelta` comes out. Importing this loads no torch, and nothing here knows of HTTP
+requests, keys or the database.
 """
 
 from .backend import ServingBackend
@@ -10,13 +11,13 @@ from .generation import (
     GenerationDelta,
     GenerationRequest,
     GenerationUsage,
-    ScoredToken,
-    TokenCandidate,
+    TokenLogprob,
+    TopLogprob,
 )
 from .generation_errors import GenerationError, WorkerStoppedError
 from .local_backend import LocalBackend, create_local_backend
-from .settings import WorkerSettings
 from .vllm_backend import VllmBackend
+from .worker_protocol import WorkerSettings
 
 __all__ = [
     "ChatPrompt",
@@ -25,9 +26,9 @@ __all__ = [
     "GenerationRequest",
     "GenerationUsage",
     "LocalBackend",
-    "ScoredToken",
     "ServingBackend",
-    "TokenCandidate",
+    "TokenLogprob",
+    "TopLogprob",
     "VllmBackend",
     "WorkerSettings",
     "WorkerStoppedError",

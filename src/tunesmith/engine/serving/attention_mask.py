@@ -1,10 +1,12 @@
-"""Attention masks for rows of different lengths, and for layers that look back a limited way."""
+"""Causal attention masks for sequences of different lengths, sliding windows included."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from tunesmith.engine.domain.errors import ErrorKind
 
 from .generation_errors import GenerationError
 
@@ -17,14 +19,18 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def check_attention(model: Any, name: str) -> None:
-    """Raise GenerationError if a model keeps other state than keys and values."""
+    """Check that a model keeps no other state than keys and values.
+
+    Raises:
+        GenerationError: It has layers of another kind.
+    """
     others = _layer_types(model.config.get_text_config()) - {FULL, SLIDING}
     if others or getattr(model, "_is_stateful", False):
         kinds = ", ".join(sorted(others)) or "recurrent"
         raise GenerationError(
             f"The model in {name} has layers of a kind that this engine cannot serve yet "
             f"({kinds}); models with full or sliding-window attention can be served.",
-            status=501,
+            kind=ErrorKind.UNSUPPORTED,
             code="unsupported_model",
         )
 
@@ -32,18 +38,18 @@ def check_attention(model: Any, name: str) -> None:
 def attention_mask(
     config: Any, positions: Tensor, width: int, dtype: torch.dtype
 ) -> Tensor | dict[str, Tensor]:
-    """Return what is to be added to the attention scores: 0, or the lowest number of the type.
+    """Return the additive attention mask: 0, or the lowest number of the type where masked.
 
     Args:
-        config: The model's configuration.
-        positions: Position of each query, [rows, queries] or [1, queries].
-        width: Number of keys; key k stands at position k.
-        dtype: Type of the model's numbers.
+        config: The configuration of the text model.
+        positions: Position of each query, (B, T) or (1, T).
+        width: Number of keys; key k is at position k.
+        dtype: The model's type.
 
     Returns:
-        A mask [rows, 1, queries, width]; one for each kind of layer if the model mixes them.
+        A mask (B, 1, T, width); one for each kind of layer if the model mixes them.
     """
-    distance = (
+    distance = (  # (B, 1, T, width)
         positions[:, None, :, None] - torch.arange(width, device=positions.device)[None, None, None]
     )
     window = getattr(config, "sliding_window", None)
@@ -51,8 +57,8 @@ def attention_mask(
     past = distance >= 0
     if window is None or kinds == {FULL}:
         return _additive(past, dtype)
-    near = _additive(past & (distance < window), dtype)
-    return {FULL: _additive(past, dtype), SLIDING: near} if FULL in kinds else near
+    sliding = _additive(past & (distance < window), dtype)
+    return {FULL: _additive(past, dtype), SLIDING: sliding} if FULL in kinds else sliding
 
 
 def _layer_types(config: Any) -> set[str]:

@@ -1,4 +1,4 @@
-"""What the server asks of whatever generates answers: our own process, or another server."""
+"""What the server needs of whatever generates the answers: a local process or a vLLM server."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class ServingBackend(Protocol):
         """Return the folders of the models and adapters in memory and the bytes of each.
 
         Raises:
-            GenerationError: It cannot be told.
+            GenerationError: The backend cannot say.
         """
         ...
 
     async def unload(self, folder: Path) -> None:
-        """Let go of the fine-tuned model that lies in a folder: it is being deleted.
+        """Unload the fine-tuned model in a folder that is about to be deleted.
 
-        What cannot be let go at once is forgotten later; nothing is raised.
+        A model that is in use is unloaded later; nothing is raised.
         """
         ...
 
     async def stop(self) -> None:
-        """Stop; requests in flight fail."""
+        """Stop; pending requests fail."""
         ...

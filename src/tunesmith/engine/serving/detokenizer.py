@@ -1,10 +1,9 @@
-"""From tokens to text, exactly: bytes of each token, whole characters only, stops cut.
+"""Incremental detokenization: exact bytes of each token, whole characters, stop sequences cut.
 
-A token stands for bytes, not for text: a character may be split over tokens, and a
-stop sequence may begin in the middle of one token and end in another. `TokenBytes`
-says what bytes a token stands for; `AnswerText` joins them and gives out only text
-that no later token can change: never half a character, never what may turn out to be
-the beginning of a stop sequence.
+A token stands for bytes, not for text: a character may be split over tokens, and a stop
+sequence may begin in the middle of one token and end in another. `TokenBytes` returns the
+bytes of a token; `IncrementalDetokenizer` joins them and releases only text that no later
+token can change: never half a character, never what may be the start of a stop sequence.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["AnswerText", "TextPiece", "TokenBytes", "token_label"]
+__all__ = ["IncrementalDetokenizer", "TextPiece", "TokenBytes", "token_label"]
 
 
 def token_label(data: bytes) -> str:
@@ -29,11 +28,10 @@ def token_label(data: bytes) -> str:
 
 
 class TokenBytes:
-    """What bytes each token of a tokenizer stands for.
+    """The bytes that each token of a tokenizer stands for.
 
-    Byte-level vocabularies (GPT-2's and its heirs') and SentencePiece's with byte
-    fallback are read exactly; of any other the tokenizer's own decoding of single
-    tokens is taken.
+    Byte-level vocabularies (as GPT-2's) and SentencePiece's with byte fallback are read
+    exactly; for any other, the tokenizer decodes the single token.
 
     Args:
         tokenizer: A transformers tokenizer.
@@ -44,23 +42,23 @@ class TokenBytes:
         self._kind = _decoder_kind(tokenizer)
         self._special: set[int] = set(tokenizer.all_special_ids)
         self._added: dict[int, str] = {
-            number: token.content for number, token in tokenizer.added_tokens_decoder.items()
+            token_id: token.content for token_id, token in tokenizer.added_tokens_decoder.items()
         }
-        for number, token in tokenizer.added_tokens_decoder.items():
+        for token_id, token in tokenizer.added_tokens_decoder.items():
             if token.special:
-                self._special.add(number)
-        self._known: dict[int, bytes] = {}
+                self._special.add(token_id)
+        self._cache: dict[int, bytes] = {}
 
     def is_special(self, token: int) -> bool:
-        """Return True for a control token, which is no part of the text."""
+        """Return True for a control token, which is not part of the text."""
         return token in self._special
 
     def __getitem__(self, token: int) -> bytes:
         """Return the bytes that a token stands for; a control token stands for its name."""
-        known = self._known.get(token)
-        if known is None:
-            known = self._known[token] = self._read(token)
-        return known
+        data = self._cache.get(token)
+        if data is None:
+            data = self._cache[token] = self._read(token)
+        return data
 
     def _read(self, token: int) -> bytes:
         added = self._added.get(token)
@@ -93,7 +91,7 @@ def _decoder_kind(tokenizer: Any) -> str:
 
 
 def _byte_characters() -> dict[str, bytes]:
-    """Return the characters that byte-level vocabularies write bytes with.
+    """Return the characters by which byte-level vocabularies name bytes, and those bytes.
 
     Printable Latin-1 characters stand for themselves; the other bytes, in order, for
     the characters from U+0100 on (the table of GPT-2's tokenizer).
@@ -101,7 +99,7 @@ def _byte_characters() -> dict[str, bytes]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     table = {chr(byte): bytes([byte]) for byte in printable}
-    table.update({chr(256 + place): bytes([byte]) for place, byte in enumerate(others)})
+    table.update({chr(256 + index): bytes([byte]) for index, byte in enumerate(others)})
     return table
 
 
@@ -117,7 +115,7 @@ class TextPiece:
     """Text that has become final, and the tokens that became final with it.
 
     Attributes:
-        tokens: Numbers of the tokens, counted from the answer's first.
+        tokens: Indices of the tokens, counted from the answer's first.
     """
 
     text: str
@@ -125,15 +123,15 @@ class TextPiece:
 
 
 @dataclass(slots=True)
-class AnswerText:
-    """The text of one answer as it grows.
+class IncrementalDetokenizer:
+    """The text of one sequence as it grows.
 
     Args:
-        stops: Texts that end the answer.
+        stops: Stop sequences.
 
     Attributes:
         stopped: True once a stop sequence was found; the text ends before it.
-        starts: Where each token begins, in characters from the answer's beginning.
+        starts: Where each token begins, in characters from the start of the answer.
     """
 
     stops: Sequence[str] = ()
@@ -141,26 +139,26 @@ class AnswerText:
     text: str = ""
     starts: list[int] = field(default_factory=list)
     _ends: list[int] = field(default_factory=list)
-    _whole: int = 0
-    _given_characters: int = 0
-    _given_tokens: int = 0
+    _complete_tokens: int = 0  # those that end at the end of a character
+    _taken_characters: int = 0
+    _taken_tokens: int = 0
     _decoder: Any = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
     )
 
-    def push(self, data: bytes) -> None:
+    def append(self, data: bytes) -> None:
         """Add the bytes of the next token (none, for a control token)."""
         if data and not _continues_character(data):
-            self.text += self._decoder.decode(b"", final=True)  # what was begun has no end
+            self.text += self._decoder.decode(b"", final=True)  # the last one stays incomplete
         start = len(self.text)
         self.text += self._decoder.decode(data)
         self.starts.append(start)
         self._ends.append(len(self.text))
         # A token that ends within a character ends with that character.
-        for token in range(self._whole, len(self._ends)):
+        for token in range(self._complete_tokens, len(self._ends)):
             self._ends[token] = len(self.text)
         if not self._decoder.getstate()[0]:
-            self._whole = len(self._ends)
+            self._complete_tokens = len(self._ends)
         cuts = [
             found
             for stop in self.stops
@@ -177,24 +175,24 @@ class AnswerText:
         """
         if final:
             characters = len(self.text)
-            tokens = self._given_tokens
+            tokens = self._taken_tokens
             while tokens < len(self.starts) and not (
                 self.stopped and self.starts[tokens] >= characters
             ):
                 tokens += 1
         else:
-            characters = len(self.text) - self._held_back()
-            tokens = self._given_tokens
-            while tokens < self._whole and self._ends[tokens] <= characters:
+            characters = len(self.text) - self._possible_stop_length()
+            tokens = self._taken_tokens
+            while tokens < self._complete_tokens and self._ends[tokens] <= characters:
                 tokens += 1
         piece = TextPiece(
-            self.text[self._given_characters : characters], range(self._given_tokens, tokens)
+            self.text[self._taken_characters : characters], range(self._taken_tokens, tokens)
         )
-        self._given_characters, self._given_tokens = characters, tokens
+        self._taken_characters, self._taken_tokens = characters, tokens
         return piece
 
-    def _held_back(self) -> int:
-        """Return the length of the longest ending that may be the beginning of a stop sequence."""
+    def _possible_stop_length(self) -> int:
+        """Return the length of the longest suffix that may be the start of a stop sequence."""
         longest = 0
         for stop in self.stops:
             for length in range(min(len(stop) - 1, len(self.text)), longest, -1):
@@ -205,5 +203,5 @@ class AnswerText:
 
 
 def _continues_character(data: bytes) -> bool:
-    """Return True if the first byte can only stand within a character (10xxxxxx, RFC 3629)."""
+    """Return True if the first byte continues a character (10xxxxxx, RFC 3629)."""
     return data[0] & 0xC0 == 0x80  # noqa: PLR2004

@@ -1,52 +1,64 @@
-"""What can go wrong between a request and its answer, told to the one who asked.
+"""Why a request cannot be answered by a model.
 
 TunesmithError
 └── EngineError
-    └── GenerationError         this request cannot be answered; `status` says whose fault it is
-        ├── WorkerStoppedError    the process that generates ended while it answered
-        └── ModelNotServedError  the server that answers for this engine does not know the model
+    └── RequestError
+        └── GenerationError          this request cannot be answered; `kind` says why
+            ├── WorkerStoppedError   the model worker ended while it answered
+            └── ModelNotServedError  the vLLM server does not know the model
 """
 
 from __future__ import annotations
 
-from tunesmith.engine.domain.errors import EngineError
+import functools
+
+from tunesmith.engine.domain.errors import ErrorKind, RequestError
 
 __all__ = ["GenerationError", "ModelNotServedError", "WorkerStoppedError"]
 
+_RETRY_SECONDS = 1
 
-class GenerationError(EngineError):
+
+class GenerationError(RequestError):
     """A request that cannot be answered.
 
     Args:
         message: Text for the user.
-        status: The HTTP status that fits: 400 for a wrong request, 5xx for a fault here.
-        param: Name of the request's field at fault, if one is.
+        kind: Why; by default the request itself is wrong.
+        param: Name of the request's parameter at fault, if there is one.
         code: Short machine-readable reason.
+        status: HTTP status to answer with instead of that of `kind`; for simulated failures.
     """
 
     def __init__(
-        self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None
+        self,
+        message: str,
+        *,
+        kind: ErrorKind | None = None,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__(message, kind=kind, param=param, code=code)
         self.status = status
-        self.param = param
-        self.code = code
+        if self.kind in {ErrorKind.LIMIT_REACHED, ErrorKind.UNAVAILABLE}:
+            self.retry_after = _RETRY_SECONDS
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the arguments that made it."""
-        return _rebuild, (type(self), self.message, self.status, self.param, self.code)
+        make = functools.partial(
+            type(self), kind=self.kind, param=self.param, code=self.code, status=self.status
+        )
+        return make, (self.message,)
 
 
 class WorkerStoppedError(GenerationError):
-    """The generating process ended. The next request starts it again."""
+    """The model worker is not running, or ended while it answered. The next request starts it."""
+
+    kind: ErrorKind = ErrorKind.UNAVAILABLE
 
 
 class ModelNotServedError(GenerationError):
-    """A vLLM server does not know the model, or no longer."""
+    """A vLLM server does not know the model, or no longer does."""
 
-
-def _rebuild(
-    kind: type[GenerationError], message: str, status: int, param: str | None, code: str | None
-) -> GenerationError:
-    return kind(message, status=status, param=param, code=code)
+    kind: ErrorKind = ErrorKind.UPSTREAM

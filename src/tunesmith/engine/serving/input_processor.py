@@ -1,156 +1,142 @@
-"""From a request to token ids: text, ids as given, or a conversation through its template."""
+"""From a request to token ids: text, ids as given, or a conversation through its chat template."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from .generation_errors import GenerationError
+from .vocabulary import END_OF_TEXT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from .detokenizer import TokenBytes
     from .generation import ChatPrompt, GenerationRequest
+    from .vocabulary import Vocabulary
 
 __all__ = [
-    "END_OF_TEXT",
-    "Vocabulary",
-    "check_context",
-    "check_template",
-    "prompt_tokens",
-    "template_text",
-    "text_tokens",
+    "check_chat_template",
+    "max_new_tokens",
+    "render_chat",
+    "tokenize_prompts",
+    "tokenize_texts",
 ]
 
-END_OF_TEXT = "<|endoftext|>"  # the API's default prompt: the beginning of a new document
 
-
-class Vocabulary(Protocol):
-    """What a prompt and an answer need to know of the base, wherever its weights are.
-
-    Attributes:
-        tokenizer: Has transformers' `encode`; for conversations also `apply_chat_template`.
-        context: Most tokens of a prompt and its answer together.
-        vocabulary: Number of token ids.
-        end_tokens: Tokens that end an answer.
-        start_token: What an empty prompt begins with.
-    """
-
-    path: Path
-    tokenizer: Any
-    token_bytes: TokenBytes
-    context: int
-    vocabulary: int
-    end_tokens: frozenset[int]
-    start_token: int
-
-    @property
-    def chat_template(self) -> str:
-        """The template that writes conversations out; empty if there is none."""
-        ...
-
-
-def prompt_tokens(base: Vocabulary, request: GenerationRequest) -> list[list[int]]:
+def tokenize_prompts(vocabulary: Vocabulary, request: GenerationRequest) -> list[list[int]]:
     """Return the token ids of each prompt of a request.
 
     Raises:
-        GenerationError: A token id is unknown, or the base has no chat template that
-            can write the conversation.
+        GenerationError: A token id is unknown, or the model has no chat template that can
+            render the conversation.
     """
     if request.chat is not None:
-        text = template_text(base, request.chat)
-        return [_encode(base, text, "messages", add_special_tokens=False)]
-    return text_tokens(base, request.prompts)
+        text = render_chat(vocabulary, request.chat)
+        return [_encode(vocabulary, text, "messages", add_special_tokens=False)]
+    return tokenize_texts(vocabulary, request.prompts)
 
 
-def text_tokens(base: Vocabulary, prompts: list[str | list[int]]) -> list[list[int]]:
+def tokenize_texts(vocabulary: Vocabulary, prompts: list[str | list[int]]) -> list[list[int]]:
     """Return the token ids of each prompt, which is text or ids.
 
     Raises:
         GenerationError: A token id is unknown.
     """
-    return [_tokens_of(base, prompt, place) for place, prompt in enumerate(prompts)]
+    return [_token_ids(vocabulary, prompt, index) for index, prompt in enumerate(prompts)]
 
 
-def template_text(base: Vocabulary, chat: ChatPrompt) -> str:
-    """Write a conversation out by the chat template of the base.
+def render_chat(vocabulary: Vocabulary, chat: ChatPrompt) -> str:
+    """Return a conversation as text, rendered by the chat template of the model.
 
     The template runs in transformers' sandbox.
+
+    Raises:
+        GenerationError: There is no template, or it refuses the messages.
     """
     import jinja2  # noqa: PLC0415 - comes with transformers
 
-    check_template(base, chat)
+    check_chat_template(vocabulary, chat)
     try:
-        text: str = base.tokenizer.apply_chat_template(
+        text: str = vocabulary.tokenizer.apply_chat_template(
             chat.messages,
             tools=chat.tools,
-            chat_template=base.chat_template,
+            chat_template=vocabulary.chat_template,
             add_generation_prompt=True,
             tokenize=False,
         )
     except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
         raise GenerationError(
-            f"The chat template of the base model {base.path.name} refuses the messages: {error}",
+            f"The chat template of the base model {vocabulary.path.name} refuses the messages: "
+            f"{error}",
             param="messages",
             code="invalid_messages",
         ) from error
     return text
 
 
-def check_template(base: Vocabulary, chat: ChatPrompt) -> None:
-    """Raise GenerationError unless the base has a chat template that can write `chat`."""
-    if not base.chat_template:
+def check_chat_template(vocabulary: Vocabulary, chat: ChatPrompt) -> None:
+    """Check that the model has a chat template that can render `chat`.
+
+    Raises:
+        GenerationError: It has none, or one without tools where `chat` has some.
+    """
+    name = vocabulary.path.name
+    if not vocabulary.chat_template:
         raise GenerationError(
-            f"The base model {base.path.name} has no chat template: ask /v1/completions instead.",
+            f"The base model {name} has no chat template: ask /v1/completions instead.",
             param="model",
             code="no_chat_template",
         )
-    if chat.tools and "tools" not in base.chat_template:
+    if chat.tools and "tools" not in vocabulary.chat_template:
         raise GenerationError(
-            f"The chat template of the base model {base.path.name} has no place for tools: "
+            f"The chat template of the base model {name} has no place for tools: "
             "leave `tools` out or take a base model that knows them.",
             param="tools",
             code="unsupported_parameter",
         )
 
 
-def check_context(base: Vocabulary, prompt: list[int], max_tokens: int | None) -> int:
+def max_new_tokens(vocabulary: Vocabulary, prompt: list[int], max_tokens: int | None) -> int:
     """Return how many tokens may be generated after a prompt.
+
+    Args:
+        vocabulary: That of the model.
+        prompt: The prompt's token ids.
+        max_tokens: The limit in the request; None for the rest of the context.
 
     Raises:
         GenerationError: Prompt and answer together do not fit the context.
     """
-    room = base.context - len(prompt)
-    wanted = 1 if max_tokens is None else max_tokens
-    if wanted > room:
-        asked = "at least 1 token" if max_tokens is None else f"{max_tokens} tokens (max_tokens)"
+    available = vocabulary.context_length - len(prompt)
+    needed = 1 if max_tokens is None else max_tokens
+    if needed > available:
+        answer = "at least 1 token" if max_tokens is None else f"{max_tokens} tokens (max_tokens)"
         raise GenerationError(
-            f"This model's context holds {base.context} tokens, but the request needs "
-            f"{len(prompt) + wanted}: {len(prompt)} tokens of prompt and {asked} of answer. "
+            f"This model's context holds {vocabulary.context_length} tokens, but the request needs "
+            f"{len(prompt) + needed}: {len(prompt)} tokens of prompt and {answer} of answer. "
             "Shorten the prompt or the answer.",
             param="messages" if max_tokens is None else "max_tokens",
             code="context_length_exceeded",
         )
-    return room if max_tokens is None else max_tokens
+    return available if max_tokens is None else max_tokens
 
 
-def _tokens_of(base: Vocabulary, prompt: str | list[int], place: int) -> list[int]:
+def _token_ids(vocabulary: Vocabulary, prompt: str | list[int], index: int) -> list[int]:
     if isinstance(prompt, str):
         if prompt in {"", END_OF_TEXT}:
-            return [base.start_token]
-        return _encode(base, prompt, "prompt", add_special_tokens=True)
-    unknown = next((token for token in prompt if not 0 <= token < base.vocabulary), None)
+            return [vocabulary.start_token_id]
+        return _encode(vocabulary, prompt, "prompt", add_special_tokens=True)
+    unknown = next((token for token in prompt if not 0 <= token < vocabulary.vocab_size), None)
     if unknown is not None:
         raise GenerationError(
-            f"Prompt {place} holds the token id {unknown}; this model's ids go from 0 to "
-            f"{base.vocabulary - 1}.",
+            f"Prompt {index} holds the token id {unknown}; this model's ids go from 0 to "
+            f"{vocabulary.vocab_size - 1}.",
             param="prompt",
             code="invalid_token",
         )
-    return list(prompt) or [base.start_token]
+    return list(prompt) or [vocabulary.start_token_id]
 
 
-def _encode(base: Vocabulary, text: str, param: str, *, add_special_tokens: bool) -> list[int]:
+def _encode(
+    vocabulary: Vocabulary, text: str, param: str, *, add_special_tokens: bool
+) -> list[int]:
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -160,5 +146,5 @@ def _encode(base: Vocabulary, text: str, param: str, *, add_special_tokens: bool
             param=param,
             code="invalid_text",
         ) from None
-    tokens: list[int] = base.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+    tokens: list[int] = vocabulary.tokenizer.encode(text, add_special_tokens=add_special_tokens)
     return tokens

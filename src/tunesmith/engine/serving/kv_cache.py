@@ -1,9 +1,12 @@
-"""Keys and values of many rows in one rectangle: a slot a row, written in place.
+"""The KV cache: keys and values of a batch of sequences, one slot each, written in place.
 
-transformers' own dynamic cache appends, which copies everything at each step and
-keeps all rows at one length. Here each row has a slot and a length of its own. The
-scheduler says before each forward pass which slots it covers (`fill` for prompts,
-`advance` for one token a row) and passes the mask that belongs to it.
+transformers' own dynamic cache appends, which copies everything at each step and keeps all
+sequences at one length. Here each sequence has a slot and a length of its own. The model
+runner says before each forward pass which slots it covers (`prepare_prefill` for prompts,
+`prepare_decode` for one token a sequence) and passes the attention mask that belongs to it.
+Which sequence has which slot is known to the scheduler alone.
+
+Tensors are (S, H, L, D): slots, key-value heads, positions, dimension of a head.
 """
 
 from __future__ import annotations
@@ -17,15 +20,24 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SlotCache"]
+__all__ = ["KVCache", "create_kv_cache"]
 
 LENGTH_STEP = 256
 SLOT_STEP = 4
 
 
 @dataclass(slots=True)
-class _Window:
-    """What part of the rectangle the current forward pass reads and writes."""
+class _PassLayout:
+    """The slots and positions that the current forward pass writes and attends to.
+
+    Attributes:
+        first: The first slot.
+        count: Number of slots.
+        start: Position of the first token of a prefill.
+        width: Number of positions that the pass attends to.
+        slots: The slot of each token of a decode, (B,).
+        positions: The position of each token of a decode, (B,); None for a prefill.
+    """
 
     first: int = 0
     count: int = 0
@@ -35,35 +47,34 @@ class _Window:
     positions: Tensor | None = None
 
 
-class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transformers' hook
-    """One layer's keys and values: [slots, heads, length, dimension]."""
+class _KVCacheLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transformers' hook
+    """One layer's keys and values, (S, H, L, D) each."""
 
-    def __init__(self, owner: SlotCache) -> None:
+    def __init__(self, cache: KVCache) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # transformers' own is untyped
-        self._owner = owner
+        self._cache = cache
         self.keys: Tensor | None
         self.values: Tensor | None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate for the first keys and values that arrive."""
-        owner = self._owner
-        self.keys = _allocate(key_states, owner.slots, owner.length)
-        self.values = _allocate(value_states, owner.slots, owner.length)
+        self.keys = _allocate(key_states, self._cache.slots, self._cache.length)
+        self.values = _allocate(value_states, self._cache.slots, self._cache.length)
         self.is_initialized = True
 
     def resize(self, slots: int, length: int) -> None:
-        """Take another size, keeping what lies within it."""
+        """Change the size, keeping what lies within the new one."""
         if self.keys is not None and self.values is not None:
             self.keys = _resized(self.keys, slots, length)
             self.values = _resized(self.values, slots, length)
 
     def release(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self.keys = self.values = None
         self.is_initialized = False
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` cells of a slot to another."""
+        """Copy the first `length` positions of a slot to another."""
         if self.keys is not None and self.values is not None:
             self.keys[target, :, :length] = self.keys[source, :, :length]
             self.values[target, :, :length] = self.values[source, :, :length]
@@ -75,65 +86,75 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
         *args: Any,  # noqa: ARG002 - the interface of transformers' caches
         **kwargs: Any,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
-        """Store new keys and values; return all that the pass may attend to."""
+        """Store new keys and values; return all that the pass attends to.
+
+        Args:
+            key_states: (B, H, T, D).
+            value_states: (B, H, T, D).
+            args: Ignored.
+            kwargs: Ignored.
+
+        Returns:
+            Keys and values, (B, H, width, D) each.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         keys, values = self.keys, self.values
         assert keys is not None  # noqa: S101 - for the type checker
         assert values is not None  # noqa: S101
-        window = self._owner.window
-        last = window.first + window.count
-        if window.positions is None:
-            end = window.start + key_states.shape[2]
-            keys[window.first : last, :, window.start : end] = key_states
-            values[window.first : last, :, window.start : end] = value_states
+        layout = self._cache.layout
+        last = layout.first + layout.count
+        if layout.positions is None:
+            end = layout.start + key_states.shape[2]
+            keys[layout.first : last, :, layout.start : end] = key_states
+            values[layout.first : last, :, layout.start : end] = value_states
         else:
-            keys[window.slots, :, window.positions] = key_states[:, :, 0]
-            values[window.slots, :, window.positions] = value_states[:, :, 0]
+            keys[layout.slots, :, layout.positions] = key_states[:, :, 0]
+            values[layout.slots, :, layout.positions] = value_states[:, :, 0]
         return (
-            keys[window.first : last, :, : window.width],
-            values[window.first : last, :, : window.width],
+            keys[layout.first : last, :, : layout.width],
+            values[layout.first : last, :, : layout.width],
         )
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return the length and the offset of what a mask covers."""
-        return self._owner.window.start + query_length, 0
+        return self._cache.layout.start + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Return the number of cells before the current pass."""
-        return self._owner.window.start
+        """Return the number of positions before the current pass."""
+        return self._cache.layout.start
 
     def get_max_length(self) -> int:
-        """Return -1: it grows."""
+        """Return -1: the length is not limited."""
         return -1
 
 
-class SlotCache(Cache):
-    """The keys and values of a batch.
+class KVCache(Cache):
+    """The keys and values of a batch of sequences.
 
     Args:
         layers: Number of layers of the model.
-        budget: Most cells (slots times length); what is needed now may exceed it.
+        budget: Most positions in all slots together; a single reservation may exceed it.
     """
 
     def __init__(self, layers: int, budget: int) -> None:
         self.budget = budget
         self.slots: int = 0
         self.length: int = 0
-        self.window: _Window = _Window()
-        self._slot_layers = [_SlotLayer(self) for _ in range(layers)]
-        super().__init__(layers=list(self._slot_layers))
+        self.layout: _PassLayout = _PassLayout()
+        self._kv_layers = [_KVCacheLayer(self) for _ in range(layers)]
+        super().__init__(layers=list(self._kv_layers))
 
-    def fits(self, slots: int, length: int) -> bool:
-        """Return True if that many rows of that length are within the budget."""
+    def can_allocate(self, slots: int, length: int) -> bool:
+        """Return True if that many slots of that length are within the budget."""
         slots, length = _rounded(slots, length)
         return slots * length <= self.budget
 
     def reserve(self, slots: int, length: int) -> None:
-        """Make room for `slots` rows of up to `length` cells: all the rows there are.
+        """Allocate `slots` slots of up to `length` positions, for all sequences together.
 
-        What is there already is kept, as far as it lies within that. Room grows in
-        steps and does not shrink, unless it would exceed the budget.
+        What is stored is kept as far as it lies within that. The size grows in steps and
+        does not shrink unless it would exceed the budget.
         """
         needed = _rounded(slots, length)
         size = max(self.slots, needed[0]), max(self.length, needed[1])
@@ -141,29 +162,45 @@ class SlotCache(Cache):
             size = needed
         if size != (self.slots, self.length):
             self.slots, self.length = size
-            for layer in self._slot_layers:
+            for layer in self._kv_layers:
                 layer.resize(*size)
 
     def release(self) -> None:
-        """Give all memory back; what was stored is lost."""
+        """Free all memory; what was stored is lost."""
         self.slots = self.length = 0
-        for layer in self._slot_layers:
+        for layer in self._kv_layers:
             layer.release()
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
-        """Copy a row's first `length` cells to another slot."""
-        for layer in self._slot_layers:
+        """Copy a slot's first `length` positions to another slot."""
+        for layer in self._kv_layers:
             layer.copy_slot(source, target, length)
 
-    def fill(self, first: int, count: int, start: int, tokens: int) -> None:
-        """Announce a pass over `tokens` tokens of slots `first`…, all at position `start`."""
-        self.window = _Window(first, count, start, start + tokens)
+    def prepare_prefill(self, first: int, count: int, start: int, length: int) -> None:
+        """Set the next pass: `length` tokens from position `start` in `count` slots."""
+        self.layout = _PassLayout(first, count, start, start + length)
 
-    def advance(self, positions: Tensor, width: int) -> None:
-        """Announce a pass over one token of each of the first slots, at its position."""
+    def prepare_decode(self, positions: Tensor, width: int) -> None:
+        """Set the next pass: one token in each of the first slots, at its position (B,)."""
         count = positions.shape[0]
         slots = torch.arange(count, device=positions.device)
-        self.window = _Window(0, count, width - 1, width, slots, positions)
+        self.layout = _PassLayout(0, count, width - 1, width, slots, positions)
+
+
+def create_kv_cache(config: Any, dtype: torch.dtype, cache_bytes: int) -> KVCache:
+    """Return an empty cache for a model.
+
+    Args:
+        config: The configuration of the text model.
+        dtype: Type of the keys and values.
+        cache_bytes: Most bytes to take.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    position_bytes = 2 * config.num_hidden_layers * heads * head_dim * dtype.itemsize
+    return KVCache(config.num_hidden_layers, budget=cache_bytes // position_bytes)
 
 
 def _rounded(slots: int, length: int) -> tuple[int, int]:
@@ -173,7 +210,7 @@ def _rounded(slots: int, length: int) -> tuple[int, int]:
 
 
 def _allocate(like: Tensor, slots: int, length: int) -> Tensor:
-    # Zeros, not garbage: a masked cell weighs nothing, but nothing times NaN is NaN.
+    # Zeros, not garbage: a masked position has weight 0, but 0 times NaN is NaN.
     return like.new_zeros((slots, like.shape[1], length, like.shape[3]))
 
 

@@ -1,14 +1,16 @@
-"""Many LoRA adapters on one base, switched row by row without touching the weights.
+"""Multi-LoRA: many adapters on one base model, a different one for each sequence of a batch.
 
-An adapter is a PEFT folder (`adapter_config.json`, `adapter_model.safetensors`) of
-plain LoRA on linear layers. Forward hooks add each row's own low-rank product to the
-layer's output: the matrices of all adapters in use lie side by side, and a mask
-blanks, row by row, the columns of the others. So a batch of rows with different
-adapters costs two small products a layer, whatever the number of adapters.
+An adapter is a PEFT folder (`adapter_config.json`, `adapter_model.safetensors`) of plain LoRA
+on linear layers. Forward hooks add each sequence's low-rank product to the layer's output:
+the matrices of all active adapters are stacked along the rank, and a mask zeroes, sequence by
+sequence, the ranks of the others. So a batch with different adapters costs two small matrix
+products a layer, whatever the number of adapters. The base's weights are not touched.
 
-What this cannot express (DoRA, biases, whole modules saved beside the adapter,
-embeddings) raises `UnsupportedAdapterError`; the caller merges such an adapter into a copy of
-its base instead.
+What this cannot express (DoRA, biases, `modules_to_save`, embeddings) raises
+`UnsupportedAdapterError`; the caller merges such an adapter into a copy of its base instead.
+
+Shapes: B sequences, T tokens of each, r the rank of an adapter, R the ranks of all active
+adapters together.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from tunesmith.engine.domain.errors import ErrorKind
+
 from .generation_errors import GenerationError
 
 if TYPE_CHECKING:
@@ -31,32 +35,32 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Adapter", "AdapterSwitch", "UnsupportedAdapterError", "load_adapter"]
+__all__ = ["LoraAdapter", "MultiLora", "UnsupportedAdapterError", "load_adapter"]
 
 KEY = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight$")
 
 
 class UnsupportedAdapterError(GenerationError):
-    """The adapter is sound but is more than LoRA on linear layers."""
+    """The adapter is valid but is more than LoRA on linear layers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Adapter:
-    """An adapter's matrices, ready for use.
+class LoraAdapter:
+    """An adapter's matrices, on the base's device and in its type.
 
     Attributes:
-        parts: Module name → (A [rank, in], B [out, rank] times the adapter's scale).
+        weights: Module name → A (r, in) and B (out, r), the latter times the adapter's scale.
     """
 
-    parts: dict[str, tuple[Tensor, Tensor]]
+    weights: dict[str, tuple[Tensor, Tensor]]
 
     @property
     def nbytes(self) -> int:
-        """The memory that the matrices take."""
-        return sum(a.nbytes + b.nbytes for a, b in self.parts.values())
+        """Bytes of the matrices."""
+        return sum(a.nbytes + b.nbytes for a, b in self.weights.values())
 
 
-def load_adapter(folder: Path, model: nn.Module) -> Adapter:
+def load_adapter(folder: Path, model: nn.Module) -> LoraAdapter:
     """Read a PEFT LoRA adapter for `model`.
 
     Raises:
@@ -69,10 +73,10 @@ def load_adapter(folder: Path, model: nn.Module) -> Adapter:
     except Exception as error:
         raise GenerationError(
             f"The adapter in {folder.name} cannot be read: {error}",
-            status=500,
+            kind=ErrorKind.INTERNAL,
             code="model_broken",
         ) from error
-    _refuse_what_is_not_plain(config)
+    _check_supported(config)
     linear = {
         name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)
     }
@@ -82,10 +86,12 @@ def load_adapter(folder: Path, model: nn.Module) -> Adapter:
         if match is None or match["module"] not in linear:
             raise UnsupportedAdapterError(f"The adapter changes {key}, which is no linear layer.")
         sides.setdefault(match["module"], {})[match["side"]] = tensor
-    return Adapter({name: _ready(name, pair, config, linear[name]) for name, pair in sides.items()})
+    return LoraAdapter(
+        {name: _prepare(name, pair, config, linear[name]) for name, pair in sides.items()}
+    )
 
 
-def _refuse_what_is_not_plain(config: dict[str, Any]) -> None:
+def _check_supported(config: dict[str, Any]) -> None:
     plain = (
         config.get("peft_type") == "LORA"
         and not config.get("use_dora")
@@ -98,28 +104,30 @@ def _refuse_what_is_not_plain(config: dict[str, Any]) -> None:
         raise UnsupportedAdapterError("The adapter is more than LoRA on linear layers.")
 
 
-def _ready(
+def _prepare(
     name: str, pair: dict[str, Tensor], config: dict[str, Any], module: nn.Linear
 ) -> tuple[Tensor, Tensor]:
-    down, up = pair.get("A"), pair.get("B")
+    lora_a, lora_b = pair.get("A"), pair.get("B")
     fits = (
-        down is not None
-        and up is not None
-        and down.shape[1] == module.in_features
-        and up.shape[0] == module.out_features
-        and up.shape[1] == down.shape[0]
+        lora_a is not None
+        and lora_b is not None
+        and lora_a.shape[1] == module.in_features
+        and lora_b.shape[0] == module.out_features
+        and lora_b.shape[1] == lora_a.shape[0]
     )
-    if down is None or up is None or not fits:
+    if lora_a is None or lora_b is None or not fits:
         raise GenerationError(
-            f"The adapter does not fit its base model at {name}.", status=500, code="model_broken"
+            f"The adapter does not fit its base model at {name}.",
+            kind=ErrorKind.INTERNAL,
+            code="model_broken",
         )
-    rank = down.shape[0]
+    rank = lora_a.shape[0]
     alpha = _pattern_value(config.get("alpha_pattern"), name, config.get("lora_alpha", rank))
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     weight = module.weight
     return (
-        down.to(weight.device, weight.dtype).contiguous(),
-        (up.float() * scale).to(weight.device, weight.dtype).contiguous(),
+        lora_a.to(weight.device, weight.dtype).contiguous(),
+        (lora_b.float() * scale).to(weight.device, weight.dtype).contiguous(),
     )
 
 
@@ -132,84 +140,95 @@ def _pattern_value(pattern: dict[str, float] | None, name: str, default: float) 
 
 
 @dataclass(slots=True)
-class _Part:
-    """What the hook of one module adds: its matrices side by side, and whose columns they are."""
+class _StackedWeights:
+    """The matrices of all active adapters for one module.
 
-    down: Tensor
-    up: Tensor
+    Attributes:
+        lora_a: (R, in).
+        lora_b: (out, R).
+        ranks: The rank of each active adapter in this module, 0 where it leaves it alone.
+    """
+
+    lora_a: Tensor
+    lora_b: Tensor
     ranks: tuple[int, ...]
 
 
 @dataclass(slots=True)
-class AdapterSwitch:
-    """Puts adapters on a model's linear layers, row by row.
+class MultiLora:
+    """Applies adapters to a model's linear layers, one for each sequence of a batch.
 
     Args:
-        model: The base; hooks are put on its layers as adapters that change them come.
+        model: The base; a layer gets its hook when the first adapter that changes it comes.
     """
 
     model: nn.Module
     _hooked: set[str] = field(default_factory=set)
-    _active: tuple[Adapter, ...] = ()
-    _parts: dict[str, _Part] = field(default_factory=dict)
+    _active: tuple[LoraAdapter, ...] = ()
+    _stacked: dict[str, _StackedWeights] = field(default_factory=dict)
     _masks: dict[tuple[int, ...], Tensor | None] = field(default_factory=dict)
 
-    def select(self, rows: Sequence[Adapter | None]) -> None:
-        """Say which adapter each row of the next forward passes has."""
-        active = tuple(dict.fromkeys(adapter for adapter in rows if adapter is not None))
+    def set_active(self, adapters: Sequence[LoraAdapter | None]) -> None:
+        """Set the adapter of each sequence of the next forward pass; None for the base alone."""
+        active = tuple(dict.fromkeys(adapter for adapter in adapters if adapter is not None))
         if set(active) != set(self._active):
             self._active = active
-            self._parts = self._side_by_side(active)
-        self._masks = self._make_masks(rows)
+            self._stacked = self._stack(active)
+        self._masks = self._make_masks(adapters)
 
-    def unload(self, adapter: Adapter) -> None:
+    def unload(self, adapter: LoraAdapter) -> None:
         """Drop the copies made of an adapter that is being unloaded."""
         if adapter in self._active:
-            self._active, self._parts = (), {}
+            self._active, self._stacked = (), {}
 
-    def _side_by_side(self, active: tuple[Adapter, ...]) -> dict[str, _Part]:
-        names = dict.fromkeys(name for adapter in active for name in adapter.parts)
-        parts: dict[str, _Part] = {}
+    def _stack(self, active: tuple[LoraAdapter, ...]) -> dict[str, _StackedWeights]:
+        names = dict.fromkeys(name for adapter in active for name in adapter.weights)
+        stacked: dict[str, _StackedWeights] = {}
         for name in names:
             if name not in self._hooked:
-                self._hook(name)
-            pairs = [adapter.parts.get(name) for adapter in active]
-            there = [pair for pair in pairs if pair is not None]
-            alone = len(there) == 1
-            parts[name] = _Part(
-                down=there[0][0] if alone else torch.cat([down for down, _ in there]),
-                up=there[0][1] if alone else torch.cat([up for _, up in there], dim=1),
+                self._add_hook(name)
+            pairs = [adapter.weights.get(name) for adapter in active]
+            present = [pair for pair in pairs if pair is not None]
+            single = len(present) == 1
+            stacked[name] = _StackedWeights(
+                lora_a=present[0][0] if single else torch.cat([a for a, _ in present]),
+                lora_b=present[0][1] if single else torch.cat([b for _, b in present], dim=1),
                 ranks=tuple(0 if pair is None else pair[0].shape[0] for pair in pairs),
             )
-        return parts
+        return stacked
 
-    def _make_masks(self, rows: Sequence[Adapter | None]) -> dict[tuple[int, ...], Tensor | None]:
+    def _make_masks(
+        self, adapters: Sequence[LoraAdapter | None]
+    ) -> dict[tuple[int, ...], Tensor | None]:
+        """Return for each tuple of ranks its mask (B, R); None where nothing is masked."""
         if not self._active:
             return {}
-        if len(self._active) == 1 and all(adapter is not None for adapter in rows):
-            return {part.ranks: None for part in self._parts.values()}
+        if len(self._active) == 1 and all(adapter is not None for adapter in adapters):
+            return {weights.ranks: None for weights in self._stacked.values()}
         weight = next(self.model.parameters())
-        owner = torch.tensor(
-            [[float(adapter is active) for active in self._active] for adapter in rows],
+        is_active = torch.tensor(  # (B, active adapters)
+            [[float(adapter is active) for active in self._active] for adapter in adapters],
             dtype=weight.dtype,
             device=weight.device,
         )
         return {
-            ranks: owner.repeat_interleave(torch.tensor(ranks, device=weight.device), dim=1)
-            for ranks in {part.ranks for part in self._parts.values()}
+            ranks: is_active.repeat_interleave(torch.tensor(ranks, device=weight.device), dim=1)
+            for ranks in {weights.ranks for weights in self._stacked.values()}
         }
 
-    def _hook(self, name: str) -> None:
+    def _add_hook(self, name: str) -> None:
         self._hooked.add(name)
 
-        def add(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            part = self._parts.get(name)
-            if part is None:
+        def add_lora(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            weights = self._stacked.get(name)
+            if weights is None:
                 return output
-            low = nn.functional.linear(args[0], part.down)
-            mask = self._masks[part.ranks]
+            low_rank = nn.functional.linear(args[0], weights.lora_a)  # (B, T, R)
+            mask = self._masks[weights.ranks]
             if mask is not None:
-                low = low * (mask.unsqueeze(1) if low.dim() > 2 else mask)  # noqa: PLR2004
-            return output.add_(nn.functional.linear(low, part.up))
+                low_rank = low_rank * (  # (B, R) where the input is 2-D
+                    mask.unsqueeze(1) if low_rank.dim() > 2 else mask  # noqa: PLR2004
+                )
+            return output.add_(nn.functional.linear(low_rank, weights.lora_b))
 
-        self.model.get_submodule(name).register_forward_hook(add)
+        self.model.get_submodule(name).register_forward_hook(add_lora)

@@ -1,9 +1,10 @@
-"""The generating process: reads commands on standard input, answers on standard output.
+"""The model worker: a process that reads commands on standard input and generates.
 
-Started by `Generator` as `python -m tunesmith.engine.serving.model_worker SETTINGS`, with the
-environment set before torch loads. A thread reads commands; everything else happens in
-one loop that steps the batches of all bases in turn. The process ends when its input
-does, so it never outlives the server. Whatever prints goes to standard error.
+Started by `worker_client` as `python -m tunesmith.engine.serving.model_worker SETTINGS`, with
+the environment set before torch loads. A thread reads commands; everything else happens in
+one loop that steps the schedulers of all base models in turn. The process ends when its input
+does, so it never outlives the server. Reports go to standard output; anything else that is
+printed goes to standard error. It knows nothing of HTTP, of keys or of the database.
 """
 
 from __future__ import annotations
@@ -18,31 +19,45 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-from .generation import GenerationRequest, delta_to_json, encode_line, model_from_json
-from .settings import WorkerSettings
+from tunesmith.engine.domain.errors import ErrorKind
+
+from .generation import GenerationRequest
+from .generation_errors import GenerationError
+from .worker_protocol import (
+    WorkerSettings,
+    delta_to_json,
+    encode_line,
+    error_to_json,
+    model_from_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tunesmith.engine.models.servable_model import ServableModel
 
+    from .model_loader import LoadedBase
+    from .scheduler import Scheduler
+
 __all__ = ["main"]
 
 logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
+CPU_PREFILL_TOKENS, GPU_PREFILL_TOKENS = 512, 8192
+
 Commands: TypeAlias = "queue.SimpleQueue[dict[str, Any]]"
 
 
-class _Worker:
-    """The loop: take commands, step each busy base, report."""
+class _ModelWorker:
+    """The loop: handle commands, step each busy scheduler, report."""
 
     def __init__(self, settings: WorkerSettings, commands: Commands, output: BinaryIO) -> None:
         import torch  # noqa: PLC0415 - slow to import, and only here
 
         from tunesmith.engine.models.devices import best_dtype, pick_device  # noqa: PLC0415
 
-        from .model_loader import LoadedModels  # noqa: PLC0415
-        from .scheduler import BatchLimits  # noqa: PLC0415
+        from .model_store import ModelStore  # noqa: PLC0415
+        from .scheduler import SchedulerLimits  # noqa: PLC0415
 
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
@@ -54,47 +69,49 @@ class _Worker:
         )
         self._commands = commands
         self._output = output
-        self._limits = BatchLimits(
-            rows=settings.rows,
-            prompt_tokens=settings.prompt_tokens or (512 if device.type == "cpu" else 8192),
+        prefill_tokens = CPU_PREFILL_TOKENS if device.type == "cpu" else GPU_PREFILL_TOKENS
+        self._limits = SchedulerLimits(
+            max_sequences=settings.max_sequences,
+            max_prefill_tokens=settings.max_prefill_tokens or prefill_tokens,
             cache_bytes=settings.cache_bytes,
         )
-        self._batches: dict[Any, Any] = {}
-        self._models = LoadedModels(
+        self._schedulers: dict[LoadedBase, Scheduler] = {}
+        self._models = ModelStore(
             budget=settings.memory_bytes or _half_of_memory(),
             device=device,
             dtype=dtype,
-            is_busy=lambda base: base in self._batches and self._batches[base].busy,
-            on_unload=lambda base: self._batches.pop(base, None),
+            is_busy=lambda base: base in self._schedulers and self._schedulers[base].busy,
+            on_unload=lambda base: self._schedulers.pop(base, None),
         )
 
     def run(self) -> None:
-        """Work for as long as the process lives."""
+        """Run for as long as the process lives."""
         self._report({"kind": "ready"})
         while True:
-            busy = any(batch.busy for batch in self._batches.values())
-            for command in self._take(block=not busy):
-                self._obey(command)
-            for base, batch in list(self._batches.items()):
-                if batch.busy:
-                    self._step(base, batch)
+            busy = any(scheduler.busy for scheduler in self._schedulers.values())
+            for command in self._next_commands(block=not busy):
+                self._handle(command)
+            for base, scheduler in list(self._schedulers.items()):
+                if scheduler.busy:
+                    self._step(base, scheduler)
 
-    def _take(self, *, block: bool) -> Iterator[dict[str, Any]]:
+    def _next_commands(self, *, block: bool) -> Iterator[dict[str, Any]]:
+        """Yield the commands that have come; with `block`, wait for the first one."""
         if block:
             yield self._commands.get()
         with contextlib.suppress(queue.Empty):
             while True:
                 yield self._commands.get_nowait()
 
-    def _obey(self, command: dict[str, Any]) -> None:
+    def _handle(self, command: dict[str, Any]) -> None:
         kind = command["kind"]
         if kind == "unload":
             self._models.unload(Path(command["folder"]))
             return
         number = command["id"]
         if kind == "cancel":
-            for batch in self._batches.values():
-                batch.drop(number)
+            for scheduler in self._schedulers.values():
+                scheduler.abort(number)
             return
         try:
             if kind == "load":
@@ -110,36 +127,36 @@ class _Worker:
             self._fail(number, error)
 
     def _load(self, model: ServableModel) -> None:
-        from .scheduler import Batch, accept  # noqa: PLC0415
+        """Load a model and generate one token with it, which initialises its libraries."""
+        from .scheduler import Scheduler, create_sequence_group  # noqa: PLC0415
 
         base, adapter = self._models.get(model)
-        request = GenerationRequest(prompts=[[base.start_token]], max_tokens=1)
-        batch = Batch(base, self._limits)
-        list(batch.add(accept(0, request, base, adapter)))
-        while batch.busy:
-            list(batch.step())
+        request = GenerationRequest(prompts=[[base.start_token_id]], max_tokens=1)
+        scheduler = Scheduler(base, self._limits)
+        list(scheduler.add(create_sequence_group(0, request, base, adapter)))
+        while scheduler.busy:
+            scheduler.step()
 
     def _generate(self, number: int, command: dict[str, Any]) -> None:
-        from .scheduler import Batch, accept  # noqa: PLC0415
+        from .scheduler import Scheduler, create_sequence_group  # noqa: PLC0415
 
         base, adapter = self._models.get(model_from_json(command["model"]))
         request = GenerationRequest.model_validate(command["request"])
-        answers = accept(number, request, base, adapter)
-        if base not in self._batches:
-            self._batches[base] = Batch(base, self._limits)
-        for delta in self._batches[base].add(answers):
+        group = create_sequence_group(number, request, base, adapter)
+        if base not in self._schedulers:
+            self._schedulers[base] = Scheduler(base, self._limits)
+        for delta in self._schedulers[base].add(group):
             self._report({"kind": "delta", "id": number, **delta_to_json(delta)})
 
-    def _step(self, base: Any, batch: Any) -> None:
+    def _step(self, base: LoadedBase, scheduler: Scheduler) -> None:
         try:
             lines = [
                 encode_line({"kind": "delta", "id": number, **delta_to_json(delta)})
-                for number, delta in batch.step()
+                for number, delta in scheduler.step()
             ]
         except Exception as error:  # noqa: BLE001 - out of memory, most likely
-            del self._batches[base]
-            rows = [*batch.running, *batch.waiting, *([batch.reading] if batch.reading else [])]
-            for number in {row.answers.id for row in rows}:
+            del self._schedulers[base]
+            for number in scheduler.request_ids:
                 self._fail(number, error)
         else:
             if lines:
@@ -147,25 +164,14 @@ class _Worker:
                 self._output.flush()
 
     def _fail(self, number: int, error: Exception) -> None:
-        from .generation_errors import GenerationError  # noqa: PLC0415
-
         if not isinstance(error, GenerationError):
             logger.error("request %s failed", number, exc_info=error)
             error = GenerationError(
                 f"The generator failed ({type(error).__name__}); its log says more.",
-                status=500,
+                kind=ErrorKind.INTERNAL,
                 code="generation_failed",
             )
-        self._report(
-            {
-                "kind": "error",
-                "id": number,
-                "message": error.message,
-                "status": error.status,
-                "param": error.param,
-                "code": error.code,
-            }
-        )
+        self._report({"kind": "error", "id": number, **error_to_json(error)})
 
     def _report(self, message: dict[str, Any]) -> None:
         self._output.write(encode_line(message))
@@ -179,12 +185,12 @@ def _half_of_memory() -> int:
 def _read_commands(commands: Commands) -> None:
     for line in sys.stdin.buffer:
         commands.put(json.loads(line))
-    # The server is gone: there is nobody left to answer, whatever the loop is busy with.
+    # The server has gone, so nobody reads the reports, whatever the loop is busy with.
     os._exit(0)
 
 
 def main() -> None:
-    """Run the generating process; its one argument is a JSON object of `WorkerSettings`."""
+    """Run the model worker; its one argument is a JSON object of `WorkerSettings`."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     settings = WorkerSettings(**json.loads(sys.argv[1])) if len(sys.argv) > 1 else WorkerSettings()
     # Only reports may reach the server's pipe, whatever a library prints.
@@ -193,7 +199,7 @@ def main() -> None:
     commands: Commands = queue.SimpleQueue()
     threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        _Worker(settings, commands, output).run()
+        _ModelWorker(settings, commands, output).run()
 
 
 if __name__ == "__main__":

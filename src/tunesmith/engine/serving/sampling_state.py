@@ -1,6 +1,6 @@
-"""How one row chooses its tokens, and what is known of a token that was chosen: plain data.
+"""The sampling parameters and state of one sequence, and log probabilities: plain data.
 
-No torch here: an answer that another server generates is accounted for in the same way.
+No torch is imported here: sequences that another server generates use the same classes.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LOWEST_LOGPROB", "Sampler", "TokenScore"]
+__all__ = ["LOWEST_LOGPROB", "Logprobs", "SamplingState"]
 
 LOWEST_LOGPROB = -9999.0  # JSON has no infinity
 
 
 @dataclass(frozen=True, slots=True)
-class TokenScore:
-    """A token's log probability and the likeliest tokens of its position."""
+class Logprobs:
+    """The log probability of a token, and the top log probabilities of its position.
+
+    Attributes:
+        top: The most likely token ids with their log probabilities, most likely first.
+    """
 
     token: int
     logprob: float
@@ -27,18 +31,18 @@ class TokenScore:
 
 
 @dataclass(slots=True)
-class Sampler:
-    """How one row chooses its tokens.
+class SamplingState:
+    """How the tokens of one sequence are sampled.
 
     Attributes:
-        temperature: 0 takes the likeliest token.
+        temperature: 0 takes the most likely token.
         top_p: Least probability mass of the candidates kept.
-        presence_penalty: Taken from the logit of every token generated before.
-        frequency_penalty: Taken once for each time that a token was generated before.
+        presence_penalty: Subtracted from the logit of every token generated before.
+        frequency_penalty: Subtracted once for each time that a token was generated before.
         logit_bias: Token id → what is added to its logit.
-        random: The row's random numbers.
-        counts: How often each token was generated, as far as penalties need it.
-        allowed: Mask over the vocabulary, where a grammar holds the answer.
+        random: The sequence's own random numbers.
+        counts: How often each token was generated, if penalties need it.
+        allowed: Boolean mask (V,) of the tokens that the grammar allows next, if there is one.
     """
 
     temperature: float = 1.0
@@ -51,15 +55,15 @@ class Sampler:
     allowed: Tensor | None = None
 
     @property
-    def adjusts(self) -> bool:
-        """True if logits are changed before the choice."""
+    def adjusts_logits(self) -> bool:
+        """True if logits are changed before sampling."""
         return bool(
             self.logit_bias
             or self.allowed is not None
             or (self.counts and (self.presence_penalty or self.frequency_penalty))
         )
 
-    def saw(self, token: int) -> None:
+    def count(self, token: int) -> None:
         """Count a generated token for the penalties."""
         if self.presence_penalty or self.frequency_penalty:
             self.counts[token] = self.counts.get(token, 0) + 1

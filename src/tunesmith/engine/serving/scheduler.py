@@ -1,10 +1,12 @@
-"""Continuous batching on one base: rows join and leave between two forward passes.
+"""Continuous batching on one base model: sequences join and leave between forward passes.
 
-Rows wait, have their prompts read, then run, one token for each at every step. A step
-reads at most a budget of prompt tokens, so long prompts do not stall the rows that
-run. Running rows occupy the cache's first slots, in order; a row whose prompt is being
-read in several parts occupies the slot behind them. When the cache would outgrow its
-budget, the youngest row gives its place up and starts again from its tokens later.
+Each step first prefills waiting prompts, at most a budget of tokens, so that long prompts do
+not stall the sequences that are being decoded; then it decodes one token for each running
+sequence. Running sequences occupy the cache's first slots, in order; a sequence that is
+prefilled in several chunks occupies the slot behind them. When the cache would outgrow its
+budget, the youngest sequence is preempted and computed again later.
+
+The scheduler decides what runs; `model_runner` computes it.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .attention_mask import attention_mask
-from .input_processor import prompt_tokens
-from .kv_cache import SlotCache
-from .sampler import choose_tokens, score_tokens
-from .sampling_state import TokenScore
-from .sequence import Answers
-from .structured_output import answer_grammar
+from .input_processor import tokenize_prompts
+from .kv_cache import create_kv_cache
+from .model_runner import ModelRunner
+from .output_processor import process_output
+from .sequence import SequenceGroup
+from .structured_output import compile_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,322 +30,266 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .generation import GenerationDelta, GenerationRequest
-    from .lora import Adapter
+    from .kv_cache import KVCache
+    from .lora import LoraAdapter
     from .model_loader import LoadedBase
-    from .sequence import Row
+    from .sequence import Sequence
 
-__all__ = ["Batch", "BatchLimits", "accept"]
+__all__ = ["Scheduler", "SchedulerLimits", "create_sequence_group"]
 
-SCORED_PART = 256  # prompt positions scored at a time: a float32 row of logits for each
+SCORED_CHUNK = 256  # prompt positions scored at a time: a float32 row of logits for each
 
 
 @dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """How much a batch takes on.
+class SchedulerLimits:
+    """How much a scheduler runs at a time.
 
     Attributes:
-        rows: Most rows at a time.
-        prompt_tokens: Most prompt tokens read in one step, padding included.
-        cache_bytes: Most bytes of keys and values; one row may exceed it.
+        max_sequences: Most sequences running at a time.
+        max_prefill_tokens: Most prompt tokens prefilled in one step, padding included.
+        cache_bytes: Most bytes of keys and values; a single sequence may exceed it.
     """
 
-    rows: int = 32
-    prompt_tokens: int = 512
+    max_sequences: int = 32
+    max_prefill_tokens: int = 512
     cache_bytes: int = 2 << 30
 
 
-def accept(
-    number: int, request: GenerationRequest, base: LoadedBase, adapter: Adapter | None
-) -> Answers:
-    """Return the answers to be generated for a request that has the number `number`.
+def create_sequence_group(
+    request_id: int, request: GenerationRequest, base: LoadedBase, adapter: LoraAdapter | None
+) -> SequenceGroup:
+    """Return the sequences that answer a request, none of them begun.
 
     Raises:
         GenerationError: The prompts cannot be tokenised, do not fit the context, or are to be
             answered in a form that cannot be expressed.
     """
-    prompts = prompt_tokens(base, request)
-    return Answers(
-        number, request, base, prompts, adapter=adapter, grammar=answer_grammar(base, request)
-    )
+    prompts = tokenize_prompts(base, request)
+    grammar = compile_grammar(base, request)
+    return SequenceGroup(request_id, request, base, prompts, adapter=adapter, grammar=grammar)
 
 
 @dataclass(slots=True)
-class Batch:
-    """The rows that one base is answering, and those that wait for it."""
+class Scheduler:
+    """The sequences that one base model generates, and those that wait for it.
+
+    Attributes:
+        waiting: Sequences without keys and values in the cache, next first.
+        running: Sequences being decoded; each one's slot in the cache is its position here.
+        prefilling: The sequence whose prompt is prefilled in chunks, if there is one.
+    """
 
     base: LoadedBase
-    limits: BatchLimits
-    waiting: deque[Row] = field(default_factory=deque)
-    running: list[Row] = field(default_factory=list)
-    reading: Row | None = None
-    _cache: SlotCache = field(init=False)
+    limits: SchedulerLimits
+    waiting: deque[Sequence] = field(default_factory=deque)
+    running: list[Sequence] = field(default_factory=list)
+    prefilling: Sequence | None = None
+    _cache: KVCache = field(init=False)
+    _runner: ModelRunner = field(init=False)
 
     def __post_init__(self) -> None:
-        config = self.base.model.config.get_text_config()
-        layers = config.num_hidden_layers
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or (
-            config.hidden_size // config.num_attention_heads
-        )
-        cell_bytes = 2 * layers * heads * width * self.base.dtype.itemsize
-        self._cache = SlotCache(layers, budget=self.limits.cache_bytes // cell_bytes)
+        self._cache = create_kv_cache(self.base.config, self.base.dtype, self.limits.cache_bytes)
+        self._runner = ModelRunner(self.base, self._cache)
 
     @property
     def busy(self) -> bool:
-        """True while any row runs or waits."""
-        return bool(self.running or self.waiting or self.reading)
+        """True while any sequence runs or waits."""
+        return bool(self.running or self.waiting or self.prefilling)
 
-    def add(self, answers: Answers) -> Iterator[GenerationDelta]:
-        """Take a request's rows on; yield what can be told at once."""
-        for leader in answers.leaders():
-            if leader.limit > 0 or leader.wants_prompt_scores:
-                self.waiting.append(leader)
+    @property
+    def request_ids(self) -> set[int]:
+        """The requests that have sequences here."""
+        sequences = [*self.running, *self.waiting]
+        if self.prefilling is not None:
+            sequences.append(self.prefilling)
+        return {sequence.group.request_id for sequence in sequences}
+
+    def add(self, group: SequenceGroup) -> Iterator[GenerationDelta]:
+        """Add a request's sequences; yield the deltas of those that need no computation."""
+        for parent in group.parents():
+            if parent.max_tokens > 0 or parent.needs_prompt_logprobs:
+                self.waiting.append(parent)
                 continue
-            for row in [leader, *leader.followers]:
-                row.finish_reason = "length"
-                yield from answers.progress(row)
+            for sequence in [parent, *parent.forks]:
+                sequence.finish_reason = "length"
+                yield from process_output(sequence)
 
-    def drop(self, request_id: int) -> None:
-        """Forget a request's rows."""
-        self.waiting = deque(row for row in self.waiting if row.answers.id != request_id)
-        if self.reading is not None and self.reading.answers.id == request_id:
-            self.reading = None
+    def abort(self, request_id: int) -> None:
+        """Remove a request's sequences."""
+        self.waiting = deque(s for s in self.waiting if s.group.request_id != request_id)
+        if self.prefilling is not None and self.prefilling.group.request_id == request_id:
+            self.prefilling = None
         with torch.inference_mode():
             for slot in reversed(range(len(self.running))):
-                if self.running[slot].answers.id == request_id:
+                if self.running[slot].group.request_id == request_id:
                     self._remove(slot)
-        self._rest()
+        self._release()
 
     def step(self) -> list[tuple[int, GenerationDelta]]:
-        """Read some prompts and generate one token for each running row; return what is new."""
+        """Prefill some prompts and decode one token of each running sequence.
+
+        Returns:
+            What is new, as pairs of request id and delta.
+        """
         with torch.inference_mode():
-            told = list(self._read_prompts())
+            outputs = list(self._prefill())
             if self.running:
-                told += self._advance()
-        self._rest()
-        return told
+                outputs += self._decode()
+        self._release()
+        return outputs
 
-    # Reading prompts
+    # Prefill
 
-    def _read_prompts(self) -> Iterator[tuple[int, GenerationDelta]]:
-        rows = self._next_readers()
-        if not rows:
+    def _prefill(self) -> Iterator[tuple[int, GenerationDelta]]:
+        sequences = self._next_to_prefill()
+        if not sequences:
             return
-        start = rows[0].cached
-        length = max(row.length for row in rows) - start
-        if len(rows) == 1:
-            length = min(length, self._part(rows[0]))
+        start = sequences[0].num_cached
+        length = max(sequence.num_tokens for sequence in sequences) - start
+        if len(sequences) == 1:
+            length = min(length, self._chunk_length(sequences[0]))
         stop = start + length
-        logits = self._read(rows, start, stop)
-        finished = [row for row in rows if row.length <= stop]
-        if not finished:
-            self.reading = rows[0]
+        first_slot = len(self.running)
+        self._cache.reserve(first_slot + len(sequences), max(stop, self._longest()))
+        logits = self._runner.prefill(sequences, first_slot, start, stop)
+        complete = [sequence for sequence in sequences if sequence.num_tokens <= stop]
+        if not complete:
+            self.prefilling = sequences[0]
             return
-        self.reading = None
-        yield from self._start(finished, logits)
+        self.prefilling = None
+        yield from self._start(complete, logits)
 
-    def _next_readers(self) -> list[Row]:
-        """Return the rows to read next: several whole prompts, or one that is read in parts."""
-        if self.reading is not None:
-            return [self.reading]
-        rows: list[Row] = []
+    def _next_to_prefill(self) -> list[Sequence]:
+        """Return the sequences to prefill: several whole prompts, or one in chunks."""
+        if self.prefilling is not None:
+            return [self.prefilling]
+        sequences: list[Sequence] = []
         widest = 0
         while self.waiting:
-            row = self.waiting[0]
-            widest = max(widest, row.length)
-            alone = row.wants_prompt_scores or row.length > self.limits.prompt_tokens
-            crowded = alone or (len(rows) + 1) * widest > self.limits.prompt_tokens
-            count = len(self.running) + len(rows)
-            if (rows and crowded) or (count and not self._has_room(count + 1, widest + 1)):
+            sequence = self.waiting[0]
+            widest = max(widest, sequence.num_tokens)
+            budget = self.limits.max_prefill_tokens
+            alone = sequence.needs_prompt_logprobs or sequence.num_tokens > budget
+            over_budget = alone or (len(sequences) + 1) * widest > budget
+            count = len(self.running) + len(sequences)
+            if (sequences and over_budget) or (
+                count and not self._can_allocate(count + 1, widest + 1)
+            ):
                 break
-            rows.append(self.waiting.popleft())
-            if crowded:
+            sequences.append(self.waiting.popleft())
+            if over_budget:
                 break
-        return rows
+        return sequences
 
-    def _part(self, row: Row) -> int:
-        if row.wants_prompt_scores:
-            return min(SCORED_PART, self.limits.prompt_tokens)
-        return self.limits.prompt_tokens
+    def _chunk_length(self, sequence: Sequence) -> int:
+        if sequence.needs_prompt_logprobs:
+            return min(SCORED_CHUNK, self.limits.max_prefill_tokens)
+        return self.limits.max_prefill_tokens
 
-    def _read(self, rows: list[Row], start: int, stop: int) -> Tensor:
-        """Run the model over `start` to `stop` of each row; return the logits that are needed.
+    def _start(
+        self, sequences: list[Sequence], logits: Tensor
+    ) -> Iterator[tuple[int, GenerationDelta]]:
+        """Move prefilled sequences to the running ones, and their forks where there is room.
 
-        Those are, for each row that ends in this part, the logits after its last token.
+        Args:
+            sequences: Sequences whose prompts are complete in the cache.
+            logits: Those after the last token of each, (B, V).
         """
-        device = self.base.device
-        length = stop - start
-        filler = self.base.start_token
-        parts = [row.pending(start, stop) for row in rows]
-        tokens = torch.tensor(
-            [part + [filler] * (length - len(part)) for part in parts], device=device
-        )
-        scored = rows[0].wants_prompt_scores
-        if scored:
-            picked = list(range(length))
-        else:
-            picked = [
-                place * length + len(part) - 1
-                for place, (row, part) in enumerate(zip(rows, parts, strict=True))
-                if row.length <= stop
-            ]
-        first = len(self.running)
-        self._cache.reserve(first + len(rows), max(stop, self._longest()))
-        self._cache.fill(first, len(rows), start, length)
-        positions = torch.arange(start, stop, device=device).unsqueeze(0)
-        exact = scored or any(row.wants_scores for row in rows)
-        logits = self._forward(rows, tokens, positions, stop, picked, exact=exact)
-        for row in rows:
-            row.cached = min(row.length, stop)
-        if scored:
-            self._score_prompt(rows[0], logits, start)
-            logits = logits[-1:]
-        return logits
-
-    def _score_prompt(self, row: Row, logits: Tensor, start: int) -> None:
-        followers = row.prompt[start + 1 : start + 1 + logits.shape[0]]
-        if followers:
-            rivals = row.answers.request.logprobs or 0
-            row.prompt_scores += score_tokens(logits[: len(followers)], followers, rivals)
-
-    def _start(self, rows: list[Row], logits: Tensor) -> Iterator[tuple[int, GenerationDelta]]:
-        """Let rows run whose prompts have been read, and their followers with them."""
-        started = list(rows)
-        sources = list(range(len(rows)))
-        self.running += rows
-        for place, row in enumerate(rows):
-            followers, row.followers = row.followers, []
-            for follower in followers:
-                follower.prompt_scores = row.prompt_scores
-                follower.cached = 0
-                if self._has_room(len(self.running) + 1, row.length + 1):
+        started = list(sequences)
+        sources = list(range(len(sequences)))  # of each started sequence, the row of its logits
+        self.running += sequences
+        for row, parent in enumerate(sequences):
+            forks, parent.forks = parent.forks, []
+            for fork in forks:
+                fork.prompt_logprobs = parent.prompt_logprobs
+                fork.num_cached = 0
+                if self._can_allocate(len(self.running) + 1, parent.num_tokens + 1):
                     slot = len(self.running)
                     self._cache.reserve(slot + 1, self._longest())
-                    self._cache.copy_slot(self.running.index(row), slot, row.cached)
-                    follower.cached = row.cached
-                    self.running.append(follower)
-                    started.append(follower)
-                    sources.append(place)
+                    self._cache.copy_slot(self.running.index(parent), slot, parent.num_cached)
+                    fork.num_cached = parent.num_cached
+                    self.running.append(fork)
+                    started.append(fork)
+                    sources.append(row)
                 else:
-                    self.waiting.appendleft(follower)
-        if len(sources) > len(rows):
+                    self.waiting.appendleft(fork)
+        if len(sources) > len(sequences):
             logits = logits[torch.tensor(sources, device=logits.device)]
-        yield from self._choose(started, logits)
+        yield from self._append_tokens(started, logits)
 
-    # Generating
+    # Decode
 
-    def _advance(self) -> Iterator[tuple[int, GenerationDelta]]:
-        while len(self.running) > 1 and not self._cache.fits(self._slots(), self._longest() + 1):
-            self._give_way()
-        rows = list(self.running)
-        device = self.base.device
-        width = max(row.cached for row in rows) + 1
+    def _decode(self) -> Iterator[tuple[int, GenerationDelta]]:
+        while len(self.running) > 1 and not self._cache.can_allocate(
+            self._slots(), self._longest() + 1
+        ):
+            self._preempt()
+        sequences = list(self.running)
         self._cache.reserve(self._slots(), self._longest() + 1)
-        positions = torch.tensor([row.cached for row in rows], device=device)
-        self._cache.advance(positions, width)
-        tokens = torch.tensor([[row.tokens[-1]] for row in rows], device=device)
-        exact = any(row.wants_scores for row in rows)
-        logits = self._forward(rows, tokens, positions.unsqueeze(1), width, None, exact=exact)
-        for row in rows:
-            row.cached += 1
-        yield from self._choose(rows, logits)
+        logits = self._runner.decode(sequences)
+        yield from self._append_tokens(sequences, logits)
 
-    def _choose(self, rows: list[Row], logits: Tensor) -> Iterator[tuple[int, GenerationDelta]]:
-        """Choose each row's next token; yield what is new and take ended rows out."""
-        places = [place for place, row in enumerate(rows) if row.limit > 0]
-        if places:
-            chosen = logits if len(places) == len(rows) else logits[places]
-            self._extend([rows[place] for place in places], chosen.float())
-        for row in rows:
-            if row.limit == 0:  # only its prompt was to be scored
-                row.finish_reason = "length"
-            for delta in row.answers.progress(row):
-                yield row.answers.id, delta
+    def _append_tokens(
+        self, sequences: list[Sequence], logits: Tensor
+    ) -> Iterator[tuple[int, GenerationDelta]]:
+        """Sample each sequence's next token from its row of `logits` (B, V).
+
+        Yields what is new, and removes the sequences that have finished.
+        """
+        rows = [row for row, sequence in enumerate(sequences) if sequence.max_tokens > 0]
+        if rows:
+            chosen = logits if len(rows) == len(sequences) else logits[rows]
+            sampled = [sequences[row] for row in rows]
+            for sequence, (token, logprobs) in zip(
+                sampled, self._runner.sample(sampled, chosen.float()), strict=True
+            ):
+                sequence.append_token(token, logprobs)
+        for sequence in sequences:
+            if sequence.max_tokens == 0:  # only its prompt was to be scored
+                sequence.finish_reason = "length"
+            for delta in process_output(sequence):
+                yield sequence.group.request_id, delta
         for slot in reversed(range(len(self.running))):
             if self.running[slot].finish_reason is not None:
                 self._remove(slot)
 
-    def _extend(self, rows: list[Row], logits: Tensor) -> None:
-        """Give each row its next token."""
-        for row in rows:
-            if row.grammar is not None:
-                row.sampler.allowed = row.grammar.allowed()
-        chosen = choose_tokens(logits, [row.sampler for row in rows])
-        scores = self._scores(rows, logits, chosen)
-        for row, token, score in zip(rows, chosen, scores, strict=True):
-            row.accept(token, score)
-
-    def _scores(
-        self, rows: list[Row], logits: Tensor, chosen: list[int]
-    ) -> list[TokenScore | None]:
-        places = [place for place, row in enumerate(rows) if row.wants_scores]
-        scores: list[TokenScore | None] = [None] * len(rows)
-        if places:
-            rivals = max(rows[place].answers.request.logprobs or 0 for place in places)
-            found = score_tokens(logits[places], [chosen[place] for place in places], rivals)
-            for place, score in zip(places, found, strict=True):
-                wanted = rows[place].answers.request.logprobs or 0
-                scores[place] = TokenScore(score.token, score.logprob, score.top[:wanted])
-        return scores
-
-    def _forward(
-        self,
-        rows: list[Row],
-        tokens: Tensor,
-        positions: Tensor,
-        width: int,
-        picked: list[int] | None,
-        *,
-        exact: bool,
-    ) -> Tensor:
-        """Run the model; return the logits of the picked positions (of all, with None)."""
-        base = self.base
-        base.switch.select([row.adapter for row in rows])
-        base.head.rows = (
-            None if picked is None else torch.tensor(picked, dtype=torch.long, device=base.device)
-        )
-        base.head.exact = exact
-        logits: Tensor = base.model(
-            input_ids=tokens,
-            position_ids=positions.expand(tokens.shape),
-            attention_mask=attention_mask(base.config, positions, width, base.dtype),
-            past_key_values=self._cache,
-            use_cache=True,
-        ).logits
-        return logits
-
-    # Room
+    # Cache
 
     def _slots(self) -> int:
-        return len(self.running) + (self.reading is not None)
+        return len(self.running) + (self.prefilling is not None)
 
     def _longest(self) -> int:
-        rows = [*self.running, self.reading] if self.reading is not None else self.running
-        return max((row.cached for row in rows), default=0)
+        sequences = self.running
+        if self.prefilling is not None:
+            sequences = [*self.running, self.prefilling]
+        return max((sequence.num_cached for sequence in sequences), default=0)
 
-    def _has_room(self, rows: int, length: int) -> bool:
-        return rows <= self.limits.rows and self._cache.fits(rows, max(length, self._longest() + 1))
+    def _can_allocate(self, slots: int, length: int) -> bool:
+        return slots <= self.limits.max_sequences and self._cache.can_allocate(
+            slots, max(length, self._longest() + 1)
+        )
 
-    def _give_way(self) -> None:
-        """Send the youngest row back to wait; what was computed of it is computed again."""
-        row = self.reading if self.reading is not None else self.running[-1]
-        if self.reading is not None:
-            self.reading = None
+    def _preempt(self) -> None:
+        """Send the youngest sequence back to wait; its keys and values are computed again."""
+        if self.prefilling is not None:
+            sequence, self.prefilling = self.prefilling, None
         else:
+            sequence = self.running[-1]
             self._remove(len(self.running) - 1)
-        row.cached = 0
-        self.waiting.appendleft(row)
+        sequence.num_cached = 0
+        self.waiting.appendleft(sequence)
 
     def _remove(self, slot: int) -> None:
-        """Take a running row out; the last one moves to its slot."""
+        """Remove a running sequence; the last one moves to its slot."""
         last = len(self.running) - 1
         if slot < last:
-            self._cache.copy_slot(last, slot, self.running[last].cached)
+            self._cache.copy_slot(last, slot, self.running[last].num_cached)
             self.running[slot] = self.running[last]
         self.running.pop()
-        if self.reading is not None:
-            self._cache.copy_slot(last + 1, last, self.reading.cached)
+        if self.prefilling is not None:
+            self._cache.copy_slot(last + 1, last, self.prefilling.num_cached)
 
-    def _rest(self) -> None:
+    def _release(self) -> None:
+        """Free the cache's memory once no sequence is left."""
         if not self.busy:
             self._cache.release()

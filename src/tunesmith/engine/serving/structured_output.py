@@ -1,7 +1,7 @@
-"""Answers that follow a JSON schema or call a tool: each token is held to a grammar.
+"""Structured output: answers that follow a JSON schema or call a tool, by a grammar.
 
-llguidance keeps the grammar's state and says which tokens may come next; the sampler
-blanks the others. Reported log probabilities stay those of the model itself.
+llguidance keeps the grammar's state and says which tokens are allowed next; the sampler
+masks the others. Reported log probabilities stay those of the model itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .generation_errors import GenerationError
-from .tool_call_parser import CALL_END, CALL_START, writes_tagged_calls
+from .tool_call_parser import CALL_END, CALL_START, uses_call_tags
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from .generation import GenerationRequest
     from .model_loader import LoadedBase
 
-__all__ = ["AnswerGrammar", "answer_grammar"]
+__all__ = ["Grammar", "compile_grammar"]
 
-# Free whitespace lets a small model write blanks until its tokens run out.
-PLAIN_JSON: dict[str, Any] = {
+# With free whitespace a small model may write blanks until max_tokens.
+JSON_LAYOUT: dict[str, Any] = {
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",
@@ -32,42 +32,42 @@ PLAIN_JSON: dict[str, Any] = {
 
 
 @dataclass(slots=True)
-class AnswerGrammar:
-    """The state of one answer in its grammar."""
+class Grammar:
+    """A compiled grammar and how far one sequence has come in it."""
 
     matcher: Any
     device: torch.device
 
     @property
-    def complete(self) -> bool:
-        """True once nothing may follow but the end."""
+    def is_complete(self) -> bool:
+        """True once nothing but the end may follow."""
         return bool(self.matcher.is_stopped())
 
-    def allowed(self) -> Tensor:
-        """Return a mask over the vocabulary: which tokens may come next."""
+    def allowed_tokens(self) -> Tensor:
+        """Return a boolean mask (V,) of the tokens that may come next."""
         mask = torch.frombuffer(bytearray(self.matcher.compute_logit_bias()), dtype=torch.uint8)
         return mask.to(self.device, torch.bool)
 
-    def advance(self, token: int) -> None:
-        """Take note of the token that was chosen."""
+    def accept_token(self, token: int) -> None:
+        """Advance by the token that was sampled."""
         self.matcher.consume_token(token)
 
-    def copy(self) -> AnswerGrammar:
-        """Return a state of its own for another answer."""
-        return AnswerGrammar(self.matcher.deep_copy(), self.device)
+    def copy(self) -> Grammar:
+        """Return an independent copy for another sequence."""
+        return Grammar(self.matcher.deep_copy(), self.device)
 
 
-def answer_grammar(base: LoadedBase, request: GenerationRequest) -> AnswerGrammar | None:
-    """Return the grammar that a request's answers are held to, at its beginning; None for none.
+def compile_grammar(base: LoadedBase, request: GenerationRequest) -> Grammar | None:
+    """Return the grammar that a request's answers must follow, at its start; None for none.
 
     Raises:
-        GenerationError: The schema asks for what cannot be expressed.
+        GenerationError: The schema uses something that cannot be expressed.
     """
     from llguidance import LLMatcher  # noqa: PLC0415 - only few requests need it
 
     if request.response_schema is not None:
         param = "response_format"
-        schema = {**request.response_schema, "x-guidance": PLAIN_JSON}
+        schema = {**request.response_schema, "x-guidance": JSON_LAYOUT}
         grammar = LLMatcher.grammar_from_json_schema(schema)
     elif request.chat is not None and request.chat.forced_calls:
         param = "tools"
@@ -81,12 +81,12 @@ def answer_grammar(base: LoadedBase, request: GenerationRequest) -> AnswerGramma
             param=param,
             code="invalid_schema",
         )
-    return AnswerGrammar(matcher, base.device)
+    return Grammar(matcher, base.device)
 
 
 def _call_grammar(base: LoadedBase, tools: list[dict[str, Any]]) -> str:
-    """Return a grammar of one call of one of the tools, written as the base writes calls."""
-    tagged = writes_tagged_calls(base.chat_template)
+    """Return a grammar of one call of one of the tools, in the form of the chat template."""
+    tagged = uses_call_tags(base.chat_template)
     arguments = "arguments" if tagged else "parameters"
     calls = [
         {
@@ -100,9 +100,9 @@ def _call_grammar(base: LoadedBase, tools: list[dict[str, Any]]) -> str:
         }
         for tool in tools
     ]
-    schema = json.dumps({"anyOf": calls, "x-guidance": PLAIN_JSON})
-    around = (json.dumps(f"{CALL_START}\n"), json.dumps(f"\n{CALL_END}")) if tagged else ("", "")
-    return f"start: {around[0]} call {around[1]}\ncall: %json {schema}\n"
+    schema = json.dumps({"anyOf": calls, "x-guidance": JSON_LAYOUT})
+    tags = (json.dumps(f"{CALL_START}\n"), json.dumps(f"\n{CALL_END}")) if tagged else ("", "")
+    return f"start: {tags[0]} call {tags[1]}\ncall: %json {schema}\n"
 
 
 def _grammar_tokenizer(base: LoadedBase) -> Any:
@@ -110,6 +110,6 @@ def _grammar_tokenizer(base: LoadedBase) -> Any:
         import llguidance.hf  # noqa: PLC0415
 
         base.grammar_tokenizer = llguidance.hf.from_tokenizer(
-            base.tokenizer, n_vocab=base.vocabulary, eos_token=sorted(base.end_tokens)
+            base.tokenizer, n_vocab=base.vocab_size, eos_token=sorted(base.eos_token_ids)
         )
     return base.grammar_tokenizer

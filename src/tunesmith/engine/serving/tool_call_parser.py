@@ -1,8 +1,8 @@
-"""Calls of tools in the text of an answer: where they begin, and what they say.
+"""Finds and parses tool calls in the text of an answer.
 
-Two ways of writing a call are known, and a base's chat template tells which is its
-own: `<tool_call>{"name": …, "arguments": …}</tool_call>`, and a bare JSON object
-`{"name": …, "parameters": …}`. Both are read whatever the template says, for a model
+Two forms of a call are known, and a model's chat template shows which one it uses:
+`<tool_call>{"name": …, "arguments": …}</tool_call>`, and a bare JSON object
+`{"name": …, "parameters": …}`. Both are parsed whatever the template shows, because a model
 may have been fine-tuned to either.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["CALL_END", "CALL_START", "ToolCall", "ToolCallParser", "writes_tagged_calls"]
+__all__ = ["CALL_END", "CALL_START", "ToolCall", "ToolCallParser", "uses_call_tags"]
 
 CALL_START = "<tool_call>"
 CALL_END = "</tool_call>"
@@ -31,59 +31,60 @@ class ToolCall:
     arguments: str
 
 
-def writes_tagged_calls(template: str) -> bool:
-    """Return True if a chat template has calls between tags, False if they are bare JSON."""
+def uses_call_tags(template: str) -> bool:
+    """Return True if a chat template puts calls between tags, False if they are bare JSON."""
     return CALL_START in template or "parameters" not in template
 
 
 @dataclass(slots=True)
 class ToolCallParser:
-    """The text of one answer in which tools may be called.
+    """Separates the text of one answer from the tool calls in it.
 
-    Text is given out as soon as it cannot be the beginning of a call; from the first
-    call on everything is kept until the end.
+    Text is released as soon as it cannot be the start of a call; from the first call on
+    everything is buffered until the end.
 
     Args:
-        names: The tools that there are.
+        names: Names of the available tools.
     """
 
     names: Collection[str]
-    _kept: str = ""
-    _given: str = ""
+    _buffer: str = ""
+    _released: str = ""
 
     def push(self, text: str) -> str:
-        """Add text; return what is plain text for certain."""
-        self._kept += text
-        if not self._given and self._kept.lstrip().startswith("{"):
+        """Append text; return what is certain to be plain text."""
+        self._buffer += text
+        if not self._released and self._buffer.lstrip().startswith("{"):
             return ""
-        start = self._kept.find(CALL_START)
+        start = self._buffer.find(CALL_START)
         if start < 0:
-            start = len(self._kept) - self._beginning_of_tag()
-            if not self._given and not self._kept[:start].strip():
+            start = len(self._buffer) - self._partial_tag_length()
+            if not self._released and not self._buffer[:start].strip():
                 return ""
-        plain, self._kept = self._kept[:start], self._kept[start:]
-        self._given += plain
+        plain, self._buffer = self._buffer[:start], self._buffer[start:]
+        self._released += plain
         return plain
 
     def finish(self) -> tuple[str, list[ToolCall]]:
-        """Return the text that is left and the calls; text that is no valid call stays text."""
-        bare = None if self._given else _read_call(self._kept, self.names)
+        """Return the rest of the text and the calls; an invalid call stays text."""
+        bare = None if self._released else _parse_call(self._buffer, self.names)
         if bare is not None:
             return "", [bare]
-        calls = [_read_call(body, self.names) for body in TAGGED.findall(self._kept)]
+        calls = [_parse_call(body, self.names) for body in TAGGED.findall(self._buffer)]
         found = [call for call in calls if call is not None]
         if not found or len(found) < len(calls):
-            return self._kept, []
-        return TAGGED.sub("", self._kept).strip(), found
+            return self._buffer, []
+        return TAGGED.sub("", self._buffer).strip(), found
 
-    def _beginning_of_tag(self) -> int:
-        for length in range(min(len(CALL_START) - 1, len(self._kept)), 0, -1):
-            if self._kept.endswith(CALL_START[:length]):
+    def _partial_tag_length(self) -> int:
+        """Return the length of the longest suffix that may be the start of a tag."""
+        for length in range(min(len(CALL_START) - 1, len(self._buffer)), 0, -1):
+            if self._buffer.endswith(CALL_START[:length]):
                 return length
         return 0
 
 
-def _read_call(text: str, names: Collection[str]) -> ToolCall | None:
+def _parse_call(text: str, names: Collection[str]) -> ToolCall | None:
     try:
         call = json.loads(text)
     except ValueError:

@@ -1,92 +1,89 @@
-"""Serving handed to a vLLM server: it generates tokens, everything else stays ours.
+"""Generates answers with a vLLM server, which samples tokens; everything else happens here.
 
-Prompts go out as token ids and token ids come back, with log probabilities where they are
-needed; text, stop sequences, offsets, `best_of` and usage are made here by the same code as
-for our own process, so a client cannot tell which of the two has answered. Adapters are
-loaded over vLLM's own API when their model is first asked for, and again if vLLM was
-restarted. vLLM must see the engine's folders under the same paths.
+Text, stop sequences, offsets, `best_of` and usage come from the same code as for the local
+backend, so clients see no difference. Adapters are loaded over vLLM's own API at the first
+request for their model, and again if vLLM was restarted. vLLM must see the engine's folders
+under the same paths.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
+from tunesmith.engine.domain.errors import ErrorKind
+
 from .generation_errors import GenerationError, ModelNotServedError
-from .input_processor import check_template, text_tokens
-from .sampling_state import LOWEST_LOGPROB, TokenScore
-from .sequence import Answers
+from .input_processor import check_chat_template, tokenize_texts
+from .output_processor import process_output
+from .sequence import SequenceGroup
 from .vllm_client import VllmClient
-from .vocabulary import read_remote_base
+from .vllm_protocol import append_chunk, completion_body, tokenize_body
+from .vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from tunesmith.core.redact import Secret
     from tunesmith.engine.models.servable_model import ServableModel
 
-    from .generation import ChatPrompt, GenerationDelta, GenerationRequest
-    from .sequence import Row
-    from .vocabulary import RemoteBase
+    from .generation import GenerationDelta, GenerationRequest
+    from .vocabulary import FileVocabulary
 
 __all__ = ["VllmBackend"]
 
 logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
-LEAST_TOP_P = 1e-6  # vLLM takes no 0, which means the likeliest token
-TOKEN_NAME = "token_id:"  # noqa: S105 - how vLLM writes a token's id where a name is due
-
 
 class VllmBackend:
-    """Answers through a vLLM server that runs already.
+    """Generates answers with a running vLLM server; see `ServingBackend`.
 
     Args:
-        url: Its address.
-        key: Its API key, if it wants one.
+        url: The server's URL.
+        key: Its API key, if it needs one.
     """
 
     def __init__(self, url: str, key: Secret | None = None) -> None:
-        self._server = VllmClient(url, key)
-        self._bases: dict[Path, RemoteBase] = {}
+        self._client = VllmClient(url, key)
+        self._vocabularies: dict[Path, FileVocabulary] = {}
         self._names: dict[Path, str] = {}
-        self._loading = asyncio.Lock()
+        self._load_lock = asyncio.Lock()
 
     @property
     def running(self) -> bool:
-        """True once a model has been asked for."""
+        """True once a model has been requested."""
         return bool(self._names)
 
     async def stop(self) -> None:
-        """Close the connections; the vLLM server goes on."""
-        await self._server.close()
+        """Close the connections; the vLLM server keeps running."""
+        await self._client.close()
 
     async def loaded(self) -> dict[Path, int]:
-        """Return the folders that vLLM serves for this engine and the bytes of their weights."""
-        served = {card["id"] for card in await self._server.models()}
+        """Return the folders of this engine's models in vLLM and the bytes of their weights."""
+        served = {card["id"] for card in await self._client.models()}
         folders = [folder for folder, name in self._names.items() if name in served]
         return {folder: _weights_bytes(folder) for folder in folders}
 
     async def load(self, model: ServableModel) -> None:
-        """Have a model's adapter loaded."""
-        await self._base(model)
+        """Load a model's adapter into vLLM."""
+        await self._vocabulary(model)
         await self._served_name(model)
 
     async def unload(self, folder: Path) -> None:
-        """Have the adapter of a model that is being deleted let go."""
+        """Unload the adapter of a model that is being deleted."""
         self._names.pop(folder, None)
         try:
-            for card in await self._server.models():
+            for card in await self._client.models():
                 if card.get("parent") and card.get("root") == str(folder):
-                    await self._server.unload(card["id"])
+                    await self._client.unload_lora_adapter(card["id"])
         except GenerationError as error:
-            logger.warning("vLLM may still hold a deleted model: %s", error)
+            logger.warning("a deleted model may still be loaded in vLLM: %s", error)
 
     async def generate(
         self, model: ServableModel, request: GenerationRequest
@@ -99,99 +96,103 @@ class VllmBackend:
                 param="tool_choice",
                 code="unsupported_parameter",
             )
-        for again in (False, True):
+        for reload in (False, True):
             try:
-                async with contextlib.aclosing(self._answer(model, request, again=again)) as deltas:
+                deltas = self._deltas(model, request, reload=reload)
+                async with contextlib.aclosing(deltas):
                     async for delta in deltas:
                         yield delta
-            except ModelNotServedError:  # vLLM was restarted since; it says so before it answers
-                if again:
+            except ModelNotServedError:  # vLLM was restarted; it fails before its first delta
+                if reload:
                     raise
             else:
                 return
 
-    async def _answer(
-        self, model: ServableModel, request: GenerationRequest, *, again: bool
+    async def _deltas(
+        self, model: ServableModel, request: GenerationRequest, *, reload: bool
     ) -> AsyncGenerator[GenerationDelta, None]:
-        base = await self._base(model)
-        name = await self._served_name(model, again=again)
-        answers = Answers(0, request, base, await self._prompts(base, name, request))
-        if answers.rows[0].limit == 0 and not answers.rows[0].wants_prompt_scores:
-            for delta in _unwritten(answers):
-                yield delta
+        vocabulary = await self._vocabulary(model)
+        name = await self._served_name(model, reload=reload)
+        prompts = await self._tokenize(vocabulary, name, request)
+        group = SequenceGroup(0, request, vocabulary, prompts)
+        if group.sequences[0].max_tokens == 0 and not group.sequences[0].needs_prompt_logprobs:
+            for sequence in group.sequences:  # no tokens are requested
+                sequence.finish_reason = "length"
+                for delta in process_output(sequence):
+                    yield delta
             return
-        async with contextlib.aclosing(self._deltas(answers, _fields(name, answers))) as deltas:
+        async with contextlib.aclosing(self._complete(name, group)) as deltas:
             async for delta in deltas:
                 yield delta
 
-    async def _deltas(
-        self, answers: Answers, fields: dict[str, Any]
+    async def _complete(
+        self, name: str, group: SequenceGroup
     ) -> AsyncGenerator[GenerationDelta, None]:
-        open_rows = set(answers.rows)
-        async with contextlib.aclosing(self._server.complete(fields)) as chunks:
+        unfinished = set(group.sequences)
+        chunks = self._client.complete(completion_body(name, group))
+        async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 for choice in chunk["choices"]:
-                    row = answers.rows[choice["index"]]
-                    if row not in open_rows:
+                    sequence = group.sequences[choice["index"]]
+                    if sequence not in unfinished:
                         continue
-                    _take(row, choice)
-                    if row.finish_reason is not None:
-                        open_rows.remove(row)
-                    for delta in answers.progress(row):
+                    append_chunk(sequence, choice)
+                    if sequence.finish_reason is not None:
+                        unfinished.remove(sequence)
+                    for delta in process_output(sequence):
                         yield delta
-                if not open_rows:
+                if not unfinished:
                     return
         raise GenerationError(
-            f"The vLLM server at {self._server.url} ended an answer early.",
-            status=502,
+            f"The vLLM server at {self._client.url} ended an answer early.",
+            kind=ErrorKind.UPSTREAM,
             code="serving_failed",
         )
 
-    async def _base(self, model: ServableModel) -> RemoteBase:
-        known = self._bases.get(model.base_path)
-        if known is None:
-            known = await anyio.to_thread.run_sync(read_remote_base, model.base_path)
-            context = await self._context(model)
-            known = self._bases[model.base_path] = replace(
-                known, context=min(known.context, context)
-            )
-        return known
+    async def _vocabulary(self, model: ServableModel) -> FileVocabulary:
+        vocabulary = self._vocabularies.get(model.base_path)
+        if vocabulary is None:
+            vocabulary = await anyio.to_thread.run_sync(read_vocabulary, model.base_path)
+            length = min(vocabulary.context_length, await self._context_length(model))
+            vocabulary = replace(vocabulary, context_length=length)
+            self._vocabularies[model.base_path] = vocabulary
+        return vocabulary
 
-    async def _context(self, model: ServableModel) -> int:
-        cards = await self._server.models()
+    async def _context_length(self, model: ServableModel) -> int:
+        cards = await self._client.models()
         name = self._base_name(model, cards)
         return next(int(card["max_model_len"]) for card in cards if card["id"] == name)
 
-    async def _prompts(
-        self, base: RemoteBase, name: str, request: GenerationRequest
+    async def _tokenize(
+        self, vocabulary: FileVocabulary, name: str, request: GenerationRequest
     ) -> list[list[int]]:
         if request.chat is None:
-            return text_tokens(base, request.prompts)
-        check_template(base, request.chat)
-        return [await self._server.tokenize(_conversation(name, request.chat))]
+            return tokenize_texts(vocabulary, request.prompts)
+        check_chat_template(vocabulary, request.chat)
+        return [await self._client.tokenize(tokenize_body(name, request.chat))]
 
-    async def _served_name(self, model: ServableModel, *, again: bool = False) -> str:
-        """Return the name that vLLM has for a model, having its adapter loaded if need be."""
+    async def _served_name(self, model: ServableModel, *, reload: bool = False) -> str:
+        """Return vLLM's name for a model; load its adapter if that has not been done."""
         folder = model.adapter_path or model.base_path
-        async with self._loading:
-            name = None if again else self._names.get(folder)
+        async with self._load_lock:
+            name = None if reload else self._names.get(folder)
             if name is None:
                 name = self._names[folder] = await self._load(model)
         return name
 
     async def _load(self, model: ServableModel) -> str:
-        cards = await self._server.models()
+        cards = await self._client.models()
         name = self._base_name(model, cards)
         folder = model.adapter_path
         if folder is None or not (folder / "adapter_config.json").is_file():
             return name
         if not any(card["id"] == model.name and card.get("root") == str(folder) for card in cards):
-            await self._server.load(model.name, str(folder))
+            await self._client.load_lora_adapter(model.name, str(folder))
             logger.info("vLLM loaded the adapter %s", model.name)
         return model.name
 
     def _base_name(self, model: ServableModel, cards: list[dict[str, Any]]) -> str:
-        """Return vLLM's name for the weights that a model's adapter lies on, or for its own."""
+        """Return vLLM's name for the base of a model's adapter, or for the model's own weights."""
         folder, own_name = model.base_path, model.base_model
         if model.adapter_path and not (model.adapter_path / "adapter_config.json").is_file():
             folder, own_name = model.adapter_path, model.name
@@ -200,111 +201,12 @@ class VllmBackend:
             if card["id"] in {own_name, str(folder)} or card.get("root") == str(folder):
                 return str(card["id"])
         raise GenerationError(
-            f"The vLLM server at {self._server.url} serves "
+            f"The vLLM server at {self._client.url} serves "
             f"{', '.join(card['id'] for card in bases)}, not {own_name}. Start it with: "
             f"vllm serve {folder} --served-model-name {own_name} --enable-lora",
-            status=503,
+            kind=ErrorKind.UNAVAILABLE,
             code="model_not_served",
         )
-
-
-def _fields(name: str, answers: Answers) -> dict[str, Any]:
-    """Return the body of the request to vLLM: its defaults from the model's files overridden."""
-    request, row = answers.request, answers.rows[0]
-    fields: dict[str, Any] = {
-        "model": name,
-        "prompt": answers.prompts,
-        "max_tokens": row.limit,
-        "n": max(request.n, request.best_of),
-        "temperature": request.temperature,
-        "top_p": max(request.top_p, LEAST_TOP_P),
-        "top_k": 0,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "presence_penalty": request.presence_penalty,
-        "frequency_penalty": request.frequency_penalty,
-        "logit_bias": {str(token): bias for token, bias in request.logit_bias.items()} or None,
-        "stop": request.stop,
-        "stop_token_ids": sorted(answers.base.end_tokens),
-        "seed": request.seed,
-        "echo": row.wants_prompt_scores,
-        "return_token_ids": True,
-        "return_tokens_as_token_ids": True,
-    }
-    if row.wants_scores:
-        fields["logprobs"] = request.logprobs or 0
-    if request.response_schema is not None:
-        described = {"name": "answer", "schema": request.response_schema}
-        fields["response_format"] = {"type": "json_schema", "json_schema": described}
-    return fields
-
-
-def _conversation(name: str, chat: ChatPrompt) -> dict[str, Any]:
-    """Return what `/tokenize` takes: the arguments of calls as JSON text, as on the wire."""
-    messages = [dict(message) for message in chat.messages]
-    for message in messages:
-        if "tool_calls" in message:
-            message["tool_calls"] = [
-                call | {"function": call["function"] | {"arguments": json.dumps(arguments)}}
-                for call in message["tool_calls"]
-                if (arguments := call["function"]["arguments"]) is not None
-            ]
-    return {
-        "model": name,
-        "messages": messages,
-        "tools": chat.tools,
-        "add_generation_prompt": True,
-        "add_special_tokens": False,
-    }
-
-
-def _take(row: Row, choice: dict[str, Any]) -> None:
-    """Add what a chunk says of a row to it."""
-    tokens: list[int] = choice.get("token_ids") or []
-    scores = list(_scores(choice.get("logprobs"), row.answers.request.logprobs or 0))
-    if row.wants_prompt_scores:  # the first chunk, with echo: the prompt's tokens come before
-        end = len(row.prompt)
-        row.prompt_scores = [score for score in scores[1:end] if score is not None]
-        scores = scores[end:]
-    if row.limit == 0:  # only its prompt was to be scored
-        row.finish_reason = "length"
-        return
-    for place, token in enumerate(tokens):
-        if row.finish_reason is None:
-            row.accept(token, scores[place] if scores else None)
-    ended = choice.get("finish_reason")
-    if ended is not None and row.finish_reason is None:
-        row.finish_reason = "length" if ended == "length" else "stop"
-
-
-def _scores(logprobs: dict[str, Any] | None, rivals: int) -> Iterator[TokenScore | None]:
-    """Yield the score of each token that a chunk tells of; None for a prompt's first."""
-    if logprobs is None:
-        return
-    rows: Iterable[tuple[str, float | None, dict[str, float] | None]] = zip(
-        logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
-    )
-    for token, logprob, top in rows:
-        if logprob is None:
-            yield None
-            continue
-        likeliest = sorted((top or {}).items(), key=lambda item: item[1], reverse=True)[:rivals]
-        yield TokenScore(
-            _token_id(token),
-            max(logprob, LOWEST_LOGPROB),
-            tuple((_token_id(name), max(value, LOWEST_LOGPROB)) for name, value in likeliest),
-        )
-
-
-def _token_id(name: str) -> int:
-    return int(name.removeprefix(TOKEN_NAME))
-
-
-def _unwritten(answers: Answers) -> Iterator[GenerationDelta]:
-    """Yield the answers to a request for no tokens."""
-    for row in answers.rows:
-        row.finish_reason = "length"
-        yield from answers.progress(row)
 
 
 def _weights_bytes(folder: Path) -> int:

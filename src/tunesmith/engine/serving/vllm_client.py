@@ -1,6 +1,6 @@
-"""The HTTP calls to a running vLLM server, and its refusals told in our words.
+"""The HTTP calls to a running vLLM server, and what its errors mean for the engine's user.
 
-Its addresses are those of vLLM's OpenAI-compatible server: `/v1/models`,
+The endpoints are those of vLLM's OpenAI-compatible server: `/v1/models`,
 `/v1/load_lora_adapter`, `/v1/unload_lora_adapter` (both only with
 VLLM_ALLOW_RUNTIME_LORA_UPDATING=True), `/v1/completions` and `/tokenize`.
 """
@@ -8,12 +8,14 @@ VLLM_ALLOW_RUNTIME_LORA_UPDATING=True), `/v1/completions` and `/tokenize`.
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.core.headers import HeaderFields
 from tunesmith.core.options import Timeout
 from tunesmith.core.request import Request, json_body
 from tunesmith.core.sse import ServerSentEventDecoder
+from tunesmith.engine.domain.errors import ErrorKind
 from tunesmith.errors import APIConnectionError
 
 from .generation_errors import GenerationError, ModelNotServedError
@@ -26,17 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = ["VllmClient"]
 
-TIMEOUT = Timeout(600.0, connect=5.0)  # a busy server lets a long queue wait
-MOST_CONNECTIONS = 1024
-BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 400, 401, 403, 404
+TIMEOUT = Timeout(600.0, connect=5.0)  # requests may wait long in a busy server's queue
+MAX_CONNECTIONS = 1024
 
 
 class VllmClient:
-    """One vLLM server.
+    """A client of one vLLM server.
 
     Args:
-        url: Its address, with or without `/v1`.
-        key: What it was started with as `--api-key`, if anything.
+        url: The server's URL, with or without `/v1`.
+        key: The key that it was started with as `--api-key`, if any.
     """
 
     def __init__(self, url: str, key: Secret | None) -> None:
@@ -44,41 +45,41 @@ class VllmClient:
 
         self.url: str = url.rstrip("/").removesuffix("/v1")
         self._key = key
-        self._transport = AsyncHttpxTransport(max_connections=MOST_CONNECTIONS)
+        self._transport = AsyncHttpxTransport(max_connections=MAX_CONNECTIONS)
 
     async def close(self) -> None:
         """Close the idle connections."""
         await self._transport.aclose()
 
     async def models(self) -> list[dict[str, Any]]:
-        """Return the models that it serves: bases, and adapters with their `parent`."""
-        answer = await self._ask("GET", "/v1/models")
+        """Return the models that the server has: base models, and adapters with their `parent`."""
+        answer = await self._call("GET", "/v1/models")
         cards: list[dict[str, Any]] = answer["data"]
         return cards
 
-    async def load(self, name: str, folder: str) -> None:
-        """Have an adapter loaded; one of that name from elsewhere is replaced."""
+    async def load_lora_adapter(self, name: str, folder: str) -> None:
+        """Load an adapter; one of that name from another folder is replaced."""
         fields = {"lora_name": name, "lora_path": folder, "load_inplace": True}
-        await self._ask("POST", "/v1/load_lora_adapter", fields)
+        await self._call("POST", "/v1/load_lora_adapter", fields)
 
-    async def unload(self, name: str) -> None:
-        """Have an adapter let go."""
-        await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name})
+    async def unload_lora_adapter(self, name: str) -> None:
+        """Unload an adapter."""
+        await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
 
     async def tokenize(self, fields: dict[str, Any]) -> list[int]:
-        """Return the tokens of a conversation, written out by the model's chat template."""
-        tokens: list[int] = (await self._ask("POST", "/tokenize", fields))["tokens"]
+        """Return the token ids of a conversation, rendered by the model's chat template."""
+        tokens: list[int] = (await self._call("POST", "/tokenize", fields))["tokens"]
         return tokens
 
     async def complete(self, fields: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed completion; closing it early stops the generation.
 
         Raises:
-            GenerationError: The server refuses, or goes away.
+            GenerationError: The server refuses the request, or the connection fails.
         """
         response = await self._send("POST", "/v1/completions", fields | {"stream": True})
         if not response.is_success:
-            raise self._refusal(response.status, response.body, "/v1/completions")
+            raise self._error(response.status, response.body, "/v1/completions")
         decoder = ServerSentEventDecoder()
         try:
             while piece := await response.stream.read():
@@ -88,19 +89,20 @@ class VllmClient:
                         return
                     chunk: dict[str, Any] = json.loads(event.data)
                     if "error" in chunk:
-                        raise self._refusal(500, event.data, "/v1/completions")
+                        status = HTTPStatus.INTERNAL_SERVER_ERROR
+                        raise self._error(status, event.data, "/v1/completions")
                     yield chunk
         except APIConnectionError as error:
             raise self._unreachable(error) from error
         finally:
             await response.stream.aclose()
 
-    async def _ask(
+    async def _call(
         self, method: str, path: str, fields: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         response = await self._send(method, path, fields)
         if not response.is_success:
-            raise self._refusal(response.status, response.body, path)
+            raise self._error(response.status, response.body, path)
         try:
             answer: dict[str, Any] = json.loads(response.body or b"")
         except ValueError:  # "Success: …", after an adapter was loaded
@@ -125,35 +127,38 @@ class VllmClient:
         return GenerationError(
             f"The vLLM server at {self.url} that answers for this engine cannot be reached "
             f"({error}). Start it, or correct `url` under [serving] in the engine's settings.",
-            status=503,
+            kind=ErrorKind.UNAVAILABLE,
             code="serving_unreachable",
         )
 
-    def _refusal(self, status: int, body: bytes | None, path: str) -> GenerationError:
-        said = _message(body)
-        if status in {UNAUTHORIZED, FORBIDDEN}:
+    def _error(self, status: int, body: bytes | None, path: str) -> GenerationError:
+        message = _message(body)
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             return GenerationError(
                 f"The vLLM server at {self.url} refuses this engine's key ({status}). Set "
                 "`api_key` under [serving] in the engine's settings to that of its --api-key.",
-                status=502,
+                kind=ErrorKind.UPSTREAM,
                 code="serving_refused",
             )
-        if status == NOT_FOUND and path.endswith("lora_adapter"):
+        if status == HTTPStatus.NOT_FOUND and path.endswith("lora_adapter"):
             return GenerationError(
                 f"The vLLM server at {self.url} does not load adapters while it runs. Start it "
                 "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.",
-                status=502,
+                kind=ErrorKind.UPSTREAM,
                 code="serving_refused",
             )
-        if status == BAD_REQUEST:
-            return GenerationError(f"vLLM refuses the request: {said}", code="serving_refused")
-        kind = ModelNotServedError if status == NOT_FOUND else GenerationError
-        message = f"The vLLM server at {self.url} failed ({status}): {said}"
-        return kind(message, status=502, code="serving_failed")
+        if status == HTTPStatus.BAD_REQUEST:
+            return GenerationError(f"vLLM refuses the request: {message}", code="serving_refused")
+        error_class = ModelNotServedError if status == HTTPStatus.NOT_FOUND else GenerationError
+        return error_class(
+            f"The vLLM server at {self.url} failed ({status}): {message}",
+            kind=ErrorKind.UPSTREAM,
+            code="serving_failed",
+        )
 
 
 def _message(body: bytes | None) -> str:
-    """Return what an error envelope says, or the beginning of any other body."""
+    """Return the message of an error envelope, or the start of any other body."""
     text = (body or b"").decode("utf-8", "replace")
     try:
         content = json.loads(text)

@@ -1,7 +1,9 @@
-"""What is known here of a base whose weights another server holds: its vocabulary.
+"""What prompts and answers need to know of a model: tokenizer, special tokens, context length.
 
-Read from the model's folder with the tokenizers library alone, so that a server which
-only hands requests on loads neither torch nor transformers.
+`Vocabulary` is what the rest of serving relies on. A model that this process generates with
+provides it itself; for a model that another server generates with, `read_vocabulary` reads it
+from the model's folder with the tokenizers library alone, which needs neither torch nor
+transformers.
 """
 
 from __future__ import annotations
@@ -9,29 +11,59 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tunesmith.engine.domain.errors import ErrorKind
 
 from .detokenizer import TokenBytes
 from .generation_errors import GenerationError
-from .input_processor import END_OF_TEXT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["RemoteBase", "read_remote_base"]
+__all__ = ["END_OF_TEXT", "FileVocabulary", "Vocabulary", "read_vocabulary", "select_template"]
+
+END_OF_TEXT = "<|endoftext|>"  # the API's default prompt: the start of a new document
+
+
+class Vocabulary(Protocol):
+    """What prompts and answers need to know of a model.
+
+    Attributes:
+        path: The model's folder.
+        tokenizer: Has transformers' `encode`; for conversations also `apply_chat_template`.
+        token_bytes: The bytes of each token.
+        context_length: Most tokens of a prompt and its answer together.
+        vocab_size: Number of token ids.
+        eos_token_ids: Tokens that end an answer.
+        start_token_id: The token that stands for an empty prompt.
+    """
+
+    path: Path
+    tokenizer: Any
+    token_bytes: TokenBytes
+    context_length: int
+    vocab_size: int
+    eos_token_ids: frozenset[int]
+    start_token_id: int
+
+    @property
+    def chat_template(self) -> str:
+        """The template that renders conversations; empty if there is none."""
+        ...
 
 
 @dataclass(slots=True)
-class RemoteBase:
-    """A base that is served elsewhere; see `prompts.Vocabulary` for the attributes."""
+class FileVocabulary:
+    """The vocabulary of a model that is generated with elsewhere; see `Vocabulary`."""
 
     path: Path
     tokenizer: FileTokenizer
     token_bytes: TokenBytes
-    context: int
-    vocabulary: int
-    end_tokens: frozenset[int]
-    start_token: int
+    context_length: int
+    vocab_size: int
+    eos_token_ids: frozenset[int]
+    start_token_id: int
     chat_template: str
 
 
@@ -56,7 +88,7 @@ class FileTokenizer:
     @property
     def all_special_ids(self) -> list[int]:
         """Ids of the control tokens."""
-        return [number for number, token in self.added_tokens_decoder.items() if token.special]
+        return [token_id for token_id, token in self.added_tokens_decoder.items() if token.special]
 
     def convert_ids_to_tokens(self, token: int) -> str | None:
         """Return a token's name in the vocabulary."""
@@ -75,12 +107,12 @@ class FileTokenizer:
     def id_of(self, name: Any) -> int | None:
         """Return the id of a token named in `tokenizer_config.json`: as text, or as an object."""
         text = name.get("content") if isinstance(name, dict) else name
-        number: int | None = self.backend_tokenizer.token_to_id(text) if text else None
-        return number
+        token_id: int | None = self.backend_tokenizer.token_to_id(text) if text else None
+        return token_id
 
 
-def read_remote_base(path: Path) -> RemoteBase:
-    """Return what the files in a base model's folder say of its vocabulary.
+def read_vocabulary(path: Path) -> FileVocabulary:
+    """Read the vocabulary of a model from the files in its folder.
 
     Raises:
         GenerationError: A file is missing or broken.
@@ -90,45 +122,51 @@ def read_remote_base(path: Path) -> RemoteBase:
     except Exception as error:  # tokenizers raises plain Exception
         raise GenerationError(
             f"The tokenizer of the base model {path.name} cannot be read: {error}",
-            status=500,
+            kind=ErrorKind.INTERNAL,
             code="model_broken",
         ) from error
 
 
-def _read(path: Path) -> RemoteBase:
-    config = _json(path / "config.json")
+def select_template(templates: dict[str, str]) -> str:
+    """Return the template to use of several named ones: that for tools, if there is one."""
+    return templates.get("tool_use") or templates.get("default") or ""
+
+
+def _read(path: Path) -> FileVocabulary:
+    config = _read_json(path / "config.json")
     config = config.get("text_config") or config
-    named = _json(path / "tokenizer_config.json")
+    tokenizer_config = _read_json(path / "tokenizer_config.json")
     tokenizer = FileTokenizer(path / "tokenizer.json")
-    bos, eos, pad = (tokenizer.id_of(named.get(f"{kind}_token")) for kind in ("bos", "eos", "pad"))
-    ends = {eos, tokenizer.id_of(END_OF_TEXT)}
-    for source in (config, _json(path / "generation_config.json")):
+    bos, eos, pad = (
+        tokenizer.id_of(tokenizer_config.get(f"{kind}_token")) for kind in ("bos", "eos", "pad")
+    )
+    eos_token_ids = {eos, tokenizer.id_of(END_OF_TEXT)}
+    for source in (config, _read_json(path / "generation_config.json")):
         found = source.get("eos_token_id")
-        ends.update(found if isinstance(found, list) else [found])
-    return RemoteBase(
+        eos_token_ids.update(found if isinstance(found, list) else [found])
+    return FileVocabulary(
         path=path,
         tokenizer=tokenizer,
         token_bytes=TokenBytes(tokenizer),
-        context=int(config["max_position_embeddings"]),
-        vocabulary=int(config["vocab_size"]),
-        end_tokens=frozenset(token for token in ends if token is not None),
-        start_token=next((token for token in (bos, eos, pad) if token is not None), 0),
-        chat_template=_chat_template(path, named),
+        context_length=int(config["max_position_embeddings"]),
+        vocab_size=int(config["vocab_size"]),
+        eos_token_ids=frozenset(token for token in eos_token_ids if token is not None),
+        start_token_id=next((token for token in (bos, eos, pad) if token is not None), 0),
+        chat_template=_chat_template(path, tokenizer_config),
     )
 
 
-def _chat_template(path: Path, named: dict[str, Any]) -> str:
+def _chat_template(path: Path, tokenizer_config: dict[str, Any]) -> str:
     file = path / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    template = named.get("chat_template") or ""
+    template = tokenizer_config.get("chat_template") or ""
     if isinstance(template, list):  # several, by name
-        by_name = {one["name"]: one["template"] for one in template}
-        template = by_name.get("tool_use") or by_name.get("default") or ""
+        template = select_template({one["name"]: one["template"] for one in template})
     return str(template)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

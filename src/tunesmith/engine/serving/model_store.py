@@ -1,0 +1,147 @@
+"""The models in memory: each base model once, its adapters beside it, least recently used first."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from .lora import UnsupportedAdapterError, load_adapter
+from .model_loader import load_base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tunesmith.engine.models.servable_model import ServableModel
+
+    from .lora import LoraAdapter
+    from .model_loader import LoadedBase
+
+__all__ = ["ModelStore"]
+
+logger: logging.Logger = logging.getLogger("tunesmith.serving")
+
+
+@dataclass(slots=True)
+class ModelStore:
+    """Loads models where needed and evicts the least recently used ones.
+
+    Args:
+        budget: Most bytes of weights; one base is kept in any case.
+        device: Where to load models.
+        dtype: The type to load them in.
+        is_busy: Returns whether a base is generating; such a base is never evicted.
+        on_unload: Called with a base that was unloaded.
+    """
+
+    budget: int
+    device: torch.device
+    dtype: torch.dtype
+    is_busy: Callable[[LoadedBase], bool]
+    on_unload: Callable[[LoadedBase], None]
+    bases: OrderedDict[Path, LoadedBase] = field(default_factory=OrderedDict)
+
+    def get(self, model: ServableModel) -> tuple[LoadedBase, LoraAdapter | None]:
+        """Return the base and the adapter of a model, loading what is not in memory.
+
+        Raises:
+            GenerationError: The files are missing, broken, or do not fit each other.
+        """
+        folder = model.adapter_path
+        if folder is None:
+            return self._base(model.base_path), None
+        if not (folder / "adapter_config.json").is_file():
+            return self._base(folder, tokenizer_path=model.base_path), None
+        if folder in self.bases:  # an adapter that had to be merged
+            return self._base(folder), None
+        base = self._base(model.base_path)
+        adapter = base.adapters.get(folder)
+        if adapter is None:
+            try:
+                adapter = load_adapter(folder, base.model)
+            except UnsupportedAdapterError:
+                return self._merged(folder, model.base_path), None
+            base.adapters[folder] = adapter
+            self._evict(keep=base)
+        base.adapters.move_to_end(folder)
+        return base, adapter
+
+    def unload(self, folder: Path) -> None:
+        """Unload a model that has been deleted; a base that is generating stays for now."""
+        for base in self.bases.values():
+            adapter = base.adapters.pop(folder, None)
+            if adapter is not None:
+                base.lora.unload(adapter)
+        own_base = self.bases.get(folder)
+        if own_base is not None and not self.is_busy(own_base):
+            self._unload_base(own_base)
+
+    def loaded(self) -> dict[Path, int]:
+        """Return the folders of the bases and adapters in memory and the bytes of each."""
+        sizes: dict[Path, int] = {}
+        for path, base in self.bases.items():
+            adapters = {folder: adapter.nbytes for folder, adapter in base.adapters.items()}
+            sizes |= {path: base.nbytes - sum(adapters.values())} | adapters
+        return sizes
+
+    def _base(self, path: Path, tokenizer_path: Path | None = None) -> LoadedBase:
+        base = self.bases.get(path)
+        if base is None:
+            self._evict(incoming=_weights_bytes(path))
+            base = load_base(path, tokenizer_path or path, self.device, self.dtype)
+            self.bases[path] = base
+            self._evict(keep=base)
+        self.bases.move_to_end(path)
+        return base
+
+    def _merged(self, folder: Path, base_path: Path) -> LoadedBase:
+        """Load an adapter that a batch cannot share: merged into a copy of its base."""
+        from peft import PeftModel  # noqa: PLC0415 - slow to import and rarely needed
+        from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+        self._evict(incoming=_weights_bytes(base_path))
+        with tempfile.TemporaryDirectory(prefix="tunesmith-merge-") as merged_folder:
+            plain = AutoModelForCausalLM.from_pretrained(
+                base_path, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # PEFT uses transformers' old names
+                merged = PeftModel.from_pretrained(plain, folder).merge_and_unload()
+            merged.save_pretrained(merged_folder)
+            for item in base_path.glob("*token*"):
+                shutil.copy(item, merged_folder)
+            base = load_base(Path(merged_folder), base_path, self.device, self.dtype)
+        base.path = folder
+        self.bases[folder] = base
+        self._evict(keep=base)
+        return base
+
+    def _evict(self, *, incoming: int = 0, keep: LoadedBase | None = None) -> None:
+        """Unload idle bases, then idle adapters of `keep`, until everything fits the budget."""
+        while sum(base.nbytes for base in self.bases.values()) + incoming > self.budget:
+            idle = [
+                base for base in self.bases.values() if base is not keep and not self.is_busy(base)
+            ]
+            if idle:
+                self._unload_base(idle[0])
+            elif keep is not None and len(keep.adapters) > 1 and not self.is_busy(keep):
+                _, adapter = keep.adapters.popitem(last=False)
+                keep.lora.unload(adapter)
+            else:
+                return
+
+    def _unload_base(self, base: LoadedBase) -> None:
+        logger.info("unloading %s", base.path.name)
+        del self.bases[base.path]
+        self.on_unload(base)
+
+
+def _weights_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.glob("*.safetensors"))

@@ -1,0 +1,181 @@
+"""The server's end of the pipes to one model worker: start it, send commands, read its reports."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.engine.domain.errors import ErrorKind
+from tunesmith.engine.training.environment import worker_environment
+
+from .generation_errors import GenerationError, WorkerStoppedError
+from .worker_protocol import encode_line, error_from_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from .worker_protocol import WorkerSettings
+
+__all__ = ["WorkerClient", "start_worker"]
+
+logger: logging.Logger = logging.getLogger("tunesmith.serving")
+
+LINE_LIMIT = 1 << 28  # a scored prompt of a long context, with five top log probabilities a token
+MAX_PENDING = 1024
+START_SECONDS = 300.0  # importing torch on a machine that is busy with everything else
+STOP_SECONDS = 5.0
+
+
+class WorkerClient:
+    """A running model worker. Belongs to one event loop; made by `start_worker`.
+
+    Attributes:
+        pending: The reports of each request that is not answered yet, by the request's number;
+            None marks the end of the worker.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.pending: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
+        self._process = process
+        self._numbers = itertools.count(1)
+        self._ready = asyncio.Event()
+        self._stopping = False
+        self._reader: asyncio.Task[None] = asyncio.create_task(self._read_reports())
+
+    @property
+    def alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    async def wait_until_ready(self) -> None:
+        """Wait until the worker takes requests.
+
+        Raises:
+            WorkerStoppedError: It ended or did not get ready; it has been stopped.
+        """
+        try:
+            await asyncio.wait_for(self._ready.wait(), START_SECONDS)
+        except TimeoutError:
+            await self.stop()
+            raise _stopped() from None
+        if not self.alive:
+            raise _stopped()
+
+    async def request(self, command: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Send a command; yield its reports up to its last one.
+
+        Closing the iterator early cancels the command.
+
+        Raises:
+            GenerationError: The worker reports an error, or too many requests are pending.
+            WorkerStoppedError: The worker ended meanwhile.
+        """
+        if len(self.pending) >= MAX_PENDING:
+            raise GenerationError(
+                f"The engine is answering {MAX_PENDING} requests already. Try again shortly.",
+                kind=ErrorKind.LIMIT_REACHED,
+                code="engine_overloaded",
+            )
+        number = next(self._numbers)
+        reports: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.pending[number] = reports
+        complete = False
+        try:
+            await self._send({**command, "id": number})
+            while (report := await reports.get()) is not None:
+                if report["kind"] == "error":
+                    complete = True
+                    raise error_from_json(report)
+                complete = report["kind"] == "done" or "u" in report
+                if report["kind"] == "done":
+                    return
+                yield report
+            complete = True
+            raise _stopped()
+        finally:
+            self.pending.pop(number, None)
+            if not complete and not self._stopping:
+                self.notify({"kind": "cancel", "id": number})
+
+    def notify(self, command: dict[str, Any]) -> None:
+        """Send a command that gets no report."""
+        stdin = self._process.stdin
+        if stdin is not None and not stdin.is_closing():
+            stdin.write(encode_line(command))
+
+    async def stop(self) -> None:
+        """Stop the process; pending requests fail with `WorkerStoppedError`."""
+        self._stopping = True
+        if self._process.stdin is not None:
+            self._process.stdin.close()  # the worker ends with its input
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+        await self._reader
+
+    async def _send(self, command: dict[str, Any]) -> None:
+        stdin = self._process.stdin
+        try:
+            if stdin is None or stdin.is_closing():
+                raise _stopped()
+            stdin.write(encode_line(command))
+            await stdin.drain()
+        except (ConnectionError, RuntimeError) as error:
+            raise _stopped() from error
+
+    async def _read_reports(self) -> None:
+        """Pass each report to the request that it answers, until the worker ends."""
+        stdout = self._process.stdout
+        if stdout is None:
+            return
+        try:
+            async for line in stdout:
+                report = json.loads(line)
+                if report["kind"] == "ready":
+                    self._ready.set()
+                elif (reports := self.pending.get(report["id"])) is not None:
+                    reports.put_nowait(report)
+        finally:
+            status = await self._process.wait()
+            if not self._stopping:
+                logger.warning("the model worker ended with status %s", status)
+            self._ready.set()
+            for reports in self.pending.values():
+                reports.put_nowait(None)
+
+
+async def start_worker(settings: WorkerSettings) -> WorkerClient:
+    """Start a model worker; it takes requests later, see `WorkerClient.wait_until_ready`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # never import from the folder that the server was started in
+        "-m",
+        "tunesmith.engine.serving.model_worker",
+        json.dumps(asdict(settings)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=worker_environment(threads=settings.threads),
+        limit=LINE_LIMIT,
+        # A Ctrl-C on the server's terminal is for the server alone.
+        start_new_session=True,
+    )
+    return WorkerClient(process)
+
+
+def _stopped() -> WorkerStoppedError:
+    return WorkerStoppedError(
+        "The process that generates answers ended while it worked on this request. Send it "
+        "again: the process is started anew. The engine's log says why it ended.",
+        code="generator_stopped",
+    )
