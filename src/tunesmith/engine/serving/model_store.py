@@ -45,7 +45,7 @@ class ModelStore:
     device: torch.device
     dtype: torch.dtype
     is_busy: Callable[[LoadedBase], bool]
-    on_unload: Callable[[LoadedBase], None]
+    on_unload: Callable[[LoadedBase], object]
     bases: OrderedDict[Path, LoadedBase] = field(default_factory=OrderedDict)
 
     def get(self, model: ServableModel) -> tuple[LoadedBase, LoraAdapter | None]:
