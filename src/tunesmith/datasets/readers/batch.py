@@ -12,8 +12,9 @@ from tunesmith.datasets.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-__all__ = ["Batch", "ChunkLocations", "ListLocations", "RowLocations", "Source"]
+__all__ = ["Batch", "ChunkLocations", "FileSource", "ListLocations", "RowLocations", "Source"]
 
 
 class RowLocations(Protocol):
@@ -186,3 +187,21 @@ class Source(Protocol):
     def batches(self) -> Iterator[Batch]:
         """Yield all rows, in order; line numbers count from 1."""
         ...
+
+
+class FileSource:
+    """A source that reads a file; the readers of the formats derive from it.
+
+    Args:
+        path: The file.
+    """
+
+    format: str
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name: str | None = str(path)
+        self.size: int | None = path.stat().st_size
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"

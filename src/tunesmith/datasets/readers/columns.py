@@ -27,6 +27,9 @@ class Columns:
         self.format: str = source.format
         self.size: int | None = source.size
 
+    def __repr__(self) -> str:
+        return f"Columns({self.inner!r}, {self.prompt!r}, {self.completion!r})"
+
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`."""
         for batch in self.inner.batches():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 
-from .batch import Batch, ListLocations
+from .batch import Batch, FileSource, ListLocations
 from .lines import text_lines
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _EXCERPT_LENGTH: Final = 200
 _FIELD_LIMIT: Final = 1 << 30
 
 
-class Delimited:
+class Delimited(FileSource):
     """A table of separated values whose first record names the columns.
 
     The separator of a CSV file is detected (comma, semicolon, tab or bar). In a TSV file it is
@@ -34,10 +34,8 @@ class Delimited:
     """
 
     def __init__(self, path: Path, format: Literal["csv", "tsv"]) -> None:  # noqa: A002 - the word
-        self.path = path
-        self.format: str = format
-        self.name: str | None = str(path)
-        self.size: int | None = path.stat().st_size
+        super().__init__(path)
+        self.format = format
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`.
@@ -175,15 +173,10 @@ def _width_fault(record: list[str], header: list[str]) -> str:
     return ""
 
 
-class PlainText:
+class PlainText(FileSource):
     """A text file: every line is a completion without a prompt, for open-ended generation."""
 
     format = "txt"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name: str | None = str(path)
-        self.size: int | None = path.stat().st_size
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`."""

@@ -13,13 +13,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.json_types import is_array, is_object
 
-from .batch import Batch, ListLocations
+from .batch import Batch, FileSource, ListLocations
 from .json_values import JsonFault, character_faults, strict_decoder
 from .lines import byte_order_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["JsonDocument"]
 
@@ -28,7 +27,7 @@ _READ_SIZE: Final = 1 << 18
 _SPACE: Final = " \t\r\n"
 
 
-class JsonDocument:
+class JsonDocument(FileSource):
     """A JSON file: `[row, row, …]`, or rows that follow each other with or without commas.
 
     A file that is one object whose fields are columns (`{"prompt": [...], …}`) or that holds its
@@ -36,11 +35,6 @@ class JsonDocument:
     """
 
     format = "json"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name: str | None = str(path)
-        self.size: int | None = path.stat().st_size
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`."""

@@ -9,14 +9,13 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.json_types import is_object
 
-from .batch import Batch, ChunkLocations, ListLocations
+from .batch import Batch, ChunkLocations, FileSource, ListLocations
 from .byte_scan import count_byte
 from .json_chunks import ChunkDecoder, decoded_values
 from .json_values import JsonFault, decode_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["CHUNK_SIZE", "JsonLines", "read_chunks"]
 
@@ -29,7 +28,7 @@ _EXCERPT_BYTES: Final = 400
 _UNUSABLE: Final = frozenset({"json-duplicate-key", "json-not-finite", "lone-surrogate"})
 
 
-class JsonLines:
+class JsonLines(FileSource):
     """A JSONL file.
 
     Lines end with a line feed, with or without a carriage return before it. A byte order mark at
@@ -37,11 +36,6 @@ class JsonLines:
     """
 
     format = "jsonl"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name: str | None = str(path)
-        self.size: int | None = path.stat().st_size
 
     def batches(self, start: int = 0, end: int | None = None) -> Iterator[Batch]:
         """Yield the rows of the lines that start in the range of bytes.

@@ -34,6 +34,9 @@ class Rows:
         self.rows = rows
         self.name = name
 
+    def __repr__(self) -> str:
+        return f"Rows(of {type(self.rows).__name__})"
+
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`."""
         rows = iter(self.rows)
@@ -135,6 +138,9 @@ class LocatedRows:
     def __init__(self, rows: list[Row], name: str | None = None) -> None:
         self.rows = rows
         self.name: str | None = name or (rows[0].file if rows else None)
+
+    def __repr__(self) -> str:
+        return f"LocatedRows({len(self.rows):,} rows)"
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`."""

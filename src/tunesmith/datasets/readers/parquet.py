@@ -7,26 +7,20 @@ from typing import TYPE_CHECKING, Any, Final
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.optional import optional
 
-from .batch import Batch, ListLocations
+from .batch import Batch, FileSource, ListLocations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["Parquet"]
 
 _BATCH_ROWS: Final = 4096
 
 
-class Parquet:
+class Parquet(FileSource):
     """A Parquet file. A row's line is its number, counted from 1; there are no byte offsets."""
 
     format = "parquet"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name: str | None = str(path)
-        self.size: int | None = path.stat().st_size
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`.

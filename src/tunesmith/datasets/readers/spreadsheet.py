@@ -17,11 +17,10 @@ from xml.etree import ElementTree as ET
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location
 
-from .batch import Batch, ListLocations
+from .batch import Batch, FileSource, ListLocations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["Spreadsheet"]
 
@@ -33,15 +32,10 @@ _LITERALS: Final = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|_.|\*.')
 _COLUMN: Final = re.compile(r"[A-Z]+")
 
 
-class Spreadsheet:
+class Spreadsheet(FileSource):
     """The first sheet of a workbook. A row's line is its row number; there are no byte offsets."""
 
     format = "xlsx"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name: str | None = str(path)
-        self.size: int | None = path.stat().st_size
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`.
