@@ -154,7 +154,7 @@ def test_more_than_two_classes_are_counted(tmp_path):
 
 def test_bug_b18_one_class_is_an_error_with_the_reason(tmp_path):
     rows = [{"prompt": text(), "completion": " same"} for _ in range(30)]
-    with pytest.raises(DatasetError, match="nothing to tell apart"):
+    with pytest.raises(DatasetError, match="nothing to distinguish"):
         prepare_data(write(tmp_path / "d.jsonl", rows), Script())
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import ast
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.datasets.prompt_format import PromptFormat, PromptFormatError, format_path
+from tunesmith.datasets.prompt_format import (
+    PromptFormat,
+    PromptFormatError,
+    format_path,
+    saved_format,
+)
 
 SEPARATOR = "\n\n###\n\n"
 END = PromptFormat(separator=" ->", leading_whitespace=" ", stop=" END")
@@ -184,3 +192,25 @@ def test_a_damaged_file_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(PromptFormatError, match=message):
         PromptFormat.load(path)
+
+
+def test_the_format_beside_a_file_is_read_without_heavy_imports(tmp_path):
+    data = tmp_path / "train.jsonl"
+    data.write_text("{}\n")
+    END.save(format_path(data))
+    code = (
+        "import sys; from tunesmith.datasets.prompt_format import saved_format; "
+        f"print(saved_format({str(data)!r}).to_dict()); "
+        "print([name for name in sys.modules if name.startswith(('numpy', 'msgspec', 'httpx',"
+        " 'tunesmith.datasets.'))])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    content, modules = output.stdout.splitlines()
+    assert ast.literal_eval(content) == END.to_dict()
+    assert sorted(ast.literal_eval(modules)) == [
+        "tunesmith.datasets.dataset_errors",
+        "tunesmith.datasets.prompt_format",
+    ]
+    assert saved_format(tmp_path / "other.jsonl") is None

@@ -1,7 +1,7 @@
-"""Class labels and their first tokens.
+"""Class labels, their first tokens, and numbers that can stand for them.
 
-Classification metrics look at one token, so each class must begin with a token of its own. Where
-labels do not, or where there are very many, numbers can stand for them.
+Classification metrics use the first token of a class, so it must differ for each class. Where it
+does not, or where there are very many classes, they can be replaced with numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Prompts and completions, taken from rows of any kind."""
+"""Prompts and completions as text, from rows of any format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Pair", "as_rows", "completion_text", "pairs", "prompt_text"]
 
 
 class Pair(NamedTuple):
-    """A prompt, its completion, and the line on which they stand."""
+    """A prompt, its completion, and their line."""
 
     prompt: str
     completion: str
@@ -23,7 +23,7 @@ class Pair(NamedTuple):
 
 
 def as_rows(rows: Iterable[AnyRow]) -> Iterator[Row]:
-    """Yield rows with their place; a bare mapping is given its number, counted from 1."""
+    """Yield rows with their locations; a mapping gets its number, counted from 1, as its line."""
     for number, row in enumerate(rows, 1):
         yield row if isinstance(row, Row) else Row(dict(row), number)
 
@@ -37,11 +37,11 @@ def pairs(rows: Iterable[AnyRow]) -> Iterator[Pair]:
 
 
 def prompt_text(value: Mapping[str, Any]) -> str:
-    """Return what the model is given, of a row of any shape, as one text."""
+    """Return the input of the model as one text, for a row of any format."""
     if isinstance(prompt := value.get("prompt"), str):
         return prompt
-    given = value.get("input")
-    row = cast("dict[str, Any]", given) if isinstance(given, dict) else value
+    preference_input = value.get("input")
+    row = cast("dict[str, Any]", preference_input) if isinstance(preference_input, dict) else value
     messages = row.get("messages")
     return "\n".join(
         _content(message) for message in _objects(messages) if message.get("role") != "assistant"
@@ -49,12 +49,12 @@ def prompt_text(value: Mapping[str, Any]) -> str:
 
 
 def completion_text(value: Mapping[str, Any]) -> str:
-    """Return what the model is to say, of a row of any shape: the last assistant turn."""
+    """Return the text to learn, for a row of any format; of a chat, the last assistant message."""
     if isinstance(completion := value.get("completion"), str):
         return completion
     messages = _objects(value.get("preferred_output") or value.get("messages"))
-    said = [_content(message) for message in messages if message.get("role") == "assistant"]
-    return said[-1] if said else ""
+    texts = [_content(message) for message in messages if message.get("role") == "assistant"]
+    return texts[-1] if texts else ""
 
 
 def _objects(value: object) -> list[dict[str, Any]]:

@@ -1,10 +1,13 @@
-"""One object for the way a prompt and its completion are written.
+"""`PromptFormat`: how prompts and completions are written, in training and at inference.
 
 A fine-tuned completion model has learnt one fixed separator after each prompt, one fixed
 whitespace before each completion and one fixed stop sequence after it. `PromptFormat` holds the
-three: it writes training rows, checks them, formats prompts at inference and says which request
-parameters belong to them, so that training and inference cannot drift apart. It is saved as a
-small JSON file beside the data.
+three: it writes training rows, checks them, formats prompts at inference and returns the request
+parameters that belong to them, so that training and inference cannot drift apart.
+
+It is saved as a small JSON file beside the data. The name of that file, its JSON and its version
+are known to this module alone. The client reads it for every upload of a path, so nothing heavy
+is imported here; token counts load their vocabulary when they are asked for.
 """
 
 from __future__ import annotations
@@ -56,13 +59,13 @@ class PromptFormatError(DatasetError):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One way in which a row does not keep to its format.
+    """One way in which a row departs from its format.
 
     Attributes:
         kind: Stable name of the rule.
         field: "prompt" or "completion".
         offset: Index of the first offending character in that field.
-        message: The fault as a sentence for the user.
+        message: The violation as a sentence for the user.
     """
 
     kind: ViolationKind
@@ -80,7 +83,7 @@ class PromptFormat:
         leading_whitespace: Starts every completion, because most tokens of a vocabulary begin
             with a space; "" for none.
         stop: Ends every completion and occurs nowhere else in it; "" for none, which suits
-            classes of one token read with `max_tokens=1`.
+            classes of one token that are generated with `max_tokens=1`.
     """
 
     separator: str = "\n\n###\n\n"
@@ -92,18 +95,18 @@ class PromptFormat:
             raise PromptFormatError(
                 f"leading_whitespace must be white space only, not {self.leading_whitespace!r}."
             )
-        for name, mark in (("separator", self.separator), ("stop sequence", self.stop)):
-            if mark and mark in self.leading_whitespace:
+        for name, marker in (("separator", self.separator), ("stop sequence", self.stop)):
+            if marker and marker in self.leading_whitespace:
                 raise PromptFormatError(
-                    f"The {name} {mark!r} is part of the leading whitespace "
+                    f"The {name} {marker!r} is part of the leading whitespace "
                     f"{self.leading_whitespace!r}: every answer would end before it begins."
                 )
 
     def format_prompt(self, text: str) -> str:
-        """Return the prompt as the model has seen it in training: `text` and the separator.
+        """Return the prompt as the model has seen it in training: the text and the separator.
 
         A text that already ends with the separator is returned as it is, so formatting twice
-        does no harm.
+        changes nothing more.
 
         Raises:
             PromptFormatError: The separator occurs inside the text, where the model would take
@@ -124,7 +127,7 @@ class PromptFormat:
     def format_completion(self, text: str) -> str:
         """Return the completion as it is trained: whitespace, `text`, stop sequence.
 
-        White space and a stop sequence that are there already are not doubled.
+        White space and a stop sequence that are already there are not repeated.
 
         Raises:
             PromptFormatError: The text is empty, or the stop sequence occurs inside it, where
@@ -136,9 +139,9 @@ class PromptFormat:
                 "The completion is empty: there is nothing for the model to learn."
             )
         if self.stop:
-            said = self.leading_whitespace + body
-            position = (said + self.stop).find(self.stop)
-            if position < len(said):
+            completion = self.leading_whitespace + body
+            position = (completion + self.stop).find(self.stop)
+            if position < len(completion):
                 raise PromptFormatError(
                     f"The completion contains the stop sequence {self.stop!r} at character "
                     f"{position}: every answer would be cut off there. Choose a stop sequence "
@@ -166,9 +169,9 @@ class PromptFormat:
         return text.removesuffix(self.separator) if self.separator else text
 
     def parse_completion(self, text: str) -> str:
-        """Return what the model said: up to the stop sequence, without leading whitespace."""
-        said = text.lstrip() if self.leading_whitespace else text
-        return said.split(self.stop, 1)[0] if self.stop else said
+        """Return the model's answer: up to the stop sequence, without leading whitespace."""
+        answer = text.lstrip() if self.leading_whitespace else text
+        return answer.split(self.stop, 1)[0] if self.stop else answer
 
     def inference_parameters(
         self,
@@ -181,8 +184,8 @@ class PromptFormat:
             classes: The class labels, for classification, with or without their whitespace and
                 stop sequence. `max_tokens` is then the length of the longest class (1 where all
                 are single tokens) and `logprobs` covers every class, up to what the API allows.
-            encoding: Name of an encoding or model, or an encoder, that counts the classes;
-                default "r50k_base".
+            encoding: Encoding in which the classes are counted: its name, that of a model, or an
+                encoder; default "r50k_base".
 
         Returns:
             `stop` (a list, absent where the format has none), and for classification
@@ -239,8 +242,8 @@ class PromptFormat:
             )
 
     def _check_completion(self, completion: str) -> Iterator[Violation]:
-        said = completion.removesuffix(self.stop) if self.stop else completion
-        if self.separator and (position := said.find(self.separator)) >= 0:
+        text = completion.removesuffix(self.stop) if self.stop else completion
+        if self.separator and (position := text.find(self.separator)) >= 0:
             yield Violation(
                 "separator-in-completion",
                 "completion",
@@ -251,14 +254,14 @@ class PromptFormat:
         if not body.strip():
             yield Violation("completion-empty", "completion", 0, "The completion is empty.")
             return
-        lead = completion[: len(completion) - len(completion.lstrip())]
-        if self.leading_whitespace and lead != self.leading_whitespace:
+        whitespace = completion[: len(completion) - len(completion.lstrip())]
+        if self.leading_whitespace and whitespace != self.leading_whitespace:
             yield Violation(
                 "leading-whitespace",
                 "completion",
                 0,
-                f"The completion starts with {lead!r}, not with {self.leading_whitespace!r}."
-                if lead
+                f"The completion starts with {whitespace!r}, not with {self.leading_whitespace!r}."
+                if whitespace
                 else f"The completion does not start with {self.leading_whitespace!r}.",
             )
         if not self.stop:
@@ -292,7 +295,7 @@ class PromptFormat:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
+        """Make a format from what `to_dict` returned.
 
         Raises:
             PromptFormatError: The version is unknown, or a field is missing or not a string.
@@ -337,7 +340,7 @@ def saved_format(path: str | os.PathLike[str]) -> PromptFormat | None:
     """Return the format that is saved beside a data file, or None.
 
     Raises:
-        PromptFormatError: There is one, but it cannot be read.
+        PromptFormatError: There is such a file, but it does not hold a prompt format.
     """
     if not Path(path).is_file():
         return None

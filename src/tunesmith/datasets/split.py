@@ -1,9 +1,9 @@
-"""Divide rows into training and validation data that share nothing.
+"""Divides rows into training and validation data that share nothing.
 
-The division follows the content of the rows, not their order and not chance: the same rows are
-divided alike on every machine. Rows that are almost the same stay on one side, so that validation
-measures what the model has understood, not what it remembers. Classes keep their shares, and each
-is on both sides where that is possible without a leak.
+The division depends on the content of the rows only, not on their order: the same rows are
+divided in the same way on every machine. Rows that are almost the same stay on one side, so that
+validation measures what the model has understood, not what it remembers. Classes keep their
+shares, and each is on both sides where that is possible without a leak.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["split"]
 
 _RowT = TypeVar("_RowT", bound="Row | Mapping[str, Any]")
 
-_FEWEST_ON_BOTH_SIDES: Final = 2
+_MIN_GROUPS: Final = 2
 
 
 def split(
@@ -37,34 +37,34 @@ def split(
     threshold: float = DEFAULT_THRESHOLD,
     seed: int = 0,
 ) -> tuple[list[_RowT], list[_RowT]]:
-    """Divide rows into training and validation rows; each keeps the order it had.
+    """Divides rows into training and validation rows; each keeps the order it had.
 
     Args:
-        rows: Rows or mappings of any shape.
+        rows: Rows or mappings of any row format.
         validation: Share of the rows to hold out, between 0 and 1, or their number, from 1.
-        stratify: Whether classes keep their shares; default: where the rows look like
+        stratify: Whether classes keep their shares; default: if the rows look like
             classification.
         near_duplicates: Whether rows whose prompts are almost the same stay together; exact
             duplicates always do.
         threshold: Jaccard similarity from which prompts count as almost the same.
-        seed: Another number gives another division, as reproducible as the first.
+        seed: Another number gives another division, which is just as reproducible.
 
     Returns:
-        Training rows and validation rows; `Dataset.split` returns data sets.
+        Training rows and validation rows.
 
     Raises:
         DatasetError: `validation` is out of range.
     """
-    every = [*rows]
-    values = [row.value if isinstance(row, Row) else row for row in every]
-    share = _share(validation, len(every))
+    all_rows = [*rows]
+    values = [row.value if isinstance(row, Row) else row for row in all_rows]
+    share = _share(validation, len(all_rows))
     labels = [completion_text(value).strip() for value in values]
     if stratify is None:
-        stratify = _looks_like_classes(values, labels)
+        stratify = _looks_like_classification(values, labels)
     groups = _groups(values, threshold if near_duplicates else None, seed)
     held_out = _hold_out(groups, labels if stratify else [""] * len(labels), share)
-    training = [row for index, row in enumerate(every) if index not in held_out]
-    return training, [row for index, row in enumerate(every) if index in held_out]
+    training = [row for index, row in enumerate(all_rows) if index not in held_out]
+    return training, [row for index, row in enumerate(all_rows) if index in held_out]
 
 
 def _share(validation: float, count: int) -> float:
@@ -78,7 +78,7 @@ def _share(validation: float, count: int) -> float:
     )
 
 
-def _looks_like_classes(values: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bool:
+def _looks_like_classification(values: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bool:
     rows = (
         Pair(prompt_text(value), label, line)
         for line, (value, label) in enumerate(zip(values, labels, strict=True), 1)
@@ -119,7 +119,7 @@ def _hold_out(groups: Sequence[_Group], labels: Sequence[str], share: float) -> 
     by_class: defaultdict[str, list[_Group]] = defaultdict(list)
     for group in groups:
         most_common = Counter(labels[index] for index in group.members).most_common()
-        # Of equally common labels the first in the alphabet, whatever the order of the rows.
+        # Of equally common labels the alphabetically first, whatever the order of the rows.
         label = min(most_common, key=lambda item: (-item[1], item[0]))[0]
         by_class[label].append(group)
     held_out: set[int] = set()
@@ -130,11 +130,11 @@ def _hold_out(groups: Sequence[_Group], labels: Sequence[str], share: float) -> 
 
 
 def _take(groups: Sequence[_Group], share: float) -> list[_Group]:
-    """Return groups that come as near to the share of the rows as they can without passing it.
+    """Return groups that hold as many rows as possible without exceeding the share.
 
-    At least one is taken and one left, where there are two.
+    Of two or more groups, at least one is taken and one is left.
     """
-    if len(groups) < _FEWEST_ON_BOTH_SIDES:
+    if len(groups) < _MIN_GROUPS:
         return []
     rows = sum(len(group.members) for group in groups)
     wanted = max(1, round(share * rows))

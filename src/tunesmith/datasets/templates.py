@@ -1,7 +1,7 @@
-"""From raw records to training examples, for the cases that the fine-tuning guide describes.
+"""Makes training examples from raw records, for the cases that the fine-tuning guide describes.
 
 Each function takes records (mappings), writes prompts and completions as the guide advises for
-its case, and says which prompt format, hyperparameters and number of rows go with them.
+its case, and returns them with the prompt format, hyperparameters and number of rows it advises.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ ROWS_PER_CLASS: Final = 100
 ROWS_FOR_GENERATION: Final = 500
 ROWS_FOR_CHATBOT: Final = 2_000
 
-# A generation model soon repeats its examples: fewer epochs, and smaller steps.
-_GENTLE: Final = {"n_epochs": 2, "learning_rate_multiplier": 0.05}
+# Generation overfits sooner than classification: fewer epochs and a lower learning rate.
+_GENERATION_PARAMETERS: Final = {"n_epochs": 2, "learning_rate_multiplier": 0.05}
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Training examples and what goes with them.
+    """Training examples with the format and hyperparameters that suit them.
 
     Attributes:
         rows: Prompts and completions, not yet in the format.
-        prompt_format: The format they are to have.
+        prompt_format: The format in which they are to be written.
         hyperparameters: What to start the fine-tune with, besides the files.
         advised_rows: How many rows the guide advises.
         classes: For classification each label and the completion that stands for it.
@@ -65,10 +65,10 @@ class Examples:
         return Dataset.from_rows(rows, prompt_format=self.prompt_format)
 
     def label_of(self, completion: str) -> str | None:
-        """Return the class that a model's answer stands for, or None if it names none."""
-        said = self.prompt_format.parse_completion(completion).strip()
-        labels = {word: label for label, word in self.classes.items()}
-        return labels.get(said)
+        """Return the class that a completion of the model names, or None."""
+        word = self.prompt_format.parse_completion(completion).strip()
+        labels = {name: label for label, name in self.classes.items()}
+        return labels.get(word)
 
 
 def classification(
@@ -84,7 +84,7 @@ def classification(
         records: One for each text.
         text: Field of the text.
         label: Field of the label.
-        encoding: Whose tokens the labels should be single ones of; default "r50k_base".
+        encoding: Encoding in which the labels should be single tokens; default "r50k_base".
 
     Raises:
         DatasetError: A record lacks a field.
@@ -118,7 +118,7 @@ def number_classes(
         records: One for each text.
         text: Field of the text.
         label: Field of the label.
-        encoding: Whose tokens; default "r50k_base".
+        encoding: Encoding in which the numbers are single tokens; default "r50k_base".
 
     Raises:
         DatasetError: A record lacks a field, or there are more than 500 classes.
@@ -138,11 +138,11 @@ def number_classes(
 def conditional_generation(
     records: Iterable[Mapping[str, Any]], source: str = "source", target: str = "target"
 ) -> Examples:
-    """Write examples for text from text, such as headlines from articles.
+    """Write examples for text generated from text, such as headlines from articles.
 
     Args:
         records: One for each pair.
-        source: Field of the given text.
+        source: Field of the input text.
         target: Field of the text to write.
 
     Raises:
@@ -161,7 +161,7 @@ def entity_extraction(
     *,
     order: Literal["alphabetical", "appearance"] = "alphabetical",
 ) -> Examples:
-    """Write examples for finding entities: one on each line, always in one order.
+    """Write examples for entity extraction: one entity a line, always in the same order.
 
     Args:
         records: One for each text; its entities are a list of strings.
@@ -175,11 +175,11 @@ def entity_extraction(
     """
     rows: list[dict[str, str]] = []
     for record in records:
-        given = _text(record, text)
+        source = _text(record, text)
         names = sorted({str(name).strip() for name in _field(record, entities)})
         if order == "appearance":
-            names.sort(key=lambda name: _position(given, name))
-        rows.append({"prompt": given, "completion": "\n".join(names)})
+            names.sort(key=lambda name: _position(source, name))
+        rows.append({"prompt": source, "completion": "\n".join(names)})
     return _generation(rows)
 
 
@@ -201,8 +201,8 @@ def chatbot(
 
     Args:
         conversations: Lists of messages with "role" and "content", or rows with "messages".
-        customer: How the user is called in the text.
-        agent: How the assistant is called.
+        customer: Name of the user in the text.
+        agent: Name of the assistant in the text.
 
     Raises:
         DatasetError: A message has no text.
@@ -224,7 +224,7 @@ def chatbot(
                 lines.append(f"{customer}: {content}")
     chosen = choose_prompt_format(rows, "conditional generation")
     form = PromptFormat(f"\n\n{agent}:", " ", chosen.stop)
-    return Examples(rows, form, _GENTLE, ROWS_FOR_CHATBOT)
+    return Examples(rows, form, _GENERATION_PARAMETERS, ROWS_FOR_CHATBOT)
 
 
 def _line(text: str) -> str:
@@ -238,7 +238,7 @@ def product_description(
     *,
     name: str = "name",
 ) -> Examples:
-    """Write examples for descriptions from properties, which are told in sentences first.
+    """Write examples for descriptions from properties, which become sentences first.
 
     Args:
         records: One for each product: its name, its description, and any other properties.
@@ -257,7 +257,7 @@ def product_description(
 
 
 def describe_properties(name: str, properties: Mapping[str, Any]) -> str:
-    """Tell a list of properties in sentences: models take in language better than lists.
+    """Describe properties in sentences, which models understand better than lists.
 
     Empty properties are left out; lists become enumerations.
     """
@@ -273,7 +273,7 @@ def describe_properties(name: str, properties: Mapping[str, Any]) -> str:
 
 def _generation(rows: list[dict[str, str]]) -> Examples:
     task: Task = "conditional generation"
-    return Examples(rows, choose_prompt_format(rows, task), _GENTLE)
+    return Examples(rows, choose_prompt_format(rows, task), _GENERATION_PARAMETERS)
 
 
 def _field(record: Mapping[str, Any], name: str) -> Any:
