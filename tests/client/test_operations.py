@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import tunesmith
 from http_stub import answer, raw
+from tunesmith.datasets import PromptFormat
 
 LEGACY = {
     "id": "ft-1",
@@ -339,6 +341,88 @@ def test_a_path_is_uploaded_once(mode, stub, file_object, tmp_path):
     assert [request.path for request in posts] == ["/v1/files", *["/v1/fine-tunes"] * 3]
     assert all(request.json["training_file"] == "file-1" for request in posts[1:])
     assert posts[-1].json["validation_file"] == "file-9"
+
+
+class FileServer:
+    """Keeps what is uploaded, and reports its hash and prompt format as the engine does."""
+
+    def __init__(self, file_object: dict[str, Any], job: dict[str, Any]) -> None:
+        self.template, self.job = file_object, job
+        self.files: list[dict[str, Any]] = []
+
+    def __call__(self, request: Any) -> Any:
+        if "/files" not in request.path:
+            return answer(LEGACY if "fine-tunes" in request.path else self.job)
+        if request.method == "GET":
+            return answer({"object": "list", "data": self.files, "has_more": False})
+        _, marked, after = request.body.partition(b'name="prompt_format"\r\n\r\n')
+        content = request.body.rsplit(b"\r\n\r\n", 1)[1].partition(b"\r\n--")[0]
+        file = {
+            **self.template,
+            "id": f"file-{len(self.files) + 1}",
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        if marked:
+            file["prompt_format"] = json.loads(after.split(b"\r\n")[0])
+        self.files.append(file)
+        return answer(file)
+
+
+def test_the_prompt_format_beside_a_file_travels_with_it(mode, stub, file_object, job, tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(b"hello")
+    stub.handle = server = FileServer(file_object, job)
+    client = mode.client(stub.url)
+    mode.run(client.fine_tunes.create(training_file=path))
+    saved = PromptFormat(separator=" ->", stop="\n")
+    saved.save(tmp_path / "train.format.json")
+    assert mode.run(client.files.find_matching(path)) is None
+    mode.run(client.fine_tunes.create(training_file=path, validation_file=path))
+    mode.run(client.fine_tuning.jobs.create(model="m", training_file=str(path)))
+    mode.run(client.files.create(file=path, purpose="fine-tune"))
+    mode.run(client.files.create(file=path, purpose="fine-tune", prompt_format=None))
+    mode.run(client.files.create(file=path, purpose="batch"))
+    formats = [file.get("prompt_format") for file in server.files]
+    assert formats == [None, saved.to_dict(), saved.to_dict(), None, None]
+    jobs = [request.json for request in stub.requests if request.path.startswith("/v1/fine")]
+    assert [one["training_file"] for one in jobs] == ["file-1", "file-2", "file-2"]
+    assert jobs[1]["validation_file"] == "file-2"
+    assert "validation_file" not in jobs[2]
+    assert mode.run(client.files.find_matching(path)).id == "file-2"
+
+
+def test_a_damaged_prompt_format_beside_a_file_is_named(mode, stub, tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(b"hello")
+    (tmp_path / "train.format.json").write_text("{")
+    client = mode.client(stub.url)
+    with pytest.raises(tunesmith.TunesmithError, match=r"train\.format\.json"):
+        mode.run(client.files.create(file=path, purpose="fine-tune"))
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (lambda c: c.fine_tunes.create(training_file="f", epochs=3, temprature=1), "did you mean 'n_epochs'"),
+        (lambda c: c.fine_tuning.jobs.create(model="m", training_file="f", sufix="a"), "'suffix'"),
+        (lambda c: c.files.list(limt=3), "'limit'"),
+        (lambda c: c.files.create(file=b"", purpose="fine-tune", on_progres=print), "'on_progress'"),
+        (lambda c: c.completions.create(model="m", prompt="p", max_token=3), "'max_tokens'"),
+        (lambda c: c.chat.completions.create(model="m", messages=[], temprature=1), "'temperature'"),
+        (lambda c: c.fine_tunes.events("ft-1", pol=3), "'poll'"),
+        (lambda c: c.models.retrieve("m", timeot=3), "'timeout'"),
+        (lambda c: c.get("/models", quer={}), "'extra_query'"),
+        (lambda c: c.with_raw_response.models.retrieve("m", timeot=3), "'timeout'"),
+    ],
+)  # fmt: skip
+def test_an_unknown_keyword_is_refused_before_anything_is_sent(mode, stub, call, names):
+    client = mode.client(stub.url)
+    with pytest.raises(TypeError, match="unexpected keyword") as caught:
+        mode.run(call(client))
+    assert names in str(caught.value)
+    assert stub.requests == []
 
 
 def test_a_path_that_does_not_exist_is_named(mode, stub):

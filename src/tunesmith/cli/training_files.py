@@ -7,12 +7,11 @@ content; then that one is used again, so that a repeated command does not fill t
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tunesmith.errors import TunesmithError
@@ -60,7 +59,7 @@ def _upload(client: Client, path: Path, *, check_existing: bool) -> str:
     existing = _identical(client, path) if check_existing else None
     if existing and _wants_existing(existing, path):
         return existing.id
-    uploaded = client.files.create(file=path, purpose=PURPOSE, prompt_format=_saved_format(path))
+    uploaded = client.files.create(file=path, purpose=PURPOSE)
     print_notice(f"Uploaded {path} as {uploaded.id}.")
     return uploaded.id
 
@@ -86,16 +85,6 @@ def _identical(client: Client, path: Path) -> FileObject | None:
     # This server does not tell hashes, so name and size are all that was compared.
     content = client.files.content(found.id).read()
     return found if hashlib.sha256(content).hexdigest() == _sha256(path) else None
-
-
-def _saved_format(path: Path) -> dict[str, object] | None:
-    """Return the prompt format that was saved beside the file, so that the model remembers it."""
-    saved = path.with_name(path.stem + ".format.json")
-    try:
-        value = json.loads(saved.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
 def _wants_existing(existing: FileObject, path: Path) -> bool:

@@ -34,11 +34,14 @@ def keywords_of(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(_parameters(function)) - {"self"}
 
 
-def unknown_keyword(name: str, given: Iterable[str], known: Iterable[str]) -> TypeError:
+def unknown_keyword(
+    owner: object, name: str, given: Iterable[str], known: Iterable[str]
+) -> TypeError:
     """Return the error for keywords that an operation does not have.
 
     Args:
-        name: The operation as users know it, such as "FineTunes.create".
+        owner: The object whose operation was called.
+        name: The operation's name.
         given: The keywords of the call.
         known: The keywords of the operation.
     """
@@ -48,7 +51,7 @@ def unknown_keyword(name: str, given: Iterable[str], known: Iterable[str]) -> Ty
     parts: list[str] = []
     unknown = [one for one in given if one not in names]
     for one in unknown:
-        close = difflib.get_close_matches(one, names, n=1)
+        close = difflib.get_close_matches(one, names, n=1, cutoff=0.5)
         parts.append(f"{one!r} (did you mean {close[0]!r}?)" if close else f"{one!r}")
     noun = "an unexpected keyword argument" if len(unknown) == 1 else "unexpected keyword arguments"
     extra = (
@@ -56,7 +59,7 @@ def unknown_keyword(name: str, given: Iterable[str], known: Iterable[str]) -> Ty
         if "extra_body" in names
         else ""
     )
-    return TypeError(f"{name}() got {noun} {', '.join(parts)}.{extra}")
+    return TypeError(f"{type(owner).__name__}.{name}() got {noun} {', '.join(parts)}.{extra}")
 
 
 def describe(

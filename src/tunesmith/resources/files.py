@@ -1,37 +1,36 @@
-"""Files: training data on its way up, results on their way down."""
+"""Files: upload, list, read, wait for and delete them."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any, Literal, Unpack
 
 from tunesmith.core.flow import Flow, Sleep
 from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
-from tunesmith.core.options import NotGiven, Omit, RequestOptions
-from tunesmith.core.paging import PageCursor, PageFlow
+from tunesmith.core.options import NotGiven, Omit, RequestOptions, omit, without_omitted
+from tunesmith.core.paging import PageFlow
 from tunesmith.core.request import RequestSpec, fill_path
 from tunesmith.errors import FileProcessingError
 from tunesmith.transport.content import FileBytes
-from tunesmith.transport.upload import FileTypes, Progress, multipart_upload, open_source
+from tunesmith.transport.upload import FileTypes, Progress
 from tunesmith.types.files import FileDeleted, FileObject, FilePurpose
 
 from .base import APIResource, split_options
-from .matching import identical_file
 from .operations import listing, operation
+from .training_files import find_uploaded, upload
 from .views import RawView, StreamingView
 
 __all__ = ["FileCreateOptions", "FileListOptions", "Files"]
 
-_SETTLED = ("processed", "error", "deleted")
+_FINAL_STATUSES = ("processed", "error", "deleted")
 
 
 class FileCreateOptions(RequestOptions, total=False):
     """What `files.create` takes besides the file and its purpose."""
 
     expires_after: Mapping[str, object] | Omit | NotGiven
-    prompt_format: Mapping[str, object] | None
+    prompt_format: Mapping[str, object] | Omit | NotGiven | None
     on_progress: Progress | None
 
 
@@ -58,38 +57,43 @@ class Files(APIResource[ModeT_co]):
     ) -> Flow[FileObject]:
         """Upload a file.
 
-        A path is streamed from disk, so the file's size does not matter to memory, and is read
-        again from its start when the upload is retried.
+        A path is streamed from disk, so that the file's size does not matter to memory, and is
+        read again from its start when the upload is retried.
 
         Args:
             file: A path (`str` or PathLike), bytes, an open binary handle, or a tuple of name,
-                content and, if wanted, media type.
+                content and optionally media type.
             purpose: What the file is for: "fine-tune" for training data.
-            params: `expires_after={"anchor": "created_at", "seconds": …}`; `prompt_format`, how
-                prompts and completions were written, which the embedded engine stores with the
-                file; `on_progress(sent, total)`, called with bytes as they are sent; and the
-                request options.
+            expires_after: When the server may delete the file:
+                `{"anchor": "created_at", "seconds": …}`.
+            prompt_format: How prompts and completions are written, which the embedded engine
+                stores with the file and the models trained on it. By default the format that
+                `datasets` saved beside a training file; None sends none.
+            on_progress: Called as `on_progress(sent, total)` with bytes as they are sent.
+            params: The request options.
 
         Raises:
-            TunesmithError: There is no such file.
+            TunesmithError: There is no such file, or the prompt format beside it is damaged.
             APIStatusError: The server refused it.
         """
         own, options = split_options(params)
-        on_progress = own.pop("on_progress", None)
-        prompt_format = own.pop("prompt_format", None)
-        if prompt_format is not None:
-            own["prompt_format"] = json.dumps(prompt_format, ensure_ascii=False)
-        fields = {
-            name: value for name, value in own.items() if not isinstance(value, Omit | NotGiven)
-        }
-        body = multipart_upload(
-            {"purpose": purpose, **fields}, open_source(file), on_progress=on_progress
+        return upload(
+            self,
+            file,
+            purpose,
+            prompt_format=own.pop("prompt_format", omit),
+            on_progress=own.pop("on_progress", None),
+            fields=without_omitted(own),
+            options=options,
         )
-        return self._ask("POST", "/files", FileObject, options, body=body)
 
     @operation
     def retrieve(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[FileObject]:
-        """Return what the server knows of a file.
+        """Return a file object.
+
+        Args:
+            file_id: "file-…".
+            params: The request options.
 
         Raises:
             NotFoundError: There is no such file.
@@ -101,14 +105,21 @@ class Files(APIResource[ModeT_co]):
         """Return the files, newest first.
 
         Args:
-            params: `after` (a file id), `limit` per page, `order` "asc" or "desc", `purpose`,
-                and the request options.
+            after: Id of the file after which the page starts.
+            limit: Files per page.
+            order: "asc" or "desc", by creation time.
+            purpose: Only files with this purpose.
+            params: The request options.
         """
         return self._pages("/files", FileObject, params)
 
     @operation
     def delete(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[FileDeleted]:
         """Delete a file.
+
+        Args:
+            file_id: "file-…".
+            params: The request options.
 
         Raises:
             NotFoundError: There is no such file.
@@ -123,6 +134,10 @@ class Files(APIResource[ModeT_co]):
         The content is held in memory. For large files use
         `files.with_streaming_response.content(…)`.
 
+        Args:
+            file_id: "file-…".
+            params: The request options.
+
         Raises:
             NotFoundError: There is no such file.
         """
@@ -130,7 +145,12 @@ class Files(APIResource[ModeT_co]):
 
     @operation
     def retrieve_content(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[str]:
-        """Return a file's content as text. Kept for older code; `content` does more."""
+        """Return a file's content as text. Kept for older code; `content` does more.
+
+        Args:
+            file_id: "file-…".
+            params: The request options.
+        """
         return (yield from self._content(file_id, params)).text
 
     @operation
@@ -138,6 +158,11 @@ class Files(APIResource[ModeT_co]):
         self, id: str, *, poll_interval: float = 5.0, max_wait_seconds: float = 1800
     ) -> Flow[FileObject]:
         """Wait until the server has processed a file.
+
+        Args:
+            id: "file-…".
+            poll_interval: Seconds between two polls.
+            max_wait_seconds: Seconds to wait at most.
 
         Raises:
             FileProcessingError: The file cannot be used, or was not ready in time.
@@ -149,7 +174,7 @@ class Files(APIResource[ModeT_co]):
             if file.status == "error":
                 reason = f": {file.status_details}" if file.status_details else "."
                 raise FileProcessingError(f"The server cannot use file {id}{reason}", file=file)
-            if file.status in _SETTLED:
+            if file.status in _FINAL_STATUSES:
                 return file
             pause = min(poll_interval, deadline - time.monotonic())
             if pause <= 0:
@@ -166,11 +191,15 @@ class Files(APIResource[ModeT_co]):
     ) -> Flow[FileObject | None]:
         """Return an uploaded file identical to a local one, or None.
 
-        Identical means the same base name, size and purpose, and the same SHA-256 where the
-        server tells it.
+        Identical means the same base name, size and purpose, and the same SHA-256 and prompt
+        format on servers that report them.
+
+        Args:
+            file: As for `create`.
+            purpose: The purpose that the uploaded file must have.
         """
         self._refuse_streaming("files.find_matching")
-        return (yield from find_matching(self, file, purpose))
+        return (yield from find_uploaded(self, file, purpose))
 
     def _content(self, file_id: str, params: Mapping[str, Any]) -> Flow[FileBytes]:
         path = fill_path("/files/{file_id}/content", file_id=file_id)
@@ -178,19 +207,3 @@ class Files(APIResource[ModeT_co]):
         spec.headers = {"accept": "application/binary"}
         response = yield from self._exchange(spec)
         return FileBytes(response)
-
-
-def find_matching(
-    resource: APIResource[Any], file: FileTypes, purpose: str
-) -> Flow[FileObject | None]:
-    """Walk the uploaded files and return one identical to `file`, or None."""
-    source = open_source(file)
-    pages = resource._pages("/files", FileObject, {"purpose": purpose})
-    cursor: PageCursor | None = PageCursor()
-    while cursor is not None:
-        page = yield from pages(cursor)
-        found = identical_file(source, page.data, purpose)
-        if found is not None:
-            return found
-        cursor = page.next
-    return None

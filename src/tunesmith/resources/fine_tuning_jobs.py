@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.core.flow import Emitting, Flow
 from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
-from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.core.options import NotGiven, Omit, RequestOptions, omit
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.request import fill_path
 from tunesmith.types.fine_tuning import (
@@ -22,6 +23,7 @@ from tunesmith.types.fine_tuning import (
 from .base import APIResource
 from .job_resource import JobResource
 from .operations import iteration, listing, operation
+from .training_files import uploaded_id
 from .views import RawView, StreamingView
 from .waiting import (
     follow_events,
@@ -64,15 +66,14 @@ class FineTuningJobListOptions(PageOptions, total=False):
 
 
 class FineTuningJobCreateOptions(RequestOptions, total=False):
-    """What `fine_tuning.jobs.create` takes besides the model and the training file."""
+    """What `fine_tuning.jobs.create` takes besides the model and the files."""
 
-    hyperparameters: Mapping[str, Any] | Omit | NotGiven
-    integrations: Iterable[Mapping[str, Any]] | Omit | NotGiven | None
-    metadata: Mapping[str, str] | Omit | NotGiven | None
     method: Mapping[str, Any] | Omit | NotGiven
-    seed: int | Omit | NotGiven | None
+    hyperparameters: Mapping[str, Any] | Omit | NotGiven
     suffix: str | Omit | NotGiven | None
-    validation_file: str | Omit | NotGiven | None
+    seed: int | Omit | NotGiven | None
+    metadata: Mapping[str, str] | Omit | NotGiven | None
+    integrations: Iterable[Mapping[str, Any]] | Omit | NotGiven | None
 
 
 class FineTuningJobs(JobResource[ModeT_co]):
@@ -85,29 +86,58 @@ class FineTuningJobs(JobResource[ModeT_co]):
 
     @operation
     def create(
-        self, *, model: str, training_file: str, **params: Unpack[FineTuningJobCreateOptions]
+        self,
+        *,
+        model: str,
+        training_file: str | os.PathLike[str],
+        validation_file: str | os.PathLike[str] | Omit | NotGiven | None = omit,
+        **params: Unpack[FineTuningJobCreateOptions],
     ) -> Flow[FineTuningJob[ModeT_co]]:
         """Start a fine-tuning job.
 
-        The request carries an idempotency key, so a retry does not start a second job.
+        The request carries an idempotency key, so a retry does not start a second job. A file
+        given by path is uploaded first, with the prompt format saved beside it, unless the
+        server has an identical file (see `files.find_matching`).
 
         Args:
-            model: The base model, or a fine-tuned model to train on.
-            training_file: Id of an uploaded file with purpose "fine-tune".
-            params: `validation_file` (id); `suffix`, up to 64 characters of the model's name;
-                `method`, `{"type": "supervised", "supervised": {"hyperparameters": …}}`;
-                `hyperparameters` (n_epochs, batch_size, learning_rate_multiplier, each a number
-                or "auto"), the older way to say the same; `seed`; `integrations`; `metadata`;
-                and the request options.
+            model: The base model, or a fine-tuned model to continue from.
+            training_file: Id ("file-…") of an uploaded file with purpose "fine-tune", or path.
+            validation_file: Id or path.
+            method: How to train, such as
+                `{"type": "supervised", "supervised": {"hyperparameters": …}}`.
+            hyperparameters: `n_epochs`, `batch_size` and `learning_rate_multiplier`, each a
+                number or "auto". The older place for those of `method`.
+            suffix: Up to 64 characters that the model's name will contain.
+            seed: The seed of the training's random choices.
+            metadata: Up to 16 pairs of strings to keep with the job.
+            integrations: Services that follow the job, such as Weights & Biases.
+            params: The request options.
+
+        Raises:
+            TunesmithError: There is no file at a path.
         """
-        fields = {"model": model, "training_file": training_file}
-        return self._job("POST", "/fine_tuning/jobs", FineTuningJob, params, fields=fields)
+        fields: dict[str, Any] = {
+            "model": model,
+            "training_file": (yield from uploaded_id(self, training_file, "training_file")),
+            "validation_file": validation_file,
+        }
+        if isinstance(validation_file, str | os.PathLike):
+            fields["validation_file"] = yield from uploaded_id(
+                self, validation_file, "validation_file"
+            )
+        return (
+            yield from self._job("POST", "/fine_tuning/jobs", FineTuningJob, params, fields=fields)
+        )
 
     @operation
     def retrieve(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
     ) -> Flow[FineTuningJob[ModeT_co]]:
-        """Return a job as it stands.
+        """Return a job.
+
+        Args:
+            fine_tuning_job_id: "ftjob-…".
+            params: The request options.
 
         Raises:
             NotFoundError: There is no such job.
@@ -119,8 +149,10 @@ class FineTuningJobs(JobResource[ModeT_co]):
         """Return the jobs, newest first.
 
         Args:
-            params: `after` (a job id), `limit` per page (20), `metadata` that jobs must have
-                (None: have none), and the request options.
+            after: Id of the job after which the page starts.
+            limit: Jobs per page, 20 by default.
+            metadata: Pairs that the jobs must have; None for jobs without metadata.
+            params: The request options.
         """
         return self._jobs("/fine_tuning/jobs", FineTuningJob, params)
 
@@ -128,7 +160,11 @@ class FineTuningJobs(JobResource[ModeT_co]):
     def cancel(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
     ) -> Flow[FineTuningJob[ModeT_co]]:
-        """Stop a job that has not ended.
+        """Cancel a job that has not ended.
+
+        Args:
+            fine_tuning_job_id: "ftjob-…".
+            params: The request options.
 
         Raises:
             BadRequestError: The job has ended already.
@@ -139,14 +175,24 @@ class FineTuningJobs(JobResource[ModeT_co]):
     def pause(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
     ) -> Flow[FineTuningJob[ModeT_co]]:
-        """Hold a running job; `resume` lets it go on from where it was."""
+        """Pause a running job; `resume` continues where it stopped.
+
+        Args:
+            fine_tuning_job_id: "ftjob-…".
+            params: The request options.
+        """
         return self._job("POST", _path(fine_tuning_job_id, "/pause"), FineTuningJob, params)
 
     @operation
     def resume(
         self, fine_tuning_job_id: str, **params: Unpack[RequestOptions]
     ) -> Flow[FineTuningJob[ModeT_co]]:
-        """Let a paused job go on."""
+        """Continue a paused job.
+
+        Args:
+            fine_tuning_job_id: "ftjob-…".
+            params: The request options.
+        """
         return self._job("POST", _path(fine_tuning_job_id, "/resume"), FineTuningJob, params)
 
     @listing
@@ -157,7 +203,9 @@ class FineTuningJobs(JobResource[ModeT_co]):
 
         Args:
             fine_tuning_job_id: "ftjob-…".
-            params: `after` (an event id), `limit` per page (20), and the request options.
+            after: Id of the event after which the page starts.
+            limit: Events per page, 20 by default.
+            params: The request options.
         """
         return self._pages(_path(fine_tuning_job_id, "/events"), FineTuningJobEvent, params)
 
@@ -191,7 +239,7 @@ class FineTuningJobs(JobResource[ModeT_co]):
 
         Args:
             fine_tuning_job_id: The job or its id.
-            timeout: Seconds to wait at most; None waits as long as it takes.
+            timeout: Seconds to wait at most; None waits without limit.
             on_event: Called with each event from the job's first, oldest first; on an
                 AsyncClient it may be a coroutine function.
             poll: Seconds between two polls.
@@ -222,15 +270,15 @@ class FineTuningJobs(JobResource[ModeT_co]):
         poll: float = 1.0,
         view: JobView | None = None,
     ) -> Flow[FineTuningJob[ModeT_co]]:
-        """Wait until a job has ended and show how far it is: in a notebook, a terminal, a pipe.
+        """Wait until a job has ended and show its progress: in a notebook, a terminal, a pipe.
 
-        An interruption leaves the job running and says how to go on.
+        An interruption leaves the job running and prints how to follow it again.
 
         Args:
             fine_tuning_job_id: The job or its id.
-            timeout: Seconds to wait at most; None waits as long as it takes.
+            timeout: Seconds to wait at most; None waits without limit.
             poll: Seconds between two polls.
-            view: What shows the job; by default what fits where the output goes.
+            view: Shows the job; by default the view that fits the output.
 
         Raises:
             WaitTimeoutError: The job did not end in time.
@@ -293,7 +341,9 @@ class FineTuningJobsCheckpoints(APIResource[ModeT_co]):
 
         Args:
             fine_tuning_job_id: "ftjob-…".
-            params: `after` (a checkpoint id), `limit` per page (10), and the request options.
+            after: Id of the checkpoint after which the page starts.
+            limit: Checkpoints per page, 10 by default.
+            params: The request options.
         """
         path = _path(fine_tuning_job_id, "/checkpoints")
         return self._pages(path, FineTuningJobCheckpoint, params)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.core.events import END, EventReader
 from tunesmith.core.flow import Close, Emit, Emitting, Flow, Read, Sleep
 from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
-from tunesmith.core.options import NotGiven, Omit, RequestOptions, Timeout
+from tunesmith.core.options import NotGiven, Omit, RequestOptions, Timeout, omit
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.request import RequestSpec, fill_path
 from tunesmith.core.response import Response
@@ -21,9 +20,9 @@ from tunesmith.types.fine_tuning import FineTuningJobEvent, FineTuningJobSummary
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 
 from .base import APIResource
-from .files import Files, find_matching
 from .job_resource import JobResource
 from .operations import AnyStream, iteration, listing, operation, streaming
+from .training_files import uploaded_id
 from .views import RawView, StreamingView
 from .waiting import (
     RetryBudget,
@@ -50,10 +49,8 @@ _NEWEST_EVENTS = 5
 
 
 class FineTuneCreateOptions(RequestOptions, total=False):
-    """What `fine_tunes.create` takes besides the training file."""
+    """What `fine_tunes.create` takes besides the model and the files."""
 
-    validation_file: str | os.PathLike[str] | Omit | NotGiven | None
-    model: str | Omit | NotGiven | None
     n_epochs: int | Omit | NotGiven
     batch_size: int | Omit | NotGiven | None
     learning_rate_multiplier: float | Omit | NotGiven | None
@@ -77,39 +74,54 @@ class FineTunes(JobResource[ModeT_co]):
     def create(
         self,
         *,
+        model: str | Omit | NotGiven | None = omit,
         training_file: str | os.PathLike[str],
+        validation_file: str | os.PathLike[str] | Omit | NotGiven | None = omit,
         **params: Unpack[FineTuneCreateOptions],
     ) -> Flow[FineTune[ModeT_co]]:
         """Start a fine-tune.
 
-        Files may be given by id or by path. A path is uploaded first, unless an identical file
-        (name, size, purpose, and hash where the server tells it) is on the server already.
+        A file given by path is uploaded first, with the prompt format saved beside it, unless
+        the server has an identical file (see `files.find_matching`).
 
         Args:
+            model: The base model, "curie" by default, or a fine-tuned model to continue from.
             training_file: Id ("file-…") or path.
-            params: `validation_file` (id or path); `model`, "curie" by default, or the name of a
-                fine-tuned model to continue from; `n_epochs` (4); `batch_size`;
-                `learning_rate_multiplier`; `prompt_loss_weight` (0.01);
-                `compute_classification_metrics`, which needs a validation file and
-                `classification_n_classes` or `classification_positive_class`;
-                `classification_betas`; `suffix`, up to 40 characters of the model's name; and
-                the request options.
+            validation_file: Id or path.
+            n_epochs: Passes over the training file, 4 by default.
+            batch_size: Examples per step; by default 0.2 % of the training file, at most 256.
+            learning_rate_multiplier: Factor of the base model's learning rate.
+            prompt_loss_weight: Weight of the prompt's tokens in the loss, 0.01 by default.
+            compute_classification_metrics: Whether to compute accuracy and F-scores each epoch.
+                Needs a validation file, and `classification_n_classes` or
+                `classification_positive_class`.
+            classification_n_classes: Number of classes, for more than two.
+            classification_positive_class: The positive class, for two classes.
+            classification_betas: The betas of further F-beta scores.
+            suffix: Up to 40 characters that the model's name will contain.
+            params: The request options.
 
         Raises:
             TunesmithError: A path names no file.
         """
         fields: dict[str, Any] = {
-            "training_file": (yield from self._file_id(training_file, "training_file"))
+            "training_file": (yield from uploaded_id(self, training_file, "training_file")),
+            "validation_file": validation_file,
+            "model": model,
         }
-        validation = params.get("validation_file")
-        if isinstance(validation, str | os.PathLike):
-            fields["validation_file"] = yield from self._file_id(validation, "validation_file")
-            params.pop("validation_file")
+        if isinstance(validation_file, str | os.PathLike):
+            fields["validation_file"] = yield from uploaded_id(
+                self, validation_file, "validation_file"
+            )
         return (yield from self._job("POST", "/fine-tunes", FineTune, {**fields, **params}))
 
     @operation
     def retrieve(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune[ModeT_co]]:
-        """Return a fine-tune as it stands, its events included.
+        """Return a fine-tune with its events.
+
+        Args:
+            id: "ft-…".
+            params: The request options.
 
         Raises:
             NotFoundError: There is no such fine-tune.
@@ -118,12 +130,20 @@ class FineTunes(JobResource[ModeT_co]):
 
     @listing
     def list(self, **params: Unpack[RequestOptions]) -> PageFlow[FineTune[ModeT_co]]:
-        """Return the fine-tunes; the list comes whole."""
+        """Return the fine-tunes, all on one page.
+
+        Args:
+            params: The request options.
+        """
         return self._jobs("/fine-tunes", FineTune, params, paged=False)
 
     @operation
     def cancel(self, id: str, **params: Unpack[RequestOptions]) -> Flow[FineTune[ModeT_co]]:
-        """Stop a fine-tune that has not ended.
+        """Cancel a fine-tune that has not ended.
+
+        Args:
+            id: "ft-…".
+            params: The request options.
 
         Raises:
             BadRequestError: The fine-tune has ended already.
@@ -132,10 +152,14 @@ class FineTunes(JobResource[ModeT_co]):
 
     @operation
     def delete(self, id: str, **params: Unpack[RequestOptions]) -> Flow[Any]:
-        """Delete the model that a fine-tune made, which is what the old client's `delete` did.
+        """Delete the model of a fine-tune, as the old client's `delete` did.
+
+        Args:
+            id: "ft-…".
+            params: The request options.
 
         Raises:
-            TunesmithError: The fine-tune has made no model.
+            TunesmithError: The fine-tune has no model.
         """
         from .models import Models
 
@@ -143,23 +167,32 @@ class FineTunes(JobResource[ModeT_co]):
         job = yield from FineTunes.retrieve.flow(self, id)
         if job.fine_tuned_model is None:
             raise TunesmithError(
-                f"Fine-tune {id} has made no model (its status is {job.status}), "
+                f"Fine-tune {id} has no model (its status is {job.status}), "
                 "so there is nothing to delete."
             )
         return (yield from Models.delete.flow(self, job.fine_tuned_model, **params))
 
     @listing
     def list_events(self, id: str, **params: Unpack[RequestOptions]) -> PageFlow[FineTuneEvent]:
-        """Return a fine-tune's events, oldest first; the list comes whole."""
+        """Return a fine-tune's events, oldest first, all on one page.
+
+        Args:
+            id: "ft-…".
+            params: The request options.
+        """
         return self._pages(_path(id, "/events"), FineTuneEvent, params, paged=False)
 
     @streaming
     def stream_events(
         self, id: str, **params: Unpack[RequestOptions]
     ) -> Flow[AnyStream[FineTuneEvent]]:
-        """Return a stream of the events, from the first on, that ends with the fine-tune.
+        """Return a stream of all events, from the first, that ends with the fine-tune.
 
         A broken connection ends the stream with an error; `events` reconnects by itself.
+
+        Args:
+            id: "ft-…".
+            params: The request options.
         """
         return self._open("GET", _path(id, "/events"), FineTuneEvent, {"stream": True, **params})
 
@@ -167,8 +200,8 @@ class FineTunes(JobResource[ModeT_co]):
     def events(self, id: str | FineTune, *, poll: float = 2.0) -> Emitting[FineTuneEvent]:
         """Yield a fine-tune's events from its first, oldest first, as they happen, until it ends.
 
-        Each event comes once, across broken connections and restarts of the server. An event of
-        this API has no id, so its place in the list is its identity.
+        Each event comes once, across broken connections and restarts of the server. Events of
+        this API have no id; their position in the list identifies them.
 
         Args:
             id: The fine-tune or its id.
@@ -207,7 +240,7 @@ class FineTunes(JobResource[ModeT_co]):
 
         Args:
             id: The fine-tune or its id.
-            timeout: Seconds to wait at most; None waits as long as it takes.
+            timeout: Seconds to wait at most; None waits without limit.
             on_event: Called with each event from the first, oldest first; on an AsyncClient it
                 may be a coroutine function.
             poll: Seconds between two polls.
@@ -243,15 +276,15 @@ class FineTunes(JobResource[ModeT_co]):
         poll: float = 1.0,
         view: JobView | None = None,
     ) -> Flow[FineTune[ModeT_co]]:
-        """Wait until a fine-tune has ended and show how far it is: notebook, terminal or pipe.
+        """Wait until a fine-tune has ended and show its progress: notebook, terminal or pipe.
 
-        An interruption leaves the fine-tune running and says how to go on.
+        An interruption leaves the fine-tune running and prints how to follow it again.
 
         Args:
             id: The fine-tune or its id.
-            timeout: Seconds to wait at most; None waits as long as it takes.
+            timeout: Seconds to wait at most; None waits without limit.
             poll: Seconds between two polls.
-            view: What shows the job; by default what fits where the output goes.
+            view: Shows the job; by default the view that fits the output.
 
         Raises:
             WaitTimeoutError: The fine-tune did not end in time.
@@ -300,22 +333,6 @@ class FineTunes(JobResource[ModeT_co]):
             yield Close(response)
         for event in (yield from NewEvents(self, name, seen).read()):
             yield Emit(event)
-
-    def _file_id(self, file: str | os.PathLike[str], name: str) -> Flow[str]:
-        """Return the id of a file given by id or by path, uploading it where needed."""
-        if isinstance(file, str) and not Path(file).expanduser().exists():
-            if _looks_like_path(file):
-                raise TunesmithError(
-                    f"{name}: there is no file {file}. Give a path that exists, or the id of an "
-                    'uploaded file ("file-…").'
-                )
-            return file
-        self._refuse_streaming(f"A fine-tune whose {name} is a path")
-        found = yield from find_matching(self, file, "fine-tune")
-        if found is not None:
-            return found.id
-        uploaded = yield from Files.create.flow(self, file=file, purpose="fine-tune")
-        return uploaded.id
 
 
 class EventCount:
@@ -379,10 +396,6 @@ def _unseen(response: Response, seen: EventCount) -> Emitting[FineTuneEvent]:
                 seen.value = place
                 yield Emit(event)
     reader.finish()
-
-
-def _looks_like_path(text: str) -> bool:
-    return os.sep in text or "/" in text or Path(text).suffix in {".jsonl", ".json", ".csv"}
 
 
 def _path(fine_tune_id: str, rest: str = "") -> str:

@@ -97,23 +97,23 @@ class _Declared:
     @cached_property
     def _coroutine_method(self) -> Any:
         """The method of asynchronous modes that has to be awaited."""
-        flow, runner, name = self.flow, self._runner, self.flow.__qualname__
+        flow, runner, name = self.flow, self._runner, self.flow.__name__
         known = keywords_of(flow)
 
         async def method(self: OperationHost[Any], *args: Any, **kwargs: Any) -> Any:
             if not kwargs.keys() <= known:
-                raise unknown_keyword(name, kwargs, known)
+                raise unknown_keyword(self, name, kwargs, known)
             return await getattr(self._executor, runner)(flow(self, *args, **kwargs))
 
         return self._described(method, self._returns[1])
 
     def _plain(self, returns: str) -> Any:
-        flow, runner, name = self.flow, self._runner, self.flow.__qualname__
+        flow, runner, name = self.flow, self._runner, self.flow.__name__
         known = keywords_of(flow)
 
         def method(self: OperationHost[Any], *args: Any, **kwargs: Any) -> Any:
             if not kwargs.keys() <= known:
-                raise unknown_keyword(name, kwargs, known)
+                raise unknown_keyword(self, name, kwargs, known)
             return getattr(self._executor, runner)(flow(self, *args, **kwargs))
 
         return self._described(method, returns)
@@ -291,12 +291,12 @@ class _Helper(_Declared):
         return self._method if instance is None else MethodType(self._method, instance)
 
     def _plain(self, returns: str) -> Any:
-        function, name = self.flow, self.flow.__qualname__
+        function, name = self.flow, self.flow.__name__
         known = keywords_of(function)
 
         def method(self: OperationHost[Any], *args: Any, **kwargs: Any) -> Any:
             if not kwargs.keys() <= known:
-                raise unknown_keyword(name, kwargs, known)
+                raise unknown_keyword(self, name, kwargs, known)
             return function(self, *args, **kwargs)
 
         return self._described(method, returns)

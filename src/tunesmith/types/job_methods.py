@@ -51,12 +51,12 @@ class _JobMethod:
 
     @cached_property
     def _method(self) -> Any:
-        flow, name = self._flow, self._flow.__qualname__
+        flow, name = self._flow, self._flow.__name__
         known = keywords_of(flow)
 
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
             if not kwargs.keys() <= known:
-                raise unknown_keyword(name, kwargs, known)
+                raise unknown_keyword(self, name, kwargs, known)
             executor = self._bound_resource()._executor.plain
             return executor.run(flow(self, *args, **kwargs))
 
