@@ -24,7 +24,7 @@ def job(number: int, status: str = "queued", organization: str = "local", **fiel
         "training_file": "file-1",
         "seed": 0,
         "method": "supervised",
-        "asked": {},
+        "requested_hyperparameters": {},
     }
     return JobRow(**values | fields)
 

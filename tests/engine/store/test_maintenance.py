@@ -31,7 +31,7 @@ def job(identity: str, status: str) -> JobRow:
         status=status,
         seed=1,
         method="supervised",
-        asked={},
+        requested_hyperparameters={},
         **values,
     )
 

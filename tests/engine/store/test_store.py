@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, Table, insert, select
 
 from tunesmith.engine.domain.errors import (
     CorruptFileError,
@@ -41,7 +45,7 @@ def job_row(identity: str = "a", organization: str = "local", **values: Any) -> 
         "training_file": "file-1",
         "seed": 1,
         "method": "supervised",
-        "asked": {},
+        "requested_hyperparameters": {},
     }
     return JobRow(**fields | values)
 
@@ -73,10 +77,54 @@ def test_the_newest_migration_is_the_head():
     assert scripts.get_heads() == [HEAD]
 
 
+def test_a_database_of_the_version_before_is_migrated_without_loss(url: str):
+    """Every row that the engine of revision 0001 wrote, under its new column names."""
+    text = Path(__file__).with_name("rows_of_version_0001.json").read_text(encoding="utf-8")
+    written: dict[str, list[dict[str, Any]]] = json.loads(text)
+    database = Database(url)
+    config = Config()
+    config.set_main_option("script_location", "tunesmith.engine.store:migrations")
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for name, rows in written.items():
+            table = Table(name, MetaData(), autoload_with=connection)
+            for row in rows:
+                values = {key: value for key, value in row.items() if value is not None}
+                connection.execute(insert(table).values(values))
+    database.migrate()
+
+    for job in written["jobs"]:
+        job["requested_hyperparameters"] = job.pop("asked")
+        job["resolved_hyperparameters"] = job.pop("settled")
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+        for name, rows in written.items():
+            table = metadata.tables[name]
+            found = connection.execute(select(table).order_by(*table.primary_key))
+            expected = sorted(rows, key=lambda row: [row[key.name] for key in table.primary_key])
+            assert (
+                sorted(
+                    (dict(row) for row in found.mappings()),
+                    key=lambda row: [row[key.name] for key in table.primary_key],
+                )
+                == expected
+            ), name
+        statuses = [job.status for job in job_queries.unfinished(connection)]
+        assert statuses == ["paused", "running", "queued"]
+    with database.write() as connection:
+        (orphan,) = [job for job in job_queries.unfinished(connection) if job.worker_id is not None]
+        assert not leases.is_alive(orphan, lease_seconds=30)
+        leases.give_up(connection, orphan, "was killed", max_attempts=3)
+        assert leases.claim(connection, "training") is not None
+    database.close()
+
+
 def test_rows_come_back_as_they_went_in(database: Database):
     file = FileRow("file-1", "local", 1.25, "a.jsonl", "fine-tune", 2, "0" * 64, None, {"a": [1]})
     model = ModelRow("m", "local", 2.5, "a", "tiny", "ada", "models/a", None, {"separator": "->"})
-    job = job_row(metadata={"team": "a"}, asked={"n_epochs": 3})
+    job = job_row(metadata={"team": "a"}, requested_hyperparameters={"n_epochs": 3})
     with database.write() as connection:
         file_queries.insert_file(connection, file)
         model_queries.insert_model(connection, model)

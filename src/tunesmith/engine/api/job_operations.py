@@ -78,7 +78,7 @@ def create_job(
         suffix=body.suffix,
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         method=method,
-        asked=requested,
+        requested_hyperparameters=requested,
         metadata=metadata,
     )
     with services.database.write() as connection:

@@ -142,12 +142,11 @@ def _started_at(connection: Connection, job: JobRow) -> float | None:
 
 
 def _values(job: JobRow) -> Sequence[tuple[str, Any, Any]]:
-    """Return hyperparameters as (name, asked for, in use)."""
-    settled = job.settled or {}
+    """Return hyperparameters as (name, requested, resolved)."""
+    requested, resolved = job.requested_hyperparameters, job.resolved_hyperparameters or {}
     names = ("n_epochs", "batch_size", "learning_rate_multiplier")
-    rows = [(name, job.asked.get(name, "auto"), settled.get(name)) for name in names]
-    rows += [(name, value, value) for name, value in job.asked.items() if name not in names]
-    return rows
+    rows = [(name, requested.get(name, "auto"), resolved.get(name)) for name in names]
+    return rows + [(name, value, value) for name, value in requested.items() if name not in names]
 
 
 def step_rows(connection: Connection, job_id: str, *, after: int = 0) -> Sequence[EventRow]:

@@ -72,7 +72,7 @@ class Reporter:
     def planned(self, plan: TrainingPlan) -> None:
         """Store the values in use and tell which recipe was chosen."""
         chosen = plan.hyperparameters
-        settled = {
+        resolved = {
             "n_epochs": chosen.n_epochs,
             "batch_size": chosen.batch_size,
             "learning_rate_multiplier": chosen.learning_rate_multiplier,
@@ -84,7 +84,9 @@ class Reporter:
             f"{plan.recipe!r}: {plan.reason}"
         )
         with self._writing() as (connection, job):
-            job_queries.change(connection, job.id, settled=settled, total_steps=plan.total_steps)
+            job_queries.change(
+                connection, job.id, resolved_hyperparameters=resolved, total_steps=plan.total_steps
+            )
             job_queries.add_event(connection, job.id, "plan", "note", {"message": message})
 
     def note(self, key: str, message: str) -> None:

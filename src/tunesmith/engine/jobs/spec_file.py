@@ -38,9 +38,10 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
     """
     folder = config.home.job(job.id)
     source = models.resolve(job.parent_model or job.base_model, job.organization)
-    asked = {name: job.asked[name] for name in _PASSED_ON if job.asked.get(name) is not None}
-    if job.asked.get("beta") is not None:
-        asked["dpo_beta"] = job.asked["beta"]
+    requested = job.requested_hyperparameters
+    values = {name: requested[name] for name in _PASSED_ON if requested.get(name) is not None}
+    if requested.get("beta") is not None:
+        values["dpo_beta"] = requested["beta"]
     spec = TrainingSpec(
         job_id=job.id,
         base_model=job.base_model,
@@ -55,10 +56,10 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
         method="dpo" if job.method == "dpo" else "supervised",
         seed=job.seed,
         api="fine-tunes" if job.api == "fine-tunes" else "jobs",
-        recipe=job.asked.get("recipe") or config.recipe,
+        recipe=requested.get("recipe") or config.recipe,
         checkpoint_every_seconds=config.checkpoint_every_seconds,
         threads=config.threads or available_threads(),
-        **asked,
+        **values,
     )
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"spec.{job.worker_id}"

@@ -74,9 +74,9 @@ def fine_tune(
         file = files.get(file_id or "")
         return [] if file is None else [file_object(file)]
 
-    settled = job.settled or {}
+    resolved = job.resolved_hyperparameters or {}
     hyperparams = FineTuneHyperparams.model_validate(
-        {"prompt_loss_weight": 0.0, **job.asked, **settled}
+        {"prompt_loss_weight": 0.0, **job.requested_hyperparameters, **resolved}
     ).model_dump()
     for name in _CLASSIFICATION:
         if hyperparams[name] is None:
@@ -124,9 +124,10 @@ def fine_tune_event(event: EventRow) -> dict[str, Any]:
 def fine_tuning_job(job: JobRow) -> dict[str, Any]:
     """Return a job as the second API shows it."""
     auto = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
-    chosen = auto | {name: job.asked[name] for name in auto if job.asked.get(name) is not None}
-    chosen |= {name: value for name, value in (job.settled or {}).items() if name in auto}
-    extra = {"beta": job.asked.get("beta", "auto")} if job.method == "dpo" else {}
+    requested, resolved = job.requested_hyperparameters, job.resolved_hyperparameters or {}
+    chosen = auto | {name: requested[name] for name in auto if requested.get(name) is not None}
+    chosen |= {name: value for name, value in resolved.items() if name in auto}
+    extra = {"beta": requested.get("beta", "auto")} if job.method == "dpo" else {}
     config = FineTuningJobMethodConfig(hyperparameters=chosen | extra)
     method = FineTuningJobMethod.model_validate({"type": job.method, job.method: config})
     shown = FineTuningJob(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "Database"]
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. A test compares it with the migrations folder."""
 
 _BUSY_MILLISECONDS = 30_000

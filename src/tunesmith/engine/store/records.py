@@ -1,4 +1,4 @@
-"""Rows as frozen records, one class a table, and the making of ids."""
+"""Rows as frozen records, one class per table, and the generation of ids."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class JobRow:
     Attributes:
         id: The part of its id that both APIs share: "ft-" or "ftjob-" goes before it.
         api: The API that it was created through; it decides the form of the model's name.
-        status: Of the second API, "paused" included.
-        model: The name that was asked for.
+        status: As in the fine-tuning jobs API, "paused" included.
+        model: The name in the request.
         base_model: Id of the base model behind it.
         parent_model: The fine-tuned model that is trained further, if any.
         family: The base name that stands in the new model's name.
-        asked: Hyperparameters as asked for; what is absent is the engine's to choose.
-        settled: Hyperparameters in use, once known.
+        requested_hyperparameters: As in the request; the engine chooses the absent ones.
+        resolved_hyperparameters: Those in use, once the training has resolved them.
         worker_id: The lease: random text known to the one process that may write.
         attempts: Starts since the training last got any further.
         event_count: Number of events, and the sequence of the last one.
@@ -80,11 +80,11 @@ class JobRow:
     training_file: str
     seed: int
     method: str
-    asked: dict[str, Any]
+    requested_hyperparameters: dict[str, Any]
     parent_model: str | None = None
     validation_file: str | None = None
     suffix: str | None = None
-    settled: dict[str, Any] | None = None
+    resolved_hyperparameters: dict[str, Any] | None = None
     metadata: dict[str, str] | None = None
     integrations: list[dict[str, Any]] | None = None
     total_steps: int | None = None
