@@ -51,7 +51,7 @@ FIELDS: Final[tuple[Field, Field]] = ("prompt", "completion")
 
 @dataclass(slots=True)
 class Step:
-    """One step of a plan: a transform of rows, with what is said about it.
+    """One step of a plan: a transform of rows, with its description.
 
     Attributes:
         id: Stable name.

@@ -73,19 +73,19 @@ class Evidence:
 
     def __str__(self) -> str:
         """Return the evidence as one sentence."""
-        place = {
+        position = {
             "separator": "prompts end with",
             "leading_whitespace": "completions start with",
             "stop": "completions end with",
         }[self.part]
         if not self.value and self.refused:
             return (
-                f"{self.matching:,} of {self.total:,} {place} {self.refused!r}, which was not "
+                f"{self.matching:,} of {self.total:,} {position} {self.refused!r}, which was not "
                 f"taken for the {self.part.replace('_', ' ')}: {self.reason}."
             )
         if not self.value:
             return f"No common {self.part.replace('_', ' ')} was found in {self.total:,} rows."
-        sentence = f"{self.matching:,} of {self.total:,} {place} {self.value!r}"
+        sentence = f"{self.matching:,} of {self.total:,} {position} {self.value!r}"
         if self.exceptions:
             sentence += f"; {_exception_lines(self.exceptions, self.total - self.matching)}"
         if self.inside:
@@ -261,7 +261,7 @@ def _common_suffix(texts: Sequence[str]) -> str:
 
 
 def _starts(shared: str) -> list[int]:
-    """Return where in a shared ending a separator may begin, the best place first.
+    """Return where in a shared ending a separator may begin, the best position first.
 
     First a bracket such as <sep>, then the last line with the line breaks before it, then its
     last word with the white space before it, then the symbols at the very end, then white
