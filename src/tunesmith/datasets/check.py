@@ -19,7 +19,7 @@ from .dataset_errors import DatasetError, UnreadableError
 from .destinations import destination_named
 from .findings import LocationCounter
 from .readers import open_path
-from .readers.delimited import Delimited, PlainText
+from .readers.batch import FileSource
 from .readers.json_lines import JsonLines
 from .report import Report
 from .rules import make_finding
@@ -195,4 +195,5 @@ def _run_checks(
 
 def _path_of_lines(source: Source) -> Path | None:
     """Return the file whose lines the rows are, if there is one."""
-    return source.path if isinstance(source, JsonLines | Delimited | PlainText) else None
+    is_file = isinstance(source, FileSource) and source.rows_are_lines
+    return source.path if is_file else None

@@ -12,10 +12,12 @@ validation data uses the same sketches and clusters.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import replace
+from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from zlib import crc32
@@ -34,6 +36,7 @@ __all__ = [
     "NearDuplicates",
     "Sketch",
     "cluster",
+    "row_digest",
     "similarity",
     "sketch",
     "sketch_row",
@@ -80,6 +83,12 @@ def sketch(text: str) -> Sketch:
 def sketch_row(value: Mapping[str, Any]) -> Sketch:
     """Return the sketch of a row's prompt; of its completion where there is no prompt."""
     return sketch(prompt_text(value).strip() or completion_text(value))
+
+
+def row_digest(value: Mapping[str, Any], seed: int = 0) -> bytes:
+    """Return 16 bytes that depend on the content of a row (and the seed), not on key order."""
+    content = json.dumps(value, sort_keys=True, default=str)
+    return blake2b(f"{seed}:{content}".encode(), digest_size=16).digest()
 
 
 def _words(text: str) -> list[bytes]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .findings import Finding, Location, LocationCounter
-from .near_duplicates import DEFAULT_THRESHOLD, cluster, sketch_row
+from .near_duplicates import DEFAULT_THRESHOLD, cluster, row_digest, sketch_row
 from .pairs import as_rows
-from .rows import detect_row_format, row_digest
+from .rows import detect_row_format
 from .rules import make_finding
 
 if TYPE_CHECKING:

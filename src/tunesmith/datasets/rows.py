@@ -11,10 +11,8 @@ A row is a JSON object with its location in its source. Formats:
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from .json_types import is_array, is_object
@@ -22,7 +20,7 @@ from .json_types import is_array, is_object
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["ROW_FORMATS", "Row", "RowFormat", "detect_row_format", "row_digest", "row_format_of"]
+__all__ = ["ROW_FORMATS", "Row", "RowFormat", "detect_row_format", "row_format_of"]
 
 RowFormat: TypeAlias = Literal["prompt_completion", "chat", "preference", "reinforcement"]
 
@@ -90,9 +88,3 @@ def detect_row_format(values: Iterable[Mapping[str, Any]]) -> RowFormat:
     if not counts:
         return "prompt_completion"
     return max(counts, key=counts.__getitem__)
-
-
-def row_digest(value: Mapping[str, Any], seed: int = 0) -> bytes:
-    """Return 16 bytes that depend on the content of a row (and the seed), not on key order."""
-    content = json.dumps(value, sort_keys=True, default=str)
-    return blake2b(f"{seed}:{content}".encode(), digest_size=16).digest()

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .dataset_errors import DatasetError
-from .near_duplicates import DEFAULT_THRESHOLD, cluster, sketch_row
+from .near_duplicates import DEFAULT_THRESHOLD, cluster, row_digest, sketch_row
 from .pairs import Pair, completion_text, prompt_text
-from .rows import Row, row_digest
+from .rows import Row
 from .task import infer_task
 
 if TYPE_CHECKING:

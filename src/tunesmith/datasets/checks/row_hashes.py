@@ -7,7 +7,6 @@ the same bits, for the same reason. numpy makes it fast where it is installed.
 
 from __future__ import annotations
 
-import tempfile
 import weakref
 from array import array
 from dataclasses import dataclass, field
@@ -47,6 +46,8 @@ class RowHashes:
 
     def _spill(self) -> None:
         if self._files is None:
+            import tempfile  # noqa: PLC0415 - only large data sets need it
+
             self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())  # noqa: SIM115
             for file in self._files:
                 weakref.finalize(self, file.close)

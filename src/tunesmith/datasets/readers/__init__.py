@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +11,6 @@ from tunesmith.datasets.dataset_errors import UnreadableError
 
 from .batch import Batch, ListLocations, RowLocations, Source
 from .formats import FORMATS, Format, detect_format
-from .memory import Rows, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +21,6 @@ __all__ = [
     "Format",
     "ListLocations",
     "RowLocations",
-    "Rows",
     "Source",
     "open_path",
     "open_source",
@@ -48,6 +45,8 @@ def open_source(source: Any, format: str | None = None) -> Source:  # noqa: A002
         return open_path(Path(path), format)
     if hasattr(source, "read"):
         return _source_of_stream(source, format)
+    from .memory import rows_of  # noqa: PLC0415 - as needed
+
     return rows_of(source)
 
 
@@ -102,6 +101,8 @@ def _source_of_stream(stream: Any, format: str | None) -> Source:  # noqa: A002 
     named: Any = getattr(stream, "name", None)
     name = str(named) if isinstance(named, str | Path) else None
     suffix = Path(name).suffix if name else ""
+    import tempfile  # noqa: PLC0415 - only streams need it
+
     descriptor, copied = tempfile.mkstemp(suffix=suffix or ".jsonl")
     with open(descriptor, "wb") as copy:  # noqa: PTH123 - a descriptor, not a path
         while part := stream.read(_COPIED_AT_ONCE):

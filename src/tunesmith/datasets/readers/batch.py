@@ -194,9 +194,13 @@ class FileSource:
 
     Args:
         path: The file.
+
+    Attributes:
+        rows_are_lines: Whether a row starts where its line does.
     """
 
     format: str
+    rows_are_lines: bool = False
 
     def __init__(self, path: Path) -> None:
         self.path = path

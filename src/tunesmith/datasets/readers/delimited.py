@@ -33,6 +33,8 @@ class Delimited(FileSource):
     detected whether quotes delimit fields: in some files they are plain characters.
     """
 
+    rows_are_lines = True
+
     def __init__(self, path: Path, format: Literal["csv", "tsv"]) -> None:  # noqa: A002 - the word
         super().__init__(path)
         self.format = format
@@ -177,6 +179,7 @@ class PlainText(FileSource):
     """A text file: every line is a completion without a prompt, for open-ended generation."""
 
     format = "txt"
+    rows_are_lines = True
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`."""

@@ -36,6 +36,7 @@ class JsonLines(FileSource):
     """
 
     format = "jsonl"
+    rows_are_lines = True
 
     def batches(self, start: int = 0, end: int | None = None) -> Iterator[Batch]:
         """Yield the rows of the lines that start in the range of bytes.
