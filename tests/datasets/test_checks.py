@@ -335,7 +335,7 @@ def dirty(tmp_path_factory):
 
 def resolved(path):
     source = readers.open_path(path)
-    return resolve_settings(source, CheckOptions(), destinations.destination_named("engine"))
+    return resolve_settings(source, CheckOptions())
 
 
 def concluded(run, path):

@@ -71,7 +71,7 @@ def check_file(
         DatasetError: The profile is unknown.
     """
     options = CheckOptions(
-        destination=profile,
+        destination=destination_named(profile),
         row_format=shape,
         prompt_format=prompt_format,
         model=model,
@@ -113,7 +113,7 @@ def profile(
         DatasetError: The engine or the destination is unknown, or Ray is not installed.
     """
     options = CheckOptions(
-        destination=destination,
+        destination=destination_named(destination),
         row_format=shape,
         model=model,
         max_examples=max_examples,
@@ -126,7 +126,7 @@ def profile(
 
 
 def _check_path(path: Path, options: CheckOptions) -> Report:
-    destination = destination_named(options.destination)
+    destination = options.destination
     try:
         source = open_path(path)
         report = check_source(source, options)
@@ -147,8 +147,8 @@ def check_source(source: Source, options: CheckOptions) -> Report:
         DatasetError: The destination is unknown.
         UnreadableError: The source cannot be read at all.
     """
-    destination = destination_named(options.destination)
-    settings, run = _run_checks(source, options, destination)
+    settings, run = _run_checks(source, options)
+    destination = options.destination
     report = Report(
         name=source.name,
         profile=destination.name,
@@ -169,24 +169,22 @@ def check_source(source: Source, options: CheckOptions) -> Report:
     return report
 
 
-def _run_checks(
-    source: Source, options: CheckOptions, destination: Destination
-) -> tuple[CheckSettings, CheckRun]:
+def _run_checks(source: Source, options: CheckOptions) -> tuple[CheckSettings, CheckRun]:
     """Observe all rows: here, in processes that share the file, or on Ray."""
     if options.executor not in {"local", "ray"}:
         raise DatasetError(f"Unknown engine {options.executor!r}: choose 'local' or 'ray'.")
     if not isinstance(source, JsonLines) or (options.executor == "local" and options.workers <= 1):
-        settings, batches = resolve_settings(source, options, destination)
+        settings, batches = resolve_settings(source, options)
         with closing(batches):
             return settings, CheckRun(settings).observe(batches)
     from .parallel import WorkerPool, check_on_ray  # noqa: PLC0415 - loads what processes need
 
     if options.executor == "ray":
-        settings, batches = resolve_settings(source, options, destination)
+        settings, batches = resolve_settings(source, options)
         batches.close()
         return settings, check_on_ray(source.path, settings, options.partitions)
     with WorkerPool(source.path, options.workers) as workers:
-        settings, batches = resolve_settings(source, options, destination)
+        settings, batches = resolve_settings(source, options)
         if not workers.processes:
             return settings, CheckRun(settings).observe(batches)
         batches.close()
@@ -195,5 +193,6 @@ def _run_checks(
 
 def _path_of_lines(source: Source) -> Path | None:
     """Return the file whose lines the rows are, if there is one."""
-    is_file = isinstance(source, FileSource) and source.rows_are_lines
-    return source.path if is_file else None
+    if isinstance(source, FileSource) and source.rows_are_lines:
+        return source.path
+    return None

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .destinations import DESTINATIONS, Destination
+
 if TYPE_CHECKING:
-    from .destinations import Destination
     from .prompt_format import PromptFormat
     from .rows import RowFormat
 
@@ -23,7 +24,7 @@ class CheckOptions:
     """What to check, against what, and how.
 
     Attributes:
-        destination: Destination of the data: a name from `DESTINATIONS`, or a `Destination`.
+        destination: Where the data goes.
         row_format: Format that the rows should have; None to detect it.
         prompt_format: Format that prompt/completion rows should follow; None to infer it.
         model: Model to be trained; sets token limit and encoding where the destination knows it.
@@ -36,7 +37,7 @@ class CheckOptions:
         partitions: Ranges into which Ray divides the file; None to choose by the cluster.
     """
 
-    destination: str | Destination = "engine"
+    destination: Destination = DESTINATIONS["engine"]
     row_format: RowFormat | None = None
     prompt_format: PromptFormat | None = None
     model: str | None = None

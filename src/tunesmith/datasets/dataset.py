@@ -196,9 +196,10 @@ class Dataset:
             DatasetError: The profile is not known.
         """
         from .check import check_source  # noqa: PLC0415 - as needed
+        from .destinations import destination_named  # noqa: PLC0415
 
         options = CheckOptions(
-            destination=profile,
+            destination=destination_named(profile),
             row_format=shape,
             prompt_format=prompt_format or self.prompt_format,
             model=model,

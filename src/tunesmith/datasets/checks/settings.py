@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from tunesmith.datasets.check_options import CheckOptions
-    from tunesmith.datasets.destinations import Destination, TokenLimit
-    from tunesmith.datasets.format_inference import Inference
+    from tunesmith.datasets.destinations import TokenLimit
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.readers.batch import Batch, Source
     from tunesmith.datasets.rows import RowFormat
@@ -64,7 +63,7 @@ class CheckSettings:
 
 
 def resolve_settings(
-    source: Source, options: CheckOptions, destination: Destination
+    source: Source, options: CheckOptions
 ) -> tuple[CheckSettings, Generator[Batch, None, None]]:
     """Decide what the options leave open, by a sample of the rows.
 
@@ -73,8 +72,13 @@ def resolve_settings(
     """
     sample, batches = _read_sample(source)
     row_format = options.row_format or detect_row_format(sample)
-    inference = _infer_prompt_format(sample) if row_format == "prompt_completion" else None
-    limit = destination.token_limit(row_format, options.model)
+    inference = None
+    if row_format == "prompt_completion":
+        from tunesmith.datasets.format_inference import infer_prompt_format  # noqa: PLC0415
+
+        valid = [row for row in sample if not any(problems(row, row_format))]
+        inference = infer_prompt_format(valid) if valid else None
+    limit = options.destination.token_limit(row_format, options.model)
     settings = CheckSettings(
         row_format=row_format,
         max_examples=options.max_examples,
@@ -117,13 +121,6 @@ def _spot_rows(source: JsonLines) -> list[dict[str, Any]]:
         for batch in source.batches(start, start + _SPOT_BYTES):
             rows += batch.values[:_SPOT_ROWS]
     return rows
-
-
-def _infer_prompt_format(sample: list[dict[str, Any]]) -> Inference | None:
-    from tunesmith.datasets.format_inference import infer_prompt_format  # noqa: PLC0415 - as needed
-
-    rows = [row for row in sample if not any(problems(row, "prompt_completion"))]
-    return infer_prompt_format(rows) if rows else None
 
 
 def _encoding(limit: TokenLimit | None, model: str | None) -> str:
