@@ -54,7 +54,7 @@ class APIResource(Resource[ModeT_co]):
                 "response to return. Call it on the client itself."
             )
 
-    def _ask(
+    def _request(
         self,
         method: str,
         path: str,
@@ -78,7 +78,7 @@ class APIResource(Resource[ModeT_co]):
         response = yield from self._exchange(spec)
         return decode(response, model)
 
-    def _open(
+    def _open_stream(
         self, method: str, path: str, model: type[ModelT], params: Mapping[str, Any]
     ) -> Flow[AnyStream[ModelT]]:
         """Start a request whose answer is a stream of `model` objects."""

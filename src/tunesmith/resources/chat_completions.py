@@ -68,8 +68,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[Sync],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: Literal[False] | Omit | NotGiven | None = None,
         **params: Unpack[ChatCompletionOptions],
     ) -> ChatCompletion: ...
@@ -77,8 +77,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[Sync],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: Literal[True],
         **params: Unpack[ChatCompletionOptions],
     ) -> Stream[ChatCompletionChunk]: ...
@@ -86,8 +86,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[Sync],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: bool,
         **params: Unpack[ChatCompletionOptions],
     ) -> ChatCompletion | Stream[ChatCompletionChunk]: ...
@@ -95,8 +95,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[Async],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: Literal[False] | Omit | NotGiven | None = None,
         **params: Unpack[ChatCompletionOptions],
     ) -> Coroutine[Any, Any, ChatCompletion]: ...
@@ -104,8 +104,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[Async],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: Literal[True],
         **params: Unpack[ChatCompletionOptions],
     ) -> Coroutine[Any, Any, AsyncStream[ChatCompletionChunk]]: ...
@@ -113,8 +113,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[Async],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: bool,
         **params: Unpack[ChatCompletionOptions],
     ) -> Coroutine[Any, Any, ChatCompletion | AsyncStream[ChatCompletionChunk]]: ...
@@ -122,8 +122,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[SyncRaw],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: bool | Omit | NotGiven | None = None,
         **params: Unpack[ChatCompletionOptions],
     ) -> APIResponse[Any]: ...
@@ -131,8 +131,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[AsyncRaw],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: bool | Omit | NotGiven | None = None,
         **params: Unpack[ChatCompletionOptions],
     ) -> Coroutine[Any, Any, APIResponse[Any]]: ...
@@ -140,8 +140,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[SyncStreaming],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: bool | Omit | NotGiven | None = None,
         **params: Unpack[ChatCompletionOptions],
     ) -> StreamedResponse[Any]: ...
@@ -149,8 +149,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self: ChatCompletions[AsyncStreaming],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: bool | Omit | NotGiven | None = None,
         **params: Unpack[ChatCompletionOptions],
     ) -> AsyncStreamedResponse[Any]: ...
@@ -158,35 +158,66 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def create(
         self,
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         stream: bool | Omit | NotGiven | None = None,
         **params: Unpack[ChatCompletionOptions],
     ) -> Any:
         """Answer a conversation.
 
         Args:
-            messages: `{"role": …, "content": …}` objects, or messages of earlier answers.
             model: The model's name.
-            stream: True to receive the answer in chunks as it is written.
-            params: `max_tokens` or `max_completion_tokens`, `temperature` (1), `top_p` (1),
-                `n` (1), `stop` (up to 4), `logprobs`, `top_logprobs` (0 to 20),
-                `presence_penalty`, `frequency_penalty`, `logit_bias`, `seed`, `tools`,
-                `response_format`, …, and the request options.
+            messages: `{"role": …, "content": …}` objects, or messages of earlier answers.
+            stream: True to receive the answer in chunks as it is generated.
+            max_completion_tokens: Tokens to generate at most.
+            max_tokens: The older name of `max_completion_tokens`.
+            temperature: Sampling temperature, 0 to 2; 1 by default, 0 for greedy decoding.
+            top_p: Nucleus sampling: only the most likely tokens with this total probability.
+            n: Answers to generate, 1 by default.
+            stop: Up to 4 texts at which generation stops; they are not part of the answer.
+            seed: Makes sampling repeatable.
+            presence_penalty: Penalty for tokens that occur in the text, -2 to 2.
+            frequency_penalty: Penalty for tokens by how often they occur in the text, -2 to 2.
+            logit_bias: Numbers from -100 to 100 by token id, added to the logits.
+            logprobs: Return the log probability of each generated token.
+            top_logprobs: Return this many most likely tokens at each position, 0 to 20.
+            tools: The tools that the model may call, each with a JSON schema.
+            tool_choice: "auto", "none", "required", or the tool to call.
+            parallel_tool_calls: Whether one answer may call several tools.
+            functions: The older form of `tools`.
+            function_call: The older form of `tool_choice`.
+            stream_options: `{"include_usage": True}` adds a last chunk with the usage.
+            store: Keep the answer on the server; see `retrieve` and `list`.
+            metadata: Up to 16 pairs of strings to keep with a stored answer.
+            user: An id of the end user.
+            safety_identifier: A stable id of the end user, for the server's abuse checks.
+            reasoning_effort: How long a reasoning model thinks, such as "low".
+            verbosity: How detailed the answer is: "low", "medium" or "high".
+            modalities: Kinds of output, such as `["text", "audio"]`.
+            audio: Voice and format of audio output.
+            prediction: Text that the answer will largely repeat.
+            web_search_options: Options of the server's web search.
+            moderation: Options of the server's moderation.
+            service_tier: The server's processing tier.
+            prompt_cache_key: Groups requests whose prompts begin alike.
+            prompt_cache_options: Options of the server's prompt cache.
+            prompt_cache_retention: How long the server caches the prompt.
+            response_format: `{"type": "json_object"}` or `{"type": "json_schema", …}`.
+            params: The request options.
 
         Returns:
             A ChatCompletion, or a stream of ChatCompletionChunk with `stream=True`. Awaited on
             an AsyncClient.
         """
-        fields = {"messages": messages, "model": model, **params}
+        fields = {"model": model, "messages": messages, **params}
         return self._create(fields, stream=stream)
 
     @overload
     def parse(
         self: ChatCompletions[Sync],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         response_format: type[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> ParsedChatCompletion[FormatT]: ...
@@ -194,8 +225,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def parse(
         self: ChatCompletions[Async],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         response_format: type[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> Coroutine[Any, Any, ParsedChatCompletion[FormatT]]: ...
@@ -203,8 +234,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def parse(
         self: ChatCompletions[SyncRaw],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         response_format: type[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> APIResponse[ParsedChatCompletion[FormatT]]: ...
@@ -212,8 +243,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def parse(
         self: ChatCompletions[AsyncRaw],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         response_format: type[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> Coroutine[Any, Any, APIResponse[ParsedChatCompletion[FormatT]]]: ...
@@ -221,18 +252,18 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def parse(
         self,
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         response_format: Any = omit,
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> Any:
         """Answer a conversation with a value of a given type.
 
         Args:
-            messages: As for `create`.
-            model: The model's name.
             response_format: A pydantic model or another type with a JSON schema; each message's
-                `parsed` is one of them.
+                `parsed` is an instance.
+            messages: As for `create`.
+            model: As for `create`.
             params: As for `create`.
 
         Raises:
@@ -240,15 +271,15 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
             ContentFilterFinishReasonError: The answer was stopped by a filter.
             APIResponseValidationError: The answer is not of the type.
         """
-        fields = {"messages": messages, "model": model, **params}
+        fields = {"model": model, "messages": messages, **params}
         return self._parse(fields, response_format)
 
     @overload
     def stream(
         self: ChatCompletions[Sync],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         response_format: type[FormatT] | Mapping[str, Any] | Omit | NotGiven = omit,
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> ChatCompletionStreamManager[FormatT]: ...
@@ -256,8 +287,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def stream(
         self: ChatCompletions[Async],
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         response_format: type[FormatT] | Mapping[str, Any] | Omit | NotGiven = omit,
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> AsyncChatCompletionStreamManager[FormatT]: ...
@@ -265,20 +296,20 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     def stream(
         self,
         *,
-        messages: Messages,
         model: str,
+        messages: Messages,
         response_format: Any = omit,
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> Any:
-        """Answer a conversation in events; use it with `with` or `async with`.
+        """Answer a conversation as a stream of events; use it with `with` or `async with`.
 
         Events have a `type`: "chunk", "content.delta", "content.done", "refusal.delta", … . The
         whole answer is `stream.get_final_completion()`.
 
         Args:
-            messages: As for `create`.
-            model: The model's name.
             response_format: A type to parse the answer into, or a mapping as for `create`.
+            messages: As for `create`.
+            model: As for `create`.
             params: As for `create`.
         """
         from tunesmith.transport.chat_streams import (
@@ -286,7 +317,7 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
             ChatCompletionStreamManager,
         )
 
-        fields = {"messages": messages, "model": model, **params}
+        fields = {"model": model, "messages": messages, **params}
         fields["response_format"] = response_format_of(response_format)
         manager: Any = (
             AsyncChatCompletionStreamManager
@@ -311,17 +342,17 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
     ) -> Emitting[MapResult[ChatCompletion]]:
         """Carry out many requests at once and yield a result for each.
 
-        Requests are taken as they are needed and results handed out as they come, so the number
-        of requests does not matter to memory. A server that is too busy is asked with fewer
-        requests at a time, and again later.
+        Requests are read as they are needed and results returned as they arrive, so memory does
+        not grow with their number. When the server is overloaded, fewer requests are sent at a
+        time and refused ones are repeated.
 
         Args:
-            requests: A list of messages, or a mapping of parameters that outweigh the common ones.
+            requests: Lists of messages, or mappings of parameters that override the common ones.
             concurrency: Requests at one time at most.
-            ordered: Results in the order of the requests; False gives them as they come.
-            journal: A file of finished answers. A run that was broken off goes on from there.
-            on_progress: Called with the results so far and the failures among them.
-            params: Parameters common to all requests, `model` among them.
+            ordered: Results in the order of the requests; False for the order of completion.
+            journal: A file of finished answers, from which an interrupted run is continued.
+            on_progress: Called with the number of results so far and of failures among them.
+            params: Parameters common to all requests, as for `create`.
         """
         return self._map(
             requests,

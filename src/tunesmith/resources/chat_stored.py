@@ -42,7 +42,7 @@ class ChatCompletionListOptions(PageOptions, total=False):
 
 
 class StoredChatCompletions(CompletionResource[ModeT_co]):
-    """The part of `/chat/completions` that asks no model."""
+    """The operations of `/chat/completions` on stored answers."""
 
     @operation
     def retrieve(
@@ -50,10 +50,14 @@ class StoredChatCompletions(CompletionResource[ModeT_co]):
     ) -> Flow[ChatCompletion]:
         """Return a stored completion.
 
+        Args:
+            completion_id: "chatcmpl-…".
+            params: The request options.
+
         Raises:
             NotFoundError: There is none; only those made with `store=True` are kept.
         """
-        return self._ask("GET", _path(completion_id), ChatCompletion, params)
+        return self._request("GET", _path(completion_id), ChatCompletion, params)
 
     @operation
     def update(
@@ -63,16 +67,27 @@ class StoredChatCompletions(CompletionResource[ModeT_co]):
         metadata: Mapping[str, str] | None,
         **params: Unpack[RequestOptions],
     ) -> Flow[ChatCompletion]:
-        """Replace the metadata of a stored completion."""
+        """Replace the metadata of a stored completion.
+
+        Args:
+            completion_id: "chatcmpl-…".
+            metadata: Up to 16 pairs of strings; None removes them.
+            params: The request options.
+        """
         fields = {"metadata": metadata}
-        return self._ask("POST", _path(completion_id), ChatCompletion, params, fields=fields)
+        return self._request("POST", _path(completion_id), ChatCompletion, params, fields=fields)
 
     @listing
     def list(self, **params: Unpack[ChatCompletionListOptions]) -> PageFlow[ChatCompletion]:
         """Return the stored completions.
 
         Args:
-            params: `after`, `limit`, `metadata`, `model`, `order`, and the request options.
+            after: Id of the completion after which the page starts.
+            limit: Completions per page, 20 by default.
+            metadata: Pairs that the completions must have.
+            model: Only completions of this model.
+            order: "asc" or "desc", by creation time.
+            params: The request options.
         """
         return self._pages("/chat/completions", ChatCompletion, params)
 
@@ -80,8 +95,13 @@ class StoredChatCompletions(CompletionResource[ModeT_co]):
     def delete(
         self, completion_id: str, **params: Unpack[RequestOptions]
     ) -> Flow[ChatCompletionDeleted]:
-        """Delete a stored completion."""
-        return self._ask("DELETE", _path(completion_id), ChatCompletionDeleted, params)
+        """Delete a stored completion.
+
+        Args:
+            completion_id: "chatcmpl-…".
+            params: The request options.
+        """
+        return self._request("DELETE", _path(completion_id), ChatCompletionDeleted, params)
 
     @cached_property
     def messages(self) -> ChatCompletionsMessages[ModeT_co]:
@@ -114,7 +134,10 @@ class ChatCompletionsMessages(APIResource[ModeT_co]):
 
         Args:
             completion_id: "chatcmpl-…".
-            params: `after`, `limit`, `order`, and the request options.
+            after: Id of the message after which the page starts.
+            limit: Messages per page, 20 by default.
+            order: "asc" or "desc", by position.
+            params: The request options.
         """
         return self._pages(_path(completion_id) + "/messages", ChatCompletionStoreMessage, params)
 

@@ -59,7 +59,13 @@ class CheckpointsPermissions(APIResource[ModeT_co]):
         project_ids: Sequence[str],
         **params: Unpack[RequestOptions],
     ) -> PageFlow[CheckpointPermission]:
-        """Let projects use a checkpoint, and return the permissions made."""
+        """Give projects permission to use a checkpoint; return the new permissions.
+
+        Args:
+            fine_tuned_model_checkpoint: The checkpoint's model name.
+            project_ids: Ids of the projects.
+            params: The request options.
+        """
         return self._pages(
             _path(fine_tuned_model_checkpoint),
             CheckpointPermission,
@@ -76,8 +82,11 @@ class CheckpointsPermissions(APIResource[ModeT_co]):
 
         Args:
             fine_tuned_model_checkpoint: The checkpoint's model name.
-            params: `after`, `limit` per page (10), `order` "ascending" or "descending",
-                `project_id`, and the request options.
+            after: Id of the permission after which the page starts.
+            limit: Permissions per page, 10 by default.
+            order: "ascending" or "descending", by creation time.
+            project_id: Only permissions of this project.
+            params: The request options.
         """
         return self._pages(_path(fine_tuned_model_checkpoint), CheckpointPermission, params)
 
@@ -85,7 +94,16 @@ class CheckpointsPermissions(APIResource[ModeT_co]):
     def retrieve(
         self, fine_tuned_model_checkpoint: str, **params: Unpack[PermissionListOptions]
     ) -> PageFlow[CheckpointPermission]:
-        """Return one page of permissions; the older name of `list`."""
+        """Return one page of permissions; the older name of `list`.
+
+        Args:
+            fine_tuned_model_checkpoint: The checkpoint's model name.
+            after: Id of the permission after which the page starts.
+            limit: Permissions per page, 10 by default.
+            order: "ascending" or "descending", by creation time.
+            project_id: Only permissions of this project.
+            params: The request options.
+        """
         return self._pages(
             _path(fine_tuned_model_checkpoint), CheckpointPermission, params, paged=False
         )
@@ -98,11 +116,17 @@ class CheckpointsPermissions(APIResource[ModeT_co]):
         fine_tuned_model_checkpoint: str,
         **params: Unpack[RequestOptions],
     ) -> Flow[CheckpointPermissionDeleted]:
-        """Take a permission back."""
+        """Delete a permission.
+
+        Args:
+            permission_id: "cp_…".
+            fine_tuned_model_checkpoint: The checkpoint's model name.
+            params: The request options.
+        """
         path = _path(fine_tuned_model_checkpoint) + fill_path(
             "/{permission_id}", permission_id=permission_id
         )
-        return self._ask("DELETE", path, CheckpointPermissionDeleted, params)
+        return self._request("DELETE", path, CheckpointPermissionDeleted, params)
 
 
 def _path(checkpoint: str) -> str:

@@ -30,10 +30,10 @@ class CompletionResource(APIResource[ModeT_co]):
 
     def _create(self, fields: Mapping[str, Any], *, stream: Any) -> Flow[Any]:
         if stream:
-            return self._open("POST", self._path, self._piece, {**fields, "stream": True})
+            return self._open_stream("POST", self._path, self._piece, {**fields, "stream": True})
         if stream is False:
             fields = {**fields, "stream": False}
-        return self._ask("POST", self._path, self._answer, fields)
+        return self._request("POST", self._path, self._answer, fields)
 
     def _map(
         self,

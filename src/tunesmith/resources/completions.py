@@ -39,22 +39,22 @@ Prompt = str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | None
 
 
 class CompletionOptions(RequestOptions, total=False):
-    """What `completions.create` takes besides model, prompt and stream."""
+    """What `completions.create` takes besides model, prompt and stream; described there."""
 
-    best_of: int | Omit | NotGiven | None
-    echo: bool | Omit | NotGiven | None
-    frequency_penalty: float | Omit | NotGiven | None
-    logit_bias: Mapping[str, int] | Omit | NotGiven | None
-    logprobs: int | Omit | NotGiven | None
     max_tokens: int | Omit | NotGiven | None
-    n: int | Omit | NotGiven | None
-    presence_penalty: float | Omit | NotGiven | None
-    seed: int | Omit | NotGiven | None
-    stop: str | Sequence[str] | Omit | NotGiven | None
-    stream_options: Mapping[str, Any] | Omit | NotGiven | None
-    suffix: str | Omit | NotGiven | None
     temperature: float | Omit | NotGiven | None
     top_p: float | Omit | NotGiven | None
+    n: int | Omit | NotGiven | None
+    best_of: int | Omit | NotGiven | None
+    stop: str | Sequence[str] | Omit | NotGiven | None
+    logprobs: int | Omit | NotGiven | None
+    echo: bool | Omit | NotGiven | None
+    presence_penalty: float | Omit | NotGiven | None
+    frequency_penalty: float | Omit | NotGiven | None
+    logit_bias: Mapping[str, int] | Omit | NotGiven | None
+    seed: int | Omit | NotGiven | None
+    suffix: str | Omit | NotGiven | None
+    stream_options: Mapping[str, Any] | Omit | NotGiven | None
     user: str | Omit | NotGiven
 
 
@@ -178,18 +178,31 @@ class Completions(CompletionResource[ModeT_co]):
     ) -> Any:
         """Complete a prompt, or several.
 
-        A fine-tuned model that has only just finished may still be loading; the server then
-        answers with an error that is retried.
+        A fine-tuned model may still be loading just after its training; the server then answers
+        with an error that is retried.
 
         Args:
             model: The model's name.
             prompt: A text, a list of texts, or the same as token ids. Prompts of a fine-tuned
                 model end with the separator that its training prompts ended with.
-            stream: True to receive the text in pieces as it is written.
-            params: `max_tokens` (16), `temperature` (1), `top_p` (1), `n` (1), `best_of` (1),
-                `stop` (up to 4), `logprobs` (0 to 5), `echo`, `presence_penalty`,
-                `frequency_penalty`, `logit_bias`, `seed`, `suffix`, `stream_options`, `user`, and
-                the request options.
+            stream: True to receive the text in pieces as it is generated.
+            max_tokens: Tokens to generate at most, 16 by default.
+            temperature: Sampling temperature, 0 to 2; 1 by default, 0 for greedy decoding.
+            top_p: Nucleus sampling: only the most likely tokens with this total probability.
+            n: Completions for each prompt, 1 by default.
+            best_of: Completions to generate for each prompt, of which the `n` with the highest
+                log probability per token are returned.
+            stop: Up to 4 texts at which generation stops; they are not part of the answer.
+            logprobs: Return this many most likely tokens with log probabilities, 0 to 5.
+            echo: Return the prompt before the completion.
+            presence_penalty: Penalty for tokens that occur in the text, -2 to 2.
+            frequency_penalty: Penalty for tokens by how often they occur in the text, -2 to 2.
+            logit_bias: Numbers from -100 to 100 by token id, added to the logits.
+            seed: Makes sampling repeatable.
+            suffix: Text that follows the completion.
+            stream_options: `{"include_usage": True}` adds a last chunk with the usage.
+            user: An id of the end user.
+            params: The request options.
 
         Returns:
             A Completion, or a stream of them with `stream=True`. Awaited on an AsyncClient.
@@ -210,17 +223,18 @@ class Completions(CompletionResource[ModeT_co]):
     ) -> Emitting[MapResult[Completion]]:
         """Carry out many requests at once and yield a result for each.
 
-        Requests are taken as they are needed and results handed out as they come, so the number
-        of requests does not matter to memory. A server that is too busy is asked with fewer
-        requests at a time, and again later.
+        Requests are read as they are needed and results returned as they arrive, so memory does
+        not grow with their number. When the server is overloaded, fewer requests are sent at a
+        time and refused ones are repeated.
 
         Args:
-            requests: A prompt, or a mapping of parameters that outweigh the common ones.
+            requests: Prompts, or mappings of parameters that override the common ones.
             concurrency: Requests at one time at most.
-            ordered: Results in the order of the requests; False gives them as they come.
-            journal: A file of finished answers. A run that was broken off goes on from there.
-            on_progress: Called with the results so far and the failures among them.
-            params: Parameters common to all requests, `model` among them.
+            ordered: Results in the order of the requests; False for the order of completion.
+            journal: A file of finished answers, from which an interrupted run is continued.
+            on_progress: Called with the number of results so far and of failures among them.
+            model: The model's name.
+            params: Parameters common to all requests.
         """
         return self._map(
             requests,

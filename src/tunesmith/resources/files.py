@@ -98,7 +98,9 @@ class Files(APIResource[ModeT_co]):
         Raises:
             NotFoundError: There is no such file.
         """
-        return self._ask("GET", fill_path("/files/{file_id}", file_id=file_id), FileObject, params)
+        return self._request(
+            "GET", fill_path("/files/{file_id}", file_id=file_id), FileObject, params
+        )
 
     @listing
     def list(self, **params: Unpack[FileListOptions]) -> PageFlow[FileObject]:
@@ -125,7 +127,7 @@ class Files(APIResource[ModeT_co]):
             NotFoundError: There is no such file.
         """
         path = fill_path("/files/{file_id}", file_id=file_id)
-        return self._ask("DELETE", path, FileDeleted, params)
+        return self._request("DELETE", path, FileDeleted, params)
 
     @operation
     def content(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[FileBytes]:

@@ -29,5 +29,5 @@ class FineTuning(Resource[ModeT_co]):
 
     @cached_property
     def alpha(self) -> Alpha[ModeT_co]:
-        """What is still being tried: graders."""
+        """Experimental operations: graders."""
         return Alpha(self._executor)

@@ -1,4 +1,4 @@
-"""Graders: try out how answers will be scored in reinforcement fine-tuning."""
+"""Graders: test how answers will be scored in reinforcement fine-tuning."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Graders(APIResource[ModeT_co]):
             grader: The grader, such as `{"type": "string_check", "name": …, "input": …,
                 "reference": …, "operation": "eq"}`.
             model_sample: The answer to score.
-            params: `item`, the row of data that the grader's templates name; and the request
-                options.
+            item: The data row that the grader's templates refer to.
+            params: The request options.
         """
         fields = {"grader": grader, "model_sample": model_sample}
-        return self._ask("POST", f"{_GRADERS}/run", GraderRunResponse, params, fields=fields)
+        return self._request("POST", f"{_GRADERS}/run", GraderRunResponse, params, fields=fields)
 
     @operation
     def validate(
@@ -65,10 +65,14 @@ class Graders(APIResource[ModeT_co]):
     ) -> Flow[GraderValidateResponse]:
         """Check that a grader is well-formed.
 
+        Args:
+            grader: The grader, as for `run`.
+            params: The request options.
+
         Raises:
-            BadRequestError: It is not; the error names the fault.
+            BadRequestError: It is not; the error says what is wrong.
         """
         fields = {"grader": grader}
-        return self._ask(
+        return self._request(
             "POST", f"{_GRADERS}/validate", GraderValidateResponse, params, fields=fields
         )

@@ -37,7 +37,7 @@ class JobResource(APIResource[ModeT_co]):
         fields: Mapping[str, Any] | None = None,
     ) -> Flow[JobT]:
         """Carry out one request whose answer is a job."""
-        job = yield from self._ask(method, path, model, params, fields=fields)
+        job = yield from self._request(method, path, model, params, fields=fields)
         job._bind(self)
         return job
 

@@ -194,7 +194,9 @@ class FineTunes(JobResource[ModeT_co]):
             id: "ft-…".
             params: The request options.
         """
-        return self._open("GET", _path(id, "/events"), FineTuneEvent, {"stream": True, **params})
+        return self._open_stream(
+            "GET", _path(id, "/events"), FineTuneEvent, {"stream": True, **params}
+        )
 
     @iteration
     def events(self, id: str | FineTune, *, poll: float = 2.0) -> Emitting[FineTuneEvent]:

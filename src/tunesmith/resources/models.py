@@ -1,4 +1,4 @@
-"""Models: what can be named in a completion."""
+"""Models: list, read and delete them."""
 
 from __future__ import annotations
 
@@ -28,24 +28,38 @@ class Models(APIResource[ModeT_co]):
 
     @operation
     def retrieve(self, model: str, **params: Unpack[RequestOptions]) -> Flow[Model]:
-        """Return what the server knows of a model.
+        """Return a model object.
+
+        Args:
+            model: The model's name.
+            params: The request options.
 
         Raises:
             NotFoundError: There is no such model.
         """
-        return self._ask("GET", fill_path("/models/{model}", model=model), Model, params)
+        return self._request("GET", fill_path("/models/{model}", model=model), Model, params)
 
     @listing
     def list(self, **params: Unpack[RequestOptions]) -> PageFlow[Model]:
-        """Return the models; the list comes whole."""
+        """Return the models, all on one page.
+
+        Args:
+            params: The request options.
+        """
         return self._pages("/models", Model, params, paged=False)
 
     @operation
     def delete(self, model: str, **params: Unpack[RequestOptions]) -> Flow[ModelDeleted]:
         """Delete a fine-tuned model; the key needs the role of an owner.
 
+        Args:
+            model: The model's name.
+            params: The request options.
+
         Raises:
             NotFoundError: There is no such model.
             PermissionDeniedError: The key may not delete models.
         """
-        return self._ask("DELETE", fill_path("/models/{model}", model=model), ModelDeleted, params)
+        return self._request(
+            "DELETE", fill_path("/models/{model}", model=model), ModelDeleted, params
+        )

@@ -60,7 +60,7 @@ def upload(
     if prompt_format is not None:
         form["prompt_format"] = json.dumps(prompt_format, ensure_ascii=False)
     body = multipart_upload(form, source, on_progress=on_progress)
-    return resource._ask("POST", "/files", FileObject, options or {}, body=body)
+    return resource._request("POST", "/files", FileObject, options or {}, body=body)
 
 
 def uploaded_id(

@@ -80,11 +80,11 @@ class ResourceTree(OperationHost[ModeT_co]):
 
     @operation
     def get(self, path: str, *, cast_to: Any = dict, **params: Unpack[RequestOptions]) -> Flow[Any]:
-        """Ask for any path of the server.
+        """Send a GET request to any path of the server.
 
         Args:
-            path: Below the base URL, such as "/models".
-            cast_to: What the body becomes: a wire class, dict, list, str, bytes or None.
+            path: The path below the base URL, such as "/models".
+            cast_to: The type to return the body as: a wire class, dict, list, str, bytes or None.
             params: The request options.
         """
         return self._plain("GET", path, cast_to, None, params)
@@ -98,7 +98,14 @@ class ResourceTree(OperationHost[ModeT_co]):
         body: object | None = None,
         **params: Unpack[RequestOptions],
     ) -> Flow[Any]:
-        """Post a JSON body to any path of the server; see `get`."""
+        """Send a POST request with a JSON body to any path of the server.
+
+        Args:
+            path: The path below the base URL, such as "/models".
+            cast_to: The type to return the body as: a wire class, dict, list, str, bytes or None.
+            body: The JSON body.
+            params: The request options.
+        """
         return self._plain("POST", path, cast_to, body, params)
 
     @operation
@@ -110,7 +117,14 @@ class ResourceTree(OperationHost[ModeT_co]):
         body: object | None = None,
         **params: Unpack[RequestOptions],
     ) -> Flow[Any]:
-        """Put a JSON body to any path of the server; see `get`."""
+        """Send a PUT request with a JSON body to any path of the server.
+
+        Args:
+            path: The path below the base URL, such as "/models".
+            cast_to: The type to return the body as: a wire class, dict, list, str, bytes or None.
+            body: The JSON body.
+            params: The request options.
+        """
         return self._plain("PUT", path, cast_to, body, params)
 
     @operation
@@ -122,7 +136,14 @@ class ResourceTree(OperationHost[ModeT_co]):
         body: object | None = None,
         **params: Unpack[RequestOptions],
     ) -> Flow[Any]:
-        """Patch any path of the server with a JSON body; see `get`."""
+        """Send a PATCH request with a JSON body to any path of the server.
+
+        Args:
+            path: The path below the base URL, such as "/models".
+            cast_to: The type to return the body as: a wire class, dict, list, str, bytes or None.
+            body: The JSON body.
+            params: The request options.
+        """
         return self._plain("PATCH", path, cast_to, body, params)
 
     @operation
@@ -134,7 +155,14 @@ class ResourceTree(OperationHost[ModeT_co]):
         body: object | None = None,
         **params: Unpack[RequestOptions],
     ) -> Flow[Any]:
-        """Delete any path of the server; see `get`."""
+        """Send a DELETE request to any path of the server.
+
+        Args:
+            path: The path below the base URL, such as "/models".
+            cast_to: The type to return the body as: a wire class, dict, list, str, bytes or None.
+            body: The JSON body.
+            params: The request options.
+        """
         return self._plain("DELETE", path, cast_to, body, params)
 
     def _plain(

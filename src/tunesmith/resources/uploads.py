@@ -40,7 +40,7 @@ DEFAULT_PART_SIZE = 64 * 1024 * 1024
 
 
 class UploadCreateOptions(RequestOptions, total=False):
-    """What `uploads.create` takes besides the file's facts."""
+    """What `uploads.create` takes besides the file's name, size, type and purpose."""
 
     expires_after: Mapping[str, object] | Omit | NotGiven
 
@@ -57,9 +57,9 @@ class UploadChunkedOptions(RequestOptions, total=False):
     filename: str | None
     bytes: int | None
     part_size: int | None
+    concurrency: int
     md5: str | Omit | NotGiven
     expires_after: Mapping[str, object] | Omit | NotGiven
-    concurrency: int
     upload_id: str | None
     part_ids: Sequence[str]
     on_progress: Progress | None
@@ -83,27 +83,49 @@ class Uploads(APIResource[ModeT_co]):
         purpose: str,
         **params: Unpack[UploadCreateOptions],
     ) -> Flow[Upload]:
-        """Announce a file of `bytes` bytes that will come in parts within an hour."""
+        """Create an upload, whose parts have to arrive within an hour.
+
+        Args:
+            filename: The name of the file to be.
+            bytes: Its size in bytes.
+            mime_type: Its media type.
+            purpose: What the file is for: "fine-tune" for training data.
+            expires_after: When the server may delete the file:
+                `{"anchor": "created_at", "seconds": …}`.
+            params: The request options.
+        """
         fields = {
             "bytes": bytes,
             "filename": filename,
             "mime_type": mime_type,
             "purpose": purpose,
         }
-        return self._ask("POST", "/uploads", Upload, params, fields=fields)
+        return self._request("POST", "/uploads", Upload, params, fields=fields)
 
     @operation
     def complete(
         self, upload_id: str, *, part_ids: Sequence[str], **params: Unpack[UploadCompleteOptions]
     ) -> Flow[Upload]:
-        """Join the parts, in the order given, into a file object: the upload's `file`."""
+        """Join the parts, in the order given, into a file object: the upload's `file`.
+
+        Args:
+            upload_id: "upload_…".
+            part_ids: Ids of the parts, in the order of the file.
+            md5: The MD5 of the whole file in hexadecimal, for the server to check.
+            params: The request options.
+        """
         fields = {"part_ids": builtins.list(part_ids)}
-        return self._ask("POST", _path(upload_id, "/complete"), Upload, params, fields=fields)
+        return self._request("POST", _path(upload_id, "/complete"), Upload, params, fields=fields)
 
     @operation
     def cancel(self, upload_id: str, **params: Unpack[RequestOptions]) -> Flow[Upload]:
-        """Give an upload up; its parts are dropped."""
-        return self._ask("POST", _path(upload_id, "/cancel"), Upload, params)
+        """Cancel an upload; its parts are deleted.
+
+        Args:
+            upload_id: "upload_…".
+            params: The request options.
+        """
+        return self._request("POST", _path(upload_id, "/cancel"), Upload, params)
 
     @operation
     def upload_file_chunked(
@@ -116,19 +138,25 @@ class Uploads(APIResource[ModeT_co]):
     ) -> Flow[Upload]:
         """Upload a file in parts, several at a time, and complete it.
 
-        An upload that cannot be finished is cancelled. The error then tells the id and the parts
-        that had arrived only when the upload was resumed, because a cancelled one is gone.
+        An upload that this call created and cannot finish is cancelled; one that was resumed is
+        left as it is.
 
         Args:
             file: A path, bytes, an open binary handle that can seek, or a tuple of name and
                 content.
             mime_type: The file's media type.
-            purpose: What the file is for.
-            params: `filename` (the file's own name); `bytes` (its size, checked); `part_size`
-                (64 MiB); `concurrency`, parts sent at a time (4); `md5` of the whole;
-                `expires_after`; `upload_id` and `part_ids` of an earlier upload of this file with
-                the same part size, to send only what is missing; `on_progress(sent, total)`,
-                called after each part; and the request options.
+            purpose: What the file is for: "fine-tune" for training data.
+            filename: The name to store, by default the file's own.
+            bytes: The file's size; an error if it differs.
+            part_size: Bytes per part, 64 MiB by default.
+            concurrency: Parts sent at a time, 4 by default.
+            md5: The MD5 of the whole file in hexadecimal, for the server to check.
+            expires_after: When the server may delete the file:
+                `{"anchor": "created_at", "seconds": …}`.
+            upload_id: An earlier upload of this file with the same part size, to resume.
+            part_ids: Ids of the parts that arrived, in order.
+            on_progress: Called as `on_progress(sent, total)` after each part.
+            params: The request options.
         """
         self._refuse_streaming("uploads.upload_file_chunked")
         own, options = split_options(params)
@@ -146,7 +174,7 @@ class Uploads(APIResource[ModeT_co]):
         upload_id = (
             resumed
             or (
-                yield from self._ask(
+                yield from self._request(
                     "POST",
                     "/uploads",
                     Upload,
@@ -175,7 +203,7 @@ class Uploads(APIResource[ModeT_co]):
             )
             fields = {"part_ids": part_ids, "md5": own.get("md5", Omit())}
             return (
-                yield from self._ask(
+                yield from self._request(
                     "POST", _path(upload_id, "/complete"), Upload, {**fields, **options}
                 )
             )
@@ -190,9 +218,9 @@ class Uploads(APIResource[ModeT_co]):
         return UploadsParts(self._executor)
 
     def _cancel_quietly(self, upload_id: str) -> Flow[None]:
-        """Cancel an upload whose failure is about to be reported."""
+        """Cancel an upload whose error is about to be raised."""
         try:
-            yield from self._ask("POST", _path(upload_id, "/cancel"), Upload, {})
+            yield from self._request("POST", _path(upload_id, "/cancel"), Upload, {})
         except APIError:
             return
 
@@ -209,9 +237,15 @@ class UploadsParts(APIResource[ModeT_co]):
     def create(
         self, upload_id: str, *, data: FileTypes, **params: Unpack[RequestOptions]
     ) -> Flow[UploadPart]:
-        """Add a part of at most 64 MB; parts may be sent in any order and at the same time."""
+        """Add a part of at most 64 MB; parts may be sent in any order and at the same time.
+
+        Args:
+            upload_id: "upload_…".
+            data: The part's content, as for `files.create`.
+            params: The request options.
+        """
         body = multipart_upload({}, open_source(data), field="data")
-        return self._ask("POST", _path(upload_id, "/parts"), UploadPart, params, body=body)
+        return self._request("POST", _path(upload_id, "/parts"), UploadPart, params, body=body)
 
 
 class _Tracker:
@@ -225,7 +259,7 @@ class _Tracker:
         self._on_progress = on_progress
 
     def arrived(self, part: SourcePart) -> None:
-        """Note a part and tell the caller."""
+        """Count a part and report progress."""
         self._sent += part.size
         if self._on_progress is not None:
             self._on_progress(self._sent, self._total)
@@ -239,7 +273,7 @@ def _part_flow(
     tracker: _Tracker,
 ) -> Flow[str]:
     body = multipart_upload({}, part, field="data")
-    sent = yield from resource._ask(
+    sent = yield from resource._request(
         "POST", _path(upload_id, "/parts"), UploadPart, options, body=body
     )
     tracker.arrived(part)
