@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import inspect
 import itertools
 import pickle
 import signal
@@ -50,7 +51,7 @@ class OneJob:
         return answer({**self.job, "status": next(self.statuses)}, x_request_id=f"r-{self.read}")
 
     def events(self, path: str) -> Any:
-        messages = [f"look {n}" for n in range(1, self.read + 1)]
+        messages = [f"poll {n}" for n in range(1, self.read + 1)]
         if path.startswith("/v1/fine_tuning") and self.steps:
             messages = [f"Step {n}/9: training loss=0.50" for n in range(1, self.read + 1)]
         data = [{"id": f"e-{text}", "created_at": 1, "level": "info", "message": text}
@@ -97,7 +98,7 @@ def test_a_job_is_waited_for_and_tells_its_events(mode, stub, api, shown):
     done = mode.run(job.wait(on_event=lambda event: seen.append(event.message), poll=0.001))
     assert done is job
     assert job.status == "succeeded"
-    assert seen == ["look 1", "look 2", "look 3"]
+    assert seen == ["poll 1", "poll 2", "poll 3"]
     told = mode.items(job.iter_events(poll=0.001))
     assert [event.message for event in told][:3] == seen
 
@@ -134,6 +135,15 @@ def test_jobs_of_a_raw_response_know_the_client_behind_it(mode, stub, api, shown
     jobs = resource(mode.client(stub.url), api).with_raw_response
     job = mode.run(jobs.retrieve("id-1")).parse()
     assert mode.run(job.refresh()).status == "succeeded"
+
+
+@pytest.mark.parametrize("name", ["refresh", "wait", "follow", "cancel", "results"])
+def test_a_jobs_methods_are_coroutine_functions_on_an_async_client(mode, stub, api, shown, name):
+    stub.handle = OneJob(shown, "running")
+    job = made(mode, stub, api)
+    assert inspect.iscoroutinefunction(getattr(job, name)) == (mode.runner is not None)
+    with pytest.raises(TypeError, match="did you mean"):
+        mode.run(getattr(job, name)(timeouts=3))
 
 
 @pytest.mark.parametrize("wrap", [bytes, base64.b64encode], ids=["plain", "base64"])
@@ -213,7 +223,7 @@ def test_following_shows_the_job_to_its_end(mode, stub, api, shown):
     assert mode.run(job.follow(view=view, poll=0.001)).status == "succeeded"
     assert view.statuses == ["running", "succeeded"]
     assert view.finish == 99
-    assert view.messages[-1] == f"look {len(view.messages)}"
+    assert view.messages[-1] == f"poll {len(view.messages)}"
     assert view.closed
 
 
@@ -238,14 +248,14 @@ def test_following_a_server_without_the_second_api_asks_it_once(mode, stub):
     view = Seen()
     mode.run(mode.client(stub.url).fine_tunes.follow("ft-1", view=view, poll=0.001))
     assert sum("fine_tuning" in one.path for one in stub.requests) == 1
-    assert view.messages == ["look 1", "look 2", "look 3"]
+    assert view.messages == ["poll 1", "poll 2", "poll 3"]
 
 
 def test_following_prints_lines_where_there_is_no_terminal(mode, stub, api, shown, capsys):
     stub.handle = OneJob(shown, "running", "succeeded")
     mode.run(resource(mode.client(stub.url), api).follow("id-1", poll=0.001))
     printed = capsys.readouterr()
-    assert [line.partition("] ")[2] for line in printed.out.splitlines()] == ["look 1", "look 2"]
+    assert [line.partition("] ")[2] for line in printed.out.splitlines()] == ["poll 1", "poll 2"]
     assert printed.err == ""
 
 

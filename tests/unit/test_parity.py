@@ -10,6 +10,7 @@ import pytest
 
 from tunesmith import AsyncClient, Client
 from tunesmith.core.options import RequestOptions
+from tunesmith.core.signatures import parameter_texts
 from tunesmith.resources.operations import Resource
 
 NAMESPACES = [
@@ -58,8 +59,45 @@ def test_signatures_are_spelt_out(path):
         assert "Flow" not in str(inspect.signature(method).return_annotation)
 
 
+# These return something at once that is then awaited or iterated.
+NOT_AWAITED = {"list", "list_events", "events", "map", "stream"}
+
+
+@pytest.mark.parametrize("path", NAMESPACES)
+def test_async_operations_are_coroutine_functions(path):
+    listing = NOT_AWAITED | ({"create", "retrieve"} if path.endswith("permissions") else set())
+    for name, method in operations(resource(AsyncClient("k"), path)).items():
+        assert inspect.iscoroutinefunction(method) == (name not in listing), name
+    for method in operations(resource(Client("k"), path)).values():
+        assert not inspect.iscoroutinefunction(method)
+
+
+@pytest.mark.parametrize("path", ["", *NAMESPACES])
+def test_help_describes_each_parameter_in_the_order_of_the_signature(path):
+    owner = resource(Client("k"), path) if path else Client("k")
+    for name in dir(type(owner)):
+        method = getattr(type(owner), name)
+        if not hasattr(method, "flow"):
+            continue
+        parameters = [one for one in inspect.signature(method).parameters if one != "self"]
+        assert list(parameter_texts(method)) == parameters, name
+        if "extra_headers" in parameters:
+            options = list(RequestOptions.__annotations__)
+            assert parameters[-len(options) :] == options, name
+
+
+@pytest.mark.parametrize("path", NAMESPACES)
+def test_no_type_variable_is_shown(path):
+    for method in operations(resource(AsyncClient("k"), path)).values():
+        shown = str(inspect.signature(method))
+        for hidden in ("ModeT", "Flow", "Emitting", "Omit", "NotGiven", "Unpack", "'"):
+            assert hidden not in shown.replace("Literal['asc', 'desc']", "").replace(
+                "Literal['ascending', 'descending']", ""
+            ).replace("'fine-tune'", ""), shown
+
+
 def test_help_shows_the_operation():
     text = pydoc.render_doc(Client("k").fine_tuning.jobs, renderer=pydoc.plaintext)
     # From Python 3.13 on long signatures stand on several lines, each after a bar.
-    assert "create(self,*,model" in "".join(text.replace("|", "").split())
+    assert "create(self,*,model:str,training_file" in "".join(text.replace("|", "").split())
     assert "Start a fine-tuning job." in text
