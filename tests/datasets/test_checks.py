@@ -251,6 +251,17 @@ def test_validation_data_that_is_in_the_training_data():
     assert not report.ok
 
 
+def test_validation_data_is_compared_without_the_lines_that_cannot_be_read(tmp_path):
+    for name in ("train", "valid"):
+        text = "".join(json.dumps(row(k)) + "\n" for k in range(30))
+        (tmp_path / f"{name}.jsonl").write_text(text + "{broken\n")
+    training, validation = (
+        datasets.read(tmp_path / f"{name}.jsonl") for name in ("train", "valid")
+    )
+    found = {f.id: f.count for f in training.check(validation=validation).findings}
+    assert found["validation-overlap"] == 30
+
+
 def test_near_duplicates_are_found_when_asked():
     text = "the quick brown fox jumps over the lazy dog while the cat sleeps in the warm sun "
     values = rows(30)

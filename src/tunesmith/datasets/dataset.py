@@ -211,7 +211,9 @@ class Dataset:
         if validation is not None:
             from .overlap import overlap_findings  # noqa: PLC0415 - as needed
 
-            report.findings += overlap_findings(self, validation, max_examples)
+            report.findings += overlap_findings(
+                self.readable_rows(), validation.readable_rows(), max_examples
+            )
             report.sort()
         return report
 
