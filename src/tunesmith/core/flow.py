@@ -34,9 +34,11 @@ __all__ = [
     "Sleep",
     "Start",
     "gather",
+    "shorten_traceback",
 ]
 
 T = TypeVar("T")
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 class Send(NamedTuple):
@@ -192,3 +194,19 @@ def gather(flows: Iterable[Flow[T]], limit: int) -> Flow[list[T]]:
             values[result.tag] = result.value
     finally:
         yield CloseGroup(group)
+
+
+def shorten_traceback(error: ErrorT) -> ErrorT:
+    """Return `error` without the frames of flows and transports, which mean nothing to users.
+
+    Drivers call this before they raise a failure to the caller. An error that passed through
+    code outside this package, such as a hook, keeps its whole traceback.
+    """
+    package = __name__.partition(".")[0]
+    trace = error.__traceback__
+    while trace is not None:
+        module: str = trace.tb_frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] != package:
+            return error
+        trace = trace.tb_next
+    return error.with_traceback(None)

@@ -27,8 +27,9 @@ from tunesmith.core.flow import (
     Start,
 )
 from tunesmith.errors import APIStatusError, TunesmithError
-from tunesmith.transport.journal import Journal
 from tunesmith.types.base import WireModel
+
+from .journal import Journal
 
 __all__ = ["MapResult", "map_requests"]
 
@@ -146,7 +147,7 @@ def _start_some(
     book: Journal | None,
     window: int,
 ) -> Flow[None]:
-    """Start what the pace allows; requests that the journal knows are ready at once."""
+    """Start as many as are allowed; requests that the journal knows are ready at once."""
     while len(state.running) < state.allowance.allowed:
         following = state.next_request(window)
         if following is None:

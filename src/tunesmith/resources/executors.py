@@ -96,11 +96,16 @@ class SyncExecutor(Executor):
         """The driver, made when it is first needed."""
         shared = self.connections
         if shared.driver is None:
-            from tunesmith.transport.choose import sync_transport
+            from tunesmith.transport.factory import make_sync_transport
             from tunesmith.transport.sync_driver import SyncDriver
 
             shared.driver = SyncDriver(
-                sync_transport(shared.transport, shared.http_client, shared.limit, shared.http2)
+                make_sync_transport(
+                    shared.transport,
+                    http_client=shared.http_client,
+                    max_connections=shared.limit,
+                    http2=shared.http2,
+                )
             )
         driver: SyncDriver = shared.driver
         return driver
@@ -133,10 +138,15 @@ class AsyncExecutor(Executor):
         shared = self.connections
         if shared.driver is None:
             from tunesmith.transport.async_driver import AsyncDriver
-            from tunesmith.transport.choose import async_transport
+            from tunesmith.transport.factory import make_async_transport
 
             shared.driver = AsyncDriver(
-                async_transport(shared.transport, shared.http_client, shared.limit, shared.http2)
+                make_async_transport(
+                    shared.transport,
+                    http_client=shared.http_client,
+                    max_connections=shared.limit,
+                    http2=shared.http2,
+                )
             )
         driver: AsyncDriver = shared.driver
         return driver

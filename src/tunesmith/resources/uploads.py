@@ -18,7 +18,7 @@ from tunesmith.transport.upload import (
     SourcePart,
     multipart_upload,
     open_source,
-    parts_of,
+    split_source,
 )
 from tunesmith.types.uploads import Upload, UploadPart
 
@@ -190,7 +190,7 @@ class Uploads(APIResource[ModeT_co]):
             ).id
         )
         part_ids = builtins.list(own.get("part_ids") or ())
-        pieces = parts_of(source, own.get("part_size") or DEFAULT_PART_SIZE)
+        pieces = split_source(source, own.get("part_size") or DEFAULT_PART_SIZE)
         on_progress: Any = own.get("on_progress")
         tracker = _Tracker(size, pieces[: len(part_ids)], on_progress)
         try:

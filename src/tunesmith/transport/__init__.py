@@ -1,1 +1,1 @@
-"""The rooms that do network I/O: transports, drivers, streams, uploads and downloads."""
+"""The API's network: drivers that run flows, the transports they send with, streams and bodies."""

@@ -1,4 +1,4 @@
-"""The asyncio driver: it performs the effects of a flow on the running event loop."""
+"""The asyncio driver: it runs flows and performs their effects on the running event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tunesmith.core.flow import (
     Effect,
     Emit,
     Emitting,
-    Flow,
     NextResult,
     OpenGroup,
     OpenStream,
@@ -22,7 +21,9 @@ from tunesmith.core.flow import (
     SharedWait,
     Sleep,
     Start,
+    shorten_traceback,
 )
+from tunesmith.errors import APIError
 
 from .streams import AsyncStream
 from .tasks import SharedTaskWaits, TaskGroup
@@ -39,10 +40,10 @@ T = TypeVar("T")
 
 
 class AsyncTransport(Protocol):
-    """What sends requests on asyncio's event loop."""
+    """Sends requests on asyncio's event loop."""
 
     async def send(self, request: Request) -> Response:
-        """Perform one exchange, or raise an APIConnectionError."""
+        """Send a request and return its response, or raise an APIConnectionError."""
         ...
 
     async def aclose(self) -> None:
@@ -70,12 +71,13 @@ class AsyncDriver:
             SharedWait: self._shared_wait,
         }
 
-    async def run(self, flow: Flow[T]) -> T:
-        """Perform `flow` to its end and return its value."""
-        return await self.resume(flow, None)
+    async def run(self, flow: Generator[Any, Any, T], outcome: Any = None) -> T:
+        """Run `flow` to its end and return its value.
 
-    async def resume(self, flow: Generator[Any, Any, T], outcome: Any) -> T:
-        """Send a flow the outcome of its last effect and perform it to its end."""
+        Args:
+            flow: A flow, not started or suspended at an effect.
+            outcome: The outcome of that effect.
+        """
         try:
             effect = flow.send(outcome)
             while True:
@@ -88,9 +90,12 @@ class AsyncDriver:
         except StopIteration as stop:
             value: T = stop.value
             return value
+        except APIError as error:
+            failure = error
+        raise shorten_traceback(failure)
 
     async def iterate(self, flow: Emitting[T]) -> AsyncIterator[T]:
-        """Perform `flow` as it is iterated, yielding what it emits."""
+        """Run `flow` while it is iterated, and yield the items that it emits."""
         try:
             effect = next(flow)
             while True:
@@ -106,11 +111,14 @@ class AsyncDriver:
                     effect = flow.send(outcome)
         except StopIteration:
             return
+        except APIError as error:
+            failure = error
         finally:
             await self._abandon(flow)
+        raise shorten_traceback(failure)
 
     async def _abandon(self, flow: Emitting[Any]) -> None:
-        """Let a flow that is given up perform its last effects: closing what it opened."""
+        """Run the last effects of an abandoned flow: closing what it opened."""
         try:
             effect = flow.throw(GeneratorExit())
             while True:
@@ -142,7 +150,7 @@ class AsyncDriver:
         return AsyncStream(effect.response, effect.model, require_end=effect.require_end)
 
     async def _open_group(self, effect: OpenGroup) -> TaskGroup:
-        del effect  # tasks are not limited in number; the flow that starts them is
+        del effect  # the number of tasks is not limited; the flow limits what it starts
         return TaskGroup(self.run)
 
     async def _start(self, effect: Start) -> None:

@@ -1,4 +1,4 @@
-"""Streamed chat answers as events, one class per colour.
+"""Streamed chat completions as events, sync and async.
 
 with client.chat.completions.stream(model=…, messages=…) as stream:
 for event in stream:
@@ -34,7 +34,7 @@ FormatT = TypeVar("FormatT")
 
 
 class ChatCompletionStream(Generic[FormatT]):
-    """Events of one streamed answer. Iterate once."""
+    """Events of one streamed completion. Iterate once."""
 
     def __init__(self, stream: Stream[ChatCompletionChunk], accumulator: Any) -> None:
         self._stream = stream
@@ -43,12 +43,12 @@ class ChatCompletionStream(Generic[FormatT]):
 
     @property
     def response(self) -> Response:
-        """The answer that carries the stream."""
+        """The response that carries the stream."""
         return self._stream.response
 
     @property
     def current_completion_snapshot(self) -> ParsedChatCompletion[FormatT]:
-        """The answer so far."""
+        """The completion so far."""
         snapshot: ParsedChatCompletion[FormatT] = self._accumulator.snapshot
         return snapshot
 
@@ -66,10 +66,10 @@ class ChatCompletionStream(Generic[FormatT]):
         return self
 
     def get_final_completion(self) -> ParsedChatCompletion[FormatT]:
-        """Read the rest of the stream and return the whole answer.
+        """Read the rest of the stream and return the whole completion.
 
         Raises:
-            LengthFinishReasonError: The answer was cut off and a type was asked for.
+            LengthFinishReasonError: The completion was cut off, but a type was requested.
         """
         self.until_done()
         completion: ParsedChatCompletion[FormatT] = self._accumulator.final()
@@ -94,7 +94,7 @@ class ChatCompletionStreamManager(Generic[FormatT]):
 
     def __enter__(self) -> ChatCompletionStream[FormatT]:
         if self._stream is not None:
-            raise TunesmithError("This stream has been opened before. Ask for a new one.")
+            raise TunesmithError("This stream has been opened before. Request a new one.")
         self._stream = ChatCompletionStream(self._open(), self._accumulator)
         return self._stream
 
@@ -109,7 +109,7 @@ class ChatCompletionStreamManager(Generic[FormatT]):
 
 
 class AsyncChatCompletionStream(Generic[FormatT]):
-    """The asyncio colour of `ChatCompletionStream`."""
+    """The async form of `ChatCompletionStream`."""
 
     def __init__(self, stream: AsyncStream[ChatCompletionChunk], accumulator: Any) -> None:
         self._stream = stream
@@ -118,12 +118,12 @@ class AsyncChatCompletionStream(Generic[FormatT]):
 
     @property
     def response(self) -> Response:
-        """The answer that carries the stream."""
+        """The response that carries the stream."""
         return self._stream.response
 
     @property
     def current_completion_snapshot(self) -> ParsedChatCompletion[FormatT]:
-        """The answer so far."""
+        """The completion so far."""
         snapshot: ParsedChatCompletion[FormatT] = self._accumulator.snapshot
         return snapshot
 
@@ -141,10 +141,10 @@ class AsyncChatCompletionStream(Generic[FormatT]):
         return self
 
     async def get_final_completion(self) -> ParsedChatCompletion[FormatT]:
-        """Read the rest of the stream and return the whole answer.
+        """Read the rest of the stream and return the whole completion.
 
         Raises:
-            LengthFinishReasonError: The answer was cut off and a type was asked for.
+            LengthFinishReasonError: The completion was cut off, but a type was requested.
         """
         await self.until_done()
         completion: ParsedChatCompletion[FormatT] = self._accumulator.final()
@@ -170,7 +170,7 @@ class AsyncChatCompletionStreamManager(Generic[FormatT]):
 
     async def __aenter__(self) -> AsyncChatCompletionStream[FormatT]:
         if self._stream is not None:
-            raise TunesmithError("This stream has been opened before. Ask for a new one.")
+            raise TunesmithError("This stream has been opened before. Request a new one.")
         self._stream = AsyncChatCompletionStream(await self._open(), self._accumulator)
         return self._stream
 

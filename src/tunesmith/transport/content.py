@@ -20,11 +20,11 @@ _CHUNK = 1 << 16
 
 
 class FileBytes:
-    """A file's bytes, with the views of them that people reach for.
+    """A file's bytes, and common ways to read them.
 
     Attributes:
         content: The bytes.
-        response: The answer that carried them.
+        response: The response that carried them.
     """
 
     def __init__(self, response: Response) -> None:
@@ -43,7 +43,7 @@ class FileBytes:
 
     @property
     def headers(self) -> Headers:
-        """The header fields of the answer."""
+        """The header fields of the response."""
         return self.response.headers
 
     @property
@@ -56,7 +56,7 @@ class FileBytes:
         return self.content
 
     async def aread(self) -> bytes:
-        """Return the bytes; for code written for openai's asyncio client."""
+        """Return the bytes; for code written for openai's async client."""
         return self.content
 
     def json(self) -> Any:
@@ -68,17 +68,17 @@ class FileBytes:
         return json.loads(self.content)
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes in pieces of `chunk_size`, 64 KiB by default."""
+        """Yield the bytes in chunks of `chunk_size`, 64 KiB by default."""
         size = chunk_size or _CHUNK
         for start in range(0, len(self.content), size):
             yield self.content[start : start + size]
 
     def iter_raw(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes in pieces; the same as `iter_bytes`."""
+        """Yield the bytes in chunks; the same as `iter_bytes`."""
         return self.iter_bytes(chunk_size)
 
     def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
-        """Yield the text in pieces of `chunk_size` characters."""
+        """Yield the text in chunks of `chunk_size` characters."""
         size, text = chunk_size or _CHUNK, self.text
         for start in range(0, len(text), size):
             yield text[start : start + size]
@@ -88,7 +88,7 @@ class FileBytes:
         yield from self.text.splitlines()
 
     def write_to_file(self, file: str | os.PathLike[str]) -> None:
-        """Write the bytes to `file`, whole or not at all."""
+        """Write the bytes to `file`, completely or not at all."""
         with write_atomically(file) as output:
             output.write(self.content)
 
@@ -100,7 +100,7 @@ class FileBytes:
         self.write_to_file(file)
 
     def close(self) -> None:
-        """Do nothing: the content has been read and its connection freed."""
+        """Do nothing: the content has been read, and its connection is free."""
 
     def __repr__(self) -> str:
         return f"<FileBytes of {len(self.content)} bytes>"

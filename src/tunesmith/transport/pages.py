@@ -1,4 +1,4 @@
-"""Pages of a list, one class per colour. Iterating a page goes on through the pages after it."""
+"""Pages of a list, sync and async. Iterating a page continues through the pages after it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["AsyncPage", "AsyncPaginator", "Page"]
 T = TypeVar("T")
 
 
-class _PageFacts(Generic[T]):
-    """What both colours of a page know."""
+class _BasePage(Generic[T]):
+    """The part of a page that needs no I/O."""
 
     def __init__(self, page: PageData[T], flow: PageFlow[T]) -> None:
         self._page = page
@@ -38,7 +38,7 @@ class _PageFacts(Generic[T]):
 
     @property
     def has_more(self) -> bool | None:
-        """What the server says of further pages, None where it says nothing."""
+        """Whether the server has further pages, None if it does not say."""
         return self._page.has_more
 
     def has_next_page(self) -> bool:
@@ -52,7 +52,7 @@ class _PageFacts(Generic[T]):
 
     def _next_cursor(self) -> PageCursor:
         if self._page.next is None:
-            raise TunesmithError("This is the last page. Ask has_next_page() first.")
+            raise TunesmithError("This is the last page. Check has_next_page() first.")
         return self._page.next
 
     def __len__(self) -> int:
@@ -68,8 +68,8 @@ class _PageFacts(Generic[T]):
         return f"{type(self).__name__}(data={self._page.data!r}, has_more={self.has_more!r})"
 
 
-class Page(_PageFacts[T]):
-    """One page of a list. `for item in page` reads the following pages as it reaches them."""
+class Page(_BasePage[T]):
+    """One page of a list. `for item in page` requests the following pages when it reaches them."""
 
     def __init__(self, page: PageData[T], flow: PageFlow[T], driver: SyncDriver) -> None:
         super().__init__(page, flow)
@@ -96,8 +96,8 @@ class Page(_PageFacts[T]):
             yield from page.data
 
 
-class AsyncPage(_PageFacts[T]):
-    """One page of a list. `async for item in page` reads the following pages as it reaches them."""
+class AsyncPage(_BasePage[T]):
+    """One page of a list. `async for item in page` requests the following pages on the way."""
 
     def __init__(self, page: PageData[T], flow: PageFlow[T], driver: AsyncDriver) -> None:
         super().__init__(page, flow)
@@ -127,7 +127,7 @@ class AsyncPage(_PageFacts[T]):
 
 
 class AsyncPaginator(Generic[T]):
-    """A list not asked for yet: `await` it for its first page, or `async for` its items."""
+    """A list not requested yet: `await` it for its first page, or iterate with `async for`."""
 
     def __init__(self, flow: PageFlow[T], driver: AsyncDriver) -> None:
         self._flow = flow
@@ -146,7 +146,7 @@ class AsyncPaginator(Generic[T]):
 
 
 def first_page(flow: PageFlow[T], driver: SyncDriver) -> Page[T]:
-    """Ask for the first page of a list."""
+    """Request the first page of a list."""
     return Page(driver.run(flow(PageCursor())), flow, driver)
 
 

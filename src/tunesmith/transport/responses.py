@@ -1,8 +1,8 @@
-"""Whole responses: what `with_raw_response` and `with_streaming_response` give.
+"""Responses of `with_raw_response` and `with_streaming_response`.
 
-A raw response has been read, and holds the parsed value beside status and header
-fields. A streamed one is a context manager: the body is read as the caller asks for
-it, and the connection is freed at the end of the `with` block.
+A raw response has been read; it has the parsed value, the status and the header fields.
+A streamed one is a context manager: the body is read on demand, and the connection is
+freed at the end of the `with` block.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from tunesmith.atomic import write_atomically
-from tunesmith.core.flow import Send
+from tunesmith.core.flow import Send, shorten_traceback
+from tunesmith.errors import APIError
 
 if TYPE_CHECKING:
     import os
@@ -31,14 +32,14 @@ __all__ = ["APIResponse", "AsyncStreamedResponse", "StreamedResponse"]
 T_co = TypeVar("T_co", covariant=True)
 
 
-class _Facts:
-    """What is known of an answer before its body is read."""
+class _BaseResponse:
+    """The part of a response that is known before its body is read."""
 
     _response: Response | None
 
     @property
     def http_response(self) -> Response:
-        """The answer as the transport gave it."""
+        """The response as the transport returned it."""
         if self._response is None:
             raise RuntimeError("The request has not been sent; use this object with `with`.")
         return self._response
@@ -55,12 +56,12 @@ class _Facts:
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for the exchange."""
+        """The server's id of the request."""
         return self.http_response.request_id
 
     @property
     def retries_taken(self) -> int:
-        """How many sendings failed before this one."""
+        """The number of attempts that failed before this one."""
         return self.http_response.attempts - 1
 
     @property
@@ -75,7 +76,7 @@ class _Facts:
 
     @property
     def url(self) -> str:
-        """The URL that was asked."""
+        """The URL of the request."""
         return self.http_response.request.url
 
     @property
@@ -87,8 +88,8 @@ class _Facts:
         return f"<{type(self).__name__} {self._response!r}>"
 
 
-class APIResponse(_Facts, Generic[T_co]):
-    """An answer and the value it carries."""
+class APIResponse(_BaseResponse, Generic[T_co]):
+    """A response and its parsed value."""
 
     def __init__(
         self, response: Response, value: T_co | None, failure: APIResponseValidationError | None
@@ -102,10 +103,10 @@ class APIResponse(_Facts, Generic[T_co]):
     @overload
     def parse(self, *, to: Any) -> Any: ...
     def parse(self, *, to: Any = None) -> Any:
-        """Return the value, as `to` (a model class, str, bytes, dict, …) where that is given.
+        """Return the value, as `to` (a model class, str, bytes, dict, …) if that is given.
 
         Raises:
-            APIResponseValidationError: The body is not what the contract says.
+            APIResponseValidationError: The body is not of the expected type.
         """
         if to is not None:
             from tunesmith.core.decode import decode_any
@@ -116,7 +117,7 @@ class APIResponse(_Facts, Generic[T_co]):
         return self._value
 
     def wrap(self, make: Callable[[Any], Any]) -> None:
-        """Replace the value by what `make` makes of it."""
+        """Replace the value with the result of `make`."""
         if self._failure is None:
             self._value = make(self._value)
 
@@ -131,19 +132,19 @@ class APIResponse(_Facts, Generic[T_co]):
         return self.http_response.text
 
     def json(self) -> Any:
-        """Return the body parsed as JSON, whatever its shape."""
+        """Return the body parsed as JSON."""
         return json.loads(self.content)
 
 
-def _unread(effect: Any) -> Any:
-    """Return the effect with the answer's body left unread, where it is a request."""
+def _leave_unread(effect: Any) -> Any:
+    """Return the effect; if it sends a request, the response's body is left unread."""
     if isinstance(effect, Send):
         effect.request.stream = True
     return effect
 
 
-class StreamedResponse(_Facts, Generic[T_co]):
-    """An answer whose body is read on demand. Use it with `with`."""
+class StreamedResponse(_BaseResponse, Generic[T_co]):
+    """A response whose body is read on demand. Use it in a `with` statement."""
 
     def __init__(self, driver: SyncDriver, flow: Generator[Any, Any, T_co]) -> None:
         self._driver = driver
@@ -153,17 +154,21 @@ class StreamedResponse(_Facts, Generic[T_co]):
 
     def __enter__(self) -> Self:
         driver, flow = self._driver, self._flow
-        effect = next(flow)
-        while True:
-            try:
-                outcome = driver.perform(_unread(effect))
-            except BaseException as error:  # noqa: BLE001 - the flow decides
-                effect = flow.throw(error)
-                continue
-            if isinstance(effect, Send) and outcome.is_success:
-                self._response = outcome
-                return self
-            effect = flow.send(outcome)
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    outcome = driver.perform(_leave_unread(effect))
+                except BaseException as error:  # noqa: BLE001 - the flow decides, and sees all
+                    effect = flow.throw(error)
+                    continue
+                if isinstance(effect, Send) and outcome.is_success:
+                    self._response = outcome
+                    return self
+                effect = flow.send(outcome)
+        except APIError as error:
+            failure = error
+        raise shorten_traceback(failure)
 
     def __exit__(
         self,
@@ -180,7 +185,7 @@ class StreamedResponse(_Facts, Generic[T_co]):
             self._response.stream.close()
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        """Yield the body as it comes, or in pieces of `chunk_size`."""
+        """Yield the body as it arrives, or in chunks of `chunk_size` bytes."""
         stream = self.http_response.stream
         pending = b""
         while chunk := stream.read():
@@ -195,7 +200,7 @@ class StreamedResponse(_Facts, Generic[T_co]):
             yield pending
 
     def iter_text(self) -> Iterator[str]:
-        """Yield the body as UTF-8 text; a character split between two pieces is joined."""
+        """Yield the body as UTF-8 text; a character split between two chunks is joined."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for chunk in self.iter_bytes():
             yield decoder.decode(chunk)
@@ -227,25 +232,25 @@ class StreamedResponse(_Facts, Generic[T_co]):
     def stream_to_file(
         self, file: str | os.PathLike[str], *, chunk_size: int | None = None
     ) -> None:
-        """Write the body to `file` as it comes; the file appears when it is whole."""
+        """Write the body to `file` as it arrives; the file appears when it is complete."""
         with write_atomically(file) as output:
             for chunk in self.iter_bytes(chunk_size):
                 output.write(chunk)
 
     def parse(self) -> T_co:
-        """Read the body and return the value it carries.
+        """Read the body and return the parsed value.
 
         Raises:
-            APIResponseValidationError: The body is not what the contract says.
+            APIResponseValidationError: The body is not of the expected type.
         """
         response = self.http_response
         if response.body is None:
             response.body = self.read()
-        return self._driver.resume(self._flow, response)
+        return self._driver.run(self._flow, response)
 
 
-class AsyncStreamedResponse(_Facts, Generic[T_co]):
-    """The asyncio colour of `StreamedResponse`. Use it with `async with`."""
+class AsyncStreamedResponse(_BaseResponse, Generic[T_co]):
+    """The async form of `StreamedResponse`. Use it in an `async with` statement."""
 
     def __init__(self, driver: AsyncDriver, flow: Generator[Any, Any, T_co]) -> None:
         self._driver = driver
@@ -255,17 +260,21 @@ class AsyncStreamedResponse(_Facts, Generic[T_co]):
 
     async def __aenter__(self) -> Self:
         driver, flow = self._driver, self._flow
-        effect = next(flow)
-        while True:
-            try:
-                outcome = await driver.perform(_unread(effect))
-            except BaseException as error:  # noqa: BLE001 - the flow decides
-                effect = flow.throw(error)
-                continue
-            if isinstance(effect, Send) and outcome.is_success:
-                self._response = outcome
-                return self
-            effect = flow.send(outcome)
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    outcome = await driver.perform(_leave_unread(effect))
+                except BaseException as error:  # noqa: BLE001 - the flow decides, and sees all
+                    effect = flow.throw(error)
+                    continue
+                if isinstance(effect, Send) and outcome.is_success:
+                    self._response = outcome
+                    return self
+                effect = flow.send(outcome)
+        except APIError as error:
+            failure = error
+        raise shorten_traceback(failure)
 
     async def __aexit__(
         self,
@@ -282,7 +291,7 @@ class AsyncStreamedResponse(_Facts, Generic[T_co]):
             await self._response.stream.aclose()
 
     async def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the body as it comes, or in pieces of `chunk_size`."""
+        """Yield the body as it arrives, or in chunks of `chunk_size` bytes."""
         stream = self.http_response.stream
         pending = b""
         while chunk := await stream.read():
@@ -297,7 +306,7 @@ class AsyncStreamedResponse(_Facts, Generic[T_co]):
             yield pending
 
     async def iter_text(self) -> AsyncIterator[str]:
-        """Yield the body as UTF-8 text; a character split between two pieces is joined."""
+        """Yield the body as UTF-8 text; a character split between two chunks is joined."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         async for chunk in self.iter_bytes():
             yield decoder.decode(chunk)
@@ -330,18 +339,18 @@ class AsyncStreamedResponse(_Facts, Generic[T_co]):
     async def stream_to_file(
         self, file: str | os.PathLike[str], *, chunk_size: int | None = None
     ) -> None:
-        """Write the body to `file` as it comes; the file appears when it is whole."""
+        """Write the body to `file` as it arrives; the file appears when it is complete."""
         with write_atomically(file) as output:
             async for chunk in self.iter_bytes(chunk_size):
                 output.write(chunk)
 
     async def parse(self) -> T_co:
-        """Read the body and return the value it carries.
+        """Read the body and return the parsed value.
 
         Raises:
-            APIResponseValidationError: The body is not what the contract says.
+            APIResponseValidationError: The body is not of the expected type.
         """
         response = self.http_response
         if response.body is None:
             response.body = await self.read()
-        return await self._driver.resume(self._flow, response)
+        return await self._driver.run(self._flow, response)

@@ -1,8 +1,7 @@
-"""Streams of typed objects over server-sent events, one class per colour.
+"""Streams of typed objects over server-sent events, sync and async.
 
-Both decode with the same push decoder and the same judgement of each event
-(`EventReader`); only the reading of bytes differs. A stream frees its connection at
-its end, on an error, and when it is closed.
+Both decode with the same `EventReader`; only the reading of bytes differs. A stream frees
+its connection at its end, on an error, and when it is closed.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from tunesmith._lazy import set_public_module
 from tunesmith.core.events import END, EventReader
+from tunesmith.core.flow import shorten_traceback
 from tunesmith.errors import APIConnectionError
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Stream(Generic[T_co]):
-    """Objects as a server sends them. Iterate once; close it, or use it with `with`, to stop early.
+    """Objects as a server sends them. Iterate once; to stop early, close it or use `with`.
 
     Attributes:
-        response: The answer that carries the stream.
+        response: The response that carries the stream.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Stream(Generic[T_co]):
         self.close()
 
     def close(self) -> None:
-        """Stop reading and free the connection; harmless when the stream has ended."""
+        """Stop reading and free the connection; does nothing if the stream has ended."""
         self.response.stream.close()
 
     def _read(self) -> Iterator[Any]:
@@ -73,16 +73,19 @@ class Stream(Generic[T_co]):
                     yield item
             reader.finish()
         except APIConnectionError as error:
-            raise reader.interrupted(error) from error.__cause__
+            failure = reader.interrupted(error)
+        else:
+            return
         finally:
             stream.close()
+        raise shorten_traceback(failure)
 
 
 class AsyncStream(Generic[T_co]):
-    """The asyncio colour of `Stream`: `async for`, `async with`, `await stream.close()`.
+    """The async form of `Stream`: `async for`, `async with`, `await stream.close()`.
 
     Attributes:
-        response: The answer that carries the stream.
+        response: The response that carries the stream.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class AsyncStream(Generic[T_co]):
         await self.close()
 
     async def close(self) -> None:
-        """Stop reading and free the connection; harmless when the stream has ended."""
+        """Stop reading and free the connection; does nothing if the stream has ended."""
         await self.response.stream.aclose()
 
     async def _read(self) -> AsyncIterator[Any]:
@@ -125,9 +128,12 @@ class AsyncStream(Generic[T_co]):
                     yield item
             reader.finish()
         except APIConnectionError as error:
-            raise reader.interrupted(error) from error.__cause__
+            failure = reader.interrupted(error)
+        else:
+            return
         finally:
             await stream.aclose()
+        raise shorten_traceback(failure)
 
 
 set_public_module(globals())

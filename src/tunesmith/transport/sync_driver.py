@@ -1,4 +1,4 @@
-"""The blocking driver: it performs the effects of a flow in the calling thread."""
+"""The blocking driver: it runs flows and performs their effects in the calling thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tunesmith.core.flow import (
     Effect,
     Emit,
     Emitting,
-    Flow,
     NextResult,
     OpenGroup,
     OpenStream,
@@ -21,7 +20,9 @@ from tunesmith.core.flow import (
     SharedWait,
     Sleep,
     Start,
+    shorten_traceback,
 )
+from tunesmith.errors import APIError
 
 from .streams import Stream
 
@@ -39,10 +40,10 @@ T = TypeVar("T")
 
 
 class Transport(Protocol):
-    """What sends requests and blocks until they are answered."""
+    """Sends requests and blocks until their responses have arrived."""
 
     def send(self, request: Request) -> Response:
-        """Perform one exchange, or raise an APIConnectionError."""
+        """Send a request and return its response, or raise an APIConnectionError."""
         ...
 
     def close(self) -> None:
@@ -70,12 +71,13 @@ class SyncDriver:
             SharedWait: self._shared_wait,
         }
 
-    def run(self, flow: Flow[T]) -> T:
-        """Perform `flow` to its end and return its value."""
-        return self.resume(flow, None)
+    def run(self, flow: Generator[Any, Any, T], outcome: Any = None) -> T:
+        """Run `flow` to its end and return its value.
 
-    def resume(self, flow: Generator[Any, Any, T], outcome: Any) -> T:
-        """Send a flow the outcome of its last effect and perform it to its end."""
+        Args:
+            flow: A flow, not started or suspended at an effect.
+            outcome: The outcome of that effect.
+        """
         try:
             effect = flow.send(outcome)
             while True:
@@ -88,9 +90,12 @@ class SyncDriver:
         except StopIteration as stop:
             value: T = stop.value
             return value
+        except APIError as error:
+            failure = error
+        raise shorten_traceback(failure)
 
     def iterate(self, flow: Emitting[T]) -> Iterator[T]:
-        """Perform `flow` as it is iterated, yielding what it emits."""
+        """Run `flow` while it is iterated, and yield the items that it emits."""
         try:
             effect = next(flow)
             while True:
@@ -106,11 +111,14 @@ class SyncDriver:
                     effect = flow.send(outcome)
         except StopIteration:
             return
+        except APIError as error:
+            failure = error
         finally:
             self._abandon(flow)
+        raise shorten_traceback(failure)
 
     def _abandon(self, flow: Emitting[Any]) -> None:
-        """Let a flow that is given up perform its last effects: closing what it opened."""
+        """Run the last effects of an abandoned flow: closing what it opened."""
         try:
             effect = flow.throw(GeneratorExit())
             while True:
@@ -158,7 +166,7 @@ class SyncDriver:
         if self._shared_waits is None:
             from .threads import SharedThreadWaits
 
-            # Of two threads that come here at once one wins; setdefault is atomic.
+            # If two threads arrive here at once, one wins: setdefault is atomic.
             self._shared_waits = self.__dict__.setdefault(
                 "_thread_waits", SharedThreadWaits(self.run)
             )

@@ -1,4 +1,4 @@
-"""Files on their way to the server: read piece by piece, with progress, rewound on retry."""
+"""Uploads of files: read chunk by chunk, with progress, rewound on retry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "SourcePart",
     "multipart_upload",
     "open_source",
-    "parts_of",
+    "split_source",
 ]
 
 FileContent = IO[bytes] | bytes | os.PathLike[str] | str
@@ -31,13 +31,13 @@ FileTypes = (
     | tuple[str | None, FileContent, str | None]
     | tuple[str | None, FileContent, str | None, Mapping[str, str]]
 )
-"""What a file argument may be: a path (`str` or PathLike), bytes, an open binary handle, or a
-tuple of name, content and, if wanted, media type and header fields."""
+"""A file argument: a path (`str` or PathLike), bytes, an open binary file, or a tuple of name,
+content and optionally media type and header fields."""
 
 Progress = Callable[[int, int | None], object]
-"""Called with the bytes sent so far and the total, None where that is not known."""
+"""Called with the bytes sent so far and the total, None if that is not known."""
 
-# Large enough that the cost per piece vanishes, small enough to stay out of the memory figures.
+# Large enough to make the cost per chunk negligible, small enough not to matter in memory.
 _CHUNK = 1 << 18
 
 
@@ -47,8 +47,8 @@ class FileSource(NamedTuple):
     Attributes:
         name: Base name that the server will store.
         content_type: Its media type, None for the default.
-        content: Bytes, a path, or an open handle.
-        start: Where an open handle stood, so that a retry sends the same bytes.
+        content: Bytes, a path, or an open file.
+        start: The initial position of an open file, so that a retry sends the same bytes.
     """
 
     name: str
@@ -58,7 +58,7 @@ class FileSource(NamedTuple):
 
     @property
     def length(self) -> int | None:
-        """Size in bytes; None for a handle that cannot seek."""
+        """Size in bytes; None for a file that cannot seek."""
         if isinstance(self.content, bytes):
             return len(self.content)
         if isinstance(self.content, Path):
@@ -79,20 +79,20 @@ class FileSource(NamedTuple):
         if isinstance(self.content, bytes):
             yield self.content
         elif isinstance(self.content, Path):
-            with self.content.open("rb") as handle:
-                yield from _pieces(handle)
+            with self.content.open("rb") as file:
+                yield from _read_chunks(file)
         else:
             if self.start is not None:
                 self.content.seek(self.start)
-            yield from _pieces(self.content)
+            yield from _read_chunks(self.content)
 
 
 class SourcePart(NamedTuple):
-    """A stretch of a file that is sent by itself; several may be read at the same time.
+    """A part of a file that is sent separately; several may be read at the same time.
 
     Attributes:
-        offset: Where it starts, from the start of the source.
-        size: Its bytes.
+        offset: Where it starts, in bytes from the start of the source.
+        size: Its size in bytes.
     """
 
     source: FileSource
@@ -126,27 +126,27 @@ class SourcePart(NamedTuple):
         if isinstance(content, bytes):
             yield content[self.offset : self.offset + self.size]
         elif isinstance(content, Path):
-            with content.open("rb") as handle:
-                yield from self._read(handle)
+            with content.open("rb") as file:
+                yield from self._read(file)
         else:
             yield from self._read(content)
 
-    def _read(self, handle: IO[bytes]) -> Iterator[bytes]:
+    def _read(self, file: IO[bytes]) -> Iterator[bytes]:
         position = (self.source.start or 0) + self.offset
         end = position + self.size
         while position < end:
-            # Parts of one handle are read in turns, each from its own place.
+            # Parts of one file are read in turns, each from its own position.
             with self.lock:
-                handle.seek(position)
-                chunk = handle.read(min(_CHUNK, end - position))
+                file.seek(position)
+                chunk = file.read(min(_CHUNK, end - position))
             if not chunk:
                 return
             position += len(chunk)
             yield chunk
 
 
-def parts_of(source: FileSource, size: int) -> list[SourcePart]:
-    """Return the parts of `size` bytes that a source of known length is cut into."""
+def split_source(source: FileSource, size: int) -> list[SourcePart]:
+    """Split a source of known length into parts of `size` bytes."""
     total = source.length or 0
     lock = threading.Lock()
     return [
@@ -156,10 +156,10 @@ def parts_of(source: FileSource, size: int) -> list[SourcePart]:
 
 
 def open_source(file: FileTypes, *, default_name: str = "upload") -> FileSource:
-    """Return the source that a file argument stands for.
+    """Return the source for a file argument.
 
     Raises:
-        TunesmithError: There is no such file, or the argument is none of the known kinds.
+        TunesmithError: There is no such file, or the argument is of an unsupported type.
     """
     name: str | None = None
     content_type: str | None = None
@@ -173,15 +173,15 @@ def open_source(file: FileTypes, *, default_name: str = "upload") -> FileSource:
     if isinstance(content, bytes | bytearray | memoryview):
         return FileSource(name or default_name, content_type, bytes(content), None)
     if hasattr(content, "read"):
-        return FileSource(name or _handle_name(content), content_type, content, _position(content))
+        return FileSource(name or _file_name(content), content_type, content, _position(content))
     raise TunesmithError(
-        f"A file is a path, bytes, an open binary handle or a (name, content) tuple, "
+        f"A file is a path, bytes, an open binary file or a (name, content) tuple, "
         f"not {type(content).__name__}."
     )
 
 
 class MultipartBody:
-    """A form with one file, read while it is sent."""
+    """A form with one file, which is read while it is sent."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ class MultipartBody:
         """Yield the form from its beginning.
 
         Raises:
-            TunesmithError: The file changed its size while it was sent.
+            TunesmithError: The file's size changed while it was sent.
         """
         yield self._frame.head
         sent = 0
@@ -222,7 +222,7 @@ class MultipartBody:
         if self._size is not None and sent != self._size:
             raise TunesmithError(
                 f"{self._source.name} changed while it was uploaded: {self._size} bytes at the "
-                f"start, {sent} at the end. Upload it when nothing writes to it any more."
+                f"start, {sent} at the end. Upload it when nothing writes to it anymore."
             )
         yield self._frame.tail
 
@@ -242,28 +242,28 @@ def multipart_upload(
 def _existing(path: Path) -> Path:
     path = path.expanduser()
     if path.is_dir():
-        raise TunesmithError(f"{path} is a folder. Name a file in it.")
+        raise TunesmithError(f"{path} is a folder. Pass a file in it.")
     if not path.exists():
         raise TunesmithError(f"There is no file {path}.")
     return path
 
 
-def _handle_name(handle: Any) -> str:
-    name = getattr(handle, "name", None)
+def _file_name(file: Any) -> str:
+    name = getattr(file, "name", None)
     return Path(name).name if isinstance(name, str) and name else "upload"
 
 
-def _position(handle: Any) -> int | None:
-    if isinstance(handle, io.TextIOBase):
+def _position(file: Any) -> int | None:
+    if isinstance(file, io.TextIOBase):
         raise TunesmithError(
-            'The file is open as text. Open it with mode "rb", so that it is sent byte by byte.'
+            'The file is open in text mode. Open it with mode "rb", to send its bytes unchanged.'
         )
     try:
-        return int(handle.tell()) if handle.seekable() else None
+        return int(file.tell()) if file.seekable() else None
     except (AttributeError, OSError):
         return None
 
 
-def _pieces(handle: IO[bytes]) -> Iterator[bytes]:
-    while chunk := handle.read(_CHUNK):
+def _read_chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
         yield chunk

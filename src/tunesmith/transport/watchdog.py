@@ -1,7 +1,7 @@
 """One thread that cuts connections at their deadline.
 
-A socket's own timeout limits the silence between two packets, so a server that drips
-bytes can hold a blocking call for ever. Calls with a total deadline register here.
+A socket's own timeout limits the silence between two packets, so a server that sends byte
+by byte can hold up a blocking call forever. Calls with a total deadline register here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Guard", "Watchdog", "watchdog"]
+__all__ = ["Timer", "Watchdog", "watchdog"]
 
 
-class Guard:
-    """One registered deadline."""
+class Timer:
+    """An action at a deadline."""
 
     __slots__ = ("action", "deadline")
 
@@ -29,7 +29,7 @@ class Guard:
         self.action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
-        """Forget the deadline: what it guarded has ended."""
+        """Drop the action: what it limited has ended."""
         self.action = None
 
 
@@ -37,24 +37,24 @@ class Watchdog:
     """Runs actions at their deadlines, in one daemon thread that is started when needed."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Guard]] = []
+        self._heap: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def watch(self, deadline: float, action: Callable[[], None]) -> Guard:
+    def start_timer(self, deadline: float, action: Callable[[], None]) -> Timer:
         """Run `action` when `time.monotonic()` reaches `deadline`, unless cancelled before."""
-        guard = Guard(deadline, action)
+        timer = Timer(deadline, action)
         with self._changed:
-            heapq.heappush(self._heap, (deadline, next(self._numbers), guard))
+            heapq.heappush(self._heap, (deadline, next(self._numbers), timer))
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="tunesmith-deadlines", daemon=True
                 )
                 self._thread.start()
-            elif self._heap[0][2] is guard:
+            elif self._heap[0][2] is timer:
                 self._changed.notify()
-        return guard
+        return timer
 
     def _run(self) -> None:
         while True:
@@ -65,8 +65,8 @@ class Watchdog:
                 if pause is None or pause > 0:
                     self._changed.wait(pause)
                     continue
-                guard = heapq.heappop(self._heap)[2]
-                action = guard.action
+                timer = heapq.heappop(self._heap)[2]
+                action = timer.action
             if action is not None:
                 action()
 
@@ -76,8 +76,8 @@ _lock = threading.Lock()
 
 
 def watchdog() -> Watchdog:
-    """Return the process's watchdog; a forked child gets its own, as threads do not survive."""
-    global _current  # noqa: PLW0603 - one per process is the point
+    """Return the process's watchdog; a forked child has its own, as threads are not inherited."""
+    global _current  # noqa: PLW0603 - one per process
     if _current is None or _current[0] != os.getpid():
         with _lock:
             if _current is None or _current[0] != os.getpid():

@@ -41,7 +41,7 @@ class VllmClient:
     """
 
     def __init__(self, url: str, key: Secret | None) -> None:
-        from tunesmith.transport.async_http import AsyncHttpxTransport  # noqa: PLC0415 - loads httpx
+        from tunesmith.transport.async_httpx import AsyncHttpxTransport  # noqa: PLC0415 - loads httpx
 
         self.url: str = url.rstrip("/").removesuffix("/v1")
         self._key = key

@@ -1,7 +1,7 @@
-"""A journal of finished requests: one JSON line each, so that a long run can be taken up again.
+"""A journal of finished requests, one JSON line each, so that a long run can be resumed.
 
-A line that a crash cut off is ignored. A line counts only for the same request: each one
-carries a digest of what was asked.
+An incomplete line, left by a crash, is ignored. A line is used only for the same request:
+each has a digest of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Answers by place and digest of their request."""
+    """Responses by the index and digest of their request."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
@@ -34,23 +34,23 @@ class Journal:
             self._file.write(b"\n")
 
     def get(self, index: int, request: Mapping[str, Any]) -> str | None:
-        """Return the JSON of an answer from an earlier run, or None."""
-        return self._done.get((index, digest(request)))
+        """Return the JSON of a response from an earlier run, or None."""
+        return self._done.get((index, _digest(request)))
 
-    def put(self, index: int, request: Mapping[str, Any], answer: str) -> None:
-        """Add an answer, given as JSON."""
-        entry = {"index": index, "request": digest(request), "answer": json.loads(answer)}
+    def put(self, index: int, request: Mapping[str, Any], response: str) -> None:
+        """Add a response, given as JSON."""
+        entry = {"index": index, "request": _digest(request), "answer": json.loads(response)}
         self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
         self._file.flush()
 
     def close(self) -> None:
-        """Write everything to the disk."""
+        """Write everything to the disk and close the file."""
         os.fsync(self._file.fileno())
         self._file.close()
 
 
-def digest(request: Mapping[str, Any]) -> str:
-    """Return what tells this request from others."""
+def _digest(request: Mapping[str, Any]) -> str:
+    """Return a hash that identifies a request."""
     text = json.dumps(request, sort_keys=True, default=str).encode()
     return hashlib.sha256(text).hexdigest()[:32]
 
