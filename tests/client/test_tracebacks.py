@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from client_stub import answer
 
 import tunesmith
+from http_stub import answer
 from tunesmith import APIConnectionError, Hooks
 
 EVERY_TRANSPORT = True
