@@ -15,13 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunesmith import datasets, errors
-from tunesmith.datasets import destinations, parallel, readers
+from tunesmith.datasets import check, destinations, parallel, readers
 from tunesmith.datasets.check_options import CheckOptions
 from tunesmith.datasets.checks import row_hashes
 from tunesmith.datasets.checks.check_run import CheckRun
 from tunesmith.datasets.checks.row_hashes import RowHashes, find_conflicts, find_repeats
 from tunesmith.datasets.checks.settings import resolve_settings
 from tunesmith.datasets.optional import optional
+from tunesmith.datasets.readers import memory
 
 SEPARATOR = "\n\n###\n\n"
 
@@ -47,7 +48,7 @@ def found(values, **options):
 
 
 def lines(finding):
-    return [place.line for place in finding.examples]
+    return [location.line for location in finding.examples]
 
 
 def test_good_rows_have_no_warning():
@@ -146,7 +147,7 @@ def test_stop_sequences():
     assert "29 of 30" in by_id["stop-missing"].message
 
 
-def test_a_format_that_was_given_is_held_against_the_rows():
+def test_rows_are_checked_against_a_given_format():
     chosen = datasets.PromptFormat(" ->", " ", " END")
     by_id = found(rows(), prompt_format=chosen)
     assert by_id["separator-missing"].count == 30
@@ -218,7 +219,7 @@ def test_models_have_their_own_limits():
     assert openai.token_limit("prompt_completion", None).tokens == 2048
 
 
-def test_tokens_are_counted_when_asked(tmp_path):
+def test_tokens_are_counted_on_request(tmp_path):
     report = datasets.check_file(
         written(tmp_path, [{"prompt": " hello hello", "completion": " hello"}] * 3),
         count_tokens=True,
@@ -262,7 +263,7 @@ def test_validation_data_is_compared_without_the_lines_that_cannot_be_read(tmp_p
     assert found["validation-overlap"] == 30
 
 
-def test_near_duplicates_are_found_when_asked():
+def test_near_duplicates_are_found_on_request():
     text = "the quick brown fox jumps over the lazy dog while the cat sleeps in the warm sun "
     values = rows(30)
     values[4]["prompt"] = text * 2 + SEPARATOR
@@ -272,7 +273,7 @@ def test_near_duplicates_are_found_when_asked():
 
 
 @pytest.mark.parametrize("profile", sorted(destinations.DESTINATIONS))
-def test_every_profile_is_dated_and_says_its_sources(profile):
+def test_every_destination_has_a_date_and_sources(profile):
     facts = destinations.DESTINATIONS[profile]
     year, month = facts.as_of.split("-")
     assert 2025 <= int(year) <= 2100
@@ -280,7 +281,7 @@ def test_every_profile_is_dated_and_says_its_sources(profile):
     assert facts.sources
 
 
-def test_profiles_differ_in_what_they_want(tmp_path):
+def test_destinations_have_their_own_rules(tmp_path):
     path = written(tmp_path, rows(5))
     ids = {
         name: {finding.id for finding in datasets.check_file(path, name).findings}
@@ -344,9 +345,9 @@ def dirty(tmp_path_factory):
     return path
 
 
-def resolved(path):
+def resolved(path, **options):
     source = readers.open_path(path)
-    return resolve_settings(source, CheckOptions())
+    return resolve_settings(source, CheckOptions(**options))
 
 
 def concluded(run, path):
@@ -372,12 +373,27 @@ def test_any_division_into_ranges_gives_the_same_findings(dirty, cuts, left):
     assert concluded(merged, dirty) == concluded(whole, dirty)
 
 
-def test_processes_give_the_same_report(dirty):
-    chosen, batches = resolved(dirty)
+@pytest.mark.parametrize("options", [{}, {"near_duplicates": True, "max_examples": 0}])
+def test_processes_give_the_same_report(dirty, options):
+    chosen, batches = resolved(dirty, **options)
     whole = CheckRun(chosen).observe(batches)
     with parallel.WorkerPool(dirty, workers=2, smallest=1) as workers:
         divided = workers.check(chosen)
     assert concluded(divided, dirty) == concluded(whole, dirty)
+
+
+def test_the_source_is_read_once():
+    class Counted(memory.Rows):
+        reads = 0
+
+        def batches(self):
+            self.reads += 1
+            return super().batches()
+
+    source = Counted(rows(5000))
+    report = check.check_source(source, CheckOptions(near_duplicates=True, count_tokens=True))
+    assert report.rows == 5000
+    assert source.reads == 1
 
 
 def test_a_core_install_gives_the_same_report(dirty, without_extras):

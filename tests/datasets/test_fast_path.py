@@ -1,4 +1,4 @@
-"""The quick ways through good data answer as the rule book does."""
+"""The fast decoders give the same result as the strict one."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def test_the_same_conversation_is_found_however_it_is_read(tmp_path):
     rows[19_990:] = ["{", json.dumps(TURNED)]  # read line by line
     path.write_text("\n".join(rows), encoding="utf-8")
     report = datasets.check_file(path)
-    found = {finding.id: [place.line for place in finding.examples] for finding in report.findings}
+    found = {
+        finding.id: [location.line for location in finding.examples] for finding in report.findings
+    }
     assert found == {"json-syntax": [19_991], "duplicate-rows": [19_992]}
 
 

@@ -73,7 +73,7 @@ def test_a_shared_template_does_not_make_texts_alike():
     assert len(set(groups)) == 200
 
 
-def test_the_answer_is_the_same_in_every_process():
+def test_the_result_is_the_same_in_every_process():
     program = "from tunesmith.datasets.near_duplicates import sketch; print(sketch('a b c d e é'))"
     result = subprocess.run(
         [sys.executable, "-c", program],

@@ -74,7 +74,7 @@ def test_b1_the_right_rows_are_deleted():
 
 
 @pytest.mark.parametrize("labels", [("positive", "negative"), ("spam", "ham"), ("same", "same")])
-def test_b2_the_stop_sequence_is_no_part_of_a_label(labels):
+def test_b2_the_stop_sequence_is_not_part_of_a_label(labels):
     """The old tool advised stop=["tive"], ["am"] and [" same"]."""
     rows = [pair(f"tweet {n}{SEPARATOR}", f" {labels[n % 2]}") for n in range(40)]
     inference = infer_prompt_format(rows)
@@ -93,7 +93,7 @@ def test_b3_the_length_is_measured_in_tokens():
     rows[9] = pair(" hello" * 1900 + SEPARATOR, " 好 END")  # 11,400 characters, 1,900 tokens
     report = datasets.Dataset.from_rows(rows).check()
     finding = next(f for f in report.findings if f.id == "token-limit")
-    assert [place.line for place in finding.examples] == [5]
+    assert [location.line for location in finding.examples] == [5]
 
 
 def test_b4_rows_without_prompts_have_a_length_too():
@@ -181,7 +181,7 @@ def test_b11_no_fix_leaves_an_empty_completion():
         assert value["completion"].removesuffix(" END").strip()
 
 
-def test_b12_classes_are_looked_at_as_tokens():
+def test_b12_classes_are_compared_as_tokens():
     """The old tool stripped "very " from "very positive" and did not look at tokens."""
     labels = [" very good", " very bad", " neutral"]
     rows = [pair(f"tweet {n}{SEPARATOR}", labels[n % 3]) for n in range(300)]
@@ -242,7 +242,7 @@ def test_b16_extra_columns_are_named_once_without_false_warnings():
     report = datasets.Dataset.from_rows(rows).check(max_examples=2)
     finding = next(f for f in report.findings if f.id == "unknown-field")
     assert finding.count == 40
-    assert {place.path for place in finding.examples} == {"$.id", "$.source"}
+    assert {location.path for location in finding.examples} == {"$.id", "$.source"}
     assert fixed(rows)[0].keys() == {"prompt", "completion"}
 
 

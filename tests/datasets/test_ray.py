@@ -38,10 +38,10 @@ def test_ray_gives_the_same_report(local_ray, tmp_path):
     path.write_text("\n".join(lines), encoding="utf-8")
     alone = datasets.profile(path, workers=1)
     assert datasets.profile(path, engine="ray", workers=3).to_dict() == alone.to_dict()
-    assert [place.line for place in alone.first_error().examples] == [7, 77_778]
+    assert [location.line for location in alone.first_error().examples] == [7, 77_778]
 
 
-def test_without_ray_the_way_out_is_said(monkeypatch, tmp_path, without_extras):
+def test_without_ray_the_error_names_the_extra(monkeypatch, tmp_path, without_extras):
     del without_extras
     monkeypatch.setitem(sys.modules, "ray", None)
     path = tmp_path / "rows.jsonl"

@@ -1,4 +1,4 @@
-"""Every format, from every kind of source, lossless, with the place of each row."""
+"""Every format, from every kind of source, lossless, with the location of each row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def written(tmp_path, name, content):
     return path
 
 
-def places(dataset):
+def locations(dataset):
     return [(row.line, row.byte_offset) for row in dataset]
 
 
@@ -44,7 +44,7 @@ def test_jsonl_rows_know_their_line_and_byte(tmp_path, line_end):
     text = lines_of(ROWS).replace("\n", line_end)
     dataset = datasets.read(written(tmp_path, "a.jsonl", text))
     assert values(dataset) == ROWS
-    assert places(dataset) == [(1, 0), (2, text.index('{"prompt": "NA"'))]
+    assert locations(dataset) == [(1, 0), (2, text.index('{"prompt": "NA"'))]
     assert next(iter(dataset)).file == str(tmp_path / "a.jsonl")
 
 
@@ -56,7 +56,7 @@ def test_one_row_without_a_line_end(tmp_path):
 def test_a_byte_order_mark_is_skipped(tmp_path):
     dataset = datasets.read(written(tmp_path, "bom.jsonl", lines_of(ROWS).encode("utf-8-sig")))
     assert values(dataset) == ROWS
-    assert places(dataset)[0] == (1, 3)
+    assert locations(dataset)[0] == (1, 3)
 
 
 def test_csv_cells_stay_as_they_are(tmp_path):
@@ -67,10 +67,10 @@ def test_csv_cells_stay_as_they_are(tmp_path):
         {"prompt": 'x, "y"\nz', "completion": "1.0"},
         {"prompt": "2020-01-01", "completion": ""},
     ]
-    assert places(dataset) == [(2, 18), (3, 26), (5, 43)]
+    assert locations(dataset) == [(2, 18), (3, 26), (5, 43)]
 
 
-def test_the_separator_of_a_csv_file_is_found_out(tmp_path):
+def test_the_separator_of_a_csv_file_is_detected(tmp_path):
     dataset = datasets.read(written(tmp_path, "a.csv", "prompt;completion\na,b;c\n"))
     assert values(dataset) == [{"prompt": "a,b", "completion": "c"}]
 
@@ -89,7 +89,7 @@ def test_a_record_of_the_wrong_width_is_a_finding_with_its_line(tmp_path):
     report = datasets.read(path).check()
     (finding,) = report.errors
     assert finding.id == "table-columns"
-    assert [place.line for place in finding.examples] == [3, 4]
+    assert [location.line for location in finding.examples] == [3, 4]
     with pytest.raises(datasets.BrokenRowError, match="line 3, byte 22"):
         datasets.read(path).rows  # noqa: B018 - the reading is the test
 
@@ -130,10 +130,10 @@ def test_json_arrays_documents_and_columns(tmp_path):
 def test_rows_of_a_json_array_know_line_and_byte(tmp_path):
     text = '[\n  {"prompt": "é", "completion": "b"},\n  {"prompt": "c", "completion": "d"}\n]'
     dataset = datasets.read(written(tmp_path, "a.json", text))
-    assert places(dataset) == [(2, 4), (3, len(text[: text.index('{"prompt": "c"')].encode()))]
+    assert locations(dataset) == [(2, 4), (3, len(text[: text.index('{"prompt": "c"')].encode()))]
 
 
-def test_a_broken_json_array_names_the_place(tmp_path):
+def test_a_broken_json_array_names_the_location(tmp_path):
     path = written(tmp_path, "a.json", '[\n{"prompt": "a", "completion": "b"},\n{"prompt": x}\n]')
     (finding,) = datasets.read(path).check().errors
     assert finding.id == "json-syntax"
@@ -152,7 +152,7 @@ def test_text_lines_are_completions(tmp_path):
         {"prompt": "", "completion": "one"},
         {"prompt": "", "completion": "two"},
     ]
-    assert places(dataset) == [(1, 0), (3, 5)]
+    assert locations(dataset) == [(1, 0), (3, 5)]
 
 
 def test_named_columns_become_prompt_and_completion(tmp_path):
@@ -178,10 +178,10 @@ def test_file_objects_and_iterables():
     table = io.StringIO("prompt,completion\na,b\n")
     assert values(datasets.read(table, format="csv")) == [{"prompt": "a", "completion": "b"}]
     assert values(datasets.read(iter(ROWS))) == ROWS
-    assert places(datasets.read(ROWS)) == [(1, None), (2, None)]
+    assert locations(datasets.read(ROWS)) == [(1, None), (2, None)]
 
 
-def test_what_cannot_be_read_is_said(tmp_path):
+def test_unreadable_sources_raise_with_a_reason(tmp_path):
     with pytest.raises(datasets.UnreadableError, match="There is no file"):
         datasets.read(tmp_path / "missing.jsonl")
     with pytest.raises(datasets.UnreadableError, match="is a folder"):
@@ -316,7 +316,7 @@ def observed(batches):
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(lines=st.lists(LINE, max_size=80), final=st.booleans())
-def test_the_fast_decoder_reads_what_the_rule_book_reads(tmp_path, lines, final):
+def test_the_fast_decoder_reads_what_the_strict_decoder_reads(tmp_path, lines, final):
     path = tmp_path / "a.jsonl"
     path.write_bytes(("\n".join(lines) + ("\n" if final else "")).encode("utf-8", "surrogatepass"))
     source = readers.open_path(path, "jsonl")

@@ -32,10 +32,10 @@ def test_json_has_the_published_shape(report):
     wrong_type = by_id["field-type"]
     assert wrong_type["severity"] == "error"
     assert wrong_type["count"] == 1
-    (place,) = wrong_type["examples"]
-    assert place["line"] == 7
-    assert isinstance(place["byte_offset"], int)
-    assert place["path"] == "$.completion"
+    (location,) = wrong_type["examples"]
+    assert location["line"] == 7
+    assert isinstance(location["byte_offset"], int)
+    assert location["path"] == "$.completion"
     assert report.to_json().isascii()
 
 
