@@ -1,4 +1,4 @@
-"""What checking costs: floors, our checks, and the tools that people use today, in one run.
+"""Cost of checking: lower bounds, our checks, and the tools that people use today, in one run.
 
     python benchmarks/datasets.py [--rows 1000000] [--runs 3] [--old VENV] [--peers VENV]
 
@@ -6,8 +6,8 @@ Every figure is the median of fresh processes: CPU time of the whole process (us
 start-up included) and its peak memory. `--old` names a virtual environment with the old official
 tool (pip install "openai==0.28.1" pandas openpyxl), `--peers` one with the modern validators
 (pip install parallelogram==0.4.2 cleanllm==4.0.0 together==3.1.1 ftml-cli==0.1.0 finelint==0.2.0).
-Without them only our own figures are printed. Memory is what the process needs above one that
-has imported tunesmith.datasets and done nothing.
+Without them only our own figures are printed. Memory is the peak above that of a process that only
+imports tunesmith.datasets.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ CHAT_ROWS = 38_741
 
 IMPORT = "from tunesmith import datasets; datasets.check_file; import tunesmith.datasets.check"
 EXTRAS = f"{IMPORT}; import msgspec, numpy"
-FLOOR_JSON = """
+LOWER_BOUND_JSON = """
 import json, sys
 for line in open(sys.argv[1], "rb"): json.loads(line)
 """
-FLOOR_MSGSPEC = """
+LOWER_BOUND_MSGSPEC = """
 import msgspec, sys
 decode = msgspec.json.Decoder().decode_lines
 with open(sys.argv[1], "rb") as stream:
@@ -53,7 +53,7 @@ TOGETHER = "import sys; from together.lib.utils.files import check_file; check_f
 
 
 class Cost(NamedTuple):
-    """What a process took."""
+    """CPU seconds, wall seconds and peak memory in MiB of a process."""
 
     cpu: float
     wall: float
@@ -85,7 +85,7 @@ def limit_time() -> None:
 
 
 def median(command: list[str], folder: Path, runs: int) -> Cost:
-    """Return the median of some runs; one that had to be stopped is not run again."""
+    """Return the median of several runs; a command that had to be stopped is not run again."""
     costs: list[Cost] = []
     for _ in range(runs):
         costs.append(run(command, folder))
@@ -128,9 +128,9 @@ def cases(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
     found = []
     for file in ("pairs.jsonl", "chat.jsonl"):
         found += [
-            ("floor: read, json.loads", file, [python, "-c", FLOOR_JSON, file]),
-            ("floor: read, msgspec", file, [python, "-c", FLOOR_MSGSPEC, file]),
-            ("tunesmith: all checks, limit verdict", file, [python, "-c", CHECK, file]),
+            ("lower bound: read, json.loads", file, [python, "-c", LOWER_BOUND_JSON, file]),
+            ("lower bound: read, msgspec", file, [python, "-c", LOWER_BOUND_MSGSPEC, file]),
+            ("tunesmith: all checks, token limit", file, [python, "-c", CHECK, file]),
             ("tunesmith: the same, core install", file, [python, "-c", CORE, file]),
             ("tunesmith: two processes", file, [python, "-c", TWO, file]),
             ("tunesmith: token totals, cl100k", file, [python, "-c", TOKENS, file, "davinci-002"]),

@@ -14,8 +14,8 @@ from tunesmith import datasets
 PROFILE = "openai"
 
 
-def told(report: datasets.Report) -> str:
-    """Return the findings of a report in a table's cell."""
+def describe(report: datasets.Report) -> str:
+    """Return the findings of a report as a table cell."""
     found = [f"`{finding.id}` {finding.count:,}" for finding in report.findings]
     return ", ".join(found) or "none"
 
@@ -34,9 +34,9 @@ def main() -> None:
         after = plan.apply().check(PROFILE)
         form = plan.format
         parts = (form.separator, form.leading_whitespace, form.stop) if form else ()
-        shown = " · ".join(f"`{part!r}`" for part in parts)
-        cells = [path.stem, f"{before.rows:,}", before.task or "", told(before), shown]
-        print(f"| {' | '.join(cells)} | {after.rows:,} | {told(after)} |", flush=True)
+        parts_cell = " · ".join(f"`{part!r}`" for part in parts)
+        cells = [path.stem, f"{before.rows:,}", before.task or "", describe(before), parts_cell]
+        print(f"| {' | '.join(cells)} | {after.rows:,} | {describe(after)} |", flush=True)
 
 
 if __name__ == "__main__":
