@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -56,3 +57,26 @@ def tiny_engine(shared_tiny_home):
 
     with engine.start(home=shared_tiny_home.root) as server:
         yield server
+
+
+# Fixtures that need torch, a whole engine or another server's program.
+SLOW_FIXTURES = frozenset({"tiny_base_model", "shared_tiny_home", "tiny_engine", "postgresql"})
+# Trainings, whole engines, browsers, other people's clients and type checkers.
+SLOW_FOLDERS = ("clients", "typing", "engine/dashboard", "engine/jobs", "engine/training")
+# One real engine is part of the fast tier: the tests of its API.
+FAST_FOLDER = "engine/api"
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the slow tests, so that `-m "not slow"` is the fast tier."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parent.as_posix()
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        names = {value for value in parameters if isinstance(value, str)} | {*item.fixturenames}
+        if (
+            (names & SLOW_FIXTURES and folder != FAST_FOLDER)
+            or folder in SLOW_FOLDERS
+            or item.get_closest_marker("real")
+            or item.get_closest_marker("vllm")
+        ):
+            item.add_marker("slow")

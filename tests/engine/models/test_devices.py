@@ -3,43 +3,54 @@
 from __future__ import annotations
 
 import pytest
-import torch
-
-from tunesmith.engine.models import devices
-
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_gpu_is_taken_where_there_is_one(monkeypatch, there):
+    import torch
+
+    from tunesmith.engine.models import devices
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert devices.pick_device() == (GPU if there else CPU)
+    assert devices.pick_device() == torch.device("cuda" if there else "cpu")
 
 
 def test_numbers_on_a_gpu(monkeypatch):
+    import torch
+
+    from tunesmith.engine.models import devices
+
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert devices.best_dtype(GPU) == torch.bfloat16
+    assert devices.best_dtype(torch.device("cuda")) == torch.bfloat16
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    assert devices.best_dtype(GPU) == torch.float32
-    assert devices.best_dtype(GPU, old_gpu=torch.float16) == torch.float16
+    assert devices.best_dtype(torch.device("cuda")) == torch.float32
+    assert devices.best_dtype(torch.device("cuda"), old_gpu=torch.float16) == torch.float16
 
 
 @pytest.mark.parametrize(
     ("says", "dtype"),
     [
-        ("flags\t\t: fpu avx512f avx512_bf16 amx_tile", torch.bfloat16),
-        ("Features\t: fp asimd bf16 i8mm", torch.bfloat16),
-        ("flags\t\t: fpu sse2 avx2", torch.float32),
-        ("Features\t: fp asimd svebf16x", torch.float32),
+        ("flags\t\t: fpu avx512f avx512_bf16 amx_tile", "bfloat16"),
+        ("Features\t: fp asimd bf16 i8mm", "bfloat16"),
+        ("flags\t\t: fpu sse2 avx2", "float32"),
+        ("Features\t: fp asimd svebf16x", "float32"),
     ],
 )
 def test_numbers_on_a_processor(monkeypatch, tmp_path, says, dtype):
+    import torch
+
+    from tunesmith.engine.models import devices
+
     file = tmp_path / "cpuinfo"
     file.write_text(says)
     monkeypatch.setattr(devices, "_PROCESSOR", file)
-    assert devices.best_dtype(CPU) == dtype
+    assert devices.best_dtype(torch.device("cpu")) == getattr(torch, dtype)
 
 
 def test_a_processor_that_tells_nothing(monkeypatch, tmp_path):
+    import torch
+
+    from tunesmith.engine.models import devices
+
     monkeypatch.setattr(devices, "_PROCESSOR", tmp_path / "none")
-    assert devices.best_dtype(CPU) == torch.float32
+    assert devices.best_dtype(torch.device("cpu")) == torch.float32

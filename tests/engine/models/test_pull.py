@@ -12,12 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import gguf
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.disk_space import NotEnoughSpaceError
 from tunesmith.engine.home import Home
-from tunesmith.engine.models.gguf_import import import_gguf
 from tunesmith.engine.models.model_errors import PullError
 from tunesmith.engine.models.pull import pull
 
@@ -183,6 +180,11 @@ def write_gguf(path, model, tokenizer):
 
 
 def test_a_gguf_file_becomes_the_model_that_it_was(tmp_path, tiny_base_model):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from tunesmith.engine.models.gguf_import import import_gguf
+
     tokenizer = AutoTokenizer.from_pretrained(tiny_base_model)
     model = AutoModelForCausalLM.from_pretrained(tiny_base_model, dtype=torch.float32)
     write_gguf(tmp_path / "tiny.gguf", model, tokenizer)
@@ -208,6 +210,8 @@ def test_a_gguf_file_becomes_the_model_that_it_was(tmp_path, tiny_base_model):
 
 
 def test_a_file_that_is_no_gguf_is_told(tmp_path):
+    from tunesmith.engine.models.gguf_import import import_gguf
+
     path = tmp_path / "not.gguf"
     path.write_bytes(b"PK\x03\x04 and so on, long enough to be read" * 10)
     with pytest.raises(PullError, match="not a readable GGUF file"):

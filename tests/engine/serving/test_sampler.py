@@ -3,23 +3,32 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from random import Random
 
 import pytest
-import torch
 
-from tunesmith.engine.serving.sampler import adjust_logits, compute_logprobs, sample_tokens
 from tunesmith.engine.serving.sampling_state import SamplingState
 
 PROBABILITIES = [0.4, 0.3, 0.2, 0.1]
-LOGITS = torch.tensor(PROBABILITIES).log()
+
+
+@functools.cache
+def log_probabilities():
+    import torch
+
+    return torch.tensor(PROBABILITIES).log()
 
 
 def frequencies(draws=4000, **options):
+    from tunesmith.engine.serving.sampler import sample_tokens
+
     state = SamplingState(random=Random(7), **options)
-    counts = Counter(sample_tokens(LOGITS.unsqueeze(0), [state])[0] for _ in range(draws))
+    counts = Counter(
+        sample_tokens(log_probabilities().unsqueeze(0), [state])[0] for _ in range(draws)
+    )
     return [counts[token] / draws for token in range(4)]
 
 
@@ -43,37 +52,59 @@ def test_the_nucleus_is_the_smallest_that_reaches_its_mass(top_p, kept):
 
 
 def test_a_nucleus_wider_than_the_candidates():
+    import torch
+
+    from tunesmith.engine.serving.sampler import sample_tokens
+
     logits = torch.zeros(1, 2000)
     state = SamplingState(top_p=0.5, random=Random(1))
     assert len({sample_tokens(logits, [state])[0] for _ in range(500)}) > 300
 
 
 def test_temperature_zero_takes_the_likeliest():
-    assert sample_tokens(LOGITS.expand(3, 4), [SamplingState(temperature=0)] * 3) == [0, 0, 0]
+    from tunesmith.engine.serving.sampler import sample_tokens
+
+    assert sample_tokens(log_probabilities().expand(3, 4), [SamplingState(temperature=0)] * 3) == [
+        0,
+        0,
+        0,
+    ]
 
 
 def test_penalties_count_what_was_generated():
+    from tunesmith.engine.serving.sampler import adjust_logits, sample_tokens
+
     state = SamplingState(temperature=0, presence_penalty=0.2, frequency_penalty=0.1)
     chosen = []
     for _ in range(4):
-        [token] = sample_tokens(LOGITS.unsqueeze(0), [state])
+        [token] = sample_tokens(log_probabilities().unsqueeze(0), [state])
         state.count(token)
         chosen.append(token)
     assert chosen[:2] == [0, 1]  # 0.4 → 0.4·e^-0.3 = 0.296, just below 0.3
-    logits = adjust_logits(state, LOGITS)
+    logits = adjust_logits(state, log_probabilities())
     for token, count in state.counts.items():
-        assert float(logits[token]) == pytest.approx(float(LOGITS[token]) - 0.2 - 0.1 * count)
+        assert float(logits[token]) == pytest.approx(
+            float(log_probabilities()[token]) - 0.2 - 0.1 * count
+        )
 
 
 def test_bias_and_grammar():
+    import torch
+
+    from tunesmith.engine.serving.sampler import sample_tokens
+
     biased = SamplingState(temperature=0, logit_bias={3: 100})
-    assert sample_tokens(LOGITS.unsqueeze(0), [biased]) == [3]
+    assert sample_tokens(log_probabilities().unsqueeze(0), [biased]) == [3]
     held = SamplingState(allowed=torch.tensor([False, False, True, False]))
-    assert sample_tokens(LOGITS.unsqueeze(0), [held]) == [2]
+    assert sample_tokens(log_probabilities().unsqueeze(0), [held]) == [2]
 
 
 def test_scores():
-    [score] = compute_logprobs(LOGITS.unsqueeze(0) + 5, [1], top_logprobs=2)
+    import torch
+
+    from tunesmith.engine.serving.sampler import compute_logprobs
+
+    [score] = compute_logprobs(log_probabilities().unsqueeze(0) + 5, [1], top_logprobs=2)
     assert score.logprob == pytest.approx(math.log(0.3), abs=1e-6)
     assert [token for token, _ in score.top] == [0, 1]
     impossible = torch.tensor([[0.0, float("-inf")]])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tunesmith.engine.serving.detokenizer import TokenBytes
-from tunesmith.engine.serving.scheduler import SchedulerLimits
 
 PROMPTS = [
     "I love this phone ->",
@@ -84,21 +83,23 @@ def test_an_answer_does_not_depend_on_its_neighbours(ask):
 @pytest.mark.parametrize(
     "limits",
     [
-        SchedulerLimits(max_sequences=2),
-        SchedulerLimits(max_prefill_tokens=3),
-        SchedulerLimits(max_prefill_tokens=7, max_sequences=3),
+        {"max_sequences": 2},
+        {"max_prefill_tokens": 3},
+        {"max_prefill_tokens": 7, "max_sequences": 3},
         # Memory for hardly more than one sequence: the others are preempted and computed again.
-        SchedulerLimits(cache_bytes=300 * 2 * 2 * 2 * 8 * 4),
+        {"cache_bytes": 300 * 2 * 2 * 2 * 8 * 4},
     ],
     ids=["two sequences", "chunked prefill", "both", "little memory"],
 )
 def test_limits_change_no_answer(ask, limits):
+    from tunesmith.engine.serving.scheduler import SchedulerLimits
+
     requests = [
         greedy("tiny", prompt * repeat, echo=repeat == 2)
         for prompt in PROMPTS
         for repeat in (1, 2, 5)
     ]
-    free, tight = ask(*requests), ask(*requests, limits=limits)
+    free, tight = ask(*requests), ask(*requests, limits=SchedulerLimits(**limits))
     for one, other in zip(free, tight, strict=True):
         assert one[0].text == other[0].text
         assert [token.logprob for token in one[0].tokens] == pytest.approx(
@@ -107,6 +108,8 @@ def test_limits_change_no_answer(ask, limits):
 
 
 def test_several_choices_of_several_prompts(ask):
+    from tunesmith.engine.serving.scheduler import SchedulerLimits
+
     request = {"prompts": PROMPTS[:2], "n": 3, "max_tokens": 6, "seed": 5, "temperature": 1.0}
     [first] = ask(("tiny", request))
     [second] = ask(("tiny", request), limits=SchedulerLimits(max_sequences=2))
@@ -213,7 +216,7 @@ def test_the_same_seed_gives_the_same_answer(ask):
 
 def test_aborted_sequences_do_not_disturb_the_others(loaded, models):
     from tunesmith.engine.serving.generation import GenerationRequest
-    from tunesmith.engine.serving.scheduler import Scheduler, create_sequence_group
+    from tunesmith.engine.serving.scheduler import Scheduler, SchedulerLimits, create_sequence_group
 
     base, _ = loaded.get(models["tiny"])
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 
 import pytest
-import torch
-from torch import nn
-
-from tunesmith.engine.serving.weight_prepacking import prepack_linear_layers
 
 
 @pytest.fixture
 def layers():
+    import torch
+    from torch import nn
+
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(64, 96), nn.Linear(96, 32, bias=False)).bfloat16().eval()
 
 
 @pytest.mark.parametrize("shape", [(1, 64), (7, 64), (40, 64), (3, 5, 64)])
 def test_packed_layers_say_the_same(layers, shape):
+    import torch
+
+    from tunesmith.engine.serving.weight_prepacking import prepack_linear_layers
+
     plain = copy.deepcopy(layers)
     prepack_linear_layers(layers, keep=layers[1])
     inputs = torch.randn(shape).bfloat16()
@@ -30,6 +33,10 @@ def test_packed_layers_say_the_same(layers, shape):
 
 
 def test_hooks_on_packed_layers_are_called(layers):
+    import torch
+
+    from tunesmith.engine.serving.weight_prepacking import prepack_linear_layers
+
     seen = []
     layers[0].register_forward_hook(lambda _module, args, output: seen.append((args, output)))
     prepack_linear_layers(layers)
@@ -39,6 +46,10 @@ def test_hooks_on_packed_layers_are_called(layers):
 
 
 def test_float32_layers_stay_as_they_are():
+    from torch import nn
+
+    from tunesmith.engine.serving.weight_prepacking import prepack_linear_layers
+
     layer = nn.Linear(8, 8)
     prepack_linear_layers(layer)
     assert "forward" not in vars(layer)
@@ -47,6 +58,8 @@ def test_float32_layers_stay_as_they_are():
 
 @pytest.mark.parametrize("name", ["tiny", "red"])
 def test_bf16_scores_are_near_those_of_float32(ask, plain, models, loaded, name):
+    import torch
+
     loaded.dtype = torch.bfloat16
     fields = {"prompts": ["I love this phone ->"], "max_tokens": 0, "echo": True, "logprobs": 0}
     [[delta]] = ask((name, fields))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from transformers import AutoTokenizer
 
 from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.training.examples import read_examples
@@ -9,6 +8,8 @@ from tunesmith.engine.training.examples import read_examples
 
 @pytest.fixture
 def tokenizer(tiny_base_model):
+    from transformers import AutoTokenizer
+
     return AutoTokenizer.from_pretrained(tiny_base_model)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn import metrics as oracle
 
 from tunesmith.engine.training.metrics import PredictionCounts, binary_metrics, multiclass_metrics
 
@@ -28,6 +27,8 @@ def test_tallies_add_up_over_batches():
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("ties", [False, True])
 def test_binary_metrics_agree_with_scikit_learn(seed, ties):
+    from sklearn import metrics as oracle
+
     random = np.random.default_rng(seed)
     count = int(random.integers(5, 60))
     actual = random.random(count) < 0.4
@@ -54,6 +55,8 @@ def test_binary_metrics_agree_with_scikit_learn(seed, ties):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_multiclass_metrics_agree_with_scikit_learn(seed):
+    from sklearn import metrics as oracle
+
     random = np.random.default_rng(seed)
     actual = random.integers(0, 5, 40)
     predicted = np.where(random.random(40) < 0.6, actual, random.integers(0, 6, 40))

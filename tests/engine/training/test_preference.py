@@ -7,8 +7,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.engine.training import TrainingError, train
 
@@ -53,6 +51,9 @@ def test_the_preferred_reply_gains_and_the_figures_say_so(make_spec, recorder, p
 
 
 def test_loss_and_gradient_are_those_of_the_formula(make_spec, recorder, pairs, tiny_base_model):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     spec = make_spec(
         method="dpo",
         training_path=pairs,

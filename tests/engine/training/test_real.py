@@ -6,9 +6,6 @@ import json
 import random
 
 import pytest
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.engine.home import Home
 from tunesmith.engine.models.model_errors import PullError
@@ -40,6 +37,10 @@ def tweets(folder) -> list[dict]:
 def test_tweets_are_told_apart_after_seventy_steps(
     tmp_path, recorder, make_file, index_is_out_of_reach
 ):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     home = Home(tmp_path / "home")
     try:
         base = pull("smollm2-135m-instruct", home)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tunesmith.engine.training import TrainingError, train
-from tunesmith.engine.training.checkpoint import FolderCheckpoints, Position
 
 WORKER = Path(__file__).with_name("killed_worker.py")
 
@@ -128,6 +127,8 @@ def test_a_stop_during_preparation_is_obeyed(make_spec, recorder):
 
 
 def test_only_the_last_two_checkpoints_are_kept(tmp_path):
+    from tunesmith.engine.training.checkpoint import FolderCheckpoints, Position
+
     store = FolderCheckpoints(tmp_path)
     assert store.latest() is None
     for step in (5, 30, 100):

@@ -7,9 +7,6 @@ import json
 import shutil
 
 import pytest
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.engine.training import TrainingError, train
 
@@ -58,6 +55,10 @@ def test_a_training_learns_and_reports(make_spec, recorder, recipe):
 def test_the_adapter_loads_into_peft_and_predicts_what_was_trained(
     make_spec, recorder, recipe, tiny_base_model, make_validation
 ):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     spec = make_spec(
         recipe=recipe, learning_rate_multiplier=10.0, validation_path=make_validation()
     )
@@ -82,6 +83,9 @@ def test_the_adapter_loads_into_peft_and_predicts_what_was_trained(
 
 
 def test_full_weights_load_as_a_model_of_their_own(make_spec, recorder, tiny_base_model):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     outcome = train(make_spec(recipe="full", learning_rate_multiplier=40.0), recorder())
     trained = AutoModelForCausalLM.from_pretrained(outcome.output_path)
     base = AutoModelForCausalLM.from_pretrained(tiny_base_model)
@@ -272,6 +276,8 @@ def test_a_full_disk_is_told(make_spec, recorder):
 
 
 def test_too_little_memory_is_told():
+    import torch
+
     from tunesmith.engine.training.run import _friendly_errors
 
     with pytest.raises(TrainingError, match="smaller batch_size") as caught, _friendly_errors():
