@@ -16,7 +16,7 @@ PROBABILITIES = [0.4, 0.3, 0.2, 0.1]
 
 
 @functools.cache
-def log_probabilities():
+def model_logits():
     import torch
 
     return torch.tensor(PROBABILITIES).log()
@@ -26,9 +26,7 @@ def frequencies(draws=4000, **options):
     from tunesmith.engine.serving.sampler import sample_tokens
 
     state = SamplingState(random=Random(7), **options)
-    counts = Counter(
-        sample_tokens(log_probabilities().unsqueeze(0), [state])[0] for _ in range(draws)
-    )
+    counts = Counter(sample_tokens(model_logits().unsqueeze(0), [state])[0] for _ in range(draws))
     return [counts[token] / draws for token in range(4)]
 
 
@@ -64,7 +62,7 @@ def test_a_nucleus_wider_than_the_candidates():
 def test_temperature_zero_takes_the_likeliest():
     from tunesmith.engine.serving.sampler import sample_tokens
 
-    assert sample_tokens(log_probabilities().expand(3, 4), [SamplingState(temperature=0)] * 3) == [
+    assert sample_tokens(model_logits().expand(3, 4), [SamplingState(temperature=0)] * 3) == [
         0,
         0,
         0,
@@ -77,14 +75,14 @@ def test_penalties_count_what_was_generated():
     state = SamplingState(temperature=0, presence_penalty=0.2, frequency_penalty=0.1)
     chosen = []
     for _ in range(4):
-        [token] = sample_tokens(log_probabilities().unsqueeze(0), [state])
+        [token] = sample_tokens(model_logits().unsqueeze(0), [state])
         state.count(token)
         chosen.append(token)
     assert chosen[:2] == [0, 1]  # 0.4 → 0.4·e^-0.3 = 0.296, just below 0.3
-    logits = adjust_logits(state, log_probabilities())
+    logits = adjust_logits(state, model_logits())
     for token, count in state.counts.items():
         assert float(logits[token]) == pytest.approx(
-            float(log_probabilities()[token]) - 0.2 - 0.1 * count
+            float(model_logits()[token]) - 0.2 - 0.1 * count
         )
 
 
@@ -94,9 +92,9 @@ def test_bias_and_grammar():
     from tunesmith.engine.serving.sampler import sample_tokens
 
     biased = SamplingState(temperature=0, logit_bias={3: 100})
-    assert sample_tokens(log_probabilities().unsqueeze(0), [biased]) == [3]
+    assert sample_tokens(model_logits().unsqueeze(0), [biased]) == [3]
     held = SamplingState(allowed=torch.tensor([False, False, True, False]))
-    assert sample_tokens(log_probabilities().unsqueeze(0), [held]) == [2]
+    assert sample_tokens(model_logits().unsqueeze(0), [held]) == [2]
 
 
 def test_scores():
@@ -104,7 +102,7 @@ def test_scores():
 
     from tunesmith.engine.serving.sampler import compute_logprobs
 
-    [score] = compute_logprobs(log_probabilities().unsqueeze(0) + 5, [1], top_logprobs=2)
+    [score] = compute_logprobs(model_logits().unsqueeze(0) + 5, [1], top_logprobs=2)
     assert score.logprob == pytest.approx(math.log(0.3), abs=1e-6)
     assert [token for token, _ in score.top] == [0, 1]
     impossible = torch.tensor([[0.0, float("-inf")]])
