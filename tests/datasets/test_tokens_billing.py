@@ -4,15 +4,15 @@ import pytest
 
 from tunesmith.datasets import tokens
 from tunesmith.datasets.dataset_errors import DatasetError
-from tunesmith.datasets.tokens.billing import auto_epochs, default_batch_size
+from tunesmith.datasets.training_defaults import default_batch_size, default_epochs
 
 
 @pytest.mark.parametrize(
     ("rows", "epochs"),
     [(1, 25), (10, 10), (20, 5), (33, 3), (34, 3), (5_000, 3), (8_334, 2), (12_501, 1), (10**6, 1)],
 )
-def test_the_second_api_chooses_epochs_by_the_cookbook_s_rule(rows, epochs):
-    assert auto_epochs(rows) == epochs
+def test_the_jobs_api_chooses_epochs_by_the_cookbook_s_rule(rows, epochs):
+    assert default_epochs(rows) == epochs
 
 
 @pytest.mark.parametrize(("rows", "batch"), [(1, 1), (500, 1), (2_000, 4), (10**6, 256)])
@@ -29,7 +29,7 @@ def test_an_estimate_adds_up_with_rows_cut_at_the_limit():
     assert found.cost == pytest.approx(0.019584)
 
 
-def test_the_first_api_trains_four_epochs():
+def test_the_legacy_api_trains_four_epochs():
     found = tokens.estimate([10] * 2_000, n_epochs="legacy")
     assert (found.n_epochs, found.batch_size, found.steps, found.cost) == (4, 4, 2_000, None)
 

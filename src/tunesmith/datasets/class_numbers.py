@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from .tokens import Encoder
 
-__all__ = ["MOST_CLASSES", "number_labels", "sharing_first_token"]
+__all__ = ["MAX_CLASSES", "number_labels", "sharing_first_token"]
 
-MOST_CLASSES: Final = 500
+MAX_CLASSES: Final = 500
 
 
 def number_labels(labels: Iterable[str], encoding: str | Encoder | None = None) -> dict[str, str]:
@@ -31,9 +31,9 @@ def number_labels(labels: Iterable[str], encoding: str | Encoder | None = None) 
         DatasetError: There are more than 500.
     """
     ordered = sorted(set(labels))
-    if len(ordered) > MOST_CLASSES:
+    if len(ordered) > MAX_CLASSES:
         raise DatasetError(
-            f"There are {len(ordered):,} classes; at most {MOST_CLASSES} can be numbered. Merge "
+            f"There are {len(ordered):,} classes; at most {MAX_CLASSES} can be numbered. Merge "
             "rare ones."
         )
     encoder = tokens.encoder(encoding or "r50k_base")

@@ -18,12 +18,12 @@ from tunesmith.atomic import write_atomically
 from . import readers
 from .check_options import CheckOptions
 from .dataset_errors import BrokenRowError, DatasetError
-from .destinations import DEFAULT_TOKEN_LIMIT
 from .near_duplicates import DEFAULT_THRESHOLD
 from .plan_execution import FixedRows, count_fixes, describe_fix, read_rows
 from .readers.columns import Columns
 from .readers.memory import LocatedRows
 from .rows import Row, detect_row_format
+from .training_defaults import DEFAULT_TOKEN_LIMIT
 
 if TYPE_CHECKING:
     import os

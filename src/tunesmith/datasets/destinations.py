@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Final, Literal
 from .dataset_errors import DatasetError
 from .findings import Severity
 from .rows import ROW_FORMATS, RowFormat
+from .training_defaults import DEFAULT_TOKEN_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULT_TOKEN_LIMIT", "DESTINATIONS", "Destination", "TokenLimit", "destination_named"]
-
-DEFAULT_TOKEN_LIMIT: Final = 2_048
-"""Most tokens of a training example where neither the model nor the job says otherwise: the limit
-of the legacy base models, and the default of the engine."""
+__all__ = ["DESTINATIONS", "Destination", "TokenLimit", "destination_named"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from .class_numbers import MOST_CLASSES, number_labels, sharing_first_token
+from .class_numbers import MAX_CLASSES, number_labels, sharing_first_token
 from .fixes import FIELDS, Step, lower_case, rename_classes, stateless, strip_prefix
 from .pairs import pairs
 from .plan_execution import shorten
@@ -67,7 +67,7 @@ def number_classes_step(
     labels = {prompt_format.bare_completion(pair.completion).strip() for pair in pairs(rows)}
     names = sorted(labels - {""})
     ambiguous = sharing_first_token(names, prompt_format.leading_whitespace, encoding)
-    if not ambiguous or len(names) > MOST_CLASSES:
+    if not ambiguous or len(names) > MAX_CLASSES:
         return
     numbers = number_labels(names, encoding)
     examples = ", ".join(f"{label!r} as {numbers[label]}" for label in ambiguous[:3])

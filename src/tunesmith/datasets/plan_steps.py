@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from . import fixes, format_fixes
 from .dataset_errors import DatasetError
-from .destinations import DEFAULT_TOKEN_LIMIT
 from .fixes import FIELDS, Step, stateless
 from .format_choice import choose_prompt_format
 from .format_inference import Inference, infer_prompt_format
@@ -24,6 +23,7 @@ from .plan_execution import FixedRows, read_rows
 from .prompt_format import PromptFormat
 from .rows import detect_row_format
 from .task import Task, infer_task
+from .training_defaults import DEFAULT_TOKEN_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,13 +7,12 @@ import pickle
 import numpy as np
 import pytest
 
+from tunesmith.datasets.training_defaults import default_batch_size, default_epochs
 from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.training.batches import epoch_batches, micro_batches
 from tunesmith.engine.training.environment import available_threads, worker_environment
 from tunesmith.engine.training.hyperparameters import (
     base_learning_rate,
-    default_batch_size,
-    default_epochs,
     default_multiplier,
     learning_rate_at,
     resolve_hyperparameters,

@@ -1,10 +1,7 @@
 """Estimates a fine-tune: epochs, steps, billed tokens and, where a price is given, the cost.
 
-The defaults follow two rules. The legacy API (`/v1/fine-tunes`) trained for four epochs with a
-batch of 0.2 % of the examples, at most 256. The fine-tuning jobs API chooses between one and 25
-epochs so that between 100 and 25,000 examples are seen, aiming at three epochs (OpenAI cookbook,
-"Data preparation and analysis for chat model fine-tuning"). Prices change, so the caller passes
-them.
+Epochs and batch size default to those of the APIs (see `training_defaults`). Prices change, so the
+caller passes them.
 """
 
 from __future__ import annotations
@@ -14,6 +11,11 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from tunesmith.datasets.dataset_errors import DatasetError
+from tunesmith.datasets.training_defaults import (
+    LEGACY_EPOCHS,
+    default_batch_size,
+    default_epochs,
+)
 
 from .backends import load_encoder
 from .model_encodings import encoding_for_model
@@ -23,14 +25,7 @@ if TYPE_CHECKING:
 
     from .encoder import Encoder
 
-__all__ = ["Estimate", "auto_epochs", "default_batch_size", "estimate", "estimate_message_tokens"]
-
-TARGET_EPOCHS: Final = 3
-FEWEST_EXAMPLES_SEEN: Final = 100
-MOST_EXAMPLES_SEEN: Final = 25_000
-MOST_EPOCHS: Final = 25
-LEGACY_EPOCHS: Final = 4
-LARGEST_BATCH: Final = 256
+__all__ = ["Estimate", "estimate", "estimate_message_tokens"]
 
 _PER_MESSAGE: Final = 3
 _PER_NAME: Final = 1
@@ -62,20 +57,6 @@ class Estimate:
     cost: float | None = None
 
 
-def auto_epochs(rows: int) -> int:
-    """Return how many epochs the fine-tuning jobs API chooses for a number of examples."""
-    if rows * TARGET_EPOCHS < FEWEST_EXAMPLES_SEEN:
-        return min(MOST_EPOCHS, FEWEST_EXAMPLES_SEEN // max(1, rows))
-    if rows * TARGET_EPOCHS > MOST_EXAMPLES_SEEN:
-        return max(1, MOST_EXAMPLES_SEEN // rows)
-    return TARGET_EPOCHS
-
-
-def default_batch_size(rows: int) -> int:
-    """Return 0.2 % of the examples, at least one and at most 256."""
-    return min(LARGEST_BATCH, max(1, round(rows * 0.002)))
-
-
 def estimate(
     row_tokens: Iterable[int],
     *,
@@ -100,7 +81,7 @@ def estimate(
     counts = list(row_tokens)
     rows = len(counts)
     kept = [count if token_limit is None else min(count, token_limit) for count in counts]
-    rules = {"auto": auto_epochs(rows), "legacy": LEGACY_EPOCHS}
+    rules = {"auto": default_epochs(rows), "legacy": LEGACY_EPOCHS}
     epochs = rules[n_epochs] if isinstance(n_epochs, str) else n_epochs
     batch = default_batch_size(rows) if batch_size is None else batch_size
     if epochs < 1 or batch < 1:

@@ -1,9 +1,8 @@
 """Default hyperparameters, by the rules of the API that created the job.
 
-The legacy API (`/v1/fine-tunes`): four epochs; batches of 0.2 % of the examples, at most
-256; a learning rate multiplier of 0.05, 0.1 or 0.2, larger for larger batches.
-The fine-tuning jobs API (`/v1/fine_tuning/jobs`): three epochs, but more for few examples
-and fewer for many; the same batches; a multiplier of 2.
+Epochs and batch sizes are those of `datasets.training_defaults`. The learning rate multiplier of
+the legacy API (`/v1/fine-tunes`) is 0.05, 0.1 or 0.2, larger for larger batches; that of the
+fine-tuning jobs API (`/v1/fine_tuning/jobs`) is 2.
 
 A multiplier is relative to a base rate, never a rate itself. The two APIs use different
 scales, so each recipe has a base rate for each:
@@ -19,6 +18,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tunesmith.datasets.training_defaults import (
+    LEGACY_EPOCHS,
+    default_batch_size,
+    default_epochs,
+)
+
 from .spec import ResolvedHyperparameters
 
 if TYPE_CHECKING:
@@ -26,18 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "base_learning_rate",
-    "default_batch_size",
-    "default_epochs",
     "default_multiplier",
     "learning_rate_at",
     "resolve_hyperparameters",
 ]
 
-_MAX_BATCH_SIZE = 256
-_EPOCHS = 3
-_MIN_EXAMPLES_SEEN = 100
-_MAX_EXAMPLES_SEEN = 25_000
-_MAX_EPOCHS = 25
 _WARMUP_SHARE = 0.06
 _WARMUP_STEPS = 100
 
@@ -46,25 +44,11 @@ def resolve_hyperparameters(spec: TrainingSpec, examples: int) -> ResolvedHyperp
     """Return the job's values, or defaults by the number of examples where it has none."""
     batch_size = spec.batch_size or default_batch_size(examples)
     is_legacy = spec.api == "fine-tunes"
-    n_epochs = spec.n_epochs or (4 if is_legacy else default_epochs(examples))
+    n_epochs = spec.n_epochs or (LEGACY_EPOCHS if is_legacy else default_epochs(examples))
     multiplier = spec.learning_rate_multiplier or (
         default_multiplier(batch_size) if is_legacy else 2.0
     )
     return ResolvedHyperparameters(n_epochs, min(batch_size, examples), multiplier)
-
-
-def default_batch_size(examples: int) -> int:
-    """Return 0.2 % of the examples, between 1 and 256."""
-    return min(max(round(examples * 0.002), 1), _MAX_BATCH_SIZE)
-
-
-def default_epochs(examples: int) -> int:
-    """Return three, or as many as keep the examples seen between 100 and 25,000."""
-    if examples * _EPOCHS < _MIN_EXAMPLES_SEEN:
-        return min(_MAX_EPOCHS, _MIN_EXAMPLES_SEEN // examples)
-    if examples * _EPOCHS > _MAX_EXAMPLES_SEEN:
-        return max(1, _MAX_EXAMPLES_SEEN // examples)
-    return _EPOCHS
 
 
 def default_multiplier(batch_size: int) -> float:

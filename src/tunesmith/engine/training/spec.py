@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunesmith.datasets.destinations import DEFAULT_TOKEN_LIMIT
+from tunesmith.datasets.training_defaults import DEFAULT_TOKEN_LIMIT
 from tunesmith.types.job_parameters import Recipe, RecipeChoice  # noqa: TC001 - pydantic reads it
 
 __all__ = [
