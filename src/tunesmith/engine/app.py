@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from fastapi import FastAPI
 
+from tunesmith._version import __version__
 from tunesmith.core.redact import Secret
 
 from .api import (
@@ -100,8 +100,8 @@ def create_app(
 
     app = FastAPI(
         title="tunesmith",
-        version=importlib.metadata.version("tunesmith"),
-        summary="Fine-tuning and completions on your own machine, in the OpenAI dialect.",
+        version=__version__,
+        summary="Fine-tuning and completions on your own machine, with the OpenAI API.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -142,7 +142,7 @@ def _backend(config: EngineConfig) -> ServingBackend:
 
 
 def with_context(app: FastAPI, config: EngineConfig) -> ASGIApp:
-    """Return the application as it is to be served: with request ids and body limits."""
+    """Return the application wrapped in its middleware: request ids, metrics, body limits."""
     uploads = frozenset({"/v1/files", "/dashboard/v1/files"})
     return RequestContext(
         app,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.core.urls import is_loopback_host
 from tunesmith.types.job_parameters import RecipeChoice  # noqa: TC001 - pydantic reads it
 
 from .home import Home
@@ -17,14 +17,14 @@ DEFAULT_PORT = 8712
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what one request or one organisation may ask for.
+    """Limits of one request, one key or one organisation.
 
     Attributes:
-        file_bytes: Largest uploaded file.
-        body_bytes: Largest body of any other request.
-        queued_jobs: Most unfinished jobs of one organisation.
-        requests_per_minute: Most requests a minute by one key; 0 for no limit.
-        prompts: Most prompts in one completion request.
+        file_bytes: Largest uploaded file, in bytes.
+        body_bytes: Largest body of any other request, in bytes.
+        queued_jobs: Maximum number of unfinished jobs of one organisation.
+        requests_per_minute: Maximum number of requests a minute by one key; 0 for no limit.
+        prompts: Maximum number of prompts in one completion request.
     """
 
     file_bytes: int = 1 << 30
@@ -36,12 +36,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ServingConfig:
-    """What answers completions.
+    """What generates completions.
 
     Attributes:
-        backend: "embedded" for a process of this engine, "vllm" for a vLLM server that runs.
+        backend: "embedded" for a process of this engine, "vllm" for a running vLLM server.
         url: Address of the vLLM server.
-        api_key: What that server was started with as `--api-key`, if anything.
+        api_key: That server's `--api-key`, if it has one.
     """
 
     backend: Literal["embedded", "vllm"] = "embedded"
@@ -51,13 +51,13 @@ class ServingConfig:
 
 @dataclass(frozen=True, slots=True)
 class RayConfig:
-    """How trainings run where the launcher is "ray".
+    """How trainings run if the launcher is "ray".
 
     Attributes:
-        address: Of the Ray cluster, "auto" for the one of this machine; None starts one here
-            for each job.
-        workers: Processes that share the batches of one training.
-        max_failures: Times that Ray starts the workers again after one has died.
+        address: Address of the Ray cluster, "auto" for this machine's; None starts one here for
+            each job.
+        workers: Number of processes that share the batches of one training.
+        max_failures: How often Ray restarts the workers after one has died.
     """
 
     address: str | None = None
@@ -67,28 +67,27 @@ class RayConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """All that `serve` needs to know.
+    """The settings of `serve`.
 
     Attributes:
         home: The state folder.
         host: Address to listen on. Other than loopback only once a key exists.
         port: Port to listen on; 0 takes a free one.
         database_url: SQLAlchemy URL; None is SQLite in the state folder.
-        max_concurrent_jobs: Trainings at a time.
-        max_attempts: Times that a training is started without getting any further
-            before its job fails.
-        heartbeat_seconds: Time between two signs of life of a worker.
-        lease_seconds: A worker that has been silent for longer has lost its job.
-        shutdown_seconds: Time that trainings get to write a checkpoint at shutdown.
-        organization: Name of the organisation that owns what keyless clients make.
-        checkpoint_every_seconds: Least time between two checkpoints for resuming.
+        max_concurrent_jobs: Maximum number of trainings at a time.
+        max_attempts: Number of starts without progress after which a job fails.
+        heartbeat_seconds: Time between two heartbeats of a worker.
+        lease_seconds: A worker whose last heartbeat is older has lost its job.
+        shutdown_seconds: Time for trainings to write a checkpoint at shutdown.
+        organization: Name of the organisation that owns what keyless clients create.
+        checkpoint_every_seconds: Minimum time between two checkpoints for resuming.
         recipe: Recipe of jobs that name none.
         threads: Threads of one training; None lets the training choose.
-        serving_threads: Threads that answer completions; None lets the serving choose.
-        memory_bytes: Budget for models held in memory by the serving; None for its default.
-        serving: What answers completions.
+        serving_threads: Threads that generate completions; None lets the backend choose.
+        memory_bytes: Memory for loaded models; None for the backend's default.
+        serving: What generates completions.
         launcher: What runs trainings: "process" for processes of this machine, "ray" for Ray.
-        ray: How Ray does.
+        ray: Settings of the launcher "ray".
         log_format: "text" for people, "json" for machines.
     """
 
@@ -123,9 +122,4 @@ class EngineConfig:
     @property
     def is_loopback(self) -> bool:
         """True if only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback_host(self.host)

@@ -6,7 +6,7 @@
     [limits]
     file_bytes = 104857600
 
-Without a name, `engine.toml` in the state folder is read where there is one.
+By default `engine.toml` in the state folder is read, if it exists.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def load_config(
         settings: Fields that override the file's.
 
     Raises:
-        EngineError: The file cannot be read, or says something that is no setting.
+        EngineError: The file cannot be read, or contains something that is not a setting.
     """
     home = home or Home.from_environment()
     if path is None:
         path = home.root / "engine.toml"
-        said = _read(path) if path.is_file() else {}
+        settings_in_file = _read(path) if path.is_file() else {}
     else:
-        said = _read(path)
-    tables = {name: said.pop(name, {}) for name in _TABLES}
-    _check(path, said, EngineConfig, without={"home", *_TABLES})
+        settings_in_file = _read(path)
+    tables = {name: settings_in_file.pop(name, {}) for name in _TABLES}
+    _check(path, settings_in_file, EngineConfig, without={"home", *_TABLES})
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise EngineError(f"{path}: {name} must be a table, [{name}].")
         _check(path, cast("dict[str, Any]", table), _TABLES[name], prefix=f"{name}.")
-    return _built(path, said | tables | settings | {"home": home})
+    return _validated(path, settings_in_file | tables | settings | {"home": home})
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -72,22 +72,22 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check(
     path: Path,
-    said: dict[str, Any],
+    values: dict[str, Any],
     kind: type[EngineConfig | Limits | ServingConfig | RayConfig],
     *,
     without: frozenset[str] | set[str] = frozenset(),
     prefix: str = "",
 ) -> None:
     known = sorted({field.name for field in dataclasses.fields(kind)} - without)
-    for name in said:
+    for name in values:
         if name not in known:
             raise EngineError(
                 f"{path}: {prefix}{name} is not a setting. The settings are {', '.join(known)}."
             )
 
 
-def _built(path: Path, values: dict[str, Any]) -> EngineConfig:
-    """Return the settings, after comparing each value with its declared type."""
+def _validated(path: Path, values: dict[str, Any]) -> EngineConfig:
+    """Return the settings, with each value validated against its declared type."""
     try:
         checked: EngineConfig = pydantic.TypeAdapter(EngineConfig).validate_python(
             values, strict=False

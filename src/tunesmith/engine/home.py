@@ -1,8 +1,8 @@
-"""Where the engine keeps its state: one folder, each part with one place.
+"""The layout of the engine's state folder.
 
-`TUNESMITH_HOME` names the folder; without it the platform's user data folder is
-used. Nothing outside of it is written. Paths are only named here; whoever
-writes one creates its parents.
+`TUNESMITH_HOME` names the folder; without it the platform's user data folder is used.
+Nothing is written outside of it. This module only names paths; the code that writes one
+creates its parents.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Home:
 
     @property
     def jobs(self) -> Path:
-        """One folder a job: its specification, log and checkpoints."""
+        """One folder per job: its specification, log and checkpoints."""
         return self.root / "jobs"
 
     @property
     def models(self) -> Path:
-        """One folder a fine-tuned model: a PEFT adapter, or whole weights."""
+        """One folder per fine-tuned model: a PEFT adapter, or whole weights."""
         return self.root / "models"
 
     @property
     def base_models(self) -> Path:
-        """One folder a base model: safetensors, tokenizer and where they came from."""
+        """One folder per base model: safetensors, tokenizer and where they came from."""
         return self.root / "base-models"
 
     @property

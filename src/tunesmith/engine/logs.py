@@ -1,4 +1,4 @@
-"""Log lines for people or for machines, on the standard error stream."""
+"""Configures logging: text or JSON lines on standard error, and the audit log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["configure"]
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats records as one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -31,18 +31,18 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure(form: Literal["text", "json"], audit: Path) -> None:
-    """Send the engine's and uvicorn's log to the standard error stream.
+def configure(log_format: Literal["text", "json"], audit: Path) -> None:
+    """Send the engine's and uvicorn's log to standard error.
 
     Args:
-        form: For people or for machines.
-        audit: File that gets one JSON line for each request that may change something: who, what,
-            when, never the content.
+        log_format: "text" for people, "json" for machines.
+        audit: File of the audit log: one JSON line per request that may change something, with
+            who, what and when, never the content.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         _JsonFormatter()
-        if form == "json"
+        if log_format == "json"
         else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
     for name in ("tunesmith", "uvicorn"):

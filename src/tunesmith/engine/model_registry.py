@@ -1,6 +1,6 @@
-"""Every model that a request may name: base models of the catalogue and fine-tuned ones.
+"""Every model that a request may name: base models and fine-tuned ones.
 
-The one place that turns a name into folders on disk, for the serving and for new jobs.
+The one place that turns a name into folders on disk, for serving and for new jobs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TrainableModel:
 
     Attributes:
         base_model: Id of the base model.
-        family: The name that stands for it in the names of models made from it.
+        family: The base name in the names of models trained from it.
         parent: Name of the fine-tuned model that is trained further; None for a base model.
     """
 
@@ -57,7 +57,7 @@ class ModelRegistry:
         return load_catalog(self._home)
 
     def resolve(self, name: str, organization: str) -> ServableModel:
-        """Return what the serving needs to answer as the model `name`.
+        """Return what serving needs to load the model `name`.
 
         Raises:
             UnknownModelError: The organisation has no model of this name.
@@ -76,7 +76,7 @@ class ModelRegistry:
         )
 
     def trainable(self, name: str, organization: str) -> TrainableModel:
-        """Return what a new job needs to know of the model `name`.
+        """Return what a new job needs to know about the model `name`.
 
         Raises:
             UnknownModelError: The organisation has no model of this name.
@@ -95,7 +95,7 @@ class ModelRegistry:
             return model_queries.get(connection, organization, name)
 
     def folder(self, row: ModelRow) -> Path:
-        """Return where a fine-tuned model lies."""
+        """Return the folder of a fine-tuned model."""
         return self._home.root / row.path
 
     def base(self, name: str) -> BaseModel:

@@ -1,6 +1,6 @@
 """The engine in a process of its own, started from Python.
 
-The child tells its port through a file, so any free port will do, and stops when this
+The child reports its port through a file, so any free port will do, and stops when this
 process closes the pipe to it or dies.
 """
 
@@ -34,12 +34,12 @@ _CONFIG_VARIABLE = "TUNESMITH_ENGINE_CONFIG"
 
 
 class Engine:
-    """A running engine. A context manager: its end stops the engine and its trainings.
+    """A running engine, created by `start`. As a context manager it stops at the end of the block.
 
-    Made by `start`. Attributes:
-        home: Its state folder.
-        base_url: Where its API is, `http://127.0.0.1:PORT/v1`.
-        log_path: What it writes.
+    Attributes:
+        home: The state folder.
+        base_url: The address of its API, `http://127.0.0.1:PORT/v1`.
+        log_path: The log file of the server.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -64,14 +64,14 @@ class Engine:
         """Return a client for this engine; `options` are those of `tunesmith.Client`."""
         from tunesmith.client import Client  # noqa: PLC0415 - the server does without it
 
-        given: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
-        return Client(**given | options)
+        defaults: dict[str, Any] = {"base_url": self.base_url, "api_key": "local"}
+        return Client(**defaults | options)
 
     def start(self) -> None:
         """Start the process and wait until it answers.
 
         Raises:
-            EngineError: It ended instead, or takes too long; the message has its last words.
+            EngineError: It exited or did not answer in time; the message is the end of its log.
         """
         if self._process is not None:
             return
@@ -103,7 +103,7 @@ class Engine:
         self.base_url = f"http://{host}:{port}/v1"
 
     def stop(self) -> None:
-        """Stop the engine: trainings write a checkpoint and end first."""
+        """Stop the engine, after its trainings have written a checkpoint."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -137,8 +137,10 @@ class Engine:
             time.sleep(0.02)
         with self.log_path.open("rb") as log:
             log.seek(began)
-            words = log.read().decode(errors="replace").strip()
-        raise EngineError(words or f"The engine did not start within {_START_SECONDS:.0f} seconds.")
+            output = log.read().decode(errors="replace").strip()
+        raise EngineError(
+            output or f"The engine did not start within {_START_SECONDS:.0f} seconds."
+        )
 
 
 def start(home: str | os.PathLike[str] | None = None, *, port: int = 0, **settings: Any) -> Engine:
@@ -154,8 +156,10 @@ def start(home: str | os.PathLike[str] | None = None, *, port: int = 0, **settin
     Raises:
         EngineError: It cannot start.
     """
-    place = Home.from_environment() if home is None else Home(Path(home).expanduser().absolute())
-    engine = Engine(EngineConfig(home=place, port=port, **settings))
+    state_folder = (
+        Home.from_environment() if home is None else Home(Path(home).expanduser().absolute())
+    )
+    engine = Engine(EngineConfig(home=state_folder, port=port, **settings))
     engine.start()
     return engine
 

@@ -1,8 +1,8 @@
-"""`serve`: the engine in this process, until it is asked to stop.
+"""`serve`: runs the engine in this process until it is asked to stop.
 
-What can go wrong at the start is found here, before anything listens, and told as one
-paragraph. On SIGTERM or SIGINT the open streams end, trainings write a checkpoint and go
-back into the queue, and the process ends with status 0.
+Whatever prevents the start is detected here, before anything listens, and reported as one
+paragraph. On SIGTERM or SIGINT open streams end, trainings write a checkpoint and return
+to the queue, and the process exits with status 0.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "serve"]
 
-_STREAM_SECONDS = 10
+_SHUTDOWN_STREAM_SECONDS = 10
 _BACKLOG = 2048
 
 
@@ -48,11 +48,11 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
 
     Args:
         config: The engine's settings.
-        ready_file: Gets `{"port": …}` once requests are answered; then the end of the standard
-            input, too, asks the server to stop. For a parent process.
+        ready_file: Is written with `{"port": …}` once requests are answered; the server then also
+            stops at the end of its standard input. For a parent process.
 
     Raises:
-        EngineError: It cannot start: the message says why and what to do.
+        EngineError: It cannot start; the message says why and what to do.
         CatalogError: The user's table of base models cannot be read.
     """
     with _locked(config.home), contextlib.closing(Database(config.database)) as database:
@@ -61,57 +61,56 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
         load_catalog(config.home)
         if config.launcher == "ray" and importlib.util.find_spec("ray") is None:
             raise EngineError(
-                "The settings let Ray run the trainings, which is not installed: "
-                "pip install 'tunesmith[ray]'."
+                "The launcher is 'ray', but Ray is not installed: pip install 'tunesmith[ray]'."
             )
         has_keys = KeyRing(database, config.organization).exist
         if not has_keys and not config.is_loopback:
             raise EngineError(
-                f"Refused to listen on {config.host}: no API key has been created, so whoever "
+                f"Refused to listen on {config.host}: no API key has been created, so anyone who "
                 "reaches this port could use the engine. Run `tunesmith keys create --role owner` "
                 "first, or listen on 127.0.0.1."
             )
         with contextlib.closing(_bind(config)) as listener:
             port = listener.getsockname()[1]
 
-            def tell() -> None:
-                sys.stderr.write(_greeting(config, port, has_keys=has_keys))
+            def on_ready() -> None:
+                sys.stderr.write(_startup_message(config, port, has_keys=has_keys))
                 sys.stderr.flush()
                 if ready_file is not None:
                     _write_ready(ready_file, port)
 
-            _run(config, database, listener, tell, parent=ready_file is not None)
+            _run(config, database, listener, on_ready, parent=ready_file is not None)
 
 
 def _run(
     config: EngineConfig,
     database: Database,
     listener: socket.socket,
-    tell: Callable[[], None],
+    on_ready: Callable[[], None],
     *,
     parent: bool,
 ) -> None:
     from .app import create_app  # noqa: PLC0415 - not before the start is sure
 
     app = create_app(config, database)
-    server = Server(app, config, tell)
+    server = Server(app, config, on_ready)
     if parent:
         threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
     asyncio.run(server.serve([listener]))
-    if not server.told:
+    if not server.was_ready:
         raise EngineError("The engine could not start; the lines above say why.")
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that says when it is ready, and ends open streams when it is asked to stop.
+    """A Uvicorn server that reports when it is ready, and ends open streams when it has to stop.
 
     Args:
         app: Made by `create_app`.
         config: The engine's settings.
-        tell: Called once requests are answered.
+        on_ready: Called once requests are answered.
     """
 
-    def __init__(self, app: FastAPI, config: EngineConfig, tell: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, config: EngineConfig, on_ready: Callable[[], None]) -> None:
         from .app import with_context  # noqa: PLC0415 - not before the start is sure
 
         super().__init__(
@@ -120,27 +119,27 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 lifespan="on",
-                timeout_graceful_shutdown=_STREAM_SECONDS,
+                timeout_graceful_shutdown=_SHUTDOWN_STREAM_SECONDS,
                 server_header=False,
                 h11_max_incomplete_event_size=64 << 10,
             )
         )
-        self.told: bool = False
-        self._tell = tell
+        self.was_ready: bool = False
+        self._on_ready = on_ready
         self._close_streams: Callable[[], None] = app.state.services.watcher.close
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell."""
+        """Start, then report that the server is ready."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started:
-            self._tell()
-            self.told = True
+            self._on_ready()
+            self.was_ready = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Listen to signals while serving; a stop that was asked for is no failure."""
+        """Handle signals while serving; a requested stop is not a failure."""
         with contextlib.ExitStack() as stack:
             if threading.current_thread() is threading.main_thread():
                 for number in (signal.SIGINT, signal.SIGTERM):
@@ -148,17 +147,17 @@ class Server(uvicorn.Server):
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop."""
+        """Start the shutdown."""
         super().handle_exit(sig, frame)
         self.end_streams()
 
     def stop(self) -> None:
-        """Begin to stop, from another thread."""
+        """Start the shutdown from another thread."""
         self.should_exit = True
         self.end_streams()
 
     def end_streams(self) -> None:
-        """End the streams of events, which would otherwise go on as long as their jobs."""
+        """End the event streams, which would otherwise last as long as their jobs."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._close_streams)
@@ -173,7 +172,7 @@ def _stop_with_parent(server: Server) -> None:
 
 @contextlib.contextmanager
 def _locked(home: Home) -> Generator[None]:
-    """Keep a second server out of the state folder, and prove that it can be written."""
+    """Lock the state folder against a second server, and check that it is writable."""
     path = home.root / "server.lock"
     try:
         home.root.mkdir(parents=True, exist_ok=True)
@@ -184,7 +183,7 @@ def _locked(home: Home) -> Generator[None]:
             "with TUNESMITH_HOME or --home."
         ) from error
     with file:
-        if not _take(file.fileno()):
+        if not _try_lock(file.fileno()):
             file.seek(0)
             raise EngineError(
                 f"Another engine (process {file.read().strip() or 'unknown'}) already serves the "
@@ -197,7 +196,7 @@ def _locked(home: Home) -> Generator[None]:
         yield
 
 
-def _take(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         import fcntl  # noqa: PLC0415 - not on every platform
     except ModuleNotFoundError:
@@ -224,11 +223,11 @@ def _bind(config: EngineConfig) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise EngineError(_why_not_bound(config, error)) from error
+        raise EngineError(_bind_failure(config, error)) from error
     return listener
 
 
-def _why_not_bound(config: EngineConfig, error: OSError) -> str:
+def _bind_failure(config: EngineConfig, error: OSError) -> str:
     where = f"{config.host}:{config.port}"
     if error.errno == errno.EADDRINUSE:
         return (
@@ -240,7 +239,7 @@ def _why_not_bound(config: EngineConfig, error: OSError) -> str:
     return f"Cannot listen on {where}: {error.strerror}."
 
 
-def _greeting(config: EngineConfig, port: int, *, has_keys: bool) -> str:
+def _startup_message(config: EngineConfig, port: int, *, has_keys: bool) -> str:
     host = f"[{config.host}]" if ":" in config.host else config.host
     lines = [f"tunesmith serves http://{host}:{port}/v1, state in {config.home.root}"]
     if not has_keys:

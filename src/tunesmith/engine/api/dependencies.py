@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from tunesmith.engine.security.hosts import check_host
-from tunesmith.engine.security.keys import Identity
+from tunesmith.engine.security.keys import Identity, check_host
 
 from .http_errors import ApiError
 

@@ -6,7 +6,7 @@ the cookie leads to a key. The token of a session's forms is derived from the co
 token, so browsers that have not signed in cost the server nothing.
 
 While no key has ever been made, requests from this machine need no sign-in
-(`security.hosts`).
+(`security.keys`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Form, Request
 
 from tunesmith.engine.api.http_errors import ApiError
-from tunesmith.engine.security.hosts import check_host
-from tunesmith.engine.security.keys import Identity
+from tunesmith.engine.security.keys import Identity, check_host
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection

@@ -1,1 +1,1 @@
-"""Who may do what: keys, roles, organisations, limits."""
+"""Access control: keys, roles, organisations, rate limits."""

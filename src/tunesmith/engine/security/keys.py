@@ -1,8 +1,10 @@
-"""API keys: made once, shown once, stored as a hash.
+"""API keys: shown once when they are created, stored as a hash.
 
-A key is 32 random letters and digits, so a plain SHA-256 cannot be searched backwards.
-As long as no key has ever been made, the engine is open to whoever reaches it; which is
-why it then listens on loopback only.
+A key is 32 random letters and digits, so a plain SHA-256 cannot be reversed by search.
+
+As long as no key has ever been created, the engine is open to everyone who reaches it.
+It then listens on loopback only, and answers only under a name of this machine: a page of
+another site that resolves its own name to 127.0.0.1 (DNS rebinding) is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import func, insert, select, update
 
-from tunesmith.engine.domain.errors import EngineError
+from tunesmith.core.urls import is_loopback_host
+from tunesmith.engine.domain.errors import EngineError, UnknownHostError
 from tunesmith.engine.store.records import new_token
 from tunesmith.engine.store.schema import keys
 
@@ -25,7 +28,16 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.store.database import Database
 
-__all__ = ["Identity", "KeyRing", "KeyRow", "Role", "create_key", "list_keys", "revoke_key"]
+__all__ = [
+    "Identity",
+    "KeyRing",
+    "KeyRow",
+    "Role",
+    "check_host",
+    "create_key",
+    "list_keys",
+    "revoke_key",
+]
 
 Role = Literal["owner", "member"]
 
@@ -35,7 +47,7 @@ _REFRESH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a request comes from. `key_id` is None while the engine is open to all."""
+    """Who a request comes from. `key_id` is None while no key has been created."""
 
     organization: str
     role: Role
@@ -44,7 +56,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as it can be shown: without the key. `hint` is its last four characters."""
+    """A key without its secret. `hint` is the last four characters."""
 
     id: str
     name: str
@@ -58,7 +70,7 @@ class KeyRow:
 def create_key(
     database: Database, *, name: str, role: Role = "member", organization: str = "local"
 ) -> tuple[KeyRow, str]:
-    """Make a key and return it with its text, which cannot be read again.
+    """Create a key and return it with its secret, which is not stored.
 
     Raises:
         EngineError: The role or the organisation's name is not a valid one.
@@ -86,7 +98,7 @@ def list_keys(database: Database) -> Sequence[KeyRow]:
 
 
 def revoke_key(database: Database, key_id: str) -> None:
-    """End a key's life; servers stop accepting it within a second.
+    """Revoke a key; servers stop accepting it within a second.
 
     Raises:
         EngineError: There is no such key, or it is revoked already.
@@ -99,11 +111,11 @@ def revoke_key(database: Database, key_id: str) -> None:
 
 
 class KeyRing:
-    """The keys as a server sees them, re-read at most once a second.
+    """The keys of a running server, re-read at most once a second.
 
     Args:
         database: Where the keys are.
-        organization: Owner of what is made while there are no keys.
+        organization: Owner of what is created while there are no keys.
     """
 
     def __init__(self, database: Database, organization: str) -> None:
@@ -116,21 +128,21 @@ class KeyRing:
 
     @property
     def exist(self) -> bool:
-        """True once any key has been made, even if all have been revoked since."""
+        """True once any key has been created, even if all have been revoked since."""
         self._refresh()
         return self._exist
 
     def identify(self, secret: str | None) -> Identity | None:
-        """Return whom the key stands for; None if it is missing, wrong or revoked."""
+        """Return the identity of a key; None if the key is missing, wrong or revoked."""
         self._refresh()
         if not self._exist:
             return self._open
         return None if secret is None else self._known.get(_digest(secret))
 
     def holder(self, key_id: str) -> Identity | None:
-        """Return whom the key of this id stands for; None if it is revoked."""
+        """Return the identity of the key with this id; None if the key is revoked."""
         self._refresh()
-        return next((who for who in self._known.values() if who.key_id == key_id), None)
+        return next((one for one in self._known.values() if one.key_id == key_id), None)
 
     def _refresh(self) -> None:
         with self._lock:
@@ -144,6 +156,24 @@ class KeyRing:
             self._known = {row.sha256: Identity(row.organization, row.role, row.id) for row in rows}
             self._exist = count > 0
             self._read_at = time.monotonic()
+
+
+def check_host(host: str, bound: str) -> None:
+    """Check that a request names this machine. Needed only while no key has been created.
+
+    Args:
+        host: The host name of the request's URL, without a port.
+        bound: The name that the engine is bound to.
+
+    Raises:
+        UnknownHostError: It names another machine.
+    """
+    if host != bound and not is_loopback_host(host):
+        raise UnknownHostError(
+            "As long as no API key exists, the engine answers only under this machine's own "
+            "names, such as localhost. `tunesmith keys create` on the engine's machine makes a "
+            "key."
+        )
 
 
 def _digest(secret: str) -> str:

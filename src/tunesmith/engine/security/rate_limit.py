@@ -1,4 +1,4 @@
-"""How often a key may ask: a bucket of requests that fills up evenly."""
+"""Rate limiting by token buckets: each key has a bucket of requests that refills evenly."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["RateLimiter"]
 
-_MOST_BUCKETS = 10_000
+_MAX_BUCKETS = 10_000
 
 
 class RateLimiter:
-    """Buckets that hold a minute's requests and fill up evenly.
+    """Token buckets of one minute's requests each.
 
     Args:
         per_minute: Requests a minute for each name; 0 for no limit.
-        clock: Seconds that only grow.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,7 +30,7 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def take(self, name: str) -> int:
-        """Take one request; return 0, or the whole seconds until one may be taken."""
+        """Count a request; return 0 if it is allowed, else the whole seconds until one is."""
         if not self._per_minute:
             return 0
         now = self._clock()
@@ -39,7 +39,7 @@ class RateLimiter:
             left = min(self._per_minute, left + (now - since) * self._per_minute / 60)
             if left < 1:
                 return math.ceil((1 - left) * 60 / self._per_minute)
-            if len(self._buckets) >= _MOST_BUCKETS:
+            if len(self._buckets) >= _MAX_BUCKETS:
                 self._buckets.clear()
             self._buckets[name] = (left - 1, now)
             return 0

@@ -1,8 +1,8 @@
-"""File contents on disk, each under the SHA-256 of its bytes.
+"""Content-addressed storage of files: each content is stored under its SHA-256.
 
-A content is written to `incoming/`, flushed to the disk, and renamed into its place;
-so what stands under a hash is whole. It is verified each time it is opened. Which
-contents belong to whom is the database's affair.
+A content is written to `incoming/`, flushed to the disk and renamed, so a file under a hash
+is complete. Its hash is verified each time it is opened. Which contents belong to which
+files and organisations is in the database; this module does not know it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _CHUNK = 1 << 20
 
 
 class IncomingBlob:
-    """A content on its way in: write to it, `seal` it, then let `BlobStore.keep` take it.
+    """A content that is being written: `write`, then `seal`, then `BlobStore.keep`.
 
-    Used as a context manager it removes what was not kept.
+    As a context manager it removes the content unless it was kept.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class IncomingBlob:
 
     @property
     def sha256(self) -> str:
-        """Hash of what has been written so far, in hexadecimal."""
+        """Hash of the bytes written so far, in hexadecimal."""
         return self._hash.hexdigest()
 
     def write(self, data: bytes) -> None:
@@ -95,24 +95,24 @@ class BlobStore:
         return blob
 
     def keep(self, blob: IncomingBlob) -> None:
-        """Put a sealed content in its place. Call it in the transaction that adds its row."""
+        """Store a sealed content. Call it in the transaction that adds the file's row."""
         target = self.path(blob.sha256)
         if target.exists():
             blob.path.unlink()
-            target.touch()  # it is wanted again: not to be taken for rubbish
+            target.touch()  # in use again: garbage collection leaves young files alone
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         blob.path.replace(target)
         _flush_folder(target.parent)
 
     def path(self, sha256: str) -> Path:
-        """Return where the content with this hash stands, or would stand."""
+        """Return the path of the content with this hash, whether or not it exists."""
         if not _SHA256.fullmatch(sha256):
             raise ValueError(f"not a SHA-256 hash: {sha256!r}")
         return self.root / sha256[:2] / sha256
 
     def verified(self, sha256: str) -> Path:
-        """Return the path of a content after reading it through and comparing its hash.
+        """Return the path of a content after verifying its hash.
 
         Raises:
             CorruptFileError: The content is missing or has changed on disk.
@@ -133,8 +133,8 @@ class BlobStore:
             )
         return path
 
-    def everything(self) -> Iterator[Path]:
-        """Yield each content that stands here, whole ones and those of cut-off uploads."""
+    def all_paths(self) -> Iterator[Path]:
+        """Yield every stored content, including those of interrupted uploads."""
         yield from (path for path in self.root.glob("*/*") if path.is_file())
 
     def discard(self, sha256: str) -> None:
@@ -142,7 +142,7 @@ class BlobStore:
         self.path(sha256).unlink(missing_ok=True)
 
     def clear_incoming(self) -> None:
-        """Remove what uploads that were cut off have left; for the server's start."""
+        """Remove what interrupted uploads have left. Call it at the server's start."""
         with suppress(FileNotFoundError):
             for path in self._incoming.iterdir():
                 path.unlink(missing_ok=True)

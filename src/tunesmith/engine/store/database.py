@@ -1,8 +1,8 @@
 """Connections to the database: SQLite in WAL mode, or PostgreSQL, by URL.
 
 `read()` gives a snapshot, `write()` a transaction that excludes other writers from
-its first statement on SQLite (BEGIN IMMEDIATE), so that "look, then change" is safe
-there; on PostgreSQL the row locks taken by `FOR UPDATE` do the same per job.
+its first statement on SQLite (BEGIN IMMEDIATE), so that reading and then changing is
+safe there; on PostgreSQL the row locks taken by `FOR UPDATE` do the same per job.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Database:
 
     Args:
         url: SQLAlchemy URL.
-        durable: Wait for the disk at every commit. A worker goes without: what it loses in
-            a power cut, its next attempt writes again.
+        durable: Wait for the disk at every commit. Workers do without: what they lose in a power
+            failure, the next attempt writes again.
 
     Raises:
-        StoreError: The URL cannot be understood, or its driver is not installed.
+        StoreError: The URL is invalid, or its driver is not installed.
     """
 
     def __init__(self, url: str, *, durable: bool = True) -> None:
@@ -57,7 +57,7 @@ class Database:
             ) from error
         except SQLAlchemyError as error:
             raise StoreError(
-                "The database URL cannot be understood. Examples: sqlite:////absolute/path.db, "
+                "The database URL is invalid. Examples: sqlite:////absolute/path.db, "
                 "postgresql://user:password@host/name."
             ) from error
         self.is_sqlite: bool = _is_sqlite(parsed)
@@ -78,7 +78,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Generator[Connection]:
-        """Yield a connection that sees one snapshot; nothing written on it is kept."""
+        """Yield a connection with a consistent snapshot; nothing written on it is committed."""
         with self.engine.connect() as connection:
             yield connection
 
@@ -110,12 +110,12 @@ class Database:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise StoreError(
                 f"The database {self.engine.url.render_as_string(hide_password=True)} cannot be "
-                f"used: {reason}. Check that the place exists and is writable, and that no other "
-                "program holds it."
+                f"used: {reason}. Check that the location exists and is writable, and that no "
+                "other program has locked it."
             ) from error
 
     def revision(self) -> str | None:
-        """Return the migration that the database stands at; None for an empty one."""
+        """Return the revision of the database; None for an empty one."""
         with self.read() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None

@@ -1,4 +1,4 @@
-"""Queries on files. An expired file is as good as deleted; a sweep removes it later."""
+"""Queries on files. Expired files are treated as deleted; garbage collection removes them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
 
 
 def insert_file(connection: Connection, row: FileRow) -> None:
-    """Add a file whose content is in its place."""
+    """Add a file whose content is stored."""
     connection.execute(insert(files).values(**_values(row)))
 
 
 def get(connection: Connection, organization: str, file_id: str) -> FileRow | None:
     """Return a file of the organisation; None if there is none that has not expired."""
     query = select(files).where(
-        files.c.id == file_id, files.c.organization == organization, _alive(time.time())
+        files.c.id == file_id, files.c.organization == organization, _not_expired(time.time())
     )
     row = connection.execute(query).first()
     return None if row is None else from_row(FileRow, row)
@@ -50,7 +50,7 @@ def list_files(
     descending: bool = True,
 ) -> Sequence[FileRow]:
     """Return files in order of creation, from the one after `after` on."""
-    query = select(files).where(files.c.organization == organization, _alive(time.time()))
+    query = select(files).where(files.c.organization == organization, _not_expired(time.time()))
     if purpose is not None:
         query = query.where(files.c.purpose == purpose)
     if after is not None:
@@ -61,7 +61,7 @@ def list_files(
 
 
 def remove(connection: Connection, file_id: str) -> None:
-    """Remove the row; its content stays until `unused` says that nobody else has it."""
+    """Remove the row. The content stays as long as `unused` is false for it."""
     connection.execute(delete(files).where(files.c.id == file_id))
 
 
@@ -72,7 +72,7 @@ def unused(connection: Connection, sha256: str) -> bool:
 
 
 def expired(connection: Connection, now: float) -> Sequence[FileRow]:
-    """Return the files whose time is over."""
+    """Return the files that have expired."""
     query = select(files).where(files.c.expires_at <= now)
     return [from_row(FileRow, row) for row in connection.execute(query)]
 
@@ -86,7 +86,7 @@ def unfinished_job_using(connection: Connection, file_id: str) -> str | None:
     return connection.execute(query.limit(1)).scalar()
 
 
-def _alive(now: float) -> ColumnElement[bool]:
+def _not_expired(now: float) -> ColumnElement[bool]:
     return or_(files.c.expires_at.is_(None), files.c.expires_at > now)
 
 

@@ -1,4 +1,4 @@
-"""Removing what nobody needs: expired files, orphaned contents, the workings of ended jobs."""
+"""Removes expired files, orphaned contents and the temporary files of ended jobs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Removed", "collect_garbage"]
 
-_YOUNG_SECONDS = 3600.0
+_MIN_AGE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What was removed: `bytes` in `places` files and folders."""
+    """The result: `bytes` in `places` files and folders were removed."""
 
     places: int
     bytes: int
@@ -40,42 +40,44 @@ class Removed:
 def collect_garbage(home: Home, database: Database) -> Removed:
     """Remove what no file, model or unfinished job refers to. Safe while a server runs.
 
-    Kept of an ended job are its log, its specification, and the checkpoints that are models.
+    Of an ended job its log, its specification and the checkpoints that are models are kept.
     """
     with database.write() as connection:
         for row in file_queries.expired(connection, time.time()):
             file_queries.remove(connection, row.id)
     with database.write() as connection:
-        rubbish = [
-            *_contents(home, connection),
-            *_workings(home, connection),
-            *_models(home, connection),
+        garbage = [
+            *_orphaned_contents(home, connection),
+            *_job_leftovers(home, connection),
+            *_orphaned_models(home, connection),
         ]
-        size = sum(map(_size, rubbish))
-        for path in rubbish:
+        size = sum(map(_size, garbage))
+        for path in garbage:
             _remove(path)
-    return Removed(len(rubbish), size)
+    return Removed(len(garbage), size)
 
 
-def _contents(home: Home, connection: Connection) -> Iterator[Path]:
-    """Yield contents of files that have been deleted or were never finished."""
+def _orphaned_contents(home: Home, connection: Connection) -> Iterator[Path]:
+    """Yield contents of files that were deleted or whose upload was interrupted."""
     known = set(connection.execute(select(files.c.sha256)).scalars())
-    old = time.time() - _YOUNG_SECONDS
-    for path in BlobStore(home.files).everything():
-        if path.name not in known and path.stat().st_mtime < old:
+    cutoff = time.time() - _MIN_AGE_SECONDS
+    for path in BlobStore(home.files).all_paths():
+        if path.name not in known and path.stat().st_mtime < cutoff:
             yield path
 
 
-def _workings(home: Home, connection: Connection) -> Iterator[Path]:
-    """Yield data and resume checkpoints of ended jobs, and folders of jobs that are no more."""
+def _job_leftovers(home: Home, connection: Connection) -> Iterator[Path]:
+    """Yield data and resume checkpoints of ended jobs, and folders of unknown jobs."""
     rows = connection.execute(select(jobs.c.id, jobs.c.status))
     status: dict[str, str] = {row.id: row.status for row in rows}
-    held = set(connection.execute(select(jobs.c.id).where(jobs.c.worker_id.is_not(None))).scalars())
+    leased = set(
+        connection.execute(select(jobs.c.id).where(jobs.c.worker_id.is_not(None))).scalars()
+    )
     used = {home.root / path for path in connection.execute(select(models.c.path)).scalars()}
     for folder in _children(home.jobs):
         if folder.name not in status:
             yield folder
-        elif status[folder.name] in TERMINAL and folder.name not in held:
+        elif status[folder.name] in TERMINAL and folder.name not in leased:
             yield from _children(folder / "data")
             for path in _children(folder / "work"):
                 if path.name != "snapshots":
@@ -85,13 +87,13 @@ def _workings(home: Home, connection: Connection) -> Iterator[Path]:
                     yield path
 
 
-def _models(home: Home, connection: Connection) -> Iterator[Path]:
-    """Yield folders of models that were deleted, or whose jobs ended otherwise."""
+def _orphaned_models(home: Home, connection: Connection) -> Iterator[Path]:
+    """Yield folders of models that were deleted or whose jobs did not succeed."""
     used = {home.root / path for path in connection.execute(select(models.c.path)).scalars()}
     unfinished = jobs.c.status.not_in(TERMINAL) | jobs.c.worker_id.is_not(None)
-    making = set(connection.execute(select(jobs.c.id).where(unfinished)).scalars())
+    unfinished_jobs = set(connection.execute(select(jobs.c.id).where(unfinished)).scalars())
     for folder in _children(home.models):
-        if folder not in used and folder.name not in making:
+        if folder not in used and folder.name not in unfinished_jobs:
             yield folder
 
 

@@ -18,7 +18,7 @@ __all__ = ["get", "insert_model", "is_taken", "list_models", "remove"]
 
 
 def insert_model(connection: Connection, row: ModelRow) -> None:
-    """Add a model whose folder is in its place."""
+    """Add a model whose folder exists."""
     connection.execute(
         insert(models).values({name: getattr(row, name) for name in ModelRow.__slots__})
     )

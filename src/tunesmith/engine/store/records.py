@@ -36,7 +36,7 @@ def new_token(length: int = 24) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A file. `prompt_format` is what the uploader said about its prompts, if anything."""
+    """A file. `prompt_format` is the format of its prompts, if the upload named one."""
 
     id: str
     organization: str
@@ -54,18 +54,18 @@ class JobRow:
     """A job of either API.
 
     Attributes:
-        id: The part of its id that both APIs share: "ft-" or "ftjob-" goes before it.
-        api: The API that it was created through; it decides the form of the model's name.
+        id: Without the prefix "ft-" or "ftjob-" of the two APIs.
+        api: The API that created it; it determines the form of the model's name.
         status: As in the fine-tuning jobs API, "paused" included.
         model: The name in the request.
         base_model: Id of the base model behind it.
         parent_model: The fine-tuned model that is trained further, if any.
-        family: The base name that stands in the new model's name.
+        family: The base name in the new model's name.
         requested_hyperparameters: As in the request; the engine chooses the absent ones.
         resolved_hyperparameters: Those in use, once the training has resolved them.
-        worker_id: The lease: random text known to the one process that may write.
-        attempts: Starts since the training last got any further.
-        event_count: Number of events, and the sequence of the last one.
+        worker_id: The lease: a random token known only to the process that may write.
+        attempts: Number of starts since the training last made progress.
+        event_count: Number of events, which is the sequence of the last one.
     """
 
     id: str
@@ -110,11 +110,11 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """Something that happened to a job, as data: each API words it in its own way.
+    """An event of a job, as data: each API has its own message for it.
 
     Attributes:
         sequence: 1 for the job's first event, without gaps.
-        key: What happened, unique in the job; saying it twice stores it once.
+        key: Identifies the event in its job; an event that is reported twice is stored once.
     """
 
     job_id: str
@@ -144,7 +144,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:
-    """A checkpoint's place in its job; the model of this name can be used."""
+    """A checkpoint of a job; `model` is the name of a usable model."""
 
     id: str
     job_id: str

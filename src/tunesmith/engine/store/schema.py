@@ -1,9 +1,9 @@
 """The tables. Times are Unix seconds as floats; ids are the engine's own text.
 
-The jobs table is the queue: a job with a `worker_id` is held by a process, one
-without waits for its turn or is at its end. Its `status` is also the request to a
-running worker: whatever is not "running" tells it to stop. Migrations in
-`migrations/` lead to exactly this schema; a test holds the two together.
+The jobs table is the queue: a job with a `worker_id` is leased by a process, one
+without is queued or has ended. Its `status` is also the request to a running worker:
+anything but "running" asks it to stop. The migrations in `migrations/` lead to exactly
+this schema; a test compares the two.
 """
 
 from __future__ import annotations
