@@ -245,7 +245,7 @@ def _startup_message(config: EngineConfig, port: int, *, has_keys: bool) -> str:
     if not has_keys:
         lines.append(
             "No API key has been created: any key is accepted, from this machine only. "
-            "`tunesmith keys create` ends that."
+            "Create one with `tunesmith keys create`."
         )
     return "\n".join(lines) + "\n"
 

@@ -49,7 +49,7 @@ def upload(http: httpx.Client) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def stream_events(http: httpx.Client) -> Callable[[str], list[dict[str, Any]]]:
-    """Follow a job of the first API to its end; its events."""
+    """Stream the events of a legacy job to its end."""
     import json
 
     def follow(job_id: str) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def fine_tune(
     training_file: dict[str, Any],
     stream_events: Callable[[str], list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    """A finished job of the first API; its streamed events under "streamed"."""
+    """A finished job of the legacy API; its streamed events under "streamed"."""
     body = {
         "training_file": training_file["id"],
         "model": "ada",
@@ -90,7 +90,7 @@ def fine_tune(
 
 @pytest.fixture(scope="session")
 def job(http: httpx.Client, training_file: dict[str, Any], fine_tune: dict[str, Any]):
-    """A finished job of the second API, which goes on from the first one's model."""
+    """A finished job of the fine-tuning jobs API that continues the legacy job's model."""
     body = {
         "training_file": training_file["id"],
         "model": fine_tune["fine_tuned_model"],

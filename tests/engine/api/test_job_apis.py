@@ -22,25 +22,25 @@ from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 def test_the_first_api_tells_a_job_as_it_always_did(
     fine_tune: dict[str, Any], training_file: dict[str, Any]
 ):
-    shown = FineTune.model_validate(fine_tune)
+    parsed = FineTune.model_validate(fine_tune)
 
-    assert shown.id.startswith("ft-")
-    assert re.fullmatch(r"ada:ft-local:my-suffix-\d{4}(-\d{2}){5}", shown.fine_tuned_model or "")
-    assert [file.id for file in shown.training_files] == [training_file["id"]]
-    assert shown.result_files[0].purpose == "fine-tune-results"
-    assert shown.hyperparams.n_epochs == 2
-    assert shown.hyperparams.prompt_loss_weight == 0.01
-    assert shown.hyperparams.batch_size == 1
+    assert parsed.id.startswith("ft-")
+    assert re.fullmatch(r"ada:ft-local:my-suffix-\d{4}(-\d{2}){5}", parsed.fine_tuned_model or "")
+    assert [file.id for file in parsed.training_files] == [training_file["id"]]
+    assert parsed.result_files[0].purpose == "fine-tune-results"
+    assert parsed.hyperparams.n_epochs == 2
+    assert parsed.hyperparams.prompt_loss_weight == 0.01
+    assert parsed.hyperparams.batch_size == 1
     assert fine_tune["base_model"] == "tiny"
     messages = [FineTuneEvent.model_validate(event).message for event in fine_tune["streamed"]]
-    assert messages[0] == f"Created fine-tune: {shown.id}"
+    assert messages[0] == f"Created fine-tune: {parsed.id}"
     assert re.fullmatch(r"Fine-tune enqueued. Queue number: \d+", messages[1])
     assert messages[2] == "Fine-tune started"
     assert messages[-5:] == [
         "Completed epoch 1/2",
         "Completed epoch 2/2",
-        f"Uploaded model: {shown.fine_tuned_model}",
-        f"Uploaded result file: {shown.result_files[0].id}",
+        f"Uploaded model: {parsed.fine_tuned_model}",
+        f"Uploaded result file: {parsed.result_files[0].id}",
         "Fine-tune succeeded",
     ]
     assert fine_tune["events"] == fine_tune["streamed"]
@@ -56,20 +56,20 @@ def test_the_result_file_has_a_row_for_each_step(http: httpx.Client, fine_tune: 
 
 
 def test_the_second_api_tells_its_job(http: httpx.Client, job: dict[str, Any], fine_tune: Any):
-    shown = FineTuningJob.model_validate(job)
+    parsed = FineTuningJob.model_validate(job)
 
-    assert shown.model == fine_tune["fine_tuned_model"]
-    assert re.fullmatch(r"ft:ada:local::\w{8}", shown.fine_tuned_model or "")
-    assert (shown.seed, shown.metadata, shown.error) == (5, {"team": "a"}, None)
-    assert shown.hyperparameters.n_epochs == 1
-    assert shown.hyperparameters.batch_size == 1
-    assert shown.trained_tokens
-    assert len(shown.result_files) == 1
-    page = http.get(f"fine_tuning/jobs/{shown.id}/events", params={"limit": 500}).json()
+    assert parsed.model == fine_tune["fine_tuned_model"]
+    assert re.fullmatch(r"ft:ada:local::\w{8}", parsed.fine_tuned_model or "")
+    assert (parsed.seed, parsed.metadata, parsed.error) == (5, {"team": "a"}, None)
+    assert parsed.hyperparameters.n_epochs == 1
+    assert parsed.hyperparameters.batch_size == 1
+    assert parsed.trained_tokens
+    assert len(parsed.result_files) == 1
+    page = http.get(f"fine_tuning/jobs/{parsed.id}/events", params={"limit": 500}).json()
     events = [FineTuningJobEvent.model_validate(event) for event in reversed(page["data"])]
     messages = [event.message for event in events]
-    assert messages[0] == f"Created fine-tuning job: {shown.id}"
-    assert messages[1] == f"Validating training file: {shown.training_file}"
+    assert messages[0] == f"Created fine-tuning job: {parsed.id}"
+    assert messages[1] == f"Validating training file: {parsed.training_file}"
     steps = [event for event in events if event.type == "metrics"]
     assert [event.message.split(":")[0] for event in steps] == [
         f"Step {step}/12" for step in range(1, 13)
@@ -77,7 +77,7 @@ def test_the_second_api_tells_its_job(http: httpx.Client, job: dict[str, Any], f
     assert steps[0].data is not None
     assert steps[0].message == f"Step 1/12: training loss={steps[0].data['train_loss']:.2f}"
     assert messages[-2:] == [
-        f"New fine-tuned model created: {shown.fine_tuned_model}",
+        f"New fine-tuned model created: {parsed.fine_tuned_model}",
         "The job has successfully completed",
     ]
 

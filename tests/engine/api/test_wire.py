@@ -60,9 +60,9 @@ class FineTuneEvent(Wire):
 
 class Hyperparams(Wire):
     n_epochs: int
-    batch_size: int
+    batch_size: int | None  # null until the training has started
     prompt_loss_weight: float
-    learning_rate_multiplier: float
+    learning_rate_multiplier: float | None
 
 
 class FineTune(Wire):

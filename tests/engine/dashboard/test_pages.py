@@ -19,7 +19,7 @@ def test_the_list_shows_a_finished_job(owner, trained):
 
 
 @pytest.mark.parametrize(
-    ("query", "shown"),
+    ("query", "is_listed"),
     [
         ("status=succeeded", True),
         ("status=failed", False),
@@ -31,10 +31,10 @@ def test_the_list_shows_a_finished_job(owner, trained):
         ("text=no%20such", False),
     ],
 )
-def test_filters(owner, trained, query, shown):
+def test_filters(owner, trained, query, is_listed):
     page = owner.get(f"/?{query}").text
-    assert (f"/jobs/ft-{trained['id'].removeprefix('ftjob-')}" in page) is shown
-    assert ("No job fits" in page) is not shown or "text=" not in query
+    assert (f"/jobs/ft-{trained['id'].removeprefix('ftjob-')}" in page) is is_listed
+    assert ("No job fits" in page) is not is_listed or "text=" not in query
 
 
 @pytest.mark.usefixtures("trained")

@@ -21,6 +21,7 @@ FLAGS = (
 ).split()
 AXE = Path(__file__).with_name("axe") / "axe-4.14.1.min.js"
 TIMEOUT_MS = 180_000
+ONE_EPOCH = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}}
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
@@ -40,8 +41,8 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, origin, keys):
-    """Open a page for the holder of a key; faults in the page's scripts fail the test."""
-    faults = []
+    """Open a page for the holder of a key; errors in the page's scripts fail the test."""
+    errors = []
     contexts = []
 
     def open_for(name: str, **options):
@@ -50,12 +51,12 @@ def open_page(browser, origin, keys):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(TIMEOUT_MS)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("dialog", lambda dialog: faults.append(f"dialog {dialog.message}"))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append(f"dialog {dialog.message}"))
         page.on(
             "console",
             lambda message: (
-                faults.append(message.text) if "Security Policy" in message.text else None
+                errors.append(message.text) if "Security Policy" in message.text else None
             ),
         )
         page.goto("/sign-in")
@@ -67,7 +68,7 @@ def open_page(browser, origin, keys):
     yield open_for
     for context in contexts:
         context.close()
-    assert faults == []
+    assert errors == []
 
 
 def examine(page) -> None:
@@ -245,8 +246,13 @@ def test_upload_and_delete_a_file_with_a_hostile_name(open_page, tmp_path):
     row.wait_for(state="detached")
 
 
-def test_a_member_is_refused_and_an_owner_deletes(open_page, api, trained):
-    name = trained["fine_tuned_model"]
+def test_a_member_is_refused_and_an_owner_deletes(open_page, api, upload, wait_for):
+    created = api.post(
+        "fine_tuning/jobs",
+        json={"training_file": upload(), "model": "tiny", "method": ONE_EPOCH},
+    )
+    job = wait_for(created.json()["id"], lambda job: job["status"] == "succeeded")
+    name = job["fine_tuned_model"]
     page = open_page("member")
     page.goto("/models")
     assert page.get_by_text("Only an owner of the organisation may delete").is_visible()
@@ -267,7 +273,7 @@ def test_a_member_is_refused_and_an_owner_deletes(open_page, api, trained):
     page.get_by_role("button", name="Delete the model").click()
     page.get_by_role("button", name=f"Delete {name}", exact=True).wait_for(state="detached")
     assert api.get(f"models/{name}").status_code == 404
-    page.goto(f"/jobs/{trained['id']}")
+    page.goto(f"/jobs/{job['id']}")
     assert page.get_by_text("This model has been deleted.").is_visible()
 
 

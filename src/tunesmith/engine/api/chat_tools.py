@@ -47,7 +47,7 @@ def tool_use(
     """
     functions = [_function(tool, index) for index, tool in enumerate(tools or [])]
     if len(functions) > MAX_TOOLS:
-        raise invalid(f"At most {MAX_TOOLS} tools are taken.", param="tools")
+        raise invalid(f"At most {MAX_TOOLS} tools are accepted.", param="tools")
     if not functions:
         if choice not in {None, "none"} if isinstance(choice, str | None) else True:
             raise invalid("tool_choice needs tools to choose from.", param="tool_choice")

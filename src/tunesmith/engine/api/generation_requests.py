@@ -246,13 +246,13 @@ class CompletionBody(GenerationBody):
             )
         if len(prompts) > max_prompts:
             raise invalid(
-                f"The request holds {len(prompts)} prompts; this engine takes at most "
+                f"The request has {len(prompts)} prompts; this engine accepts at most "
                 f"{max_prompts} at once. Send several requests.",
                 param="prompt",
             )
         if len(prompts) * best_of > MAX_CHOICES:
             raise invalid(
-                f"The request asks for {len(prompts) * best_of} answers; this engine gives at "
+                f"The request asks for {len(prompts) * best_of} answers; this engine returns at "
                 f"most {MAX_CHOICES} at once.",
                 param="n",
             )

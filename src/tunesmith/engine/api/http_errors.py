@@ -1,6 +1,6 @@
 """Errors on the wire: always `{"error": {message, type, param, code}}`, whatever went wrong.
 
-The one place where errors of the domain get their HTTP status.
+The one place where domain errors get their HTTP status.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STATUS: dict[ErrorKind, HTTPStatus] = {
     ErrorKind.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _DISK_FULL = (
-    "The engine's disk is full. Its operator can make room with `tunesmith engine gc`, or delete "
+    "The engine's disk is full. Its operator can free space with `tunesmith engine gc`, or delete "
     "files and models that are no longer needed."
 )
 
@@ -207,7 +207,7 @@ def _unexpected(request: Request, error: Exception) -> JSONResponse:
             ApiError(HTTPStatus.INSUFFICIENT_STORAGE, _DISK_FULL, code="disk_full")
         )
     _log.error("request %s failed", identity, exc_info=error)
-    message = f"The engine failed to answer. Its log tells more under the request id {identity}."
+    message = f"The engine failed. Its log has details under the request id {identity}."
     return error_response(
         ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, message, code="internal_error")
     )

@@ -107,7 +107,7 @@ def list_files(  # noqa: PLR0917 - FastAPI passes them by name
         if after is not None:
             cursor = file_queries.get(connection, key.organization, after)
             if cursor is None:
-                raise invalid(f"No such file to list behind: {after}", param="after")
+                raise invalid(f"No such file to list after: {after}", param="after")
         rows = file_queries.list_files(
             connection,
             key.organization,

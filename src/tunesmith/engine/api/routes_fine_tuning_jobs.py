@@ -113,7 +113,7 @@ def list_fine_tuning_events(
         if after is not None:
             before = job_queries.event_sequence(connection, job.id, after)
             if before is None:
-                raise invalid(f"No such event to list behind: {after}", param="after")
+                raise invalid(f"No such event to list after: {after}", param="after")
         events = job_queries.events_of(
             connection,
             job.id,
@@ -142,7 +142,7 @@ def list_fine_tuning_checkpoints(
     if after is not None:
         found = [index for index, row in enumerate(rows) if row.id == after]
         if not found:
-            raise invalid(f"No such checkpoint to list behind: {after}", param="after")
+            raise invalid(f"No such checkpoint to list after: {after}", param="after")
         rows = rows[found[0] + 1 :]
     data = [checkpoint_object(row) for row in rows[:size]]
     page = list_object(data, has_more=len(rows) > size)

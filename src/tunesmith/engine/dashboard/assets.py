@@ -1,4 +1,4 @@
-"""Static files, addressed by their content so that browsers may keep them for ever."""
+"""Static files with a hash of their content in the address: browsers may cache them for ever."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StaticAssets(StaticFiles):
         super().__init__(directory=folder)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file; one that was asked for by its content may be kept for a year."""
+        """Return a file; one with a version in its address may be cached for a year."""
         response = await super().get_response(path, scope)
         versioned = "v" in parse_qs(scope["query_string"].decode("latin-1"))
         life = "public, max-age=31536000, immutable" if versioned else "no-cache"

@@ -29,8 +29,12 @@ __all__ = ["router"]
 router: APIRouter = page_router()
 
 _MAX_FILES = 200
-_PLAIN_FIELDS = ("training_file", "validation_file", "model", "suffix", "recipe", "seed")
+# The fields of the form, by their place in a request's body.
+_TOP_LEVEL = ("training_file", "validation_file", "model", "suffix", "recipe", "seed")
 _HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
+_CLASSIFICATION = ("classification_n_classes", "classification_positive_class")
+_FIELDS = (*_TOP_LEVEL, *_HYPERPARAMETERS, *_CLASSIFICATION)
+_ADVANCED_FIELDS = ("recipe", "seed", *_CLASSIFICATION)
 _EXPECTED = {
     "n_epochs": "Enter a whole number from 1 to 50, or nothing.",
     "batch_size": "Enter a whole number from 1 to 256, or nothing.",
@@ -39,7 +43,6 @@ _EXPECTED = {
     "suffix": "Enter at most 64 characters, with classification metrics at most 40.",
     "classification_n_classes": "Enter a whole number from 2 to 10000, or nothing.",
 }
-_CLASSIFICATION = ("classification_n_classes", "classification_positive_class")
 
 
 @router.get("/new-job")
@@ -71,23 +74,23 @@ def create(
 
 
 def _body(values: dict[str, str]) -> CreateFineTune | CreateFineTuningJob:
-    """Return the request that the form stands for.
+    """Return the request body of a form.
 
     Only the legacy API has classification metrics, so they decide which API it is.
 
     Raises:
         pydantic.ValidationError: A value is not one that the API takes.
     """
-    given = {name: value.strip("\r\n") for name, value in values.items() if value.strip()}
-    plain: dict[str, Any] = {name: given[name] for name in _PLAIN_FIELDS if name in given}
-    chosen = {name: given[name] for name in _HYPERPARAMETERS if name in given}
-    if "compute_classification_metrics" in given:
-        classes = {name: given[name] for name in _CLASSIFICATION if name in given}
-        data = {**plain, **chosen, **classes, "compute_classification_metrics": True}
+    entered = {name: value.strip("\r\n") for name, value in values.items() if value.strip()}
+    top_level: dict[str, Any] = {name: entered[name] for name in _TOP_LEVEL if name in entered}
+    hyperparameters = {name: entered[name] for name in _HYPERPARAMETERS if name in entered}
+    if "compute_classification_metrics" in entered:
+        classes = {name: entered[name] for name in _CLASSIFICATION if name in entered}
+        data = {**top_level, **hyperparameters, **classes, "compute_classification_metrics": True}
         return CreateFineTune.model_validate(data)
-    method = given.get("method", "supervised")
-    config = {"type": method, method: {"hyperparameters": chosen}}
-    return CreateFineTuningJob.model_validate({**plain, "method": config})
+    method = entered.get("method", "supervised")
+    config = {"type": method, method: {"hyperparameters": hyperparameters}}
+    return CreateFineTuningJob.model_validate({**top_level, "method": config})
 
 
 def _form(
@@ -107,6 +110,8 @@ def _form(
         base_models=list(services.models.installed_names()),
         models=[model for model in models if model.step is None][::-1],
         recipes=RECIPES,
+        fields=_FIELDS,
+        advanced_fields=_ADVANCED_FIELDS,
         values=values,
         problem=problem,
     )

@@ -2,7 +2,7 @@
 
 TunesmithError
 ├── TrainingError               a training cannot continue; `code` says why
-└── EngineError                 the engine cannot start, or cannot go on
+└── EngineError                 the engine cannot start, or cannot continue
     ├── StoreError              the database or the folder of files cannot be used
     │   └── CorruptFileError    a stored file is no longer what was uploaded
     ├── LostLeaseError          another process has taken over this process's job
@@ -148,7 +148,7 @@ class RequestError(EngineError):
 
 
 class JobStateError(RequestError):
-    """The job's status does not allow what was asked for."""
+    """The job's status does not allow the operation."""
 
     param: str | None = "id"
     code: str | None = "job_state"

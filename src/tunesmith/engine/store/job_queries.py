@@ -125,7 +125,7 @@ def list_jobs(
 
 
 def unfinished(connection: Connection) -> Sequence[JobRow]:
-    """Return the jobs that wait, run, pause or are still held by a worker, oldest first."""
+    """Return the jobs that wait, run, pause or are still leased by a worker, oldest first."""
     query = select(jobs).where(or_(jobs.c.status.not_in(TERMINAL), jobs.c.worker_id.is_not(None)))
     query = query.order_by(jobs.c.created_at, jobs.c.id)
     return [from_row(JobRow, row) for row in connection.execute(query)]

@@ -23,7 +23,7 @@ function upload(file) {
   if (!file || request) return;
   show("");
   if (file.size > maxBytes) {
-    show(`${file.name} has ${file.size} bytes; this engine takes at most ${maxBytes}.`);
+    show(`${file.name} has ${file.size} bytes; this engine accepts at most ${maxBytes}.`);
     input.value = "";
     return;
   }
