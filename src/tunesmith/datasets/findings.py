@@ -147,7 +147,7 @@ class LocationCounter:
         return self.capacity == UNLIMITED or len(self.examples) < self.capacity
 
     def merge(self, following: LocationCounter, lines: int) -> None:
-        """Add the counter of the rows that follow; `lines` lines stand before them."""
+        """Add the counter of the rows that follow; `lines` lines precede them."""
         self.count += following.count
         free = len(following.examples)
         if self.capacity != UNLIMITED:
@@ -159,9 +159,9 @@ def excerpt_of(text: str, position: int = 0) -> str:
     """Return a short piece of `text` around `position`, on one line and printable."""
     start = max(0, position - _EXCERPT_LENGTH // 2)
     piece = text[start : start + _EXCERPT_LENGTH]
-    shown = piece.encode("utf-8", "backslashreplace").decode("utf-8")
-    shown = shown.translate(_VISIBLE)
-    return f"{'…' if start else ''}{shown}{'…' if start + _EXCERPT_LENGTH < len(text) else ''}"
+    printable = piece.encode("utf-8", "backslashreplace").decode("utf-8")
+    printable = printable.translate(_VISIBLE)
+    return f"{'…' if start else ''}{printable}{'…' if start + _EXCERPT_LENGTH < len(text) else ''}"
 
 
 _VISIBLE: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {

@@ -196,7 +196,7 @@ class NearDuplicates:
             self.texts.append(hash(text))
 
     def merge(self, following: NearDuplicates, lines: int) -> None:
-        """Add the rows that follow; `lines` lines stand before them."""
+        """Add the rows that follow; `lines` lines precede them."""
         self.locations += [location.shifted(lines) for location in following.locations]
         self.sketches += following.sketches
         self.texts += following.texts

@@ -1,6 +1,6 @@
 """Rows that training and validation data share, as an `Overlap` or as findings.
 
-Both sides are handed in as rows: nothing here reads a file or knows a `Dataset`.
+Both sides are passed in as rows: nothing here reads a file or knows a `Dataset`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a check is: it observes rows, merges with what follows, and concludes findings.
 
 The instance of a check is its partial result. It is built from `CheckSettings`, so every process
-starts with the same; `merge` is associative and takes the number of lines that stand before what
+starts with the same; `merge` is associative and takes the number of lines that precede what
 it adds, because each range of a file counts its lines from 1. No check depends on how rows were
 split into batches or ranges: every split gives the same findings.
 """
@@ -137,7 +137,7 @@ class Check(Protocol):
         """Add some rows."""
 
     def merge(self, following: Self, lines: int) -> None:
-        """Add the partial result of the rows that follow; `lines` lines stand before them."""
+        """Add the partial result of the rows that follow; `lines` lines precede them."""
 
     def conclude(self, data: CheckedData) -> list[Finding]:
         """Return what was found in all rows."""

@@ -114,7 +114,7 @@ def _read_sample(source: Source) -> tuple[list[dict[str, Any]], Generator[Batch,
 
 
 def _spot_rows(source: JsonLines) -> list[dict[str, Any]]:
-    """Return rows from evenly spaced places in a file, which may be sorted by class."""
+    """Return rows from evenly spaced positions in a file, which may be sorted by class."""
     rows: list[dict[str, Any]] = []
     for spot in range(1, _SPOTS):
         start = (source.size or 0) * spot // _SPOTS

@@ -1,7 +1,6 @@
 """Checks of what prompts and completions say: shared beginnings, token boundaries, upper case.
 
-`SharedPrefixes` looks at every row; `SampledText` looks at the first few hundred, which answer for
-all.
+`SharedPrefixes` checks every row, `SampledText` the first few hundred.
 """
 
 from __future__ import annotations

@@ -177,8 +177,8 @@ class _Values:
             if end == len(text.rest) and not text.ended:
                 text.more()
                 continue
-            shown = excerpt_of(text.rest[: min(end, 200)])
-            location = Location(text.line, text.offset, excerpt=shown)
+            excerpt = excerpt_of(text.rest[: min(end, 200)])
+            location = Location(text.line, text.offset, excerpt=excerpt)
             found += character_faults(value)
             self.faults += [
                 Fault(fault.id, replace(location, path=fault.path, message=fault.message))

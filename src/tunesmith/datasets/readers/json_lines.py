@@ -139,7 +139,6 @@ def _decode_row(text: bytes) -> tuple[dict[str, Any] | None, list[JsonFault]]:
 
 
 def _fault_at(fault: JsonFault, text: bytes, line: int, offset: int) -> Fault:
-    shown = text.decode("utf-8", "replace")
     return Fault(
         fault.id,
         Location(
@@ -147,7 +146,7 @@ def _fault_at(fault: JsonFault, text: bytes, line: int, offset: int) -> Fault:
             byte_offset=offset + fault.position,
             path=fault.path,
             message=fault.message,
-            excerpt=excerpt_of(shown, (fault.column or 1) - 1),
+            excerpt=excerpt_of(text.decode("utf-8", "replace"), (fault.column or 1) - 1),
             column=fault.column,
         ),
     )

@@ -130,7 +130,7 @@ def _plain(value: Any) -> Any:
 
 
 class LocatedRows:
-    """Rows that know their locations."""
+    """Rows in memory with locations of their own."""
 
     format = "rows"
     size: int | None = None

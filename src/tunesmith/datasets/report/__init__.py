@@ -75,7 +75,7 @@ class Report:
         return 0 if self.ok else 1
 
     def first_error(self) -> Finding | None:
-        """Return the error that stands first in the file, or None."""
+        """Return the error with the lowest line, or None if there is no error."""
         errors = self.errors
         return errors[0] if errors else None
 
