@@ -2,7 +2,8 @@
 
 A sample decides: rows from the start of the source and, for a JSONL file, from all over it. It is
 the same for one thread, processes and Ray, and so is the answer. The batches that were read for
-the sample are handed on, so that the checks do not read them again.
+the sample are handed on, so that the checks do not read them again; only the few short ranges from
+all over a JSONL file are read twice.
 """
 
 from __future__ import annotations
