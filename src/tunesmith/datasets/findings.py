@@ -51,7 +51,7 @@ class Location:
             words += f", byte {self.byte_offset}"
         return words
 
-    def shifted(self, lines: int) -> Location:
+    def moved(self, lines: int) -> Location:
         """Return the location when `lines` lines are put before it."""
         return replace(self, line=self.line + lines) if lines else self
 
@@ -152,7 +152,7 @@ class LocationCounter:
         free = len(following.examples)
         if self.capacity != UNLIMITED:
             free = self.capacity - len(self.examples)
-        self.examples += [location.shifted(lines) for location in following.examples[:free]]
+        self.examples += [location.moved(lines) for location in following.examples[:free]]
 
 
 def excerpt_of(text: str, position: int = 0) -> str:

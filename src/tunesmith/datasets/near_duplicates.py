@@ -197,7 +197,7 @@ class NearDuplicates:
 
     def merge(self, following: NearDuplicates, lines: int) -> None:
         """Add the rows that follow; `lines` lines precede them."""
-        self.locations += [location.shifted(lines) for location in following.locations]
+        self.locations += [location.moved(lines) for location in following.locations]
         self.sketches += following.sketches
         self.texts += following.texts
 

@@ -45,7 +45,7 @@ class Classes:
     def merge(self, following: Classes, lines: int) -> None:
         """See `Check.merge`."""
         for completion, location in following.first.items():
-            self.first.setdefault(completion, location.shifted(lines))
+            self.first.setdefault(completion, location.moved(lines))
         self.counts.update(following.counts)
 
     def labels(self) -> dict[str, tuple[int, Location]]:
