@@ -1,4 +1,4 @@
-"""Atomic writes: a user's file is written completely or not at all."""
+"""Atomic writes: a file or a folder appears completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["write_atomically"]
+__all__ = ["publish_folder", "write_atomically"]
 
 
 @contextmanager
@@ -39,3 +39,26 @@ def write_atomically(path: str | os.PathLike[str]) -> Generator[IO[bytes], None,
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def publish_folder(folder: Path, target: Path) -> None:
+    """Sync every file of `folder` to the disk, then rename the folder to `target`.
+
+    Args:
+        folder: The complete folder, on the same disk as `target`.
+        target: A path that does not exist.
+    """
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+    folder.rename(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .model_registry import ModelRegistry
-    from .models.servable_model import ServableModel
+    from .models.model_info import ServableModel
     from .serving import ServingBackend
     from .store.database import Database
     from .store.records import JobRow

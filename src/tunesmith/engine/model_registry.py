@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from tunesmith.engine.models.catalog import load_catalog
 from tunesmith.engine.models.model_errors import UnknownModelError
-from tunesmith.engine.models.servable_model import ServableModel
+from tunesmith.engine.models.model_info import ServableModel
 from tunesmith.engine.store import model_queries
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.engine.home import Home
-    from tunesmith.engine.models.catalog import BaseModel, Catalog
+    from tunesmith.engine.models.catalog import Catalog
+    from tunesmith.engine.models.model_info import BaseModel
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import ModelRow
 

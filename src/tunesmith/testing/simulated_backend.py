@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.models.model_info import ServableModel
     from tunesmith.engine.serving.generation import GenerationRequest
 
     Answer = Callable[["Prompt"], str | None]

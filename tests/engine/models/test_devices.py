@@ -1,21 +1,21 @@
-"""The device and its numbers are chosen by what the hardware says of itself."""
+"""The device and the dtype are chosen by what the hardware supports."""
 
 from __future__ import annotations
 
 import pytest
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_gpu_is_taken_where_there_is_one(monkeypatch, there):
+@pytest.mark.parametrize("available", [True, False])
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch, available):
     import torch
 
     from tunesmith.engine.models import devices
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert devices.pick_device() == torch.device("cuda" if there else "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert devices.pick_device() == torch.device("cuda" if available else "cpu")
 
 
-def test_numbers_on_a_gpu(monkeypatch):
+def test_dtype_on_a_gpu(monkeypatch):
     import torch
 
     from tunesmith.engine.models import devices
@@ -24,11 +24,11 @@ def test_numbers_on_a_gpu(monkeypatch):
     assert devices.best_dtype(torch.device("cuda")) == torch.bfloat16
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     assert devices.best_dtype(torch.device("cuda")) == torch.float32
-    assert devices.best_dtype(torch.device("cuda"), old_gpu=torch.float16) == torch.float16
+    assert devices.best_dtype(torch.device("cuda"), gpu_fallback=torch.float16) == torch.float16
 
 
 @pytest.mark.parametrize(
-    ("says", "dtype"),
+    ("cpu_info", "dtype"),
     [
         ("flags\t\t: fpu avx512f avx512_bf16 amx_tile", "bfloat16"),
         ("Features\t: fp asimd bf16 i8mm", "bfloat16"),
@@ -36,21 +36,21 @@ def test_numbers_on_a_gpu(monkeypatch):
         ("Features\t: fp asimd svebf16x", "float32"),
     ],
 )
-def test_numbers_on_a_processor(monkeypatch, tmp_path, says, dtype):
+def test_dtype_on_a_cpu(monkeypatch, tmp_path, cpu_info, dtype):
     import torch
 
     from tunesmith.engine.models import devices
 
     file = tmp_path / "cpuinfo"
-    file.write_text(says)
-    monkeypatch.setattr(devices, "_PROCESSOR", file)
+    file.write_text(cpu_info)
+    monkeypatch.setattr(devices, "_CPU_INFO", file)
     assert devices.best_dtype(torch.device("cpu")) == getattr(torch, dtype)
 
 
-def test_a_processor_that_tells_nothing(monkeypatch, tmp_path):
+def test_a_cpu_without_information(monkeypatch, tmp_path):
     import torch
 
     from tunesmith.engine.models import devices
 
-    monkeypatch.setattr(devices, "_PROCESSOR", tmp_path / "none")
+    monkeypatch.setattr(devices, "_CPU_INFO", tmp_path / "none")
     assert devices.best_dtype(torch.device("cpu")) == torch.float32

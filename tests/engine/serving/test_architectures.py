@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from tunesmith.engine.domain.errors import ErrorKind
-from tunesmith.engine.models.servable_model import ServableModel
+from tunesmith.engine.models.model_info import ServableModel
 from tunesmith.engine.serving.generation import GenerationRequest
 from tunesmith.engine.serving.generation_errors import GenerationError
 

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from tunesmith.engine.domain.errors import ErrorKind
-from tunesmith.engine.models.servable_model import ServableModel
+from tunesmith.engine.models.model_info import ServableModel
 from tunesmith.engine.serving import (
     GenerationError,
     GenerationRequest,

@@ -25,7 +25,7 @@ from .http_errors import ApiError, as_api_error
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
-    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.models.model_info import ServableModel
     from tunesmith.engine.serving.backend import ServingBackend
     from tunesmith.engine.serving.generation import GenerationDelta, GenerationRequest
 

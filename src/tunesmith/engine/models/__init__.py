@@ -1,1 +1,1 @@
-"""To be written."""
+"""Base models: the catalog of their names, pulling and converting them, devices and dtypes."""

@@ -1,53 +1,31 @@
-"""The table of base models: which exist, which names lead to them, where they lie.
+"""The catalog of base models: which exist, which names stand for them, where their files are.
 
-The table is data: `default_models.toml`, shipped in the package, overlaid by the
-user's `models.toml` in the state folder. A name of the hosted service (`ada`,
-`gpt-4o-mini`) leads to a model of this table; a hub id (`organisation/model`)
-leads to itself. A request never names a folder: only the table does.
+The catalog is data: `default_models.toml`, shipped in the package, overlaid by the user's
+`models.toml` in the state folder. A name of the hosted service (`ada`, `gpt-4o-mini`) stands
+for a model of this catalog; a hub id (`organisation/model`) stands for itself. A request never
+names a folder: only the catalog does.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
-from tunesmith.engine.models.model_errors import (
-    CatalogError,
-    ModelNotInstalledError,
-    UnknownModelError,
-)
+from .model_errors import CatalogError, ModelNotInstalledError, UnknownModelError
+from .model_info import BaseModel, PinnedWheel
 
 if TYPE_CHECKING:
     from tunesmith.engine.home import Home
 
-__all__ = ["BaseModel", "Catalog", "PinnedWheel", "load_catalog"]
+__all__ = ["Catalog", "load_catalog"]
 
 _SNAPSHOT = re.compile(r"(?P<name>.+)-(?:\d{4}-\d{2}-\d{2}|\d{4})")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-
-
-class PinnedWheel(pydantic.BaseModel):
-    """A base model inside a wheel of the package index, as a GGUF file.
-
-    Attributes:
-        member: The GGUF file inside the wheel; `member_size` its length in bytes.
-    """
-
-    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-    project: str
-    version: str
-    filename: str
-    sha256: str
-    size: int
-    member: str
-    member_size: int
 
 
 class _BaseEntry(pydantic.BaseModel):
@@ -83,7 +61,7 @@ class _Table(pydantic.BaseModel):
 
     @pydantic.field_validator("names", mode="before")
     @classmethod
-    def _plain_strings_name_the_base(cls, value: Any) -> Any:
+    def _strings_name_the_base(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         return {
@@ -92,31 +70,8 @@ class _Table(pydantic.BaseModel):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class BaseModel:
-    """A base model of the table.
-
-    Attributes:
-        id: Its id in the table, or its hub id if it is not in the table.
-        path: The folder where it lies, or will lie once pulled.
-        hub_id: Its repository on the model hub; None for a local folder.
-        installed: Whether the folder holds a model.
-        license: Its licence where the table tells it.
-        revision: The commit of the hub to take; None means the newest.
-        wheel: Where else to get it when the hub cannot be reached.
-    """
-
-    id: str
-    path: Path
-    hub_id: str | None
-    installed: bool
-    license: str | None = None
-    revision: str | None = None
-    wheel: PinnedWheel | None = None
-
-
 class Catalog:
-    """The base models and the names that lead to them. Made by `load_catalog`."""
+    """The base models and the names that stand for them. Made by `load_catalog`."""
 
     def __init__(self, table: _Table, home: Home) -> None:
         self._table = table
@@ -124,30 +79,30 @@ class Catalog:
 
     @property
     def base_ids(self) -> list[str]:
-        """Ids of the base models in the table."""
+        """Ids of the base models."""
         return sorted(self._table.base)
 
     @property
     def names(self) -> list[str]:
-        """The other names that lead to them, without dated snapshots."""
+        """The other names that stand for them, without dated snapshots."""
         return sorted(self._table.names)
 
     def bases(self) -> list[BaseModel]:
-        """Return every base model of the table, and each pulled one beside it."""
-        known = [self._from_table(base_id) for base_id in self.base_ids]
-        taken = {base.path for base in known}
+        """Return every base model of the catalog, and each pulled one that is not in it."""
+        listed = [self._from_table(base_id) for base_id in self.base_ids]
+        paths = {base.path for base in listed}
         pulled = [
             self._from_hub(folder.name.replace("--", "/", 1))
             for folder in sorted(self._home.base_models.glob("*--*"))
-            if folder.is_dir() and folder not in taken and not folder.name.startswith(".")
+            if folder.is_dir() and folder not in paths and not folder.name.startswith(".")
         ]
-        return [*known, *pulled]
+        return [*listed, *pulled]
 
     def find(self, name: str) -> BaseModel:
-        """Return the base model that `name` leads to, on this machine or not.
+        """Return the base model that `name` stands for, on this machine or not.
 
         Raises:
-            UnknownModelError: The name leads nowhere.
+            UnknownModelError: The name is unknown.
         """
         base_id = self._base_id(name)
         if base_id is not None:
@@ -156,32 +111,32 @@ class Catalog:
             return self._from_hub(name)
         msg = (
             f"No base model is called {name!r}. Base models: {', '.join(self.base_ids)}. "
-            f"Other names that lead to one: {', '.join(self.names)}, and their dated snapshots. "
+            f"Other names that stand for one: {', '.join(self.names)}, and their dated snapshots. "
             "A model of the hub is named like organisation/model. More names can be added to "
             f"{self._home.base_model_table}."
         )
         raise UnknownModelError(msg)
 
     def resolve(self, name: str) -> BaseModel:
-        """Return the base model that `name` leads to; it is on this machine.
+        """Return the base model that `name` stands for, which is on this machine.
 
         Raises:
-            UnknownModelError: The name leads nowhere; the message lists the names that do.
-            ModelNotInstalledError: The model is not here; the message says how to get it.
+            UnknownModelError: The name is unknown; the message lists the known names.
+            ModelNotInstalledError: The model is not installed; the message says how to get it.
         """
         base = self.find(name)
         if base.installed:
             return base
         if base.hub_id is None:
             msg = (
-                f"The base model {base.id!r} should lie in {base.path}, but that folder holds no "
+                f"The base model {base.id!r} should be in {base.path}, but that folder has no "
                 "config.json with safetensors weights and tokenizer.json. Put the model there, "
                 f"or correct its path in {self._home.base_model_table}."
             )
         else:
-            called = base.id if base.id == name else f"{base.id} (for {name!r})"
+            label = base.id if base.id == name else f"{base.id} (for {name!r})"
             msg = (
-                f"The base model {called} is not on this machine yet. "
+                f"The base model {label} is not on this machine yet. "
                 f"Run: tunesmith models pull {base.id}"
             )
         raise ModelNotInstalledError(msg)
@@ -190,7 +145,7 @@ class Catalog:
         """Return the name that a job echoes for `name`: the hosted service's dated one.
 
         Raises:
-            UnknownModelError: The name leads nowhere.
+            UnknownModelError: The name is unknown.
         """
         self.find(name)
         entry = self._table.names.get(name)
@@ -219,7 +174,7 @@ class Catalog:
             id=base_id,
             path=path,
             hub_id=entry.hub,
-            installed=_holds_a_model(path),
+            installed=_contains_model(path),
             license=entry.license,
             revision=entry.revision,
             wheel=entry.wheel,
@@ -227,14 +182,14 @@ class Catalog:
 
     def _from_hub(self, hub_id: str) -> BaseModel:
         path = self._home.base_models / hub_id.replace("/", "--")
-        return BaseModel(id=hub_id, path=path, hub_id=hub_id, installed=_holds_a_model(path))
+        return BaseModel(id=hub_id, path=path, hub_id=hub_id, installed=_contains_model(path))
 
 
 def load_catalog(home: Home) -> Catalog:
-    """Return the table of base models: the built-in one overlaid by the user's.
+    """Return the catalog of base models: the built-in one overlaid by the user's.
 
     Raises:
-        CatalogError: The user's table is not TOML, or says something that it cannot say.
+        CatalogError: The user's table is not TOML, or is not valid.
     """
     built_in = files("tunesmith.engine.models").joinpath("default_models.toml")
     table = _parse(built_in.read_text(encoding="utf-8"), "default_models.toml")
@@ -264,10 +219,10 @@ def _parse(text: str, source: str) -> _Table:
 
 
 def _check_references(table: _Table, source: Path) -> None:
-    wanted = {"default": table.default} | {
+    references = {"default": table.default} | {
         f"names.{name}": entry.base for name, entry in table.names.items()
     }
-    for key, base_id in wanted.items():
+    for key, base_id in references.items():
         if base_id is not None and base_id not in table.base:
             msg = (
                 f"{source}: {key}: no base model is called {base_id!r}; "
@@ -276,7 +231,7 @@ def _check_references(table: _Table, source: Path) -> None:
             raise CatalogError(msg)
 
 
-def _holds_a_model(folder: Path) -> bool:
+def _contains_model(folder: Path) -> bool:
     return (
         (folder / "config.json").is_file()
         and (folder / "tokenizer.json").is_file()

@@ -1,8 +1,8 @@
-"""Turn a GGUF file of a Llama model into the folder that transformers reads.
+"""Converts a GGUF file of a Llama model to a folder that transformers reads.
 
 GGUF is llama.cpp's format (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
-Weights are dequantised and written as bf16 safetensors; the tokenizer is rebuilt
-with its control tokens, its splitting of digits and its chat template.
+Weights are dequantised and written as bf16 safetensors; the tokenizer is rebuilt with its
+control tokens, its splitting of digits and its chat template.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tunesmith.engine.models.model_errors import PullError
+from .model_errors import PullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,38 +34,38 @@ _LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_CONTROL_TOKEN = 3
+_CONTROL_TOKEN = 3  # in tokenizer.ggml.token_type
 
 
 def import_gguf(source: Path, folder: Path, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Write the model in `source` to `folder`; return what the file says about itself.
+    """Convert the model in `source` and write it to `folder`.
 
     Args:
         source: A GGUF file of the llama architecture.
         folder: An existing, empty folder.
-        progress: Called with (tensors done, tensors in all).
+        progress: Called with the number of converted tensors and of all tensors.
 
     Returns:
-        The file's `general.*` facts: name, licence, quantisation.
+        The name, licence and quantisation in the file's metadata.
 
     Raises:
-        PullError: The file is not a GGUF file, or holds another kind of model.
+        PullError: The file is not a GGUF file, or contains another kind of model.
     """
     try:
         reader = gguf.GGUFReader(source)
     except (ValueError, KeyError, IndexError) as error:
         msg = f"{source.name} is not a readable GGUF file: {error}"
         raise PullError(msg) from error
-    facts = _Facts(reader)
-    if facts["general.architecture"] != "llama" or facts["tokenizer.ggml.model"] != "gpt2":
+    metadata = _Metadata(reader)
+    if metadata["general.architecture"] != "llama" or metadata["tokenizer.ggml.model"] != "gpt2":
         msg = (
-            f"{source.name} holds a model of the kind {facts['general.architecture']!r} with a "
-            f"tokenizer of the kind {facts['tokenizer.ggml.model']!r}; only llama with a "
+            f"{source.name} contains a model of the kind {metadata['general.architecture']!r} with "
+            f"a tokenizer of the kind {metadata['tokenizer.ggml.model']!r}; only llama with a "
             "byte-level tokenizer can be converted."
         )
         raise PullError(msg)
-    config = _config(facts, tied=all(t.name != "output.weight" for t in reader.tensors))
-    _write_tokenizer(facts, folder)
+    config = _config(metadata, tied=all(t.name != "output.weight" for t in reader.tensors))
+    _write_tokenizer(metadata, folder)
     _write_json(folder / "config.json", config)
     _write_json(
         folder / "generation_config.json",
@@ -75,14 +75,14 @@ def import_gguf(source: Path, folder: Path, progress: Callable[[int, int], None]
         _weights(reader, config, progress), folder / "model.safetensors", metadata={"format": "pt"}
     )
     return {
-        "name": facts.get("general.name"),
-        "license": facts.get("general.license"),
-        "quantisation": gguf.LlamaFileType(facts["general.file_type"]).name,
+        "name": metadata.get("general.name"),
+        "license": metadata.get("general.license"),
+        "quantisation": gguf.LlamaFileType(metadata["general.file_type"]).name,
     }
 
 
-class _Facts:
-    """The key-value part of a GGUF file."""
+class _Metadata:
+    """The metadata of a GGUF file: its key-value pairs."""
 
     def __init__(self, reader: Any) -> None:
         self._fields = reader.fields
@@ -94,27 +94,27 @@ class _Facts:
         return self[key] if key in self._fields else default
 
 
-def _config(facts: _Facts, *, tied: bool) -> dict[str, Any]:
+def _config(metadata: _Metadata, *, tied: bool) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "dtype": "bfloat16",
-        "vocab_size": len(facts["tokenizer.ggml.tokens"]),
-        "hidden_size": facts["llama.embedding_length"],
-        "intermediate_size": facts["llama.feed_forward_length"],
-        "num_hidden_layers": facts["llama.block_count"],
-        "num_attention_heads": facts["llama.attention.head_count"],
-        "num_key_value_heads": facts["llama.attention.head_count_kv"],
-        "max_position_embeddings": facts["llama.context_length"],
-        "rms_norm_eps": round(facts["llama.attention.layer_norm_rms_epsilon"], 9),
-        "rope_theta": facts["llama.rope.freq_base"],
+        "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
+        "hidden_size": metadata["llama.embedding_length"],
+        "intermediate_size": metadata["llama.feed_forward_length"],
+        "num_hidden_layers": metadata["llama.block_count"],
+        "num_attention_heads": metadata["llama.attention.head_count"],
+        "num_key_value_heads": metadata["llama.attention.head_count_kv"],
+        "max_position_embeddings": metadata["llama.context_length"],
+        "rms_norm_eps": round(metadata["llama.attention.layer_norm_rms_epsilon"], 9),
+        "rope_theta": metadata["llama.rope.freq_base"],
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": tied,
-        "bos_token_id": facts["tokenizer.ggml.bos_token_id"],
-        "eos_token_id": facts["tokenizer.ggml.eos_token_id"],
-        "pad_token_id": facts["tokenizer.ggml.padding_token_id"],
+        "bos_token_id": metadata["tokenizer.ggml.bos_token_id"],
+        "eos_token_id": metadata["tokenizer.ggml.eos_token_id"],
+        "pad_token_id": metadata["tokenizer.ggml.padding_token_id"],
     }
 
 
@@ -134,7 +134,10 @@ def _weights(
 
 
 def _unpermute(weight: torch.Tensor, heads: int) -> torch.Tensor:
-    """Undo llama.cpp's order of rotary pairs: there neighbours turn, here halves do."""
+    """Restore the row order of a (heads * D, hidden) projection for rotary embeddings.
+
+    llama.cpp rotates pairs of neighbouring rows, transformers row i with row i + D / 2.
+    """
     rows, columns = weight.shape
     return weight.view(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
@@ -151,10 +154,10 @@ def _name(name: str) -> str:
     return f"model.layers.{layer}.{_LAYER_NAMES[part]}.{kind}"
 
 
-def _write_tokenizer(facts: _Facts, folder: Path) -> None:
-    tokens: list[str] = facts["tokenizer.ggml.tokens"]
-    kinds: list[int] = facts["tokenizer.ggml.token_type"]
-    merges = [tuple(merge.split(" ")) for merge in facts["tokenizer.ggml.merges"]]
+def _write_tokenizer(metadata: _Metadata, folder: Path) -> None:
+    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
+    kinds: list[int] = metadata["tokenizer.ggml.token_type"]
+    merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     # The "smollm" family splits numbers into single digits before anything else.
@@ -174,14 +177,14 @@ def _write_tokenizer(facts: _Facts, folder: Path) -> None:
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": tokens[facts["tokenizer.ggml.bos_token_id"]],
-            "eos_token": tokens[facts["tokenizer.ggml.eos_token_id"]],
-            "pad_token": tokens[facts["tokenizer.ggml.padding_token_id"]],
-            "unk_token": tokens[facts["tokenizer.ggml.unknown_token_id"]],
-            "model_max_length": facts["llama.context_length"],
+            "bos_token": tokens[metadata["tokenizer.ggml.bos_token_id"]],
+            "eos_token": tokens[metadata["tokenizer.ggml.eos_token_id"]],
+            "pad_token": tokens[metadata["tokenizer.ggml.padding_token_id"]],
+            "unk_token": tokens[metadata["tokenizer.ggml.unknown_token_id"]],
+            "model_max_length": metadata["llama.context_length"],
             "clean_up_tokenization_spaces": False,
             "add_prefix_space": False,
-            "chat_template": facts["tokenizer.chat_template"],
+            "chat_template": metadata["tokenizer.chat_template"],
         },
     )
 

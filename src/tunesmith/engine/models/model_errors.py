@@ -1,10 +1,11 @@
-"""What can go wrong with base models.
+"""Errors about base models.
 
-ModelError
-├── CatalogError            the table of base models cannot be read
-├── UnknownModelError       a name leads to no base model
-├── ModelNotInstalledError  the base model is known but not on this machine
-└── PullError               the base model could not be brought or converted
+EngineError
+└── ModelError
+    ├── CatalogError            the table of base models cannot be read
+    ├── UnknownModelError       a name stands for no base model; a RequestError, too
+    ├── ModelNotInstalledError  the base model is not on this machine; a RequestError, too
+    └── PullError               the base model could not be downloaded or converted
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class CatalogError(ModelError):
 
 
 class UnknownModelError(ModelError, RequestError):
-    """A name leads to no base model; the message lists the names that do."""
+    """A name stands for no base model; the message lists the names that do."""
 
     kind: ErrorKind = ErrorKind.NOT_FOUND
     param: str | None = "model"
@@ -44,4 +45,4 @@ class ModelNotInstalledError(ModelError, RequestError):
 
 
 class PullError(ModelError):
-    """The base model could not be brought here or converted."""
+    """The base model could not be downloaded or converted."""

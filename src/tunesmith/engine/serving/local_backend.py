@@ -20,7 +20,7 @@ from .worker_protocol import WorkerSettings, delta_from_json, model_to_json
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.models.model_info import ServableModel
 
     from .generation import GenerationDelta, GenerationRequest
     from .worker_client import WorkerClient

@@ -19,7 +19,7 @@ from .model_loader import load_base
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.models.model_info import ServableModel
 
     from .lora import LoraAdapter
     from .model_loader import LoadedBase

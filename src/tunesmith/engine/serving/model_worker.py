@@ -34,7 +34,7 @@ from .worker_protocol import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.models.model_info import ServableModel
 
     from .model_loader import LoadedBase
     from .scheduler import Scheduler
@@ -63,7 +63,7 @@ class _ModelWorker:
             torch.set_num_threads(settings.threads)
         device = pick_device() if settings.device == "auto" else torch.device(settings.device)
         dtype = (
-            best_dtype(device, old_gpu=torch.float16)
+            best_dtype(device, gpu_fallback=torch.float16)
             if settings.dtype == "auto"
             else getattr(torch, settings.dtype)
         )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.core.redact import Secret
-    from tunesmith.engine.models.servable_model import ServableModel
+    from tunesmith.engine.models.model_info import ServableModel
 
     from .generation import GenerationDelta, GenerationRequest
     from .vocabulary import FileVocabulary

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.engine.domain.errors import ErrorKind
-from tunesmith.engine.models.servable_model import ServableModel
+from tunesmith.engine.models.model_info import ServableModel
 
 from .generation import GenerationDelta, GenerationUsage, TokenLogprob, TopLogprob
 from .generation_errors import GenerationError

@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tunesmith.atomic import publish_folder
 from tunesmith.engine.domain.errors import TrainingError
-from tunesmith.engine.models.folders import publish_folder
 
 from .distributed import is_leader
 

@@ -11,7 +11,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.engine.models.folders import publish_folder
+from tunesmith.atomic import publish_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

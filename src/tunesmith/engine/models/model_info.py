@@ -1,0 +1,78 @@
+"""Where a model's files are, as plain records: base models, and models that can answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pydantic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["BaseModel", "PinnedWheel", "ServableModel"]
+
+
+class PinnedWheel(pydantic.BaseModel):
+    """A base model in a wheel of the package index, as a GGUF file.
+
+    Attributes:
+        size: Bytes of the wheel.
+        member: The GGUF file in the wheel.
+        member_size: Bytes of the GGUF file.
+    """
+
+    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    project: str
+    version: str
+    filename: str
+    sha256: str
+    size: int
+    member: str
+    member_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A base model.
+
+    Attributes:
+        id: Its id in the catalog, or its hub id if it is not in the catalog.
+        path: Its folder, which need not exist before it is pulled.
+        hub_id: Its repository on the model hub; None for a local folder.
+        installed: Whether the folder contains a model.
+        license: Its licence, if the catalog names it.
+        revision: The commit on the hub to pull; None for the newest.
+        wheel: Where else to get it when the hub cannot be reached.
+    """
+
+    id: str
+    path: Path
+    hub_id: str | None
+    installed: bool
+    license: str | None = None
+    revision: str | None = None
+    wheel: PinnedWheel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServableModel:
+    """A base model or a fine-tuned one that can generate answers.
+
+    Attributes:
+        name: The name that requests use and answers echo.
+        base_model: Id of the base model in the catalog.
+        base_path: Folder with the base model's safetensors and tokenizer.
+        adapter_path: Folder with a PEFT adapter for the base, or with full fine-tuned
+            weights (a `model.safetensors` and no `adapter_config.json`); None for a base
+            model.
+        prompt_format: The prompt format that the model was trained with, as
+            `tunesmith.datasets.PromptFormat` serialises it, if it is known.
+    """
+
+    name: str
+    base_model: str
+    base_path: Path
+    adapter_path: Path | None = None
+    prompt_format: dict[str, Any] | None = None
