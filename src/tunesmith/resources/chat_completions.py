@@ -34,10 +34,6 @@ from .operations import helper, iteration, overloaded
 from .views import RawView, StreamingView
 
 if TYPE_CHECKING:
-    from tunesmith.transport.chat_streams import (
-        AsyncChatCompletionStreamManager,
-        ChatCompletionStreamManager,
-    )
     from tunesmith.transport.responses import (
         APIResponse,
         AsyncStreamedResponse,
@@ -45,6 +41,11 @@ if TYPE_CHECKING:
     )
     from tunesmith.transport.streams import AsyncStream, Stream
     from tunesmith.types.base import WireModel
+
+    from .chat_streams import (
+        AsyncChatCompletionStreamManager,
+        ChatCompletionStreamManager,
+    )
 
 __all__ = ["ChatCompletions"]
 
@@ -312,7 +313,7 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
             model: As for `create`.
             params: As for `create`.
         """
-        from tunesmith.transport.chat_streams import (
+        from .chat_streams import (
             AsyncChatCompletionStreamManager,
             ChatCompletionStreamManager,
         )

@@ -12,11 +12,11 @@ from tunesmith.core.options import NotGiven, Omit, RequestOptions, omit, without
 from tunesmith.core.paging import PageFlow
 from tunesmith.core.request import RequestSpec, fill_path
 from tunesmith.errors import FileProcessingError
-from tunesmith.transport.content import FileBytes
 from tunesmith.transport.upload import FileTypes, Progress
 from tunesmith.types.files import FileDeleted, FileObject, FilePurpose
 
 from .base import APIResource, split_options
+from .file_content import FileBytes
 from .operations import listing, operation
 from .training_files import find_uploaded, upload
 from .views import RawView, StreamingView

@@ -60,7 +60,6 @@ __all__ = ["AsyncFastTransport", "FastTransport"]
 
 T = TypeVar("T")
 
-_SUCCESS = range(200, 300)
 _MAX_CLIENTS = 16
 
 # The fork count of the process that uses pyreqwest; empty until a client is built.
@@ -192,19 +191,23 @@ class _Exchange:
             builder = _request_builder(client, request, chunks)
             if not request.stream:
                 received = yield builder.build().send()
-                elapsed = time.perf_counter() - started
-                return _response(received, (yield received.bytes()), request, elapsed)
+                response = _response(received, request, started)
+                response.body = (yield received.bytes()).to_bytes()
+                return response
             # Without the limit nothing is returned before 64 KiB or the whole body have arrived.
             opened = builder.streamed_read_buffer_limit(0).build_streamed()
             received = yield getattr(opened, self._enter)()
-            elapsed = time.perf_counter() - started
             self._opened = opened
-            if received.status not in _SUCCESS:
-                return _response(received, (yield received.bytes()), request, elapsed)
-            self._reader = received.body_reader
-            return _response(received, None, request, elapsed, body_stream(self))
+            response = _response(received, request, started)
+            if response.is_success:
+                self._reader = received.body_reader
+                response.stream = body_stream(self)
+            else:
+                response.body = (yield received.bytes()).to_bytes()
         except PyreqwestError as error:
             failure = _connection_error(error, request)
+        else:
+            return response
         finally:
             if self._reader is None:
                 yield from self.finish()
@@ -246,12 +249,10 @@ class _Exchange:
             self._release.pop()()
 
 
-def _response(
-    received: Any, body: Any, request: Request, elapsed: float, stream: Any = None
-) -> Response:
-    headers = Headers(received.headers.items())
-    content = None if body is None else body.to_bytes()
-    return Response(received.status, headers, content, request.info, stream=stream, elapsed=elapsed)
+def _response(received: Any, request: Request, started: float) -> Response:
+    """Return the response without its body."""
+    headers, elapsed = Headers(received.headers.items()), time.perf_counter() - started
+    return Response(received.status, headers, None, request.info, elapsed=elapsed)
 
 
 class FastTransport:

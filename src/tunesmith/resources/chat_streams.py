@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tunesmith.core.response import Response
+    from tunesmith.transport.streams import AsyncStream, Stream
     from tunesmith.types.chat import ChatCompletionChunk
     from tunesmith.types.chat_events import ChatCompletionStreamEvent, ParsedChatCompletion
-
-    from .streams import AsyncStream, Stream
 
 __all__ = [
     "AsyncChatCompletionStream",
