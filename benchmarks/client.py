@@ -4,7 +4,7 @@
 
 Makes a virtual environment with openai 3.54.0 at FOLDER (by default in a temporary folder) and
 one for this package, starts a loopback server with canned answers, and runs each case in a
-process of its own, this client and the peer by turns. Figures are CPU time of the client's
+process of its own, this client and the peer by turns. Results are CPU time of the client's
 process unless said.
 """
 
@@ -81,14 +81,14 @@ def environment(folder: Path, requirement: str, *again: str) -> str:
 
 def process_cpu(python: str, code: str, url: str, rounds: int = 7) -> float:
     """Return the median CPU milliseconds of a whole process."""
-    figures = []
+    samples = []
     for _ in range(rounds):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([python, "-c", code.replace("URL", repr(url))], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        figures.append(spent * 1e3)
-    return statistics.median(figures)
+        samples.append(spent * 1e3)
+    return statistics.median(samples)
 
 
 def modules(python: str, code: str, url: str) -> int:
@@ -97,8 +97,8 @@ def modules(python: str, code: str, url: str) -> int:
     return int(subprocess.run([python, "-c", code], check=True, capture_output=True).stdout)
 
 
-def figure(python: str, case: str, client: str, url: str) -> Any:
-    """Run one case and return its figure."""
+def measure(python: str, case: str, client: str, url: str) -> Any:
+    """Run one case and return its result."""
     command = [python, str(HERE / "client_cases.py"), case, client, url]
     try:
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=180)
@@ -108,7 +108,7 @@ def figure(python: str, case: str, client: str, url: str) -> Any:
 
 
 def shown(value: Any, unit: str) -> str:
-    """Return a figure with its unit."""
+    """Return a result with its unit."""
     if value is None:
         return "failed"
     if isinstance(value, dict):
@@ -117,7 +117,7 @@ def shown(value: Any, unit: str) -> str:
 
 
 def ratio(own: Any, peer: Any) -> float:
-    """Return our figure as a share of the peer's."""
+    """Return our result as a share of the peer's."""
     if own is None or peer is None:
         return float("nan")
     if isinstance(own, dict):
@@ -165,17 +165,17 @@ def main() -> None:
         for name, (title, unit, goal, fast_goal) in CASES.items():
             if name not in wanted:
                 continue
-            one, two = figure(peer, name, "openai", url), figure(own, name, "tunesmith", url)
+            one, two = measure(peer, name, "openai", url), measure(own, name, "tunesmith", url)
             line = f"{title:40} {shown(one, unit):>20} {shown(two, unit):>20} "
             line += f"{ratio(two, one):7.3f} {goal or '':>6}"
             if fast_goal is not None:
-                three = figure(own, name, "fast", url)
+                three = measure(own, name, "fast", url)
                 line += f" {ratio(three, one):7.3f} (goal {fast_goal})"
             print(line, flush=True)
         for name, title in FLOORS.items():
             if not arguments.cases or name in wanted:
                 unit = "ms" if "512" in title else "µs"
-                print(f"{'floor: ' + title:61} {shown(figure(own, name, 'floor', url), unit):>20}")
+                print(f"{'floor: ' + title:61} {shown(measure(own, name, 'floor', url), unit):>20}")
     finally:
         stub.kill()
 

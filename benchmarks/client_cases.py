@@ -35,13 +35,13 @@ def make(client: str, url: str, *, asynchronous: bool = False) -> Any:
 def cpu(work: Any, count: int) -> float:
     """Return the median CPU microseconds of one of `count` units of work."""
     work()
-    figures = []
+    samples = []
     for _ in range(ROUNDS):
         gc.collect()
         started = time.process_time()
         work()
-        figures.append((time.process_time() - started) / count * 1e6)
-    return statistics.median(figures)
+        samples.append((time.process_time() - started) / count * 1e6)
+    return statistics.median(samples)
 
 
 def retrieve(client: str, url: str) -> float:
@@ -83,14 +83,14 @@ def asynchronous(client: str, url: str, width: int, total: int) -> float:
             for _ in range(total // width):
                 await one.fine_tuning.jobs.retrieve("ftjob-1")
 
-        figures = []
+        samples = []
         for turn in range(ROUNDS + 1):
             gc.collect()
             started = time.process_time()
             await asyncio.gather(*[worker() for _ in range(width)])
             if turn:
-                figures.append((time.process_time() - started) / total * 1e6)
-        return statistics.median(figures)
+                samples.append((time.process_time() - started) / total * 1e6)
+        return statistics.median(samples)
 
     return asyncio.run(main())
 

@@ -4,7 +4,7 @@ A are tweets (positive or negative), B posts about sport (baseball or hockey). T
 trained on all layers: A, B alone from the base model, and A continued on B at half the rate;
 each is tested on rows of both that none has seen. `training_cases.py` does the same with all rows.
 
-    python benchmarks/continued.py [--home FOLDER] [--rows 640 320] [--held 200]
+    python benchmarks/continued.py [--home FOLDER] [--rows 640 320] [--held-out 200]
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--home", type=Path, default=Path("build") / "training-cases")
     parser.add_argument("--rows", type=int, nargs=2, default=(480, 240), help="of A and of B")
-    parser.add_argument("--held", type=int, default=150, help="rows of each to test with")
+    parser.add_argument("--held-out", type=int, default=150, help="rows of each to test with")
     arguments = parser.parse_args()
     home = Home(arguments.home.absolute())
     base = pull("smollm2-135m-instruct", home).path
     rated = tweets(home)
-    rows = {"A": rated[arguments.held :], "B": posts(home, "train")}
-    held = (rated[: arguments.held], posts(home, "test")[: arguments.held])
+    rows = {"A": rated[arguments.held_out :], "B": posts(home, "train")}
+    held_out = (rated[: arguments.held_out], posts(home, "test")[: arguments.held_out])
     limits = dict(zip(rows, arguments.rows, strict=True))
     print(f"{'trained on':12} {'rows':>5} {'right on A':>11} {'right on B':>11} {'CPU s':>7}")
 
@@ -45,7 +45,7 @@ def main() -> None:
         seconds = time.process_time() - before
         assert output is not None
         trained[name] = output
-        right = [accuracy(base, output, part) for part in held]
+        right = [accuracy(base, output, part) for part in held_out]
         print(
             f"{name:12} {len(chosen):5} {right[0]:11.3f} {right[1]:11.3f} {seconds:7.1f}",
             flush=True,

@@ -6,7 +6,7 @@
 PYTHON is the interpreter of an environment with that server installed
 (`transformers[serving]`, `llama-cpp-python[server]`). All servers run at the same time and
 are asked in turn, round by round, so that a busy machine is busy for all of them. Two
-figures for each: tokens a second, and tokens a second of processor time of the server's
+results for each: tokens a second, and tokens a second of processor time of the server's
 processes, which other programs disturb less. Medians over the rounds.
 """
 
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--concurrent", type=int, nargs="+", default=CONCURRENT)
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="write the results there, too")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers end, too
     home = Path(tempfile.mkdtemp(prefix="tunesmith-benchmark-"))
@@ -187,14 +187,14 @@ def main() -> None:
 
 
 def report(running: list[Server], options: argparse.Namespace) -> None:
-    figures: dict[str, dict[int, tuple[float, float]]] = {server.name: {} for server in running}
+    results: dict[str, dict[int, tuple[float, float]]] = {server.name: {} for server in running}
     for concurrent in options.concurrent:
         rounds = [
             [asyncio.run(measure(server, concurrent, options.tokens)) for server in running]
             for _ in range(options.rounds)
         ]
         for place, server in enumerate(running):
-            figures[server.name][concurrent] = (
+            results[server.name][concurrent] = (
                 statistics.median(turn[place][0] for turn in rounds),
                 statistics.median(turn[place][1] for turn in rounds),
             )
@@ -203,11 +203,11 @@ def report(running: list[Server], options: argparse.Namespace) -> None:
         f"{platform.machine()}, load {os.getloadavg()[0]:.1f}; tok/s | tok per processor second"
     )
     print(f"{'concurrent requests':32}", *(f"{n:>16}" for n in options.concurrent))
-    for name, row in figures.items():
+    for name, row in results.items():
         cells = (f"{wall:.1f} | {processor:.1f}" for wall, processor in row.values())
         print(f"{name:32}", *(f"{cell:>16}" for cell in cells))
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2))
+        options.json.write_text(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

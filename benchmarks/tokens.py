@@ -2,7 +2,7 @@
 
     python benchmarks/tokens.py [--corpus FILE.jsonl] [--runs 3]
 
-Each figure is the median of fresh processes (so no back end profits from a warm cache) in CPU
+Each result is the median of fresh processes (so no back end profits from a warm cache) in CPU
 time on one thread; loading the vocabulary is timed apart. Without a corpus the texts are the
 documentation and the source of Python's own standard library. Every back end must give the same
 total, or the run fails.

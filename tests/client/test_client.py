@@ -152,8 +152,8 @@ def test_a_key_from_a_function(mode, stub):
 def everything(error: BaseException | None) -> str:
     text = []
     while error is not None:
-        told = traceback.TracebackException.from_exception(error, capture_locals=True)
-        text += [*told.format(), repr(vars(error)), repr(error.args)]
+        summary = traceback.TracebackException.from_exception(error, capture_locals=True)
+        text += [*summary.format(), repr(vars(error)), repr(error.args)]
         error = error.__cause__ or error.__context__
     return "".join(text)
 

@@ -255,7 +255,7 @@ def test_a_certificate_fault_is_not_retried(mode, tls_stub):
 
 
 @pytest.mark.every_transport
-def test_every_truncation_of_a_stream_is_told(mode, stub, completion):
+def test_every_truncation_of_a_stream_is_an_error(mode, stub, completion):
     text = sse(completion, completion).steps()
     whole = b"".join(text)
     client = mode.client(stub.url, retry=NO_RETRY)
@@ -274,8 +274,8 @@ def open_files() -> int:
 
 
 def shows_key(error: BaseException) -> bool:
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    return any("sk-sentinel" in line for line in told.format())
+    summary = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return any("sk-sentinel" in line for line in summary.format())
 
 
 @pytest.mark.every_transport

@@ -99,8 +99,8 @@ def test_a_job_is_waited_for_and_tells_its_events(mode, stub, api, shown):
     assert done is job
     assert job.status == "succeeded"
     assert seen == ["poll 1", "poll 2", "poll 3"]
-    told = mode.items(job.iter_events(poll=0.001))
-    assert [event.message for event in told][:3] == seen
+    events = mode.items(job.iter_events(poll=0.001))
+    assert [event.message for event in events][:3] == seen
 
 
 def test_a_wait_without_events_ends_in_place_too(mode, stub, api, shown):
@@ -195,7 +195,7 @@ def test_the_tie_to_the_client_is_no_part_of_the_job(stub, shown, api):
 
 
 class Seen:
-    """A view that keeps what it is told."""
+    """A view that keeps what it is err."""
 
     wants_steps = True
 
@@ -269,9 +269,9 @@ def test_ctrl_c_stops_following_and_leaves_the_job_running(stub, api, shown, cap
         resource(client, api).follow("id-1", poll=30.0)
     ringing.join()
     client.close()
-    told = capsys.readouterr().err
-    assert "Job id-1 keeps running." in told
-    assert ".follow('id-1')" in told
+    err = capsys.readouterr().err
+    assert "Job id-1 keeps running." in err
+    assert ".follow('id-1')" in err
     assert not [one for one in stub.requests if one.path.endswith("/cancel")]
 
 

@@ -13,7 +13,7 @@ import tunesmith
 from http_stub import answer
 from tunesmith import APIConnectionError, Hooks
 
-EVERY_TRANSPORT = True
+pytestmark = pytest.mark.every_transport
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 

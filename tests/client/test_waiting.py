@@ -45,7 +45,7 @@ class JobServer:
 
 
 class FineTuneServer(JobServer):
-    """The same for the first API, streaming its events oldest first."""
+    """The same for the legacy API, streaming its events oldest first."""
 
     def __call__(self, request: Any) -> Any:
         if "/events" not in request.path:

@@ -38,7 +38,7 @@ for act in (
     else:
         raise AssertionError("an error was expected")
 
-# A job of the second API, followed by polling its events.
+# A job of the fine-tuning jobs API, followed by polling its events.
 job = client.fine_tuning.jobs.create(
     training_file=file.id,
     model="gpt-4o-mini-2024-07-18",

@@ -1,4 +1,4 @@
-"""The guide's first API with openai-python 0.28.1, the library and its command line.
+"""The legacy API with openai-python 0.28.1, the library and its command line.
 
 Usage: python openai_python_0.py BASE_URL TRAINING_FILE
 """

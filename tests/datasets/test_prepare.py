@@ -323,7 +323,7 @@ def test_a_folder_is_one_paragraph(capsys, tmp_path):
         assert "is a folder" in " ".join(err.split())
 
 
-def test_a_guessed_encoding_is_told(capsys, tmp_path):
+def test_a_guessed_encoding_is_reported(capsys, tmp_path):
     table = tmp_path / "latin.csv"
     lines = ["prompt,completion", *(f"{text()} caf\xe9 {k},{k} {text()}" for k in range(20))]
     table.write_bytes("\n".join(lines).encode("latin-1"))

@@ -110,12 +110,12 @@ def test_the_notebook_s_cells_run_in_order(run_cell):
         assert "failed" not in events
         assert time.monotonic() < deadline, events
         time.sleep(0.2)
-    told = events.splitlines()
-    assert told[-1] == "The job has successfully completed"
-    assert re.fullmatch(r"New fine-tuned model created: ft:gpt-3.5-turbo.*:\S+", told[-2])
-    assert any(re.fullmatch(r"Step \d+/\d+: training loss=\d+\.\d\d", line) for line in told)
+    lines = events.splitlines()
+    assert lines[-1] == "The job has successfully completed"
+    assert re.fullmatch(r"New fine-tuned model created: ft:gpt-3.5-turbo.*:\S+", lines[-2])
+    assert any(re.fullmatch(r"Step \d+/\d+: training loss=\d+\.\d\d", line) for line in lines)
     assert any(
-        re.match(r"Checkpoint created at step \d+ with Snapshot ID: ft:", line) for line in told
+        re.match(r"Checkpoint created at step \d+ with Snapshot ID: ft:", line) for line in lines
     )
 
     model = run_cell(MODEL)

@@ -1,6 +1,6 @@
 """Every fenced Python and bash block of the README and the docs is run, page by page.
 
-A page is one story: its blocks run in order, in one folder, Python blocks in one namespace.
+A page is one program: its blocks run in order, in one folder, Python blocks in one namespace.
 The folder holds the docs' examples; an engine with a tiny base model answers. Blocks of other
 languages are shown, not run; so is a block that is preceded by `<!-- not run: reason -->`.
 """

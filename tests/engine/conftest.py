@@ -1,4 +1,4 @@
-"""A tiny base model for the engine's rooms, and a state folder that leads to it."""
+"""A tiny base model for the engine's tests, and a state folder that contains it."""
 
 from __future__ import annotations
 

@@ -141,10 +141,10 @@ def until(seen):
 @pytest.mark.parametrize("api", ["fine_tunes", "fine_tuning.jobs"])
 def test_a_job_looks_as_on_the_real_engine(api, client, tiny_engine):
     with tiny_engine.client() as real:
-        assert story(client, api) == story(real, api)
+        assert job_history(client, api) == job_history(real, api)
 
 
-def story(client, api):
+def job_history(client, api):
     """Return everything that a job leaves behind, without what two equal jobs differ in."""
     train, valid = upload(client), upload(client, ROWS.replace("the", "a"), "valid.jsonl")
     if api == "fine_tunes":

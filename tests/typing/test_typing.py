@@ -44,7 +44,7 @@ def test_pyright():
         program = Path(found)
     command = [str(program), "--outputjson", "--pythonpath", sys.executable]
     done = subprocess.run([*command, str(SAMPLES), str(MISTAKES)], check=False, capture_output=True, text=True, cwd=HERE)  # fmt: skip
-    told = json.loads(done.stdout)["generalDiagnostics"]
-    errors = [one for one in told if one["severity"] == "error"]
+    diagnostics = json.loads(done.stdout)["generalDiagnostics"]
+    errors = [one for one in diagnostics if one["severity"] == "error"]
     assert not [one for one in errors if one["file"].endswith("samples.py")], errors
     assert {one["range"]["start"]["line"] + 1 for one in errors} == marked_lines(), errors

@@ -71,13 +71,13 @@ def table(theirs: dict[str, list[str]], ours: dict[str, list[str]]) -> tuple[lis
             lines.append(f"{name:46} {len(parameters):6} {'-':>5}  {reason or 'MISSING'}")
             continue
         missing = [one for one in parameters if one not in ours[name]]
-        told = []
+        missing = []
         for one in missing:
             reason = REASONS.get(f"{name}({one})") or REASONS.get(f"({one})")
             gaps += reason is None
-            told.append(f"{one}: {reason or 'MISSING'}")
+            missing.append(f"{one}: {reason or 'MISSING'}")
         here = len(parameters) - len(missing)
-        lines.append(f"{name:46} {len(parameters):6} {here:5}  {'; '.join(told)}".rstrip())
+        lines.append(f"{name:46} {len(parameters):6} {here:5}  {'; '.join(missing)}".rstrip())
     more = sorted(set(ours) - set(theirs))
     lines.append(f"Only here: {', '.join(more)}")
     return lines, gaps

@@ -66,7 +66,7 @@ def test_the_second_api(v0, training_file):
 
 
 def test_asyncio_has_the_same_calls(v0, training_file):
-    async def story():
+    async def calls():
         answer = await v0.Completion.acreate(prompt="hello", model="ada", max_tokens=2)
         stream = await v0.ChatCompletion.acreate(
             model="gpt-3.5-turbo",
@@ -80,7 +80,7 @@ def test_asyncio_has_the_same_calls(v0, training_file):
         )
         return answer, chunks, found
 
-    answer, chunks, found = asyncio.run(story())
+    answer, chunks, found = asyncio.run(calls())
     assert len(answer.choices) == 1
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-1].choices[0].finish_reason in {"stop", "length"}
@@ -114,7 +114,7 @@ def test_what_the_old_sdks_own_tests_called(v0):
 
 
 def test_what_the_old_sdks_own_tests_awaited(v0):
-    async def story():
+    async def calls():
         text = json.dumps({"prompt": "test file data", "completion": "tada"})
         file = await v0.File.acreate(file=io.StringIO(text), purpose="fine-tune")
         assert (await v0.File.aretrieve(id=file.id)).purpose == "fine-tune"
@@ -131,7 +131,7 @@ def test_what_the_old_sdks_own_tests_awaited(v0):
         )
         assert len([part async for part in stream]) > 1
 
-    asyncio.run(story())
+    asyncio.run(calls())
 
 
 # The guide's two Python examples, word for word.

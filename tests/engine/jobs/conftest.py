@@ -96,7 +96,7 @@ class Platform:
             if not page["has_more"]:
                 return events[::-1]
 
-    def story(self, job: dict[str, Any]) -> list[Any]:
+    def history(self, job: dict[str, Any]) -> list[Any]:
         """Return what the events say, without what differs between two equal jobs."""
         identity = job["id"].partition("-")[2]
         said = [

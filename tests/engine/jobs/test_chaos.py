@@ -25,7 +25,7 @@ def test_every_job_ends_as_if_undisturbed(make_platform: Callable[..., Any]):
     platform = make_platform(max_concurrent_jobs=2, max_attempts=1000, checkpoint_every_seconds=0.1)
     file = platform.upload()
     model = platform.finished(platform.create(file, EPOCHS))
-    story, results = platform.story(model), platform.results(model)
+    history, results = platform.history(model), platform.results(model)
     hand = random.Random(SEED)  # noqa: S311
     jobs = [platform.create(file, EPOCHS) for _ in range(JOBS)]
     kills = {"trainer": 0, "server": 0}
@@ -51,7 +51,7 @@ def test_every_job_ends_as_if_undisturbed(make_platform: Callable[..., Any]):
     assert kills["trainer"] > 0
     for job in jobs:
         assert platform.job(job)["status"] == "succeeded", platform.job(job)["error"]
-        assert platform.story(job) == story
+        assert platform.history(job) == history
         assert platform.results(job) == results
         names = [event["message"] for event in platform.events(job)]
         assert len([name for name in names if name.startswith("Step ")]) == STEPS

@@ -82,7 +82,7 @@ def test_jobs_end_as_if_undisturbed_or_say_that_the_disk_was_full(
     platform = make_platform(home=small_disk / "home", **settings)
     file = platform.upload()
     undisturbed = platform.finished(platform.create(file, 8))
-    story, results = platform.story(undisturbed), platform.results(undisturbed)
+    history, results = platform.history(undisturbed), platform.results(undisturbed)
     jobs = [platform.create(file, 8) for _ in range(4)]
 
     for number, job in enumerate(jobs[:3]):
@@ -105,7 +105,7 @@ def test_jobs_end_as_if_undisturbed_or_say_that_the_disk_was_full(
             assert job["error"]["code"] == "disk_full"
         else:
             assert job["status"] == "succeeded"
-            assert platform.story(job) == story
+            assert platform.history(job) == history
             assert platform.results(job) == results
     assert outcomes[-1]["status"] == "succeeded"
     kept = httpx.get(f"{platform.engine.base_url}/files/{file}/content", timeout=60)

@@ -1,4 +1,4 @@
-"""What those who run the engine see: readiness, figures, logs, limits, settings."""
+"""What those who run the engine see: readiness, metrics, logs, limits, settings."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def test_an_engine_tells_its_state_its_figures_and_who_changed_what(tmp_path: Pa
             files={"file": ("a.jsonl", secret)},
         ).json()
         httpx.get(f"{engine.base_url}/files/{file['id']}")
-        figures = httpx.get(f"{root}/metrics").text
+        metrics = httpx.get(f"{root}/metrics").text
         route = 'method="GET",route="/v1/files/{file_id}",status="200"'
-        assert f"tunesmith_http_requests_total{{{route}}} 1" in figures
-        assert 'tunesmith_jobs{status="queued"} 0' in figures
+        assert f"tunesmith_http_requests_total{{{route}}} 1" in metrics
+        assert 'tunesmith_jobs{status="queued"} 0' in metrics
         assert all(
-            re.fullmatch(r"#.*|\w+(\{.*\})? [0-9.e-]+", line) for line in figures.split("\n")[:-1]
+            re.fullmatch(r"#.*|\w+(\{.*\})? [0-9.e-]+", line) for line in metrics.split("\n")[:-1]
         )
 
         (engine.home.root / "models.toml").write_text("default = ", encoding="utf-8")

@@ -26,20 +26,20 @@ def by_ray(make_platform: Callable[..., Any]) -> Any:
 
 
 def test_two_workers_train_what_one_process_does(by_ray: Any, platform: Any):
-    ended, figures = [], []
+    ended, results = [], []
     for engine in (platform, by_ray):
         job = engine.create(engine.upload(), 2, validation_file=engine.upload(VALIDATION))
         ended.append(engine.finished(job))
         assert ended[-1]["status"] == "succeeded", ended[-1]["error"]
-        figures.append(list(csv.DictReader(io.StringIO(engine.results(job)))))
-    alone, shared = figures
+        results.append(list(csv.DictReader(io.StringIO(engine.results(job)))))
+    alone, shared = results
 
     assert [list(row) for row in alone] == [list(row) for row in shared]
     for one, other in zip(alone, shared, strict=True):
         assert {name: float(value) for name, value in one.items() if value} == pytest.approx(
             {name: float(value) for name, value in other.items() if value}, rel=0.01, abs=1e-3
         )
-    assert by_ray.story(ended[1])[0] == platform.story(ended[0])[0]
+    assert by_ray.history(ended[1])[0] == platform.history(ended[0])[0]
     assert len(by_ray.events(ended[1])) == len(platform.events(ended[0]))
     body = {"model": ended[1]["fine_tuned_model"], "prompt": "I love the sea ->", "max_tokens": 1}
     assert by_ray.call("POST", "completions", json=body)["choices"]

@@ -28,7 +28,7 @@ def assert_like(platform: Any, job: dict[str, Any], model: dict[str, Any]) -> No
     ended = platform.finished(job)
     assert ended["status"] == "succeeded", ended["error"]
     assert ended["trained_tokens"] == model["trained_tokens"]
-    assert platform.story(job) == platform.story(model)
+    assert platform.history(job) == platform.history(model)
     assert platform.results(job) == platform.results(model)
 
 

@@ -30,10 +30,10 @@ def handler_for(files: dict[str, bytes], requests: list[str]) -> type[BaseHTTPRe
             requests.append(self.path)
             name = self.path.rpartition("/")[2]
             if self.path.startswith("/api/models/org/model"):
-                told = [
+                siblings = [
                     {"rfilename": file, "size": len(content)} for file, content in files.items()
                 ]
-                body = json.dumps({"id": "org/model", "sha": COMMIT, "siblings": told}).encode()
+                body = json.dumps({"id": "org/model", "sha": COMMIT, "siblings": siblings}).encode()
             elif re.match(f"/org/model/resolve/{COMMIT}/", self.path) and name in files:
                 body = files[name]
             else:
@@ -80,8 +80,8 @@ def test_a_hub_model_comes_whole_and_without_code(hub, tmp_path, tiny_base_model
     assert base.installed
     names = {path.name for path in base.path.iterdir()}
     assert names == {path.name for path in tiny_base_model.iterdir()} | {"provenance.json"}
-    told = json.loads((base.path / "provenance.json").read_text())
-    assert (told["source"], told["revision"]) == ("hub", COMMIT)
+    provenance = json.loads((base.path / "provenance.json").read_text())
+    assert (provenance["source"], provenance["revision"]) == ("hub", COMMIT)
     assert seen[-1][1] == seen[-1][2] > 0
     _, requests = hub
     requests.clear()
@@ -209,7 +209,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was(tmp_path, tiny_base_model):
     assert float((expected - got).abs().mean()) < 0.02 * float(expected.std())
 
 
-def test_a_file_that_is_no_gguf_is_told(tmp_path):
+def test_a_file_that_is_no_gguf_is_an_error(tmp_path):
     from tunesmith.engine.models.gguf_import import import_gguf
 
     path = tmp_path / "not.gguf"

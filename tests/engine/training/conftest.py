@@ -50,7 +50,7 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
 
 
 def sentiment_rows(count: int, start: int = 0) -> list[dict]:
-    """Rows that a model can learn by heart: the first word decides the class."""
+    """Rows that a model can memorise: the first word decides the class."""
     return [
         {
             "prompt": f"I {('love', 'hate')[n % 2]} this {WORDS[n % 10]} {WORDS[n % 7]} ->",

@@ -110,7 +110,7 @@ def test_a_truncated_frozen_layer_cache_is_computed_again(make_spec, recorder):
     assert everything(train(spec, recorder())) == everything(undisturbed)
 
 
-def test_lost_rows_of_the_result_file_are_told(make_spec, recorder):
+def test_lost_rows_of_the_result_file_are_reported(make_spec, recorder):
     spec = make_spec()
     stopped = train(spec, recorder(stop_after=9))
     stopped.results_path.unlink()

@@ -165,7 +165,7 @@ def test_multiclass_classification_metrics(make_spec, recorder, make_validation)
         ({}, "need classification_n_classes"),
     ],
 )
-def test_classes_that_do_not_fit_are_told(make_spec, recorder, make_validation, changes, complaint):
+def test_classes_that_do_not_fit_raise(make_spec, recorder, make_validation, changes, complaint):
     spec = make_spec(
         validation_path=make_validation(), compute_classification_metrics=True, **changes
     )
@@ -240,7 +240,7 @@ def test_continuing_from_whole_weights(make_spec, recorder):
         train(make_spec("third", initial_adapter_path=trained.output_path), recorder())
 
 
-def test_a_damaged_adapter_to_continue_from_is_told(make_spec, recorder, tmp_path):
+def test_a_damaged_adapter_to_continue_from_is_an_error(make_spec, recorder, tmp_path):
     folder = tmp_path / "broken"
     folder.mkdir()
     (folder / "adapter_config.json").write_text("{}")
@@ -249,7 +249,7 @@ def test_a_damaged_adapter_to_continue_from_is_told(make_spec, recorder, tmp_pat
     assert caught.value.code == "invalid_model"
 
 
-def test_a_base_model_without_weights_is_told(make_spec, recorder, tiny_base_model, tmp_path):
+def test_a_base_model_without_weights_is_an_error(make_spec, recorder, tiny_base_model, tmp_path):
     folder = shutil.copytree(tiny_base_model, tmp_path / "empty")
     (folder / "model.safetensors").unlink()
     with pytest.raises(TrainingError, match="cannot be loaded"):
@@ -263,7 +263,7 @@ def test_auto_says_why(make_spec, recorder):
     assert "seconds" in observer.plans[0].reason
 
 
-def test_a_full_disk_is_told(make_spec, recorder):
+def test_a_full_disk_is_an_error(make_spec, recorder):
     spec = make_spec()
     spec.work_path.mkdir(parents=True)
     # Every write to this device fails as on a full disk.
@@ -275,7 +275,7 @@ def test_a_full_disk_is_told(make_spec, recorder):
     assert train(spec, recorder()).stopped is None
 
 
-def test_too_little_memory_is_told():
+def test_too_little_memory_is_an_error():
     import torch
 
     from tunesmith.engine.training.run import _friendly_errors
