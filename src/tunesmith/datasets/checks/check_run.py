@@ -19,12 +19,12 @@ from .token_limits import TokenLimits
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
-    from typing import Any
 
     from tunesmith.datasets.findings import Finding, Severity
     from tunesmith.datasets.near_duplicates import NearDuplicates
     from tunesmith.datasets.readers.batch import Batch
 
+    from .base import Check
     from .settings import CheckSettings
 
 __all__ = ["CheckRun"]
@@ -49,7 +49,7 @@ class CheckRun:
 
             self._near = NearDuplicates(settings.max_examples)
         self._sampled: SampledText | None = None
-        self._checks: list[Any] = [DuplicateRows(settings), self.tokens]
+        self._checks: list[Check] = [DuplicateRows(settings), self.tokens]
         if settings.row_format == "prompt_completion":
             self._sampled = SampledText(settings)
             self._checks += [PromptFormatCheck(settings), SharedPrefixes(), self._sampled]
