@@ -1,19 +1,25 @@
-"""Bodies of the two create requests, and the hyperparameters that they request."""
+"""Bodies of the two create requests, and the hyperparameters that they request.
+
+Their settings are those of `tunesmith.types.job_parameters`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-from tunesmith.types.job_parameters import RecipeChoice
+from tunesmith.types.job_parameters import (
+    JobAPI,
+    JobParameter,
+    RecipeChoice,
+    job_parameter,
+    parameters_of,
+)
 
 __all__ = ["CreateFineTune", "CreateFineTuningJob", "explicit_values"]
 
 Auto = Literal["auto"]
-Epochs = Annotated[int, Field(ge=1, le=50)]
-BatchSize = Annotated[int, Field(ge=1, le=256)]
-Multiplier = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FileId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
@@ -22,19 +28,54 @@ class _Body(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class Hyperparameters(_Body):
-    """Values that are "auto" or absent are chosen by the engine."""
+def _value_type(parameter: JobParameter, api: JobAPI) -> Any:
+    """Return the type of a setting's value, with its bounds, "auto" and null."""
+    number = Field(
+        ge=parameter.minimum, gt=parameter.above, le=parameter.maximum, allow_inf_nan=False
+    )
+    most = parameter.max_length.get(api)
+    kinds: dict[str, Any] = {
+        "bool": bool,
+        "int": Annotated[int, Field(ge=parameter.minimum, le=parameter.maximum)],
+        "float": Annotated[float, number],
+        "floats": Annotated[list[Annotated[float, number]], Field(max_length=most)],
+        "str": Annotated[str, StringConstraints(min_length=1, max_length=most)],
+    }
+    kind = kinds[parameter.type]
+    return Optional[Union[kind, Auto] if parameter.is_hyperparameter else kind]  # noqa: UP007, UP045 - types made at run time
 
-    n_epochs: Epochs | Auto | None = None
-    batch_size: BatchSize | Auto | None = None
-    learning_rate_multiplier: Multiplier | Auto | None = None
-    prompt_loss_weight: Annotated[float, Field(ge=0, le=1)] | Auto | None = None
+
+def _body_of(name: str, api: JobAPI, parameters: tuple[JobParameter, ...]) -> Any:
+    fields: dict[str, Any] = {
+        parameter.name: (
+            _value_type(parameter, api),
+            Field(default=None, description=parameter.help),
+        )
+        for parameter in parameters
+    }
+    return create_model(name, __base__=_Body, **fields)
 
 
-class PreferenceHyperparameters(Hyperparameters):
-    """With the weight of the penalty for leaving the reference model."""
+if TYPE_CHECKING:
 
-    beta: Annotated[float, Field(gt=0, le=2)] | Auto | None = None
+    class _LegacySettings(_Body):
+        suffix: str | None
+
+    class _JobSettings(_LegacySettings):
+        seed: int | None
+
+    Hyperparameters = PreferenceHyperparameters = _Body
+else:
+    _LegacySettings = _body_of("LegacySettings", "legacy", parameters_of("legacy"))
+    _JobSettings = _body_of("JobSettings", "jobs", parameters_of("jobs", hyperparameters=False))
+    Hyperparameters = _body_of(
+        "Hyperparameters", "jobs", parameters_of("jobs", hyperparameters=True)
+    )
+    PreferenceHyperparameters = _body_of(
+        "PreferenceHyperparameters",
+        "jobs",
+        parameters_of("jobs", hyperparameters=True, method="dpo"),
+    )
 
 
 class SupervisedMethod(_Body):
@@ -64,7 +105,7 @@ class Method(_Body):
         return None if config is None else config.hyperparameters
 
 
-class CreateFineTuningJob(_Body):
+class CreateFineTuningJob(_JobSettings):
     """Body of `POST /v1/fine_tuning/jobs`. `recipe` is this engine's own."""
 
     training_file: FileId
@@ -72,8 +113,6 @@ class CreateFineTuningJob(_Body):
     validation_file: FileId | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
-    suffix: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     metadata: (
         Annotated[
             dict[
@@ -97,50 +136,25 @@ class CreateFineTuningJob(_Body):
         return requested
 
 
-class CreateFineTune(_Body):
+class CreateFineTune(_LegacySettings):
     """Body of `POST /v1/fine-tunes`. `seed` and `recipe` are this engine's own."""
 
     training_file: FileId
     validation_file: FileId | None = None
     model: ModelName = "curie"
-    n_epochs: Epochs | Auto | None = None
-    batch_size: BatchSize | Auto | None = None
-    learning_rate_multiplier: Multiplier | Auto | None = None
-    prompt_loss_weight: Annotated[float, Field(ge=0, le=1)] | None = None
-    compute_classification_metrics: bool | None = None
-    classification_n_classes: Annotated[int, Field(ge=2, le=10_000)] | None = None
-    classification_positive_class: (
-        Annotated[str, StringConstraints(min_length=1, max_length=200)] | None
-    ) = None
-    classification_betas: (
-        Annotated[list[Annotated[float, Field(gt=0, le=100)]], Field(max_length=10)] | None
-    ) = None
-    suffix: Annotated[str, StringConstraints(min_length=1, max_length=40)] | None = None
     hyperparameters: Hyperparameters | None = None
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    seed: Annotated[int | None, Field(ge=0, le=job_parameter("seed").maximum)] = None
     recipe: RecipeChoice | None = None
 
     def requested_hyperparameters(self) -> dict[str, Any]:
         """Return the requested hyperparameters, with the API's defaults for two of them."""
-        top_level = _explicit(self.model_dump(include=_LEGACY_HYPERPARAMETERS))
+        names = {parameter.name for parameter in parameters_of("legacy")} - {"suffix"}
+        top_level = _explicit(self.model_dump(include=names | {"recipe"}))
         return (
             {"prompt_loss_weight": 0.01, "n_epochs": 4}
             | explicit_values(self.hyperparameters)
             | top_level
         )
-
-
-_LEGACY_HYPERPARAMETERS = {
-    "n_epochs",
-    "batch_size",
-    "learning_rate_multiplier",
-    "prompt_loss_weight",
-    "compute_classification_metrics",
-    "classification_n_classes",
-    "classification_positive_class",
-    "classification_betas",
-    "recipe",
-}
 
 
 def explicit_values(hyperparameters: Hyperparameters | None) -> dict[str, Any]:

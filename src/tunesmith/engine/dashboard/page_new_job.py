@@ -14,7 +14,14 @@ from tunesmith.engine.api.job_operations import create_job
 from tunesmith.engine.api.job_requests import CreateFineTune, CreateFineTuningJob
 from tunesmith.engine.domain.errors import RequestError
 from tunesmith.engine.store import file_queries, model_queries
-from tunesmith.types.job_parameters import RECIPES
+from tunesmith.types.fine_tuning import FineTuningJobHyperparameters
+from tunesmith.types.job_parameters import (
+    JOB_PARAMETERS,
+    RECIPES,
+    JobParameter,
+    job_parameter,
+    parameters_of,
+)
 
 from .browser_session import SignedIn, Verified  # noqa: TC001 - FastAPI reads the annotations
 from .page_job import public_id
@@ -22,6 +29,8 @@ from .page_routes import page_router, see_other
 from .rendering import render
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tunesmith.engine.security.keys import Identity
 
 __all__ = ["router"]
@@ -29,20 +38,35 @@ __all__ = ["router"]
 router: APIRouter = page_router()
 
 _MAX_FILES = 200
-# The fields of the form, by their place in a request's body.
-_TOP_LEVEL = ("training_file", "validation_file", "model", "suffix", "recipe", "seed")
-_HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
-_CLASSIFICATION = ("classification_n_classes", "classification_positive_class")
-_FIELDS = (*_TOP_LEVEL, *_HYPERPARAMETERS, *_CLASSIFICATION)
-_ADVANCED_FIELDS = ("recipe", "seed", *_CLASSIFICATION)
-_EXPECTED = {
-    "n_epochs": "Enter a whole number from 1 to 50, or nothing.",
-    "batch_size": "Enter a whole number from 1 to 256, or nothing.",
-    "learning_rate_multiplier": "Enter a number above 0, or nothing.",
-    "seed": "Enter a whole number from 0 to 2147483647, or nothing.",
-    "suffix": "Enter at most 64 characters, with classification metrics at most 40.",
-    "classification_n_classes": "Enter a whole number from 2 to 10000, or nothing.",
-}
+_TOP_LEVEL = ("training_file", "validation_file", "model", "recipe")
+_SETTINGS = parameters_of("jobs", hyperparameters=False)
+_HYPERPARAMETERS = tuple(map(job_parameter, FineTuningJobHyperparameters.model_fields))
+# Only the legacy API has these. A list of numbers is no field of a form.
+_CLASSIFICATION = tuple(
+    parameter
+    for parameter in parameters_of("legacy", hyperparameters=False)
+    if parameter not in _SETTINGS and parameter.type != "floats"
+)
+
+
+def _names(parameters: tuple[JobParameter, ...]) -> list[str]:
+    return [parameter.name for parameter in parameters]
+
+
+def _expected(name: str) -> str | None:
+    """Return what a field of the form takes, None for one that is not a setting."""
+    parameter = next((one for one in JOB_PARAMETERS if one.name == name), None)
+    if parameter is None:
+        return None
+    if parameter.type == "int":
+        least, most = parameter.minimum, parameter.maximum
+        return f"Enter a whole number from {least} to {most}, or nothing."
+    if parameter.above is not None:
+        return f"Enter a number above {parameter.above}, or nothing."
+    most, fewer = parameter.max_length.get("jobs"), parameter.max_length.get("legacy")
+    if most is not None:
+        return f"Enter at most {most} characters, with classification metrics at most {fewer}."
+    return None
 
 
 @router.get("/new-job")
@@ -67,7 +91,7 @@ def create(
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = next((str(part) for part in first["loc"] if part in values), "")
-        return _form(request, key, values, (name, _EXPECTED.get(name, f"{first['msg']}.")))
+        return _form(request, key, values, (name, _expected(name) or f"{first['msg']}."))
     except (ApiError, RequestError) as error:
         return _form(request, key, values, (error.param or "", error.message))
     return see_other(request, f"/jobs/{public_id(job)}")
@@ -82,12 +106,15 @@ def _body(values: dict[str, str]) -> CreateFineTune | CreateFineTuningJob:
         pydantic.ValidationError: A value is not one that the API takes.
     """
     entered = {name: value.strip("\r\n") for name, value in values.items() if value.strip()}
-    top_level: dict[str, Any] = {name: entered[name] for name in _TOP_LEVEL if name in entered}
-    hyperparameters = {name: entered[name] for name in _HYPERPARAMETERS if name in entered}
+
+    def take(names: Iterable[str]) -> dict[str, Any]:
+        return {name: entered[name] for name in names if name in entered}
+
+    top_level = take([*_TOP_LEVEL, *_names(_SETTINGS)])
+    hyperparameters = take(_names(_HYPERPARAMETERS))
     if "compute_classification_metrics" in entered:
-        classes = {name: entered[name] for name in _CLASSIFICATION if name in entered}
-        data = {**top_level, **hyperparameters, **classes, "compute_classification_metrics": True}
-        return CreateFineTune.model_validate(data)
+        classes = take(_names(_CLASSIFICATION))
+        return CreateFineTune.model_validate({**top_level, **hyperparameters, **classes})
     method = entered.get("method", "supervised")
     config = {"type": method, method: {"hyperparameters": hyperparameters}}
     return CreateFineTuningJob.model_validate({**top_level, "method": config})
@@ -110,8 +137,11 @@ def _form(
         base_models=list(services.models.installed_names()),
         models=[model for model in models if model.step is None][::-1],
         recipes=RECIPES,
-        fields=_FIELDS,
-        advanced_fields=_ADVANCED_FIELDS,
+        hyperparameters=_HYPERPARAMETERS,
+        seed=job_parameter("seed"),
+        classification=_CLASSIFICATION,
+        fields={*_TOP_LEVEL, *_names(_SETTINGS + _HYPERPARAMETERS + _CLASSIFICATION)},
+        advanced_fields={"recipe", "seed", *_names(_CLASSIFICATION)},
         values=values,
         problem=problem,
     )
