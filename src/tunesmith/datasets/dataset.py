@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
+from tunesmith._lazy import set_public_module
 from tunesmith.atomic import write_atomically
 
 from . import readers
@@ -486,3 +487,6 @@ class Plan:
             if counts or enabled:
                 parts.append(f"{title}={{{', '.join(counts)}}}")
         return f"Plan({', '.join(parts)})"
+
+
+set_public_module(globals(), "tunesmith.datasets")

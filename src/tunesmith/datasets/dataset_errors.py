@@ -10,6 +10,7 @@ Faults in data that is being *checked* are findings, not exceptions: see `findin
 
 from __future__ import annotations
 
+from tunesmith._lazy import set_public_module
 from tunesmith.errors import TunesmithError
 
 __all__ = ["BrokenRowError", "DatasetError", "UnreadableError"]
@@ -39,3 +40,6 @@ class BrokenRowError(DatasetError):
     def __reduce__(self) -> tuple[type[BrokenRowError], tuple[str, int, int | None]]:
         """Pickle with all three arguments."""
         return type(self), (str(self), self.line, self.byte_offset)
+
+
+set_public_module(globals(), "tunesmith.datasets")

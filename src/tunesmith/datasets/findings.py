@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
+from tunesmith._lazy import set_public_module
+
 __all__ = ["UNLIMITED", "Fault", "Finding", "Location", "LocationCounter", "Severity", "excerpt_of"]
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
@@ -169,3 +171,6 @@ _VISIBLE: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {
     ord("\r"): "\\r",
     ord("\t"): "\\t",
 }
+
+
+set_public_module(globals(), "tunesmith.datasets")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
 
+from tunesmith._lazy import set_public_module
 from tunesmith.atomic import write_atomically
 
 from .dataset_errors import DatasetError
@@ -352,3 +353,6 @@ def format_path(path: str | os.PathLike[str]) -> Path:
     """Return where the format of a data file is saved: `train.jsonl` → `train.format.json`."""
     data = Path(path)
     return data.with_name(data.stem + ".format.json")
+
+
+set_public_module(globals(), "tunesmith.datasets")

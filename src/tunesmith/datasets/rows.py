@@ -15,6 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from tunesmith._lazy import set_public_module
+
 from .json_types import is_array, is_object
 
 if TYPE_CHECKING:
@@ -88,3 +90,6 @@ def detect_row_format(values: Iterable[Mapping[str, Any]]) -> RowFormat:
     if not counts:
         return "prompt_completion"
     return max(counts, key=counts.__getitem__)
+
+
+set_public_module(globals(), "tunesmith.datasets")

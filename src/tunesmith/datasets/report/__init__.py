@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith._lazy import set_public_module
 from tunesmith.datasets.findings import Finding
 
 if TYPE_CHECKING:
@@ -146,3 +147,6 @@ class Report:
 def _order(finding: Finding) -> tuple[int, int, int, str]:
     first = finding.examples[0].line if finding.examples else 0
     return _RANK[finding.severity], not finding.examples, first, finding.id
+
+
+set_public_module(globals(), "tunesmith.datasets")
