@@ -55,7 +55,7 @@ import pytest
         ("DELETE", "models/ada", None, 400, None),
     ],
 )
-def test_an_error_is_told_in_the_envelope(  # noqa: PLR0917
+def test_an_error_is_sent_in_the_envelope(  # noqa: PLR0917
     http: httpx.Client, method: str, path: str, body: bytes | None, status: int, param: str | None
 ):
     headers = {"content-type": "application/json"}
@@ -77,7 +77,7 @@ def test_an_unknown_model_is_named_with_those_that_exist(http: httpx.Client):
     assert "tiny" in error["message"]
 
 
-def test_a_model_that_was_not_pulled_tells_the_command(http: httpx.Client):
+def test_a_model_that_was_not_pulled_names_the_command(http: httpx.Client):
     body = {"training_file": "f", "model": "smollm2-135m-instruct"}
     error = http.post("fine_tuning/jobs", json=body).json()["error"]
 

@@ -5,7 +5,6 @@ The one place where domain errors get their HTTP status.
 
 from __future__ import annotations
 
-import errno
 import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from tunesmith.engine.domain.errors import ErrorKind, RequestError
+from tunesmith.engine.domain.exhausted import DISK_FULL, is_disk_full
 from tunesmith.errors import TunesmithError
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ _STATUS: dict[ErrorKind, HTTPStatus] = {
     ErrorKind.UPSTREAM: HTTPStatus.BAD_GATEWAY,
     ErrorKind.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-_DISK_FULL = (
-    "The engine's disk is full. Its operator can free space with `tunesmith engine gc`, or delete "
-    "files and models that are no longer needed."
-)
 
 
 class ApiError(TunesmithError):
@@ -182,11 +178,8 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _database_error(request: Request, error: Exception) -> JSONResponse:
-    if "disk is full" in str(error):
-        _log.error("request %s failed: the disk is full", _request_id(request))
-        return error_response(
-            ApiError(HTTPStatus.INSUFFICIENT_STORAGE, _DISK_FULL, code="disk_full")
-        )
+    if is_disk_full(error):
+        return _disk_full(_request_id(request))
     _log.error("database: %s (%s)", str(error).splitlines()[0], _request_id(request))
     message = "The engine's database is busy or out of reach. Try again shortly."
     return error_response(
@@ -201,16 +194,18 @@ def _database_error(request: Request, error: Exception) -> JSONResponse:
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
     identity = _request_id(request)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _log.error("request %s failed: the disk is full", identity)
-        return error_response(
-            ApiError(HTTPStatus.INSUFFICIENT_STORAGE, _DISK_FULL, code="disk_full")
-        )
+    if is_disk_full(error):
+        return _disk_full(identity)
     _log.error("request %s failed", identity, exc_info=error)
     message = f"The engine failed. Its log has details under the request id {identity}."
     return error_response(
         ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, message, code="internal_error")
     )
+
+
+def _disk_full(identity: str) -> JSONResponse:
+    _log.error("request %s failed: the disk is full", identity)
+    return error_response(ApiError(HTTPStatus.INSUFFICIENT_STORAGE, DISK_FULL, code="disk_full"))
 
 
 def _request_id(request: Request) -> str:

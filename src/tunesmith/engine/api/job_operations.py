@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.responses import StreamingResponse
 
 from tunesmith.engine.domain.errors import QueueFullError
+from tunesmith.engine.domain.job import JOBS_API, LEGACY_API, internal_id
 from tunesmith.engine.jobs.event_messages import KINDS
 from tunesmith.engine.jobs.lifecycle import create as insert_job
 from tunesmith.engine.store import file_queries, job_queries
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
     from fastapi import Request
     from sqlalchemy import Connection
 
+    from tunesmith.engine.domain.job import Api
     from tunesmith.engine.jobs.watcher import EventWatcher
     from tunesmith.engine.security.keys import Identity
-    from tunesmith.engine.store.records import Api, EventRow
+    from tunesmith.engine.store.records import EventRow
 
     from .dependencies import Services
 
-__all__ = ["change_job", "create_job", "find_job", "job_key", "stream_events"]
+__all__ = ["change_job", "create_job", "find_job", "stream_events"]
 
-_PREFIXES = ("ftjob-", "ft-")
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -50,7 +51,7 @@ def create_job(
         ModelNotInstalledError: The base model is not on this machine.
         QueueFullError: The organisation has too many unfinished jobs.
     """
-    api: Api = "fine-tunes" if isinstance(body, CreateFineTune) else "fine-tuning"
+    api: Api = LEGACY_API if isinstance(body, CreateFineTune) else JOBS_API
     idempotency = IdempotencyKey.from_request(request, key.organization, api)
     fingerprint = fingerprint_of(body.model_dump(mode="json"))
     model = services.models.trainable(body.model, key.organization)
@@ -94,21 +95,13 @@ def create_job(
     return job
 
 
-def job_key(identity: str) -> str:
-    """Return the part of a job's id that both APIs share."""
-    for prefix in _PREFIXES:
-        if identity.startswith(prefix):
-            return identity.removeprefix(prefix)
-    return identity
-
-
 def find_job(connection: Connection, key: Identity, identity: str) -> JobRow:
     """Return a job of the key's organisation by its id in either API.
 
     Raises:
         ApiError: There is no such job.
     """
-    job = job_queries.get(connection, key.organization, job_key(identity))
+    job = job_queries.get(connection, key.organization, internal_id(identity))
     if job is None:
         raise ApiError(
             HTTPStatus.NOT_FOUND,

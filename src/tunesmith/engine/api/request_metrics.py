@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from tunesmith.engine.domain.job import STATUSES
 from tunesmith.engine.store.schema import jobs
 
 if TYPE_CHECKING:
@@ -20,15 +21,6 @@ __all__ = ["CONTENT_TYPE", "RequestMetrics", "exposition"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_STATUSES = (
-    "validating_files",
-    "queued",
-    "running",
-    "paused",
-    "succeeded",
-    "failed",
-    "cancelled",
-)
 
 
 class RequestMetrics:
@@ -89,7 +81,7 @@ def exposition(metrics: RequestMetrics, database: Database, open_streams: int) -
     by_status: dict[str, int] = {row[0]: row[1] for row in rows}
     lines = [*metrics.lines(), "# TYPE tunesmith_jobs gauge"]
     lines += [
-        f'tunesmith_jobs{{status="{status}"}} {by_status.get(status, 0)}' for status in _STATUSES
+        f'tunesmith_jobs{{status="{status}"}} {by_status.get(status, 0)}' for status in STATUSES
     ]
     lines += ["# TYPE tunesmith_workers gauge", f"tunesmith_workers {workers}"]
     lines += ["# TYPE tunesmith_event_streams gauge", f"tunesmith_event_streams {open_streams}"]

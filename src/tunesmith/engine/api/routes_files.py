@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from tunesmith.engine.domain.errors import CorruptFileError
+from tunesmith.engine.domain.job import public_id
 from tunesmith.engine.jobs.wire_objects import file_object
 from tunesmith.engine.store import file_queries
 from tunesmith.engine.store.records import FileRow, new_token
@@ -151,8 +152,8 @@ def delete_file(request: Request, key: CurrentKey, file_id: str) -> JSONResponse
         job_id = file_queries.unfinished_job_using(connection, file_id)
         if job_id is not None:
             raise invalid(
-                f"The file {file_id} is needed by the job ftjob-{job_id}, which has not ended. "
-                "Cancel the job or wait for its end.",
+                f"The file {file_id} is needed by the job {public_id(job_id)}, which has not "
+                "ended. Cancel the job or wait for its end.",
                 param="id",
                 code="file_in_use",
             )

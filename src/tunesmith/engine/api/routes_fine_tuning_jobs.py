@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from tunesmith.engine.domain.job import JOBS_API
 from tunesmith.engine.jobs import lifecycle
 from tunesmith.engine.jobs.event_messages import KINDS
 from tunesmith.engine.jobs.wire_objects import checkpoint_object, event_object, fine_tuning_job
@@ -23,7 +23,6 @@ __all__ = ["router"]
 
 router: APIRouter = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"])
 
-_API: Final = "fine-tuning"
 _MAX_PAGE_SIZE = 1000
 _METADATA = re.compile(r"metadata\[(.+)\]", re.DOTALL)
 
@@ -108,7 +107,7 @@ def list_fine_tuning_events(
     with services.database.read() as connection:
         job = find_job(connection, key, fine_tuning_job_id)
         if stream:
-            return stream_events(services.watcher, job.id, _API, event_object)
+            return stream_events(services.watcher, job.id, JOBS_API, event_object)
         before = None
         if after is not None:
             before = job_queries.event_sequence(connection, job.id, after)
@@ -118,7 +117,7 @@ def list_fine_tuning_events(
             connection,
             job.id,
             before=before,
-            kinds=KINDS[_API],
+            kinds=KINDS[JOBS_API],
             limit=size + 1,
             descending=True,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from tunesmith.engine.domain.job import LEGACY_API
 from tunesmith.engine.jobs import lifecycle
 from tunesmith.engine.jobs.event_messages import KINDS
 from tunesmith.engine.jobs.wire_objects import fine_tune, fine_tune_event
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["router"]
 
 router: APIRouter = APIRouter(prefix="/v1/fine-tunes", tags=["fine-tunes"])
-
-_API: Final = "fine-tunes"
 
 
 @router.post("", summary="Create a fine-tune")
@@ -72,8 +71,8 @@ def list_fine_tune_events(
     with services.database.read() as connection:
         job = find_job(connection, key, fine_tune_id)
         if stream:
-            return stream_events(services.watcher, job.id, _API, fine_tune_event)
-        events = job_queries.events_of(connection, job.id, kinds=KINDS[_API])
+            return stream_events(services.watcher, job.id, LEGACY_API, fine_tune_event)
+        events = job_queries.events_of(connection, job.id, kinds=KINDS[LEGACY_API])
     data = [fine_tune_event(event) for event in events]
     return JSONResponse({"object": "list", "data": data})
 
@@ -83,5 +82,5 @@ def _payload(services: Services, job: JobRow) -> dict[str, Any]:
         named = [job.training_file, job.validation_file, job.result_file]
         found = [file_queries.get(connection, job.organization, file) for file in named if file]
         files: dict[str, FileRow] = {file.id: file for file in found if file is not None}
-        events = job_queries.events_of(connection, job.id, kinds=KINDS[_API])
+        events = job_queries.events_of(connection, job.id, kinds=KINDS[LEGACY_API])
     return fine_tune(job, files, events)

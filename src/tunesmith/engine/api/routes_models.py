@@ -11,6 +11,7 @@ import anyio.from_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from tunesmith.engine.domain.job import public_id
 from tunesmith.engine.jobs.wire_objects import organization_id
 from tunesmith.engine.serving.backend import ServingBackend
 from tunesmith.engine.store import model_queries
@@ -99,7 +100,7 @@ def _fine_tuned_object(row: ModelRow) -> dict[str, Any]:
     ).model_dump()
     return payload | {
         "base_model": row.base_model,
-        "job": f"ftjob-{row.job_id}",
+        "job": public_id(row.job_id),
         "step": row.step,
         "prompt_format": row.prompt_format,
     }

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from tunesmith.engine.api.dependencies import get_services
 from tunesmith.engine.api.job_operations import change_job, find_job
+from tunesmith.engine.domain.job import JOBS_API, LEGACY_API, public_id
 from tunesmith.engine.jobs import lifecycle
 from tunesmith.engine.jobs.event_messages import KINDS, message_of
 from tunesmith.engine.store import file_queries, job_queries, model_queries
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from tunesmith.engine.domain.job import Api
     from tunesmith.engine.security.keys import Identity
-    from tunesmith.engine.store.records import Api, EventRow, JobRow
+    from tunesmith.engine.store.records import EventRow, JobRow
 
 __all__ = ["router"]
 
@@ -35,7 +37,7 @@ EventNumber = Annotated[int, Query(ge=0, lt=2**31)]
 
 _MAX_METRIC_ROWS = 200
 _NOT_CURVES = ("step", "total_steps")
-_KINDS = tuple({**dict.fromkeys(KINDS["fine-tunes"]), **dict.fromkeys(KINDS["fine-tuning"])})
+_KINDS = tuple(dict.fromkeys((*KINDS[LEGACY_API], *KINDS[JOBS_API])))
 _ACTIONS = {
     "cancel": lifecycle.cancel,
     "pause": lifecycle.pause,
@@ -110,7 +112,7 @@ def _state(
     models = {row.name: row for row in model_queries.list_models(connection, key.organization)}
     return {
         "job": job,
-        "job_id": public_id(job),
+        "job_id": public_id(job.id, job.api),
         "messages": [(event, _message(event, job.api)) for event in events],
         "files": {
             file_id: file_queries.get(connection, key.organization, file_id)
@@ -126,13 +128,8 @@ def _state(
     }
 
 
-def public_id(job: JobRow) -> str:
-    """Return a job's id in the API that it was created through."""
-    return f"{'ft' if job.api == 'fine-tunes' else 'ftjob'}-{job.id}"
-
-
 def _message(event: EventRow, api: Api) -> str:
-    other: Api = "fine-tuning" if api == "fine-tunes" else "fine-tunes"
+    other: Api = JOBS_API if api == LEGACY_API else LEGACY_API
     return message_of(event, api if event.kind in KINDS[api] else other)
 
 

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy import and_, func, or_, select
 
 from tunesmith.engine.api.dependencies import get_services
+from tunesmith.engine.domain.job import TERMINAL_STATUSES, internal_id
 from tunesmith.engine.store import job_queries
-from tunesmith.engine.store.records import TERMINAL, JobRow, from_row
+from tunesmith.engine.store.records import JobRow, from_row
 from tunesmith.engine.store.schema import events, jobs
 
 from .browser_session import SignedIn  # noqa: TC001 - FastAPI reads the annotation
@@ -49,12 +50,10 @@ class Filters:
         """Return the conditions for the query of an organisation's jobs."""
         conditions = [jobs.c.organization == organization]
         if self.status == UNFINISHED:
-            conditions.append(jobs.c.status.not_in(TERMINAL))
+            conditions.append(jobs.c.status.not_in(TERMINAL_STATUSES))
         elif self.status:
             conditions.append(jobs.c.status == self.status)
-        text = self.text.strip()
-        for prefix in ("ftjob-", "ft-"):
-            text = text.removeprefix(prefix)
+        text = internal_id(self.text.strip())
         if text:
             columns = (jobs.c.id, jobs.c.suffix, jobs.c.model, jobs.c.fine_tuned_model)
             conditions.append(or_(*(column.icontains(text, autoescape=True) for column in columns)))
@@ -119,7 +118,7 @@ def job_counts(connection: Connection, organization: str) -> Mapping[str, int]:
     query = select(jobs.c.status, func.count()).where(jobs.c.organization == organization)
     rows = connection.execute(query.group_by(jobs.c.status))
     counts: dict[str, int] = {row[0]: row[1] for row in rows}
-    unfinished = sum(count for status, count in counts.items() if status not in TERMINAL)
+    unfinished = sum(count for status, count in counts.items() if status not in TERMINAL_STATUSES)
     return {**counts, "": sum(counts.values()), UNFINISHED: unfinished}
 
 

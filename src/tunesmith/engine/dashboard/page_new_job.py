@@ -13,6 +13,7 @@ from tunesmith.engine.api.http_errors import ApiError
 from tunesmith.engine.api.job_operations import create_job
 from tunesmith.engine.api.job_requests import CreateFineTune, CreateFineTuningJob
 from tunesmith.engine.domain.errors import RequestError
+from tunesmith.engine.domain.job import public_id
 from tunesmith.engine.store import file_queries, model_queries
 from tunesmith.types.fine_tuning import FineTuningJobHyperparameters
 from tunesmith.types.job_parameters import (
@@ -24,7 +25,6 @@ from tunesmith.types.job_parameters import (
 )
 
 from .browser_session import SignedIn, Verified  # noqa: TC001 - FastAPI reads the annotations
-from .page_job import public_id
 from .page_routes import page_router, see_other
 from .rendering import render
 
@@ -94,7 +94,7 @@ def create(
         return _form(request, key, values, (name, _expected(name) or f"{first['msg']}."))
     except (ApiError, RequestError) as error:
         return _form(request, key, values, (error.param or "", error.message))
-    return see_other(request, f"/jobs/{public_id(job)}")
+    return see_other(request, f"/jobs/{public_id(job.id, job.api)}")
 
 
 def _body(values: dict[str, str]) -> CreateFineTune | CreateFineTuningJob:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tunesmith.engine.domain.job import public_id
+
 from .assets import asset_address
 from .browser_session import get_session
 
@@ -83,6 +85,7 @@ def _environment() -> Environment:
         "count": _count,
         "number": number,
         "escaped": _escaped,
+        "public_id": public_id,
     }
     return environment
 

@@ -1,1 +1,1 @@
-"""What every part of the engine agrees on: its errors. No HTTP, no database, no torch."""
+"""Vocabulary of every part of the engine: errors, jobs. No HTTP, no database, no torch."""

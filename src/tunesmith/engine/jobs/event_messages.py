@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tunesmith.engine.store.records import Api, EventRow
+    from tunesmith.engine.domain.job import Api
+    from tunesmith.engine.store.records import EventRow
 
 __all__ = ["KINDS", "message_of", "metrics_of"]
 

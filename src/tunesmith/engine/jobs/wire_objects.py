@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.engine.domain.job import JOBS_API, LEGACY_API, public_id
 from tunesmith.types.files import FileObject
 from tunesmith.types.fine_tuning import (
     FineTuningJob,
@@ -82,7 +83,7 @@ def fine_tune(
         if hyperparams[name] is None:
             del hyperparams[name]
     shown = FineTune(
-        id=f"ft-{job.id}",
+        id=public_id(job.id, LEGACY_API),
         created_at=int(job.created_at),
         updated_at=int(job.updated_at),
         model=job.model,
@@ -117,7 +118,7 @@ def fine_tune_event(event: EventRow) -> dict[str, Any]:
     return FineTuneEvent(
         created_at=int(event.created_at),
         level=event.level,
-        message=message_of(event, "fine-tunes"),
+        message=message_of(event, LEGACY_API),
     ).model_dump()
 
 
@@ -131,7 +132,7 @@ def fine_tuning_job(job: JobRow) -> dict[str, Any]:
     config = FineTuningJobMethodConfig(hyperparameters=chosen | extra)
     method = FineTuningJobMethod.model_validate({"type": job.method, job.method: config})
     shown = FineTuningJob(
-        id=f"ftjob-{job.id}",
+        id=public_id(job.id),
         created_at=int(job.created_at),
         error=None if job.error is None else FineTuningJobError(**job.error),
         fine_tuned_model=job.fine_tuned_model,
@@ -168,7 +169,7 @@ def event_object(event: EventRow) -> dict[str, Any]:
         id=event.id,
         created_at=int(event.created_at),
         level=event.level,
-        message=message_of(event, "fine-tuning"),
+        message=message_of(event, JOBS_API),
         data=metrics or {},
         type="message" if metrics is None else "metrics",
     ).model_dump()
@@ -180,7 +181,7 @@ def checkpoint_object(row: CheckpointRow) -> dict[str, Any]:
         id=row.id,
         created_at=int(row.created_at),
         fine_tuned_model_checkpoint=row.model,
-        fine_tuning_job_id=f"ftjob-{row.job_id}",
+        fine_tuning_job_id=public_id(row.job_id),
         metrics=FineTuningJobCheckpointMetrics(),
         step_number=row.step,
     ).model_dump(exclude={"metrics"})

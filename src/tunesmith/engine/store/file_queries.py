@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, insert, or_, select
 
-from .records import TERMINAL, FileRow, from_row
+from tunesmith.engine.domain.job import TERMINAL_STATUSES
+
+from .records import FileRow, from_row
 from .schema import files, jobs
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def unfinished_job_using(connection: Connection, file_id: str) -> str | None:
     """Return the id of a job that still needs the file."""
     query = select(jobs.c.id).where(
         or_(jobs.c.training_file == file_id, jobs.c.validation_file == file_id),
-        jobs.c.status.not_in(TERMINAL),
+        jobs.c.status.not_in(TERMINAL_STATUSES),
     )
     return connection.execute(query.limit(1)).scalar()
 

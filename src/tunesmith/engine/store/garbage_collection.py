@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from tunesmith.engine.domain.job import TERMINAL_STATUSES
+
 from . import file_queries
 from .blobs import BlobStore
-from .records import TERMINAL
 from .schema import files, jobs, models
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _job_leftovers(home: Home, connection: Connection) -> Iterator[Path]:
     for folder in _children(home.jobs):
         if folder.name not in status:
             yield folder
-        elif status[folder.name] in TERMINAL and folder.name not in leased:
+        elif status[folder.name] in TERMINAL_STATUSES and folder.name not in leased:
             yield from _children(folder / "data")
             for path in _children(folder / "work"):
                 if path.name != "snapshots":
@@ -90,7 +91,7 @@ def _job_leftovers(home: Home, connection: Connection) -> Iterator[Path]:
 def _orphaned_models(home: Home, connection: Connection) -> Iterator[Path]:
     """Yield folders of models that were deleted or whose jobs did not succeed."""
     used = {home.root / path for path in connection.execute(select(models.c.path)).scalars()}
-    unfinished = jobs.c.status.not_in(TERMINAL) | jobs.c.worker_id.is_not(None)
+    unfinished = jobs.c.status.not_in(TERMINAL_STATUSES) | jobs.c.worker_id.is_not(None)
     unfinished_jobs = set(connection.execute(select(jobs.c.id).where(unfinished)).scalars())
     for folder in _children(home.models):
         if folder not in used and folder.name not in unfinished_jobs:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, insert, or_, select, update
 
-from .records import TERMINAL, CheckpointRow, EventRow, JobRow, from_row, new_token
+from tunesmith.engine.domain.job import TERMINAL_STATUSES
+
+from .records import CheckpointRow, EventRow, JobRow, from_row, new_token
 from .schema import checkpoints, events, files, jobs
 
 if TYPE_CHECKING:
@@ -126,7 +128,9 @@ def list_jobs(
 
 def unfinished(connection: Connection) -> Sequence[JobRow]:
     """Return the jobs that wait, run, pause or are still leased by a worker, oldest first."""
-    query = select(jobs).where(or_(jobs.c.status.not_in(TERMINAL), jobs.c.worker_id.is_not(None)))
+    query = select(jobs).where(
+        or_(jobs.c.status.not_in(TERMINAL_STATUSES), jobs.c.worker_id.is_not(None))
+    )
     query = query.order_by(jobs.c.created_at, jobs.c.id)
     return [from_row(JobRow, row) for row in connection.execute(query)]
 
@@ -134,7 +138,7 @@ def unfinished(connection: Connection) -> Sequence[JobRow]:
 def unfinished_count(connection: Connection, organization: str) -> int:
     """Return how many of the organisation's jobs have not ended."""
     query = select(func.count()).where(
-        jobs.c.organization == organization, jobs.c.status.not_in(TERMINAL)
+        jobs.c.organization == organization, jobs.c.status.not_in(TERMINAL_STATUSES)
     )
     return connection.execute(query).scalar_one()
 
@@ -182,7 +186,7 @@ def event_counts(connection: Connection, job_ids: Collection[str]) -> dict[str, 
     """Return for each job how many events it has and whether it has ended."""
     query = select(jobs.c.id, jobs.c.event_count, jobs.c.status).where(jobs.c.id.in_(job_ids))
     return {
-        identity: (count, status in TERMINAL)
+        identity: (count, status in TERMINAL_STATUSES)
         for identity, count, status in connection.execute(query)
     }
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import secrets
 import string
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tunesmith.engine.domain.job import TERMINAL_STATUSES
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
+    from tunesmith.engine.domain.job import Api
+
 __all__ = [
-    "TERMINAL",
     "CheckpointRow",
     "EventRow",
     "FileRow",
@@ -20,11 +23,6 @@ __all__ = [
     "from_row",
     "new_token",
 ]
-
-TERMINAL = ("succeeded", "failed", "cancelled")
-"""Statuses that a job never leaves."""
-
-Api = Literal["fine-tunes", "fine-tuning"]
 
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -105,7 +103,7 @@ class JobRow:
     @property
     def is_terminal(self) -> bool:
         """True once the status can no longer change."""
-        return self.status in TERMINAL
+        return self.status in TERMINAL_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
