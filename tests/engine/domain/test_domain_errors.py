@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from tunesmith.engine.models.errors import ModelNotInstalledError, UnknownModelError
 
 from tunesmith.engine.api.http_errors import as_api_error
 from tunesmith.engine.domain.errors import (
@@ -16,6 +15,7 @@ from tunesmith.engine.domain.errors import (
     UnknownHostError,
 )
 from tunesmith.engine.domain.job import JOBS_API, LEGACY_API, internal_id, public_id
+from tunesmith.engine.models.model_errors import ModelNotInstalledError, UnknownModelError
 
 
 @pytest.mark.parametrize("kind", ErrorKind)
