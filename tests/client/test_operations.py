@@ -425,6 +425,13 @@ def test_an_unknown_keyword_is_refused_before_anything_is_sent(mode, stub, call,
     assert stub.requests == []
 
 
+def test_a_request_of_map_with_an_unknown_keyword_is_refused(mode, stub):
+    requests = [{"prompt": "a", "temprature": 1}]
+    with pytest.raises(TypeError, match="did you mean 'temperature'"):
+        mode.items(mode.client(stub.url).completions.map(requests, model="m"))
+    assert stub.requests == []
+
+
 def test_a_path_that_does_not_exist_is_named(mode, stub):
     client = mode.client(stub.url)
     with pytest.raises(tunesmith.TunesmithError, match="absent.jsonl"):

@@ -1,1 +1,1 @@
-"""To be written."""
+"""The operations of the API, each declared once as a flow and offered in every mode."""

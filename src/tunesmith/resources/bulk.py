@@ -1,7 +1,7 @@
-"""Many requests at once: how a fine-tuned model is asked about 100,000 prompts.
+"""What completions and chat completions share: one answer, a stream, or many requests at once.
 
-One flow decides what to start, what to hand out and when to slow down; it runs in threads
-on a blocking client and in tasks on an asyncio one.
+One flow decides which requests to start, which results to yield and when to slow down; it runs
+in threads on a blocking client and in tasks on an asyncio one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from http import HTTPStatus
+from typing import Any, ClassVar, Generic, TypeVar
 
 from tunesmith._lazy import set_public_module
 from tunesmith.core.adaptive_concurrency import AdaptiveConcurrency
@@ -26,29 +27,33 @@ from tunesmith.core.flow import (
     Sleep,
     Start,
 )
+from tunesmith.core.modes import ModeT_co
+from tunesmith.core.signatures import keywords_of, unknown_keyword
 from tunesmith.errors import APIStatusError, TunesmithError
 from tunesmith.types.base import WireModel
 
+from .base import APIResource
 from .journal import Journal
 
-__all__ = ["MapResult", "map_requests"]
+__all__ = ["CompletionResource", "MapResult"]
 
 ModelT = TypeVar("ModelT", bound=WireModel)
 
-_BUSY = frozenset({429, 503, 529})
+# 529 is what some gateways send for an overloaded server.
+_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529})
 _BUSY_ROUNDS = 8
 _BUSY_PAUSE = 0.25
-# Finished answers that may wait for an earlier one, for each place in flight.
+# Finished results that may wait for an earlier one, per request in flight.
 _LOOKAHEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
 class MapResult(Generic[ModelT]):
-    """What became of one request.
+    """The outcome of one request.
 
     Attributes:
-        index: Its place among the requests, from 0.
-        request: What was asked, the common parameters included.
+        index: Its position among the requests, from 0.
+        request: Its parameters, the common ones included.
         response: The answer, None when it failed.
         error: Why it failed, None when it did not.
     """
@@ -72,7 +77,7 @@ class MapResult(Generic[ModelT]):
 
 @dataclass
 class _State(Generic[ModelT]):
-    """Where a run stands."""
+    """The progress of a run."""
 
     requests: Iterator[tuple[int, Mapping[str, Any]]]
     allowance: AdaptiveConcurrency
@@ -97,7 +102,7 @@ class _State(Generic[ModelT]):
 
 
 def map_requests(
-    ask: Callable[[Mapping[str, Any]], Flow[ModelT]],
+    request_one: Callable[[Mapping[str, Any]], Flow[ModelT]],
     model: type[ModelT],
     requests: Iterable[Mapping[str, Any]],
     *,
@@ -106,10 +111,10 @@ def map_requests(
     journal: str | os.PathLike[str] | None,
     on_progress: Callable[[int, int], object] | None,
 ) -> Emitting[MapResult[ModelT]]:
-    """Carry out `requests` side by side and emit a result for each.
+    """Send `requests` concurrently and emit a result for each.
 
-    Requests are taken from their iterable as they are needed. A server that is too busy is asked
-    again later, with fewer requests at a time; other failures become the result's error.
+    Requests are read from their iterable as they are needed. When the server is overloaded,
+    refused requests are repeated later, fewer at a time; other failures become the result's error.
     """
     if concurrency < 1:
         raise TunesmithError(f"concurrency must be 1 or more, not {concurrency}.")
@@ -119,17 +124,17 @@ def map_requests(
     failed = 0
     try:
         while True:
-            yield from _start_some(
-                state, group, ask, model, book=book, window=concurrency * _LOOKAHEAD
+            yield from _start_requests(
+                state, group, request_one, model, book=book, window=concurrency * _LOOKAHEAD
             )
-            for result in _deliverable(state, ordered=ordered):
+            for result in _next_results(state, ordered=ordered):
                 failed += not result.ok
                 yield Emit(result)
                 if on_progress is not None:
                     yield Call(on_progress, (state.emitted, failed))
             if state.running:
                 ended: FlowResult = yield NextResult(group)
-                yield from _settle(state, ended, book)
+                yield from _record_result(state, ended, book)
             elif state.exhausted and not state.again and not state.ready:
                 return
     finally:
@@ -138,10 +143,10 @@ def map_requests(
             book.close()
 
 
-def _start_some(
+def _start_requests(
     state: _State[ModelT],
     group: Any,
-    ask: Callable[[Mapping[str, Any]], Flow[ModelT]],
+    request_one: Callable[[Mapping[str, Any]], Flow[ModelT]],
     model: type[ModelT],
     *,
     book: Journal | None,
@@ -149,21 +154,21 @@ def _start_some(
 ) -> Flow[None]:
     """Start as many as are allowed; requests that the journal knows are ready at once."""
     while len(state.running) < state.allowance.allowed:
-        following = state.next_request(window)
-        if following is None:
+        upcoming = state.next_request(window)
+        if upcoming is None:
             return
-        index, request, rounds = following
-        known = book.get(index, request) if book is not None else None
-        if known is not None:
-            answer = model.model_validate_json(known)
+        index, request, rounds = upcoming
+        saved = book.get(index, request) if book is not None else None
+        if saved is not None:
+            answer = model.model_validate_json(saved)
             state.ready[index] = MapResult(index, request, answer, None)
             continue
         state.running[index] = (request, rounds)
-        yield Start(group, index, ask(request))
+        yield Start(group, index, request_one(request))
 
 
-def _settle(state: _State[ModelT], ended: FlowResult, book: Journal | None) -> Flow[None]:
-    """Take in how one request ended."""
+def _record_result(state: _State[ModelT], ended: FlowResult, book: Journal | None) -> Flow[None]:
+    """Record the result of one request, or repeat it later."""
     index: int = ended.tag
     request, rounds = state.running.pop(index)
     error = ended.error
@@ -183,8 +188,8 @@ def _settle(state: _State[ModelT], ended: FlowResult, book: Journal | None) -> F
     state.ready[index] = MapResult(index, request, None, error)
 
 
-def _deliverable(state: _State[ModelT], *, ordered: bool) -> Iterator[MapResult[ModelT]]:
-    """Yield the results that may be handed out now, dropping them from the state."""
+def _next_results(state: _State[ModelT], *, ordered: bool) -> Iterator[MapResult[ModelT]]:
+    """Yield the results that are due now and remove them from the state."""
     while state.ready:
         index = state.emitted if ordered else next(iter(state.ready))
         if index not in state.ready:
@@ -198,3 +203,51 @@ def _is_busy(error: Exception) -> bool:
 
 
 set_public_module(globals())
+
+
+class CompletionResource(APIResource[ModeT_co]):
+    """Requests answers of a model at one path."""
+
+    _path: ClassVar[str]
+    # The parameter that holds a request of `map` that is not a mapping.
+    _input: ClassVar[str]
+    # The types of an answer, whole and streamed.
+    _answer: ClassVar[type[WireModel]]
+    _piece: ClassVar[type[WireModel]]
+
+    def _create(self, fields: Mapping[str, Any], *, stream: Any) -> Flow[Any]:
+        if stream:
+            return self._open_stream("POST", self._path, self._piece, {**fields, "stream": True})
+        if stream is False:
+            fields = {**fields, "stream": False}
+        return self._request("POST", self._path, self._answer, fields)
+
+    def _map(
+        self,
+        requests: Iterable[Any],
+        common: Mapping[str, Any],
+        *,
+        concurrency: int,
+        ordered: bool,
+        journal: str | os.PathLike[str] | None,
+        on_progress: Callable[[int, int], object] | None,
+    ) -> Emitting[MapResult[Any]]:
+        """Send many requests, each with the common parameters and its own, which override them."""
+        create: Any = getattr(type(self), "create")  # noqa: B009 - subclasses declare it
+        known = keywords_of(create.flow)
+
+        def parameters(one: Any) -> Mapping[str, Any]:
+            own = one if isinstance(one, Mapping) else {self._input: one}
+            if not own.keys() <= known:
+                raise unknown_keyword(self, "create", own, known)
+            return {**common, **own}
+
+        return map_requests(
+            lambda request: self._create(request, stream=None),
+            self._answer,
+            map(parameters, requests),
+            concurrency=concurrency,
+            ordered=ordered,
+            journal=journal,
+            on_progress=on_progress,
+        )

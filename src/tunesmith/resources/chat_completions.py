@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Unpack, overload
 
 from tunesmith.core.flow import Emitting, Flow
@@ -30,7 +31,7 @@ from .chat_options import (
 )
 from .chat_stored import StoredChatCompletions
 from .formats import parse_completion, response_format_of
-from .operations import helper, iteration, overloaded
+from .operations import Resource, helper, iteration, overloaded
 from .views import RawView, StreamingView
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
         ChatCompletionStreamManager,
     )
 
-__all__ = ["ChatCompletions"]
+__all__ = ["Chat", "ChatCompletions"]
 
 FormatT = TypeVar("FormatT")
 
@@ -369,3 +370,12 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
             {**fields, "response_format": response_format_of(kind)}, stream=None
         )
         return parse_completion(completion, kind)
+
+
+class Chat(Resource[ModeT_co]):
+    """`client.chat`."""
+
+    @cached_property
+    def completions(self) -> ChatCompletions[ModeT_co]:
+        """Chat completions."""
+        return ChatCompletions(self._executor)

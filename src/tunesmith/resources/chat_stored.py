@@ -18,7 +18,7 @@ from tunesmith.types.chat import (
 )
 
 from .base import APIResource
-from .completing import CompletionResource
+from .bulk import CompletionResource
 from .fine_tuning_jobs import PageOptions
 from .operations import listing, operation
 from .views import RawView, StreamingView

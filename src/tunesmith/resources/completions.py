@@ -19,8 +19,7 @@ from tunesmith.core.modes import (
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.types.completions import Completion
 
-from .bulk import MapResult
-from .completing import CompletionResource
+from .bulk import CompletionResource, MapResult
 from .operations import iteration, overloaded
 from .views import RawView, StreamingView
 

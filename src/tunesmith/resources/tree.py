@@ -15,7 +15,7 @@ from tunesmith.core.request import RequestSpec
 from .operations import OperationHost, operation
 
 if TYPE_CHECKING:
-    from .chat import Chat
+    from .chat_completions import Chat
     from .completions import Completions
     from .files import Files
     from .fine_tuning import FineTuning
@@ -67,7 +67,7 @@ class ResourceTree(OperationHost[ModeT_co]):
     @cached_property
     def chat(self) -> Chat[ModeT_co]:
         """Chat completions."""
-        from .chat import Chat
+        from .chat_completions import Chat
 
         return Chat(self._executor)
 

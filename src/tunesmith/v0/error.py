@@ -1,8 +1,8 @@
 """The old SDK's exceptions, raised in place of today's.
 
 OpenAIError
-├── APIError                 the server is at fault
-│   └── ServiceUnavailableError  … and says so (503)
+├── APIError                 a fault of the server
+│   └── ServiceUnavailableError  status 503
 ├── TryAgain                 409
 ├── Timeout
 ├── APIConnectionError
@@ -13,13 +13,14 @@ OpenAIError
 ├── InvalidAPIType
 └── SignatureVerificationError
 
-All are TunesmithErrors. Each was raised from the error of the core, which stands in
-`__cause__` with the whole answer.
+All are TunesmithErrors. Each is raised from today's error, which is its `__cause__` and holds
+the whole response.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import errors
@@ -56,8 +57,8 @@ class OpenAIError(errors.TunesmithError):
         json_body: The body as data, where it is JSON.
         headers: Its header fields, names in lower case.
         code: The server's error code.
-        param: The parameter that the server objects to.
-        request_id: The server's name for the request.
+        param: The parameter that the error is about.
+        request_id: The request's id, as the server reports it.
         error: The error object that the server sent.
     """
 
@@ -82,12 +83,12 @@ class OpenAIError(errors.TunesmithError):
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for the request."""
+        """The request's id, as the server reports it."""
         return self.headers.get("x-request-id") or self.headers.get("request-id")
 
     @property
     def organization(self) -> str | None:
-        """The organisation that the server counted the request for."""
+        """The organisation that the request was counted for."""
         return self.headers.get("openai-organization")
 
     @property
@@ -109,7 +110,7 @@ class OpenAIError(errors.TunesmithError):
 
 
 class APIError(OpenAIError):
-    """The server is at fault, or its answer is not what the contract says."""
+    """A fault of the server, or a response that does not fit the API."""
 
 
 class ServiceUnavailableError(APIError):
@@ -125,11 +126,11 @@ class Timeout(OpenAIError):  # noqa: N818 - the old SDK's name
 
 
 class APIConnectionError(OpenAIError):
-    """No whole answer arrived."""
+    """No complete response arrived."""
 
 
 class InvalidRequestError(OpenAIError):
-    """The request is at fault: no such object or model, or a parameter that cannot be."""
+    """A fault of the request: no such object or model, or an invalid parameter."""
 
 
 class AuthenticationError(OpenAIError):
@@ -153,21 +154,21 @@ class SignatureVerificationError(OpenAIError):
 
 
 _BY_STATUS: dict[int, type[OpenAIError]] = {
-    400: InvalidRequestError,
-    401: AuthenticationError,
-    403: PermissionError,
-    404: InvalidRequestError,
-    409: TryAgain,
-    415: InvalidRequestError,
-    422: InvalidRequestError,
-    429: RateLimitError,
-    503: ServiceUnavailableError,
+    HTTPStatus.BAD_REQUEST: InvalidRequestError,
+    HTTPStatus.UNAUTHORIZED: AuthenticationError,
+    HTTPStatus.FORBIDDEN: PermissionError,
+    HTTPStatus.NOT_FOUND: InvalidRequestError,
+    HTTPStatus.CONFLICT: TryAgain,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: InvalidRequestError,
+    HTTPStatus.UNPROCESSABLE_ENTITY: InvalidRequestError,
+    HTTPStatus.TOO_MANY_REQUESTS: RateLimitError,
+    HTTPStatus.SERVICE_UNAVAILABLE: ServiceUnavailableError,
 }
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise the old SDK's error in place of each error of the core."""
+    """Raise the old SDK's error in place of each of today's errors."""
     try:
         yield
     except errors.APIStatusError as error:
