@@ -1,7 +1,7 @@
-"""`-t` and `-v`: an id of an uploaded file, a path, or a URL.
+"""`-t` and `-v`: the id of an uploaded file, a path, or a URL.
 
-A path is uploaded, unless the server already holds a file of the same name, size and
-content; then that one is used again, so that a repeated command does not fill the server.
+A path is uploaded by the SDK, which sends the prompt format beside it. If the server already
+has an identical file, that one is used, so that a repeated command does not fill the server.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 __all__ = ["resolve_file"]
 
 PURPOSE = "fine-tune"
-_ENOUGH_BYTES = 4096
+_BYTES_TO_CHECK = 4096
 
 
-def resolve_file(client: Client, given: str, *, check_existing: bool = True) -> str:
-    """Return the id of the file that was named, uploading it if need be.
+def resolve_file(client: Client, value: str, *, check_existing: bool = True) -> str:
+    """Return the id of a training or validation file, uploading it if it is a path or a URL.
 
     Args:
-        client: Where to.
-        given: What stands on the command line: an id, a path or a URL.
+        client: The client to upload with.
+        value: An id, a path or a URL.
         check_existing: Look for an identical file on the server before uploading.
 
     Raises:
         TunesmithError: It is none of the three, or cannot be read.
     """
-    if urlsplit(given).scheme in ("http", "https"):
-        return _upload_from_url(client, given, check_existing=check_existing)
-    path = Path(given).expanduser()
+    if urlsplit(value).scheme in ("http", "https"):
+        return _upload_from_url(client, value, check_existing=check_existing)
+    path = Path(value).expanduser()
     if path.is_file():
         return _upload(client, path, check_existing=check_existing)
-    if given.startswith("file-") and os.sep not in given:
-        return given
+    if value.startswith("file-") and os.sep not in value:
+        return value
     if path.is_dir():
-        raise TunesmithError(f"{given} is a folder; name the JSONL file in it.")
+        raise TunesmithError(f"{value} is a folder; name the JSONL file in it.")
     raise TunesmithError(
-        f"There is no file {given!r} here. Give a path to a JSONL file, a URL, or the id of an "
+        f"There is no file {value!r} here. Give a path to a JSONL file, a URL, or the id of an "
         "uploaded file (file-…, see: tunesmith api files.list)."
     )
 
@@ -65,30 +65,30 @@ def _upload(client: Client, path: Path, *, check_existing: bool) -> str:
 
 
 def _require_json_lines(path: Path) -> None:
-    """Refuse what would only fail after the upload: the first thing in the file is no object."""
+    """Refuse a file that does not begin with a JSON object: it would fail after the upload."""
     with path.open("rb") as stream:
-        beginning = stream.read(_ENOUGH_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+        beginning = stream.read(_BYTES_TO_CHECK).removeprefix(b"\xef\xbb\xbf").lstrip()
     if not beginning:
         raise TunesmithError(f"The file {path} is empty.")
     if not beginning.startswith(b"{"):
         raise TunesmithError(
-            f"{path} is not JSONL, a JSON object a line. From a table, a spreadsheet or a JSON "
-            f"array make it with: tunesmith tools fine_tunes.prepare_data -f {path}"
+            f"{path} is not JSONL (one JSON object per line). Convert a table, a spreadsheet or a "
+            f"JSON array with: tunesmith tools fine_tunes.prepare_data -f {path}"
         )
 
 
 def _identical(client: Client, path: Path) -> FileObject | None:
-    """Return an uploaded file of the same name, size and content."""
+    """Return an identical file on the server, or None."""
     found = client.files.find_matching(path, purpose=PURPOSE)
     if found is None or (found.model_extra or {}).get("sha256"):
         return found
-    # This server does not tell hashes, so name and size are all that was compared.
+    # This server reports no hashes, so only name and size were compared.
     content = client.files.content(found.id).read()
     return found if hashlib.sha256(content).hexdigest() == _sha256(path) else None
 
 
 def _wants_existing(existing: FileObject, path: Path) -> bool:
-    """Ask on a terminal; in a script an identical file is simply used again."""
+    """Ask on a terminal; a script uses the identical file."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         print_notice(
             f"Using {existing.id}: the server already holds {path.name} with this content."
