@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from tunesmith.engine.store import job_queries
 from tunesmith.errors import TunesmithError
-
-from .store import job_queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .model_registry import ModelRegistry
-    from .models.model_info import ServableModel
-    from .serving import ServingBackend
-    from .store.database import Database
-    from .store.records import JobRow
+    from tunesmith.engine.model_registry import ModelRegistry
+    from tunesmith.engine.models.model_info import ServableModel
+    from tunesmith.engine.serving import ServingBackend
+    from tunesmith.engine.store.database import Database
+    from tunesmith.engine.store.records import JobRow
 
 __all__ = ["ModelPreloader"]
 

@@ -23,7 +23,7 @@ def write_table(home: Home, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", GUIDE + TODAY + SNAPSHOTS)
-def test_known_names_lead_to_the_offline_model(tmp_path, name):
+def test_known_names_stand_for_the_offline_model(tmp_path, name):
     assert load_catalog(Home(tmp_path)).find(name).id == "smollm2-135m-instruct"
 
 
@@ -36,19 +36,19 @@ def test_a_name_is_echoed_as_the_hosted_service_echoes_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gpt-17", "", "../../etc", "a/../b", "/etc", "ada-20", "x/y/z"])
-def test_an_unknown_name_is_told_which_exist(tmp_path, name):
+def test_the_error_for_an_unknown_name_lists_the_known_ones(tmp_path, name):
     with pytest.raises(UnknownModelError) as caught:
         load_catalog(Home(tmp_path)).resolve(name)
     for known in ("smollm2-135m-instruct", "curie", "gpt-4o-mini", "models.toml"):
         assert known in str(caught.value)
 
 
-def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path):
+def test_the_error_for_a_missing_model_says_how_to_get_it(tmp_path):
     with pytest.raises(ModelNotInstalledError, match="tunesmith models pull smollm2-135m-instruct"):
         load_catalog(Home(tmp_path)).resolve("ada")
 
 
-def test_a_hub_id_leads_to_itself_or_to_its_entry(tmp_path):
+def test_a_hub_id_stands_for_itself_or_its_entry(tmp_path):
     catalog = load_catalog(Home(tmp_path))
     assert catalog.find("HuggingFaceTB/SmolLM2-135M-Instruct").id == "smollm2-135m-instruct"
     other = catalog.find("HuggingFaceTB/SmolLM2-360M-Instruct")
@@ -56,7 +56,7 @@ def test_a_hub_id_leads_to_itself_or_to_its_entry(tmp_path):
     assert other.path.parent == Home(tmp_path).base_models
 
 
-def test_the_users_table_lies_over_the_built_in_one(tiny_home, tiny_base_model):
+def test_the_users_table_overlays_the_built_in_one(tiny_home, tiny_base_model):
     catalog = load_catalog(tiny_home)
     assert catalog.resolve("ada").path == tiny_base_model
     assert catalog.resolve("gpt-4o-2024-08-06").id == "tiny"

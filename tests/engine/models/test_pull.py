@@ -73,7 +73,7 @@ def hub(monkeypatch, tiny_base_model):
     server.server_close()
 
 
-def test_a_hub_model_comes_whole_and_without_code(hub, tmp_path, tiny_base_model):
+def test_a_hub_model_is_complete_and_has_no_code(hub, tmp_path, tiny_base_model):
     home = Home(tmp_path / "home")
     seen = []
     base = pull("org/model", home, lambda what, done, total: seen.append((what, done, total)))
@@ -97,14 +97,14 @@ def test_a_hub_model_without_safetensors_is_refused(hub, tmp_path):
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_model_that_the_hub_does_not_have_says_what_helps(tmp_path):
+def test_the_error_for_a_model_not_on_the_hub_says_what_to_do(tmp_path):
     with pytest.raises(PullError, match=r"Could not get org/other from the model hub") as caught:
         pull("org/other", Home(tmp_path / "home"))
     assert "models.toml" in str(caught.value)
 
 
 @pytest.mark.usefixtures("hub")
-def test_no_room_for_the_model_is_told_before_the_download(tmp_path):
+def test_a_disk_too_small_is_an_error_before_the_download(tmp_path):
     home = Home(tmp_path / "home")
     home.root.mkdir()
     home.base_model_table.write_text(
@@ -201,7 +201,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was(tmp_path, tiny_base_model):
     assert rebuilt.decode(rebuilt(text).input_ids) == text
     assert rebuilt.chat_template == tokenizer.chat_template
     assert rebuilt.eos_token == "<|im_end|>"
-    # Numbers are split into digits, as the family's tokenizer does.
+    # Numbers are split into digits, as in the family's own tokenizer.
     assert len(rebuilt("123").input_ids) == 3
     tokens = torch.tensor([tokenizer(text).input_ids])
     with torch.no_grad():
@@ -209,7 +209,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was(tmp_path, tiny_base_model):
     assert float((expected - got).abs().mean()) < 0.02 * float(expected.std())
 
 
-def test_a_file_that_is_no_gguf_is_an_error(tmp_path):
+def test_a_file_that_is_not_gguf_is_an_error(tmp_path):
     from tunesmith.engine.models.gguf_import import import_gguf
 
     path = tmp_path / "not.gguf"

@@ -72,7 +72,7 @@ def models(tiny_base_model: Path, adapters: dict[str, Path]) -> dict[str, Servab
 
 @pytest.fixture
 def loaded() -> Any:
-    """Models held in float32 in this process, so that figures can be compared exactly."""
+    """Models loaded in float32 in this process, so that results can be compared exactly."""
     import torch
 
     from tunesmith.engine.serving.model_store import ModelStore
@@ -145,7 +145,7 @@ class Engine:
     app: Any
 
     def post(self, path: str, **body: Any) -> httpx.Response:
-        # ASCII, so that what is no character can be sent, too.
+        # ASCII, so that lone surrogates can be sent, too.
         headers = {"content-type": "application/json"}
         return self.http.post(path, content=json.dumps(body), headers=headers)
 
@@ -173,7 +173,7 @@ TOOL_TEMPLATE = (
 
 
 def write_tool_base(base: Path, folder: Path) -> Path:
-    """Write a copy of the base whose chat template has a place for tools."""
+    """Write a copy of the base whose chat template supports tools."""
     shutil.copytree(base, folder)
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
@@ -241,7 +241,7 @@ def engine(
 ) -> Iterator[Engine]:
     """The whole application on a real socket: two bases, two fine-tuned models.
 
-    The chat template of the base "tools" knows tools, that of all other names does not.
+    The chat template of the base "tools" supports tools, that of all other names does not.
     """
     folder = tmp_path_factory.mktemp("serving")
     home = Home(folder / "home")

@@ -1,4 +1,4 @@
-"""Models of other families than the default base say what plain transformers says."""
+"""Models of other families than the default base compute what plain transformers computes."""
 
 from __future__ import annotations
 

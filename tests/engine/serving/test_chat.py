@@ -58,7 +58,7 @@ def test_log_probabilities(engine):
             assert bytes(token["bytes"]).decode() == token["token"]
 
 
-def test_a_stream_says_the_same_as_a_whole_answer(engine):
+def test_a_stream_equals_a_whole_answer(engine):
     fields = {"model": RED, "messages": MESSAGES, "max_tokens": 9, "seed": 2, "n": 2}
     fields |= {"logprobs": True, "top_logprobs": 1}
     whole = engine.post(PATH, **fields).json()
@@ -230,7 +230,7 @@ def test_tools_are_written_into_the_prompt_and_calls_into_the_history(engine):
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"tools": [TOOL]}, "tools"),  # this base's template has no place for them
+        ({"tools": [TOOL]}, "tools"),  # this base's template does not support them
         ({"tools": [{"type": "custom"}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"tool_choice": "required"}, "tool_choice"),

@@ -45,7 +45,7 @@ def test_rivals_and_the_chosen_token_are_reported(engine):
     body = {"model": "ada", "prompt": "x", "max_tokens": 8, "logprobs": 1, "seed": 4}
     [choice] = engine.post(PATH, **body).json()["choices"]
     sizes = [len(top) for top in choice["logprobs"]["top_logprobs"]]
-    assert 2 in sizes  # a token other than the likeliest was drawn
+    assert 2 in sizes  # a token other than the most likely one was sampled
     without = engine.post(PATH, **{**body, "logprobs": 0}).json()["choices"][0]["logprobs"]
     assert without["tokens"] == choice["logprobs"]["tokens"]
     assert without["top_logprobs"] is None
@@ -76,7 +76,7 @@ def test_the_older_address(engine):
 
 
 @pytest.mark.parametrize("extra", [{}, {"echo": True}, {"echo": True, "logprobs": 2, "n": 2}])
-def test_a_stream_says_the_same_as_a_whole_answer(engine, extra):
+def test_a_stream_equals_a_whole_answer(engine, extra):
     body = {"model": RED, "prompt": "I love", "max_tokens": 12, "temperature": 0, **extra}
     whole = engine.post(PATH, **body).json()
     chunks = engine.stream(PATH, **body)
@@ -98,7 +98,7 @@ def test_a_stream_says_the_same_as_a_whole_answer(engine, extra):
     assert all(chunk["usage"] is None for chunk in with_usage[:-1])
 
 
-def test_the_model_learns_its_own_adapter_only(engine):
+def test_a_model_uses_its_own_adapter_only(engine):
     body = {"prompt": "I love this phone ->", "temperature": 0, "max_tokens": 8}
     texts = {
         name: engine.post(PATH, model=name, **body).json()["choices"][0]["text"]
@@ -130,7 +130,7 @@ def test_the_model_learns_its_own_adapter_only(engine):
         ({"top_k": 5}, "top_k", "Unrecognised parameter"),
     ],
 )
-def test_what_is_refused_is_named(engine, body, param, says):
+def test_the_error_names_the_parameter(engine, body, param, says):
     error = error_of(engine.post(PATH, **{"model": "ada", "prompt": "I", **body}))
     assert error["param"] == param
     assert says in error["message"]

@@ -1,4 +1,4 @@
-"""Text comes out whole: no half characters, no beginnings of stop sequences."""
+"""Text is released complete: no half characters, no starts of stop sequences."""
 
 from __future__ import annotations
 

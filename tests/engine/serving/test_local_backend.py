@@ -1,4 +1,4 @@
-"""The life of the generating process: started when asked, replaced when it dies, idle no longer."""
+"""The life of the model worker: started on demand, replaced when it dies, stopped when idle."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def alive(pid):
     return False
 
 
-def test_a_generator_through_its_life(models, tmp_path):
+def test_a_worker_through_its_life(models, tmp_path):
     """One process start costs seconds, so one test follows it through everything."""
     missing = ServableModel("gone", "gone", tmp_path / "nothing")
 
@@ -60,7 +60,7 @@ def test_a_generator_through_its_life(models, tmp_path):
         await backend.load(models["tiny"])
         assert backend.pid == first
 
-        # A model that is deleted is let go, and read again if it is asked for after all.
+        # A model that is deleted is unloaded, and loaded again if it is requested after all.
         folder = models["red"].adapter_path
         assert folder in await backend.loaded()
         await backend.unload(folder)

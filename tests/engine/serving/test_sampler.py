@@ -59,7 +59,7 @@ def test_a_nucleus_wider_than_the_candidates():
     assert len({sample_tokens(logits, [state])[0] for _ in range(500)}) > 300
 
 
-def test_temperature_zero_takes_the_likeliest():
+def test_temperature_zero_takes_the_most_likely():
     from tunesmith.engine.serving.sampler import sample_tokens
 
     assert sample_tokens(model_logits().expand(3, 4), [SamplingState(temperature=0)] * 3) == [

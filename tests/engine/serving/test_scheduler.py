@@ -121,7 +121,7 @@ def test_several_choices_of_several_prompts(ask):
     assert first[-1].usage == usage
 
 
-def test_best_of_returns_the_likeliest(ask):
+def test_best_of_returns_the_most_likely(ask):
     fields = {"prompts": PROMPTS[:1], "max_tokens": 6, "seed": 5, "logprobs": 0}
     [every] = ask(("tiny", dict(fields, n=6, best_of=6)))
     [best] = ask(("tiny", dict(fields, n=2, best_of=6)))
@@ -187,9 +187,9 @@ def test_bias_forces_and_forbids(ask, id_of):
     [[forced]] = ask(("tiny", dict(fields, max_tokens=3, logit_bias={positive: 100})))
     assert forced.text == " positive" * 3
     [[free]] = ask(("tiny", dict(fields, max_tokens=1)))
-    likeliest = id_of[free.tokens[0].data]
-    [[other]] = ask(("tiny", dict(fields, max_tokens=1, logit_bias={likeliest: -100})))
-    assert id_of[other.tokens[0].data] != likeliest
+    most_likely = id_of[free.tokens[0].data]
+    [[other]] = ask(("tiny", dict(fields, max_tokens=1, logit_bias={most_likely: -100})))
+    assert id_of[other.tokens[0].data] != most_likely
 
 
 def test_penalties_avoid_repetition(ask, id_of):

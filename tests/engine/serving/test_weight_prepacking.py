@@ -1,4 +1,4 @@
-"""Packed weights multiply as plain ones do, with adapters on them, too."""
+"""Prepacked layers compute what plain ones compute, with adapters, too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def layers():
 
 
 @pytest.mark.parametrize("shape", [(1, 64), (7, 64), (40, 64), (3, 5, 64)])
-def test_packed_layers_say_the_same(layers, shape):
+def test_prepacked_layers_compute_the_same(layers, shape):
     import torch
 
     from tunesmith.engine.serving.weight_prepacking import prepack_linear_layers
@@ -32,7 +32,7 @@ def test_packed_layers_say_the_same(layers, shape):
     assert (layers[0].in_features, layers[0].out_features) == (64, 96)
 
 
-def test_hooks_on_packed_layers_are_called(layers):
+def test_hooks_on_prepacked_layers_are_called(layers):
     import torch
 
     from tunesmith.engine.serving.weight_prepacking import prepack_linear_layers

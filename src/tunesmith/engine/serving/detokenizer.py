@@ -20,7 +20,7 @@ __all__ = ["IncrementalDetokenizer", "TextPiece", "TokenBytes", "token_label"]
 
 
 def token_label(data: bytes) -> str:
-    r"""Return a token's bytes as text, or as "bytes:\xNN…" where they are no whole characters."""
+    r"""Return a token's bytes as text, or as "bytes:\xNN…" where they are not whole characters."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -48,7 +48,7 @@ def render_chat(vocabulary: Vocabulary, chat: ChatPrompt) -> str:
     The template runs in transformers' sandbox.
 
     Raises:
-        GenerationError: There is no template, or it refuses the messages.
+        GenerationError: There is no template, or it rejects the messages.
     """
     import jinja2  # noqa: PLC0415 - comes with transformers
 
@@ -63,7 +63,7 @@ def render_chat(vocabulary: Vocabulary, chat: ChatPrompt) -> str:
         )
     except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
         raise GenerationError(
-            f"The chat template of the base model {vocabulary.path.name} refuses the messages: "
+            f"The chat template of the base model {vocabulary.path.name} rejects the messages: "
             f"{error}",
             param="messages",
             code="invalid_messages",
@@ -80,14 +80,14 @@ def check_chat_template(vocabulary: Vocabulary, chat: ChatPrompt) -> None:
     name = vocabulary.path.name
     if not vocabulary.chat_template:
         raise GenerationError(
-            f"The base model {name} has no chat template: ask /v1/completions instead.",
+            f"The base model {name} has no chat template: use /v1/completions instead.",
             param="model",
             code="no_chat_template",
         )
     if chat.tools and "tools" not in vocabulary.chat_template:
         raise GenerationError(
-            f"The chat template of the base model {name} has no place for tools: "
-            "leave `tools` out or take a base model that knows them.",
+            f"The chat template of the base model {name} does not support tools: "
+            "leave `tools` out or use a base model that supports them.",
             param="tools",
             code="unsupported_parameter",
         )
@@ -109,8 +109,8 @@ def max_new_tokens(vocabulary: Vocabulary, prompt: list[int], max_tokens: int | 
     if needed > available:
         answer = "at least 1 token" if max_tokens is None else f"{max_tokens} tokens (max_tokens)"
         raise GenerationError(
-            f"This model's context holds {vocabulary.context_length} tokens, but the request needs "
-            f"{len(prompt) + needed}: {len(prompt)} tokens of prompt and {answer} of answer. "
+            f"This model's context length is {vocabulary.context_length} tokens, but the request "
+            f"needs {len(prompt) + needed}: {len(prompt)} tokens of prompt and {answer} of answer. "
             "Shorten the prompt or the answer.",
             param="messages" if max_tokens is None else "max_tokens",
             code="context_length_exceeded",
@@ -126,7 +126,7 @@ def _token_ids(vocabulary: Vocabulary, prompt: str | list[int], index: int) -> l
     unknown = next((token for token in prompt if not 0 <= token < vocabulary.vocab_size), None)
     if unknown is not None:
         raise GenerationError(
-            f"Prompt {index} holds the token id {unknown}; this model's ids go from 0 to "
+            f"Prompt {index} contains the token id {unknown}; this model's ids go from 0 to "
             f"{vocabulary.vocab_size - 1}.",
             param="prompt",
             code="invalid_token",
@@ -141,7 +141,7 @@ def _encode(
         text.encode()
     except UnicodeEncodeError as error:
         raise GenerationError(
-            f"{param} holds half of a surrogate pair, which is no character "
+            f"{param} contains half of a surrogate pair, which is not a character "
             f"(U+{ord(text[error.start]):04X}).",
             param=param,
             code="invalid_text",

@@ -1,4 +1,4 @@
-"""Generates answers in a process on this machine, the model worker.
+"""Generates answers with a process on this machine, the model worker.
 
 The server never imports torch. Everything heavy happens in the worker, which is started at
 the first request (or by `load`) and stopped after it has been idle for a while. If it dies,

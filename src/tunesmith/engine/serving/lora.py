@@ -84,7 +84,9 @@ def load_adapter(folder: Path, model: nn.Module) -> LoraAdapter:
     for key, tensor in tensors.items():
         match = KEY.match(key)
         if match is None or match["module"] not in linear:
-            raise UnsupportedAdapterError(f"The adapter changes {key}, which is no linear layer.")
+            raise UnsupportedAdapterError(
+                f"The adapter changes {key}, which is not a linear layer."
+            )
         sides.setdefault(match["module"], {})[match["side"]] = tensor
     return LoraAdapter(
         {name: _prepare(name, pair, config, linear[name]) for name, pair in sides.items()}

@@ -64,8 +64,8 @@ class ModelRunner:
             rows = list(range(length))
         else:
             rows = [
-                place * length + len(chunk) - 1
-                for place, (sequence, chunk) in enumerate(zip(sequences, chunks, strict=True))
+                index * length + len(chunk) - 1
+                for index, (sequence, chunk) in enumerate(zip(sequences, chunks, strict=True))
                 if sequence.num_tokens <= stop
             ]
         self.cache.prepare_prefill(first_slot, len(sequences), start, length)

@@ -167,7 +167,7 @@ class _ModelWorker:
         if not isinstance(error, GenerationError):
             logger.error("request %s failed", number, exc_info=error)
             error = GenerationError(
-                f"The generator failed ({type(error).__name__}); its log says more.",
+                f"Generating the answer failed ({type(error).__name__}); see the engine's log.",
                 kind=ErrorKind.INTERNAL,
                 code="generation_failed",
             )

@@ -66,8 +66,8 @@ def _delta(sequence: Sequence, index: int) -> GenerationDelta | None:
         offset = len(_prompt_text(sequence))
         starts = sequence.detokenizer.starts
         tokens += [
-            _token_logprob(group.vocabulary, sequence.logprobs[place], offset + starts[place])
-            for place in piece.tokens
+            _token_logprob(group.vocabulary, sequence.logprobs[token], offset + starts[token])
+            for token in piece.tokens
         ]
     if finished:
         group.unreported -= 1

@@ -58,7 +58,7 @@ class SchedulerLimits:
 def create_sequence_group(
     request_id: int, request: GenerationRequest, base: LoadedBase, adapter: LoraAdapter | None
 ) -> SequenceGroup:
-    """Return the sequences that answer a request, none of them begun.
+    """Return the sequences that answer a request, none of them started.
 
     Raises:
         GenerationError: The prompts cannot be tokenised, do not fit the context, or are to be

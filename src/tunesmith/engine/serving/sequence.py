@@ -165,8 +165,8 @@ class SequenceGroup:
         """Return the first sequence of each prompt, with the others of that prompt as its forks."""
         width = max(self.request.n, self.request.best_of)
         parents = self.sequences[::width]
-        for place, parent in enumerate(parents):
-            parent.forks = self.sequences[place * width + 1 : (place + 1) * width]
+        for index, parent in enumerate(parents):
+            parent.forks = self.sequences[index * width + 1 : (index + 1) * width]
         return parents
 
     def _sequence(

@@ -75,7 +75,7 @@ class VllmClient:
         """Yield the chunks of a streamed completion; closing it early stops the generation.
 
         Raises:
-            GenerationError: The server refuses the request, or the connection fails.
+            GenerationError: The server rejects the request, or the connection fails.
         """
         response = await self._send("POST", "/v1/completions", fields | {"stream": True})
         if not response.is_success:
@@ -135,20 +135,20 @@ class VllmClient:
         message = _message(body)
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             return GenerationError(
-                f"The vLLM server at {self.url} refuses this engine's key ({status}). Set "
+                f"The vLLM server at {self.url} rejects this engine's API key ({status}). Set "
                 "`api_key` under [serving] in the engine's settings to that of its --api-key.",
                 kind=ErrorKind.UPSTREAM,
                 code="serving_refused",
             )
         if status == HTTPStatus.NOT_FOUND and path.endswith("lora_adapter"):
             return GenerationError(
-                f"The vLLM server at {self.url} does not load adapters while it runs. Start it "
+                f"The vLLM server at {self.url} does not load adapters at run time. Start it "
                 "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.",
                 kind=ErrorKind.UPSTREAM,
                 code="serving_refused",
             )
         if status == HTTPStatus.BAD_REQUEST:
-            return GenerationError(f"vLLM refuses the request: {message}", code="serving_refused")
+            return GenerationError(f"vLLM rejects the request: {message}", code="serving_refused")
         error_class = ModelNotServedError if status == HTTPStatus.NOT_FOUND else GenerationError
         return error_class(
             f"The vLLM server at {self.url} failed ({status}): {message}",

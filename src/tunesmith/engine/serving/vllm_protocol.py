@@ -87,9 +87,9 @@ def append_chunk(sequence: Sequence, choice: dict[str, Any]) -> None:
     if sequence.max_tokens == 0:  # only its prompt was to be scored
         sequence.finish_reason = "length"
         return
-    for place, token in enumerate(tokens):
+    for index, token in enumerate(tokens):
         if sequence.finish_reason is None:
-            sequence.append_token(token, logprobs[place] if logprobs else None)
+            sequence.append_token(token, logprobs[index] if logprobs else None)
     reason = choice.get("finish_reason")
     if reason is not None and sequence.finish_reason is None:
         sequence.finish_reason = "length" if reason == "length" else "stop"

@@ -128,7 +128,7 @@ def read_vocabulary(path: Path) -> FileVocabulary:
 
 
 def select_template(templates: dict[str, str]) -> str:
-    """Return the template to use of several named ones: that for tools, if there is one."""
+    """Return the template to use of several named ones; that for tools takes precedence."""
     return templates.get("tool_use") or templates.get("default") or ""
 
 

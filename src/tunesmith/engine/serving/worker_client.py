@@ -175,7 +175,7 @@ async def start_worker(settings: WorkerSettings) -> WorkerClient:
 
 def _stopped() -> WorkerStoppedError:
     return WorkerStoppedError(
-        "The process that generates answers ended while it worked on this request. Send it "
-        "again: the process is started anew. The engine's log says why it ended.",
+        "The process that generates answers stopped while it worked on this request. Send the "
+        "request again: the process restarts by itself. The engine's log says why it stopped.",
         code="generator_stopped",
     )
