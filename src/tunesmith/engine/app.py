@@ -27,7 +27,7 @@ from .api.middleware import RequestContext
 from .api.request_metrics import RequestMetrics
 from .dashboard import mount_dashboard
 from .jobs.dispatcher import Dispatcher
-from .jobs.fork_server import is_possible as fork_server_is_possible
+from .jobs.fork_server import is_supported as is_fork_server_supported
 from .jobs.fork_server_launcher import ForkServerLauncher
 from .jobs.launcher import Launcher, SubprocessLauncher
 from .jobs.watcher import EventWatcher
@@ -129,7 +129,7 @@ def create_app(
 
 
 def _launcher(config: EngineConfig) -> Launcher:
-    if config.launcher == "process" and fork_server_is_possible():
+    if config.launcher == "process" and is_fork_server_supported():
         return ForkServerLauncher(config)
     return SubprocessLauncher(config)
 

@@ -183,7 +183,7 @@ class _Launcher:
                         spec, observer, lambda: self.stopping.wait(self._step_seconds)
                     )
                 )
-            worker.tidy()
+            worker.clean_up()
         except LostLeaseError as error:
             _log.warning("%s", error)
         except TunesmithError as error:

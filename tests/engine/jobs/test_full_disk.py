@@ -63,7 +63,7 @@ def test_a_full_disk_fails_requests_and_jobs_with_a_message_and_mends(
     # A full disk may also kill a process that has mapped a file of it: that job goes on later.
     if ended["status"] == "failed":
         assert ended["error"]["code"] == "disk_full"
-        assert re.search("Make room|Free some", ended["error"]["message"])
+        assert re.search("disk is full|Not enough disk space", ended["error"]["message"])
     else:
         assert ended["status"] == "succeeded"
         assert any(event["level"] == "warn" for event in platform.events(job))

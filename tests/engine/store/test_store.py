@@ -54,7 +54,7 @@ def queued(database: Database, *jobs: JobRow) -> None:
     with database.write() as connection:
         for job in jobs:
             lifecycle.create(connection, job)
-            lifecycle.validated(connection, job)
+            lifecycle.queue(connection, job)
 
 
 def claimed(database: Database) -> JobRow | None:
@@ -116,7 +116,7 @@ def test_a_database_of_the_version_before_is_migrated_without_loss(url: str):
     with database.write() as connection:
         (orphan,) = [job for job in job_queries.unfinished(connection) if job.worker_id is not None]
         assert not leases.is_alive(orphan, lease_seconds=30)
-        leases.give_up(connection, orphan, "was killed", max_attempts=3)
+        leases.recover(connection, orphan, "was killed", max_attempts=3)
         assert leases.claim(connection, "training") is not None
     database.close()
 
@@ -208,15 +208,17 @@ def test_a_worker_that_lost_its_job_can_write_no_more(database: Database):
     first = claimed(database)
     assert first is not None
     with database.write() as connection:
-        leases.give_up(connection, leases.held(connection, "a", str(first.worker_id)), "died", 3)
+        leases.recover(
+            connection, leases.lock_claimed(connection, "a", str(first.worker_id)), "died", 3
+        )
     second = claimed(database)
     assert second is not None
     assert second.attempts == 2
 
     with pytest.raises(LostLeaseError), database.write() as connection:
-        leases.held(connection, "a", str(first.worker_id))
+        leases.lock_claimed(connection, "a", str(first.worker_id))
     with pytest.raises(LostLeaseError), database.write() as connection:
-        leases.beat(connection, "a", str(first.worker_id))
+        leases.heartbeat(connection, "a", str(first.worker_id))
 
 
 def test_a_silent_worker_is_taken_for_dead_after_its_lease(database: Database):

@@ -13,7 +13,7 @@ from tunesmith.engine.api.dependencies import get_services
 from tunesmith.engine.api.job_operations import change_job, find_job
 from tunesmith.engine.domain.job import JOBS_API, LEGACY_API, public_id
 from tunesmith.engine.jobs import lifecycle
-from tunesmith.engine.jobs.event_messages import KINDS, message_of
+from tunesmith.engine.jobs.event_messages import KINDS, event_message
 from tunesmith.engine.store import file_queries, job_queries, model_queries
 
 from .browser_session import SignedIn, Verified  # noqa: TC001 - FastAPI reads the annotations
@@ -130,7 +130,7 @@ def _state(
 
 def _message(event: EventRow, api: Api) -> str:
     other: Api = JOBS_API if api == LEGACY_API else LEGACY_API
-    return message_of(event, api if event.kind in KINDS[api] else other)
+    return event_message(event, api if event.kind in KINDS[api] else other)
 
 
 def _started_at(connection: Connection, job: JobRow) -> float | None:

@@ -1,1 +1,4 @@
-"""Jobs: the queue, the processes that work on it, and what they say about it."""
+"""Jobs: the queue, the worker processes that carry them out, and the events they report.
+
+Knows no HTTP. The training itself is `tunesmith.engine.training`.
+"""

@@ -1,7 +1,7 @@
-"""The server's part in jobs: it starts workers, notices their deaths, and asks them to stop.
+"""The server's part in jobs: it starts workers, notices when they die, and stops them.
 
-One thread looks at the queue twice a second, or at once when it is woken. It keeps no
-state that matters: after a restart the rows tell who works on what.
+One thread polls the queue twice a second, or at once when it is woken. It keeps no state
+that matters: after a restart the rows show which worker has which job.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ __all__ = ["Dispatcher"]
 
 _log = logging.getLogger("tunesmith.engine.jobs")
 
-_PAUSE_SECONDS = 0.5
-_CLEAN_SECONDS = 3600.0
-_STOP_PAUSE_SECONDS = 0.05
-_VALIDATORS = 2
+_POLL_SECONDS = 0.5
+_CLEANUP_SECONDS = 3600.0
+_STOP_POLL_SECONDS = 0.05
+_MAX_VALIDATIONS = 2
 
 
 class Dispatcher:
@@ -49,7 +49,7 @@ class Dispatcher:
     Args:
         config: The engine's settings.
         database: Where the queue is.
-        models: Knows where the models lie that jobs start from.
+        models: Finds the models that jobs start from.
         launcher: Starts workers.
         preloader: Loads the models that will be requested next.
     """
@@ -70,21 +70,21 @@ class Dispatcher:
         self._children: dict[str, WorkerProcess] = {}
         self._wake = threading.Event()
         self._stopping = False
-        self._asked: dict[str, int] = {}
+        self._stopped: dict[str, int] = {}  # pids by worker id, of those told to stop
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at the queue now: something has changed."""
+        """Poll the queue now, because something has changed."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Ask the workers of this machine to write a checkpoint and end; wait until they have.
+        """Tell the workers of this machine to write a checkpoint and exit, and wait for them.
 
-        Those that take longer than the configuration allows are killed; their jobs go on
+        Those that take longer than the configuration allows are killed; their jobs resume
         from an earlier checkpoint.
         """
         self._stopping = True
@@ -92,44 +92,44 @@ class Dispatcher:
         self._thread.join()
         deadline = time.monotonic() + self._config.shutdown_seconds
         while workers := self._local_workers():
-            late = time.monotonic() > deadline
+            is_late = time.monotonic() > deadline
             for job in workers:
-                if job.worker_pid is not None and (late or job.worker_id not in self._asked):
-                    _signal(job.worker_pid, signal.SIGKILL if late else signal.SIGTERM)
-                    self._asked[str(job.worker_id)] = job.worker_pid
-            time.sleep(_STOP_PAUSE_SECONDS)
-            self._notice_deaths()
-        # Their work is stored; what is left of them is the end of an interpreter.
-        while self._children or any(map(leases.process_exists, self._asked.values())):
+                if job.worker_pid is not None and (is_late or job.worker_id not in self._stopped):
+                    _signal(job.worker_pid, signal.SIGKILL if is_late else signal.SIGTERM)
+                    self._stopped[str(job.worker_id)] = job.worker_pid
+            time.sleep(_STOP_POLL_SECONDS)
+            self._recover_dead_workers()
+        # Their work is stored and their jobs are released; wait for the processes to exit.
+        while self._children or any(map(leases.process_exists, self._stopped.values())):
             if time.monotonic() > deadline:
-                for pid in self._asked.values():
+                for pid in self._stopped.values():
                     _signal(pid, signal.SIGKILL)
-            time.sleep(_STOP_PAUSE_SECONDS)
-            self._endings()
+            time.sleep(_STOP_POLL_SECONDS)
+            self._collect_exits()
         self._launcher.close()
 
     def _run(self) -> None:
         cleaned = float("-inf")
         while not self._stopping:
             try:
-                if time.monotonic() - cleaned > _CLEAN_SECONDS:
+                if time.monotonic() - cleaned > _CLEANUP_SECONDS:
                     cleaned = time.monotonic()
                     collect_garbage(self._config.home, self._database)
-                self._notice_deaths()
-                self._start_workers("validation", _VALIDATORS)
+                self._recover_dead_workers()
+                self._start_workers("validation", _MAX_VALIDATIONS)
                 self._start_workers("training", self._config.max_concurrent_jobs)
             except (SQLAlchemyError, OSError) as error:
-                _log.error("the queue waits: %s", str(error).splitlines()[0])
-            self._wake.wait(_PAUSE_SECONDS)
+                _log.error("the queue cannot be read: %s", str(error).splitlines()[0])
+            self._wake.wait(_POLL_SECONDS)
             self._wake.clear()
 
-    def _start_workers(self, stage: leases.Stage, most: int) -> None:
+    def _start_workers(self, stage: leases.Stage, limit: int) -> None:
         while not self._stopping:
             with self._database.read() as connection:
-                if not leases.is_waiting(connection, stage):
+                if not leases.has_waiting_job(connection, stage):
                     return
             with self._database.write() as connection:
-                if leases.occupied(connection, stage) >= most:
+                if leases.count_workers(connection, stage) >= limit:
                     return
                 job = leases.claim(connection, stage)
             if job is None:
@@ -147,63 +147,63 @@ class Dispatcher:
             return
         self._children[str(job.worker_id)] = process
         with self._database.write() as connection:
-            leases.launched(connection, job, process.pid)
+            leases.set_pid(connection, job, process.pid)
 
     def _fail(self, job: JobRow, message: str) -> None:
         with self._database.write() as connection:
-            held = leases.held(connection, job.id, str(job.worker_id))
-            lifecycle.fail(connection, held, "model_not_found", message, "model")
-            leases.release(connection, leases.held(connection, job.id, str(job.worker_id)))
+            claimed = leases.lock_claimed(connection, job.id, str(job.worker_id))
+            lifecycle.fail(connection, claimed, "model_not_found", message, "model")
+            leases.release(connection, leases.lock_claimed(connection, job.id, str(job.worker_id)))
 
-    def _notice_deaths(self) -> None:
-        endings = self._endings()
-        held = self._held()
-        self._preloader.update(held)
-        for job in held:
+    def _recover_dead_workers(self) -> None:
+        exits = self._collect_exits()
+        claimed = self._claimed()
+        self._preloader.update(claimed)
+        for job in claimed:
             worker = str(job.worker_id)
-            if worker in endings:
-                self._give_up(job, endings[worker])
+            if worker in exits:
+                self._recover(job, exits[worker])
             elif worker in self._children:
-                self._kill_if_silent(job, self._children[worker])
+                self._kill_if_unresponsive(job, self._children[worker])
             elif not leases.is_alive(job, self._config.lease_seconds):
-                self._give_up(job, "stopped giving signs of life")
+                self._recover(job, "stopped sending heartbeats")
 
-    def _endings(self) -> dict[str, str]:
-        """Forget the children that have ended; return how each did."""
-        endings: dict[str, str] = {}
+    def _collect_exits(self) -> dict[str, str]:
+        """Drop the children that have exited; return how each did, by worker id."""
+        exits: dict[str, str] = {}
         for worker, process in list(self._children.items()):
             status = process.poll()
             if status is None:
                 continue
             del self._children[worker]
-            endings[worker] = _how(status)
-        return endings
+            exits[worker] = _exit_reason(status)
+        return exits
 
-    def _kill_if_silent(self, job: JobRow, process: WorkerProcess) -> None:
+    def _kill_if_unresponsive(self, job: JobRow, process: WorkerProcess) -> None:
         if time.time() - (job.heartbeat_at or 0) > self._config.lease_seconds:
             process.kill()
 
-    def _held(self) -> list[JobRow]:
+    def _claimed(self) -> list[JobRow]:
         with self._database.read() as connection:
             jobs = job_queries.unfinished(connection)
         return [job for job in jobs if job.worker_id is not None]
 
-    def _give_up(self, job: JobRow, how: str) -> None:
+    def _recover(self, job: JobRow, reason: str) -> None:
         with self._database.write() as connection:
             current = job_queries.lock(connection, job.id)
             if current is None or current.worker_id != job.worker_id:
                 return
-            if job.worker_id in self._asked:
+            if job.worker_id in self._stopped:
                 leases.release(connection, current)
                 return
-            _log.warning("job %s: its process %s", job.id, how)
-            leases.give_up(connection, current, how, self._config.max_attempts)
+            _log.warning("job %s: its process %s", job.id, reason)
+            leases.recover(connection, current, reason, self._config.max_attempts)
 
     def _local_workers(self) -> list[JobRow]:
         here = socket.gethostname()
         return [
             job
-            for job in self._held()
+            for job in self._claimed()
             if job.worker_host == here
             and (
                 job.worker_id in self._children or leases.is_alive(job, self._config.lease_seconds)
@@ -216,9 +216,9 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _how(status: int) -> str:
+def _exit_reason(status: int) -> str:
     if status >= 0:
-        return f"ended with exit status {status}"
+        return f"exited with status {status}"
     if -status == signal.SIGKILL:
         return "was killed (signal 9), as happens when memory runs out"
-    return f"was ended by signal {-status}"
+    return f"was terminated by signal {-status}"

@@ -1,8 +1,9 @@
-"""The words of events. An event is stored as a kind and its data; each API words it.
+"""The texts of events. An event is stored as a kind and its data; each API has its own text.
 
-The first API uses the wording that users of the hosted service saw; it has no ids,
-no step events, and counts epochs. The second one has step events with data, and
-checkpoints. None means that an API does not show this kind.
+The legacy API (`/v1/fine-tunes`) uses the texts that users of the hosted service saw; it
+has no ids and no step events, and counts epochs. The fine-tuning jobs API
+(`/v1/fine_tuning/jobs`) has step events with data, and checkpoints. None means that an API
+does not show events of this kind.
 """
 
 from __future__ import annotations
@@ -10,16 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tunesmith.engine.domain.job import Api
     from tunesmith.engine.store.records import EventRow
 
-__all__ = ["KINDS", "message_of", "metrics_of"]
+__all__ = ["KINDS", "event_message", "event_metrics"]
 
-Words = tuple["str | None", "str | None"]
-
-_WORDS: Mapping[str, Words] = {
+_TEXTS: Mapping[str, tuple[str | None, str | None]] = {
+    # kind: (legacy API, fine-tuning jobs API)
     "created": ("Created fine-tune: ft-{job}", "Created fine-tuning job: ftjob-{job}"),
     "validating": (None, "Validating training file: {file}"),
     "enqueued": (
@@ -42,23 +42,21 @@ _WORDS: Mapping[str, Words] = {
 
 _COLUMN: Mapping[Api, int] = {"fine-tunes": 0, "fine-tuning": 1}
 
-
-def _shown(api: Api) -> Callable[[str], bool]:
-    return lambda kind: _WORDS[kind][_COLUMN[api]] is not None
-
-
-KINDS: Mapping[Api, tuple[str, ...]] = {api: tuple(filter(_shown(api), _WORDS)) for api in _COLUMN}
-"""The kinds that each API shows."""
+KINDS: Mapping[Api, tuple[str, ...]] = {
+    api: tuple(kind for kind, texts in _TEXTS.items() if texts[column] is not None)
+    for api, column in _COLUMN.items()
+}
+"""The kinds of events that each API shows."""
 
 
-def message_of(event: EventRow, api: Api) -> str:
-    """Return the event's text in the words of an API that shows its kind."""
-    words = _WORDS[event.kind][_COLUMN[api]]
-    if words is None:
+def event_message(event: EventRow, api: Api) -> str:
+    """Return the event's text in an API that shows its kind."""
+    text = _TEXTS[event.kind][_COLUMN[api]]
+    if text is None:
         raise ValueError(f"the API {api!r} does not show events of kind {event.kind!r}")
-    return words.format_map({"job": event.job_id, **event.data})
+    return text.format_map({"job": event.job_id, **event.data})
 
 
-def metrics_of(event: EventRow) -> dict[str, Any] | None:
-    """Return the figures of a step event; None for others."""
+def event_metrics(event: EventRow) -> dict[str, Any] | None:
+    """Return the metrics of a step event; None for others."""
     return dict(event.data) if event.kind == "step" else None

@@ -24,9 +24,10 @@ _RESULT_NAMES = {"fine-tunes": "compiled_results.csv", "fine-tuning": "step_metr
 def finish(
     database: Database, home: Home, job_id: str, worker_id: str, outcome: TrainingOutcome
 ) -> None:
-    """Register what a complete training has made. Done twice, it is done once.
+    """Store result file and model of a complete training, and mark its job as succeeded.
 
-    A job that was cancelled or paused in the meantime keeps that status.
+    A job that was cancelled or paused in the meantime keeps its status, and nothing is
+    stored. If the transaction fails, calling this again is safe.
 
     Raises:
         LostLeaseError: Another process has the job.
@@ -35,7 +36,7 @@ def finish(
         raise ValueError("a complete training has an output path")
     blobs = BlobStore(home.files)
     with blobs.add(outcome.results_path) as blob, database.write() as connection:
-        job = leases.held(connection, job_id, worker_id)
+        job = leases.lock_claimed(connection, job_id, worker_id)
         if job.status != "running":
             leases.release(connection, job)
             return

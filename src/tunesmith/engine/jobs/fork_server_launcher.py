@@ -1,4 +1,7 @@
-"""A launcher that lets a fork server fork the trainings, and so starts them at once."""
+"""The launcher that has trainings forked by a fork server, so that they start at once.
+
+`fork_server` describes the process and its protocol.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ __all__ = ["ForkServerLauncher"]
 
 _log = logging.getLogger("tunesmith.engine.jobs")
 
-_START_SECONDS = 120.0
-_UNKNOWN = 1
+_START_TIMEOUT_SECONDS = 120.0
+_UNKNOWN_STATUS = 1
 
 
 class _ForkedWorker:
@@ -43,8 +46,8 @@ class _ForkedWorker:
         self._server = server
 
     def poll(self) -> int | None:
-        if self.status is None and not self._server.lives and not process_exists(self.pid):
-            self.status = _UNKNOWN  # nobody is left to tell how it ended
+        if self.status is None and not self._server.is_running and not process_exists(self.pid):
+            self.status = _UNKNOWN_STATUS  # only the fork server could have reported it
         return self.status
 
     def terminate(self) -> None:
@@ -60,7 +63,7 @@ class _ForkedWorker:
 
 
 class _ForkServer:
-    """The fork server's process, and a thread that reads what it says."""
+    """The fork server's process, and a thread that reads its messages."""
 
     def __init__(self, config: EngineConfig) -> None:
         environment = worker_environment(None, config.threads) | {"OPENBLAS_NUM_THREADS": "1"}
@@ -74,39 +77,39 @@ class _ForkServer:
                 env=environment,
                 start_new_session=True,
             )
-        self._numbers = itertools.count()
+        self._request_numbers = itertools.count()
         self._children: dict[int, _ForkedWorker] = {}
-        self._answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._started_pids: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="fork server", daemon=True).start()
 
     @property
-    def lives(self) -> bool:
+    def is_running(self) -> bool:
         return self._process.poll() is None
 
     def start(
         self, arguments: list[str], variables: dict[str, str], log: str
     ) -> _ForkedWorker | None:
         """Return a new worker; None if the fork server has died."""
-        order = {
-            "start": next(self._numbers),
+        request = {
+            "start": next(self._request_numbers),
             "arguments": arguments,
             "environment": variables,
             "log": log,
         }
         try:
-            self._input.write(json.dumps(order).encode() + b"\n")
+            self._input.write(json.dumps(request).encode() + b"\n")
             self._input.flush()
         except OSError:
             return None
         try:
-            pid = self._answers.get(timeout=_START_SECONDS)
+            pid = self._started_pids.get(timeout=_START_TIMEOUT_SECONDS)
         except queue.Empty:
             self._process.kill()
             return None
         return None if pid is None else self._children[pid]
 
     def close(self) -> None:
-        """End the fork server; its workers go on."""
+        """Stop the fork server; its workers continue."""
         with contextlib.suppress(OSError):
             self._input.close()
         self._process.wait()
@@ -118,28 +121,28 @@ class _ForkServer:
         return self._process.stdin
 
     def _read(self) -> None:
-        by_number: dict[int, _ForkedWorker] = {}
+        by_request: dict[int, _ForkedWorker] = {}
         if self._process.stdout is None:
             return
         with self._process.stdout as output:
             for line in output:
-                said = json.loads(line)
-                if "started" in said:
-                    child = _ForkedWorker(said["pid"], self)
-                    by_number[said["started"]] = self._children[said["pid"]] = child
-                    self._answers.put(said["pid"])
-                elif "ended" in said:
-                    child = by_number.pop(said["ended"])
-                    child.status = said["status"]
+                message = json.loads(line)
+                if "started" in message:
+                    child = _ForkedWorker(message["pid"], self)
+                    by_request[message["started"]] = self._children[message["pid"]] = child
+                    self._started_pids.put(message["pid"])
+                elif "ended" in message:
+                    child = by_request.pop(message["ended"])
+                    child.status = message["status"]
                     self._children.pop(child.pid, None)
-        self._answers.put(None)
+        self._started_pids.put(None)
 
 
 class ForkServerLauncher:
-    """Starts trainings by forking, and everything else as processes of their own.
+    """Starts trainings through a fork server, and validations as new processes.
 
-    If the fork server dies, the next training starts another; if that does not help, the training
-    gets a process of its own.
+    If the fork server has died, the next training starts another one; if that one dies, too,
+    the training is started as a new process.
 
     Args:
         config: The engine's settings.
@@ -147,17 +150,17 @@ class ForkServerLauncher:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self._plain = SubprocessLauncher(config)
+        self._subprocess_launcher = SubprocessLauncher(config)
         self._server: _ForkServer | None = None
 
     def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
-        """Start a worker whose words go to `worker.log` in the job's folder."""
+        """Start a worker whose output goes to `worker.log` in the job's folder."""
         if stage == "validation":
-            self._prepared()  # it loads while the files are checked
-            return self._plain.launch(job, stage)
+            self._running_server()  # it loads the libraries while the files are checked
+            return self._subprocess_launcher.launch(job, stage)
         folder = self._config.home.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        child = self._prepared().start(
+        child = self._running_server().start(
             worker_arguments(self._config, job, stage),
             worker_variables(self._config),
             str(folder / "worker.log"),
@@ -166,16 +169,16 @@ class ForkServerLauncher:
             return child
         _log.warning("the fork server has died; see fork-server.log in the state folder")
         self.close()
-        return self._plain.launch(job, stage)
+        return self._subprocess_launcher.launch(job, stage)
 
     def close(self) -> None:
-        """End the fork server."""
+        """Stop the fork server."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
 
-    def _prepared(self) -> _ForkServer:
-        if self._server is None or not self._server.lives:
+    def _running_server(self) -> _ForkServer:
+        if self._server is None or not self._server.is_running:
             self.close()
             self._server = _ForkServer(self._config)
         return self._server

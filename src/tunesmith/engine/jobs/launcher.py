@@ -1,7 +1,7 @@
-"""Starting workers: one process for each job, apart from the server's.
+"""Starting workers: a process of its own for each job.
 
-A worker is its own session, so neither the server's death nor a Ctrl-C in the terminal
-reaches it. It finds what it needs in the database and in its job's `spec.json`.
+A worker has its own session, so it survives the server's death and a Ctrl-C in the
+terminal. It finds what it needs in the database and in its job's `spec.json`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 DATABASE_VARIABLE = "TUNESMITH_WORKER_DATABASE"
-"""Environment variable that hands the database's URL, perhaps with a password, to a worker."""
+"""Environment variable that passes the database's URL, which may hold a password, to a worker."""
 
 _NICENESS = 5
 
@@ -50,9 +50,9 @@ def lower_priority() -> None:
 
 def worker_arguments(config: EngineConfig, job: JobRow, stage: Stage) -> list[str]:
     """Return the command line of a worker for a job that was claimed for it."""
-    by_ray = config.launcher == "ray" and stage == "training"
+    uses_ray = config.launcher == "ray" and stage == "training"
     return [
-        *(("--ray", json.dumps(dataclasses.asdict(config.ray))) if by_ray else ()),
+        *(("--ray", json.dumps(dataclasses.asdict(config.ray))) if uses_ray else ()),
         *("--home", str(config.home.root)),
         *("--stage", stage),
         *("--heartbeat", str(config.heartbeat_seconds)),
@@ -67,36 +67,36 @@ def worker_variables(config: EngineConfig) -> dict[str, str]:
 
 
 class WorkerProcess(Protocol):
-    """A worker that was started here."""
+    """A worker that this server started."""
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None if it is no process of this machine."""
+        """The process's id; None if it runs on another machine."""
         ...
 
     def poll(self) -> int | None:
-        """Return how it ended, as `subprocess.Popen.poll` does; None while it lives."""
+        """Return its exit status, as `subprocess.Popen.poll` does; None while it runs."""
 
     def terminate(self) -> None:
-        """Ask it to write a checkpoint and end."""
+        """Tell it to write a checkpoint and exit."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
 
 
 class Launcher(Protocol):
-    """A way to run workers."""
+    """A way to start workers."""
 
     def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
         """Start a worker for a job that was claimed for it."""
         ...
 
     def close(self) -> None:
-        """Let go of what only serves to start workers; those that run go on."""
+        """Release what is needed only to start workers; running workers continue."""
 
 
 class SubprocessLauncher:
-    """Runs each worker as a process on this machine.
+    """Starts each worker as a new process on this machine.
 
     Args:
         config: The engine's settings.
@@ -106,7 +106,7 @@ class SubprocessLauncher:
         self._config = config
 
     def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
-        """Start a worker whose words go to `worker.log` in the job's folder."""
+        """Start a worker whose output goes to `worker.log` in the job's folder."""
         folder = self._config.home.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ) | worker_variables(self._config)
@@ -124,4 +124,4 @@ class SubprocessLauncher:
             )
 
     def close(self) -> None:
-        """Do nothing: nothing is kept."""
+        """Do nothing."""

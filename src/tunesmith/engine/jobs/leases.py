@@ -1,8 +1,8 @@
-"""Who works on what: claims, signs of life, and the recovery of jobs whose worker has died.
+"""Which worker has which job: claims, heartbeats, and recovery when a worker has died.
 
-A claim writes a random text into the job's row. Its holder alone may write about the job,
-and checks that in each transaction; so a worker that was given up for dead and comes
-back can do no harm.
+A claim writes a random worker id into the job's row. Only that worker may write about the
+job, and it checks its claim in each transaction. So a worker that was taken for dead and
+comes back can do no harm.
 """
 
 from __future__ import annotations
@@ -27,47 +27,48 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Stage",
-    "beat",
     "claim",
-    "give_up",
-    "held",
+    "count_workers",
+    "has_waiting_job",
+    "heartbeat",
     "is_alive",
-    "is_waiting",
-    "launched",
-    "occupied",
+    "lock_claimed",
     "process_exists",
+    "recover",
     "release",
+    "set_pid",
 ]
 
 Stage = Literal["validation", "training"]
+"""What a worker does: check a job's files, or train."""
 
 _WAITING: dict[Stage, str] = {"validation": "validating_files", "training": "queued"}
 
 
-def occupied(connection: Connection, stage: Stage) -> int:
-    """Return how many workers of a stage hold a job."""
+def count_workers(connection: Connection, stage: Stage) -> int:
+    """Return how many workers of a stage have a job."""
     validating = jobs.c.status == "validating_files"
     of_stage = validating if stage == "validation" else ~validating
     query = select(func.count()).select_from(jobs).where(jobs.c.worker_id.is_not(None), of_stage)
     return connection.execute(query).scalar_one()
 
 
-def is_waiting(connection: Connection, stage: Stage) -> bool:
+def has_waiting_job(connection: Connection, stage: Stage) -> bool:
     """Return whether a job waits for a worker of this stage."""
     query = select(jobs.c.id).where(jobs.c.status == _WAITING[stage], jobs.c.worker_id.is_(None))
     return connection.execute(query.limit(1)).first() is not None
 
 
 def claim(connection: Connection, stage: Stage) -> JobRow | None:
-    """Take the job whose turn it is and start it; None if none waits.
+    """Claim the next job for a new worker; None if no job waits.
 
-    The organisation with the fewest trainings under way comes first, then the oldest job.
+    The organisation with the fewest claimed jobs comes first, then the oldest job.
     """
-    held = jobs.alias()
+    claimed = jobs.alias()
     busy = (
         select(func.count())
-        .select_from(held)
-        .where(held.c.organization == jobs.c.organization, held.c.worker_id.is_not(None))
+        .select_from(claimed)
+        .where(claimed.c.organization == jobs.c.organization, claimed.c.worker_id.is_not(None))
         .scalar_subquery()
     )
     query = (
@@ -94,17 +95,17 @@ def claim(connection: Connection, stage: Stage) -> JobRow | None:
     return job_queries.lock(connection, job.id)
 
 
-def launched(connection: Connection, job: JobRow, pid: int | None) -> None:
-    """Note the process that was started for a claimed job."""
-    mine = (jobs.c.id == job.id) & (jobs.c.worker_id == job.worker_id)
-    connection.execute(update(jobs).where(mine).values(worker_pid=pid))
+def set_pid(connection: Connection, job: JobRow, pid: int | None) -> None:
+    """Store the process that was started for a claimed job."""
+    is_claimed = (jobs.c.id == job.id) & (jobs.c.worker_id == job.worker_id)
+    connection.execute(update(jobs).where(is_claimed).values(worker_pid=pid))
 
 
-def held(connection: Connection, job_id: str, worker_id: str) -> JobRow:
-    """Return the job, locked, if this worker still holds it.
+def lock_claimed(connection: Connection, job_id: str, worker_id: str) -> JobRow:
+    """Lock and return the job that this worker has claimed.
 
     Raises:
-        LostLeaseError: It does not.
+        LostLeaseError: The worker no longer has the job.
     """
     job = job_queries.lock(connection, job_id)
     if job is None or job.worker_id != worker_id:
@@ -112,21 +113,21 @@ def held(connection: Connection, job_id: str, worker_id: str) -> JobRow:
     return job
 
 
-def beat(connection: Connection, job_id: str, worker_id: str) -> str:
-    """Give a sign of life; return the job's status, which is the word to the worker.
+def heartbeat(connection: Connection, job_id: str, worker_id: str) -> str:
+    """Store that the worker is alive; return the job's status, by which it is told to stop.
 
     Raises:
-        LostLeaseError: The worker no longer holds the job.
+        LostLeaseError: The worker no longer has the job.
     """
-    mine = (jobs.c.id == job_id) & (jobs.c.worker_id == worker_id)
+    is_claimed = (jobs.c.id == job_id) & (jobs.c.worker_id == worker_id)
     now = {"heartbeat_at": time.time(), "worker_pid": os.getpid()}
-    if connection.execute(update(jobs).where(mine).values(**now)).rowcount == 0:
+    if connection.execute(update(jobs).where(is_claimed).values(**now)).rowcount == 0:
         raise LostLeaseError(f"Another process has taken over the job {job_id}.")
-    return str(connection.execute(select(jobs.c.status).where(mine)).scalar_one())
+    return str(connection.execute(select(jobs.c.status).where(is_claimed)).scalar_one())
 
 
 def release(connection: Connection, job: JobRow) -> None:
-    """Let go of a job that is held; one that was interrupted goes back into the queue."""
+    """End the claim on a job; a training that was interrupted goes back into the queue."""
     values: dict[str, object] = {
         "worker_id": None,
         "worker_host": None,
@@ -139,7 +140,7 @@ def release(connection: Connection, job: JobRow) -> None:
 
 
 def is_alive(job: JobRow, lease_seconds: float) -> bool:
-    """Return whether a held job's worker can be taken to live."""
+    """Return whether the worker of a claimed job is taken to be alive."""
     if job.heartbeat_at is None or time.time() - job.heartbeat_at > lease_seconds:
         return False
     if job.worker_host != socket.gethostname() or job.worker_pid is None:
@@ -147,43 +148,43 @@ def is_alive(job: JobRow, lease_seconds: float) -> bool:
     return process_exists(job.worker_pid)
 
 
-def give_up(connection: Connection, job: JobRow, how: str, max_attempts: int) -> None:
-    """Take a job from a worker that has died, and queue it again or end it.
+def recover(connection: Connection, job: JobRow, reason: str, max_attempts: int) -> None:
+    """Take a job from a worker that has died; put it back into the queue or fail it.
 
     Args:
         connection: In a write transaction.
         job: The job, locked.
-        how: How the worker ended, in words.
+        reason: How the worker ended, as in "it was killed".
         max_attempts: Starts without progress after which the job fails.
     """
-    lost = job.worker_id
-    active = job.status in {"running", "validating_files"}
+    worker_id = job.worker_id
+    is_active = job.status in {"running", "validating_files"}
     release(connection, job)
-    if not active:
+    if not is_active:
         return
     job = dataclasses.replace(job, worker_id=None)
     if job.attempts >= max_attempts:
         message = (
             f"The process that worked on this job ended unexpectedly {job.attempts} times without "
-            f"getting any further, the last time because it {how}. Its log is worker.log in the "
+            f"getting any further, the last time because it {reason}. Its log is worker.log in the "
             "job's folder on the engine."
         )
         lifecycle.fail(connection, job, "worker_died", message)
         return
     message = (
-        f"The process that worked on this job ended unexpectedly: it {how}. "
-        f"It is started again from its last checkpoint (attempt {job.attempts + 1} "
+        f"The process that worked on this job ended unexpectedly: it {reason}. "
+        f"It is restarted from its last checkpoint (attempt {job.attempts + 1} "
         f"of {max_attempts})."
     )
     job_queries.add_event(
-        connection, job.id, f"lost:{lost}", "note", {"message": message}, level="warn"
+        connection, job.id, f"lost:{worker_id}", "note", {"message": message}, level="warn"
     )
 
 
 def process_exists(pid: int) -> bool:
     """Return whether a process of this machine still runs."""
     if os.name == "nt":
-        return True  # no harmless question there; the heartbeat decides
+        return True  # no call without side effects exists there; the heartbeat decides
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -194,7 +195,7 @@ def process_exists(pid: int) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Return whether a process has ended and only waits to be noticed by its parent."""
+    """Return whether a process has ended but its parent has not collected its status."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123
             return file.read().rpartition(")")[2].split()[0] == "Z"

@@ -1,4 +1,4 @@
-"""What may happen to a job. Every change of status stands here, with its events.
+"""The states of a job. Every change of status is made here, together with its events.
 
 validating_files → queued ⇄ running → succeeded
 each of these → failed | cancelled; queued, running ⇄ paused
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.store.records import JobRow
 
-__all__ = ["cancel", "create", "fail", "pause", "resume", "start", "validated"]
+__all__ = ["cancel", "create", "fail", "pause", "queue", "resume", "start"]
 
 _PAUSABLE = ("validating_files", "queued", "running")
 
 
 def create(connection: Connection, job: JobRow) -> None:
-    """Add a new job, to be validated."""
+    """Add a new job, whose files are to be validated."""
     job_queries.insert_job(connection, job)
     job_queries.add_event(connection, job.id, "created", "created")
     job_queries.add_event(
@@ -34,15 +34,15 @@ def create(connection: Connection, job: JobRow) -> None:
     )
 
 
-def validated(connection: Connection, job: JobRow) -> None:
-    """The job's files are good: it waits for its turn."""
+def queue(connection: Connection, job: JobRow) -> None:
+    """Queue a job whose files are valid."""
     job_queries.change(connection, job.id, status="queued", attempts=0)
     number = job_queries.waiting_before(connection, job)
     job_queries.add_event(connection, job.id, "enqueued", "enqueued", {"number": number})
 
 
 def start(connection: Connection, job: JobRow) -> None:
-    """The job's turn has come, for the first time or again."""
+    """Start the training of a job, for the first time or again."""
     job_queries.change(connection, job.id, status="running")
     job_queries.add_event(connection, job.id, "started", "started")
 
@@ -60,7 +60,7 @@ def fail(
 
 
 def cancel(connection: Connection, job: JobRow) -> None:
-    """End the job at the user's wish. A running training notices between two steps.
+    """Cancel the job. A running training stops after its current step.
 
     Raises:
         JobStateError: The job has ended.
@@ -71,7 +71,7 @@ def cancel(connection: Connection, job: JobRow) -> None:
 
 
 def pause(connection: Connection, job: JobRow) -> None:
-    """Set the job aside. A running training writes a checkpoint and ends its process.
+    """Pause the job. A running training writes a checkpoint, and its process exits.
 
     Raises:
         JobStateError: The job has ended, or is paused.

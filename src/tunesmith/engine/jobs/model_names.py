@@ -1,7 +1,8 @@
 """The names of fine-tuned models, in the forms of the two APIs.
 
-First API:  `ada:ft-<organisation>:<suffix>-2026-02-15-04-21-04`
-Second API: `ft:<model>:<organisation>:<suffix>:<id>`, a checkpoint adds `:ckpt-step-<n>`.
+Legacy API:           `ada:ft-<organisation>:<suffix>-2026-02-15-04-21-04`
+Fine-tuning jobs API: `ft:<model>:<organisation>:<suffix>:<id>`; checkpoints add
+                      `:ckpt-step-<n>`.
 """
 
 from __future__ import annotations
@@ -15,32 +16,30 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.store.records import JobRow
 
-__all__ = ["checkpoint_name", "family_of", "final_name", "slug"]
+__all__ = ["checkpoint_name", "final_name", "slug"]
 
-_NOT_PLAIN = re.compile(r"[^a-z0-9_.]+")
+_OTHER_CHARACTERS = re.compile(r"[^a-z0-9_.]+")
 _SHORT_ID = 8
 
 
 def slug(suffix: str | None) -> str:
-    """Return a suffix as it stands in a model's name: lower case, hyphens for all else."""
-    return _NOT_PLAIN.sub("-", (suffix or "").lower()).strip("-")
-
-
-def family_of(name: str) -> str:
-    """Return the base name that stands in the name of a fine-tuned model, or the name itself."""
-    if name.startswith("ft:"):
-        return name.split(":")[1]
-    return name.split(":ft-", maxsplit=1)[0]
+    """Return a suffix in the form used in names: lower case, with hyphens for other characters."""
+    return _OTHER_CHARACTERS.sub("-", (suffix or "").lower()).strip("-")
 
 
 def final_name(job: JobRow, now: float, is_taken: Callable[[str], bool]) -> str:
     """Return the name of the job's model.
 
-    Names of the first API end in the second of their making; the next free second is
-    taken where two jobs would share one.
+    Names of the legacy API end in the time at which the model was made, in seconds; if the
+    name is taken, the next free second is used.
+
+    Args:
+        job: The job.
+        now: The time, in seconds since the epoch.
+        is_taken: Returns whether a model has this name.
     """
     if job.api == "fine-tuning":
-        return _second_form(job)
+        return _jobs_api_name(job)
     while True:
         moment = dt.datetime.fromtimestamp(now, tz=dt.UTC)
         stamp = moment.strftime("%Y-%m-%d-%H-%M-%S")
@@ -53,8 +52,8 @@ def final_name(job: JobRow, now: float, is_taken: Callable[[str], bool]) -> str:
 
 def checkpoint_name(job: JobRow, step: int) -> str:
     """Return the name of the model as it was after `step`."""
-    return f"{_second_form(job)}:ckpt-step-{step}"
+    return f"{_jobs_api_name(job)}:ckpt-step-{step}"
 
 
-def _second_form(job: JobRow) -> str:
+def _jobs_api_name(job: JobRow) -> str:
     return f"ft:{job.family}:{job.organization}:{slug(job.suffix)}:{job.id[:_SHORT_ID]}"

@@ -1,12 +1,12 @@
-"""Training by Ray: the batches are shared by workers of a Ray cluster, or of this machine.
+"""Training on Ray: each batch is shared by workers of a Ray cluster, or of a local Ray.
 
-The job's own process does here what it does elsewhere: it holds the lease and writes the
-rows. Instead of computing it drives a Ray `TorchTrainer`. Ray restarts workers that die and
-keeps the checkpoints they go on from, also when this process is started again. What the first
-worker observes travels to this process through a small actor and is waited for, so no
-checkpoint is older than the rows that belong to it.
+The job's own process does what it does elsewhere: it has the claim on the job and writes
+the rows. Instead of training it drives a Ray `TorchTrainer`. Ray restarts workers that die
+and keeps the checkpoints from which they resume, also when this process is restarted. The
+records of the first worker travel to this process through a small actor; the worker waits
+until each is stored, so no checkpoint is older than the rows that belong to it.
 
-The state folder must lie at the same place for all workers: on this machine, or on a file
+The state folder must have the same path for all workers: on this machine, or on a file
 system that the cluster's machines share.
 """
 
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 __all__ = ["train_on_ray"]
 
-_Told: TypeAlias = "tuple[str, tuple[Any, ...]]"
+_Message: TypeAlias = "tuple[str, tuple[Any, ...]]"  # name of an observer's method, arguments
 
-_PAUSE_SECONDS = 0.2
-_PATIENCE_SECONDS = 24 * 3600  # the leader may prepare for hours while the others wait
+_RECEIVE_SECONDS = 0.2
+_COLLECTIVE_TIMEOUT_SECONDS = 24 * 3600  # the leader may prepare for hours while others wait
 _RAY_CHECKPOINTS = 2
 
 
 def train_on_ray(
     spec: TrainingSpec, observer: TrainingObserver, settings: RayConfig
 ) -> TrainingOutcome:
-    """Train as `tunesmith.engine.training.train` does, by several workers of Ray.
+    """Train as `tunesmith.engine.training.train` does, with several workers of Ray.
 
     Raises:
-        TrainingError: The training cannot go on.
-        EngineError: Ray could not do it.
+        TrainingError: The training cannot continue.
+        EngineError: Ray failed.
     """
     ray: Any = import_module("ray")
 
@@ -61,30 +61,31 @@ def train_on_ray(
         log_to_driver=False,
         num_cpus=None if settings.address else max(os.cpu_count() or 1, settings.workers),
     )
-    signal.signal(signal.SIGTERM, handler)  # Ray has put its own in its place
+    signal.signal(signal.SIGTERM, handler)  # Ray has replaced it
     try:
         mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
-        fitting = _Fitting(spec, settings, mailbox)
-        fitting.start()
-        told: list[_Told] = []
-        while fitting.is_alive():
-            told = ray.get(mailbox.collect.remote(len(told), observer.stop_requested()))
-            for name, arguments in told:
+        fit = _FitThread(spec, settings, mailbox)
+        fit.start()
+        messages: list[_Message] = []
+        while fit.is_alive():
+            request = observer.stop_requested()
+            messages = ray.get(mailbox.receive.remote(len(messages), request))
+            for name, arguments in messages:
                 if name == "outcome":
-                    (fitting.outcome,) = arguments
+                    (fit.outcome,) = arguments
                 elif name == "failed":
                     raise arguments[0]
                 else:
                     getattr(observer, name)(*arguments)
-        if fitting.outcome is None:
-            raise EngineError(f"Ray gave the training up: {fitting.error}") from fitting.error
-        return fitting.outcome
+        if fit.outcome is None:
+            raise EngineError(f"Ray stopped the training: {fit.error}") from fit.error
+        return fit.outcome
     finally:
         ray.shutdown()
 
 
-class _Fitting(threading.Thread):
-    """Waits for Ray while the main thread listens to the workers."""
+class _FitThread(threading.Thread):
+    """Waits for Ray while the main thread receives the workers' messages."""
 
     def __init__(self, spec: TrainingSpec, settings: RayConfig, mailbox: Any) -> None:
         super().__init__(name="ray", daemon=True)
@@ -93,10 +94,10 @@ class _Fitting(threading.Thread):
         self._trainer = _trainer(spec, settings, mailbox)
 
     def run(self) -> None:
-        """Fit."""
+        """Run the trainer to its end."""
         try:
             self._trainer.fit()
-        except Exception as error:  # noqa: BLE001 - told by the main thread
+        except Exception as error:  # noqa: BLE001 - the main thread raises it
             self.error = error
 
 
@@ -106,20 +107,21 @@ def _trainer(spec: TrainingSpec, settings: RayConfig, mailbox: Any) -> Any:
     ray_torch: Any = import_module("ray.train.torch")
 
     threads = spec.threads or 1
-    on_gpus = ray.cluster_resources().get("GPU", 0) >= settings.workers
+    use_gpu = ray.cluster_resources().get("GPU", 0) >= settings.workers
     return ray_torch.TorchTrainer(
-        _take_part,
+        _train_worker,
         train_loop_config={"spec": spec.model_dump_json(), "mailbox": mailbox},
         scaling_config=train.ScalingConfig(
             num_workers=settings.workers,
-            use_gpu=on_gpus,
-            resources_per_worker={"CPU": threads, **({"GPU": 1} if on_gpus else {})},
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": threads, **({"GPU": 1} if use_gpu else {})},
         ),
         torch_config=ray_torch.TorchConfig(
-            backend="cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout_s=_PATIENCE_SECONDS
+            backend="cpu:gloo,cuda:nccl" if use_gpu else "gloo",
+            timeout_s=_COLLECTIVE_TIMEOUT_SECONDS,
         ),
         run_config=train.RunConfig(
-            name=spec.job_id,  # with the same name and place, Ray goes on from its checkpoint
+            name=spec.job_id,  # with the same name and path, Ray resumes from its checkpoint
             storage_path=str(spec.work_path / "ray"),
             checkpoint_config=train.CheckpointConfig(num_to_keep=_RAY_CHECKPOINTS),
             failure_config=train.FailureConfig(max_failures=settings.max_failures),
@@ -127,110 +129,110 @@ def _trainer(spec: TrainingSpec, settings: RayConfig, mailbox: Any) -> Any:
     )
 
 
-def _take_part(given: dict[str, Any]) -> None:
-    """Be one of Ray's workers."""
+def _train_worker(config: dict[str, Any]) -> None:
+    """Run in each of Ray's workers."""
     ray: Any = import_module("ray")
     train: Any = import_module("ray.train")
 
-    mailbox = given["mailbox"]
-    leads = train.get_context().get_world_rank() == 0
-    observer: Any = _ForwardingObserver(mailbox) if leads else _NullObserver()
+    mailbox = config["mailbox"]
+    is_leader = train.get_context().get_world_rank() == 0
+    observer: Any = _ForwardingObserver(mailbox) if is_leader else _NullObserver()
     try:
-        spec = TrainingSpec.model_validate_json(given["spec"])
+        spec = TrainingSpec.model_validate_json(config["spec"])
         outcome = run(spec, observer, _RayCheckpoints())
     except TrainingError as error:
-        ray.get(mailbox.tell.remote("failed", error))
+        ray.get(mailbox.send.remote("failed", error))
         raise
-    if leads:
-        ray.get(mailbox.tell.remote("outcome", outcome))
+    if is_leader:
+        ray.get(mailbox.send.remote("outcome", outcome))
 
 
 class _Mailbox:
-    """An actor between the first worker, which tells, and the job's process, which listens."""
+    """An actor between the first worker, which sends, and the job's process, which receives."""
 
     def __init__(self) -> None:
-        self._told: list[_Told] = []
-        self._dealt_with = 0
+        self._messages: list[_Message] = []
+        self._handled = 0
         self._request: StopRequest | None = None
         self._changed = asyncio.Condition()
 
-    async def tell(self, name: str, *arguments: Any) -> None:
-        """Hand something over and wait until it has been dealt with."""
+    async def send(self, name: str, *arguments: Any) -> None:
+        """Add a message and wait until it has been handled."""
         async with self._changed:
-            self._told.append((name, arguments))
-            number = self._dealt_with + len(self._told)
+            self._messages.append((name, arguments))
+            number = self._handled + len(self._messages)
             self._changed.notify_all()
-            await self._changed.wait_for(lambda: self._dealt_with >= number)
+            await self._changed.wait_for(lambda: self._handled >= number)
 
-    async def collect(self, dealt_with: int, request: StopRequest | None) -> list[_Told]:
-        """Return what has been told, after a while even if it is nothing.
+    async def receive(self, handled: int, request: StopRequest | None) -> list[_Message]:
+        """Return the messages so far; after a short wait, an empty list if there are none.
 
         Args:
-            dealt_with: How much of what was returned last has been dealt with: all.
-            request: What the workers are to be told when they ask.
+            handled: Number of messages that the last call returned, all handled by now.
+            request: What workers that poll for a stop request are to be given.
         """
         async with self._changed:
             self._request = request
-            self._told = self._told[dealt_with:]
-            self._dealt_with += dealt_with
+            self._messages = self._messages[handled:]
+            self._handled += handled
             self._changed.notify_all()
-            waiting = self._changed.wait_for(lambda: bool(self._told))
+            has_messages = self._changed.wait_for(lambda: bool(self._messages))
             try:
-                await asyncio.wait_for(waiting, _PAUSE_SECONDS)
+                await asyncio.wait_for(has_messages, _RECEIVE_SECONDS)
             except TimeoutError:
                 return []
-            return list(self._told)
+            return list(self._messages)
 
-    async def request(self) -> StopRequest | None:
-        """Return what is asked of the training."""
+    async def stop_request(self) -> StopRequest | None:
+        """Return the request to stop, if there is one."""
         return self._request
 
 
 class _ForwardingObserver:
-    """The first worker's observer: all that it hears it tells the job's process."""
+    """The first worker's observer: it forwards every record to the job's process."""
 
     def __init__(self, mailbox: Any) -> None:
-        self._board = mailbox
+        self._mailbox = mailbox
 
     def __getattr__(self, name: str) -> Any:
         ray: Any = import_module("ray")
 
-        return lambda *arguments: ray.get(self._board.tell.remote(name, *arguments))
+        return lambda *arguments: ray.get(self._mailbox.send.remote(name, *arguments))
 
     def stop_requested(self) -> StopRequest | None:
-        """Ask what is asked for."""
+        """Return the request that the job's process has put into the mailbox."""
         ray: Any = import_module("ray")
 
-        request: StopRequest | None = ray.get(self._board.request.remote())
+        request: StopRequest | None = ray.get(self._mailbox.stop_request.remote())
         return request
 
 
 class _NullObserver:
-    """The other workers' observer."""
+    """The other workers' observer: it drops everything."""
 
     def __getattr__(self, _name: str) -> Any:
         return lambda *_arguments: None
 
 
 class _RayCheckpoints:
-    """Checkpoints that Ray keeps."""
+    """Checkpoints kept by Ray."""
 
     def save(self, position: Position, tensors: dict[str, torch.Tensor]) -> None:
-        """Hand a checkpoint to Ray, from the leader; all workers take part."""
+        """Report the leader's checkpoint to Ray; all workers take part."""
         train: Any = import_module("ray.train")
 
         with tempfile.TemporaryDirectory() as folder:
             FolderCheckpoints(Path(folder)).save(position, tensors)
-            leads = train.get_context().get_world_rank() == 0
-            kept = train.Checkpoint.from_directory(folder) if leads else None
-            train.report({"step": position.step}, checkpoint=kept)
+            is_leader = train.get_context().get_world_rank() == 0
+            checkpoint = train.Checkpoint.from_directory(folder) if is_leader else None
+            train.report({"step": position.step}, checkpoint=checkpoint)
 
     def latest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
-        """Return the checkpoint that Ray has kept last."""
+        """Return the checkpoint that Ray kept last."""
         train: Any = import_module("ray.train")
 
-        kept = train.get_checkpoint()
-        if kept is None:
+        checkpoint = train.get_checkpoint()
+        if checkpoint is None:
             return None
-        with kept.as_directory() as folder:
+        with checkpoint.as_directory() as folder:
             return FolderCheckpoints(Path(folder)).latest()

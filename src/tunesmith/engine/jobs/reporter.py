@@ -1,7 +1,7 @@
-"""The training's observer: what it reports becomes events, rows and models in the database.
+"""The training's observer: its records become events, rows and models in the database.
 
-Everything is written at once and under a key that a repeated report shares, so a training
-that was killed and starts again from a checkpoint neither loses nor doubles an event.
+Each record is written at once, under a key that depends on the step alone. So a training
+that was killed and repeats steps neither loses nor duplicates an event.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reporter"]
 
-_MOST_STEP_EVENTS = 1000
+_MAX_STEP_EVENTS = 1000  # of one job; the result file has every step
 
 
 class Reporter:
@@ -41,10 +41,10 @@ class Reporter:
 
     Args:
         database: Where the job is.
-        job: The job, held by `worker_id`.
-        worker_id: The lease.
+        job: The job, claimed by `worker_id`.
+        worker_id: The worker.
         home: The state folder's root, to which paths of models are relative.
-        shutdown: Tells whether this process has been asked to end.
+        shutdown: Returns whether this process was told to exit.
     """
 
     def __init__(
@@ -62,23 +62,23 @@ class Reporter:
         self._shutdown = shutdown
         self._status = "running"
         self.has_plan: bool = False
-        self._every = 1
-        self._first: tuple[int, float] | None = None
+        self._event_every = 1  # steps
+        self._first_step: tuple[int, float] | None = None  # of this process, and its time
 
-    def heard(self, status: str) -> None:
-        """Take note of the job's status, which the heartbeat reads."""
+    def set_status(self, status: str) -> None:
+        """Set the job's status, as the heartbeat has read it."""
         self._status = status
 
     def planned(self, plan: TrainingPlan) -> None:
-        """Store the values in use and tell which recipe was chosen."""
-        chosen = plan.hyperparameters
+        """Store the hyperparameters in use, and an event with the recipe."""
+        values = plan.hyperparameters
         resolved = {
-            "n_epochs": chosen.n_epochs,
-            "batch_size": chosen.batch_size,
-            "learning_rate_multiplier": chosen.learning_rate_multiplier,
+            "n_epochs": values.n_epochs,
+            "batch_size": values.batch_size,
+            "learning_rate_multiplier": values.learning_rate_multiplier,
         }
         self.has_plan = True
-        self._every = max(1, -(-plan.total_steps // _MOST_STEP_EVENTS))
+        self._event_every = max(1, -(-plan.total_steps // _MAX_STEP_EVENTS))
         message = (
             f"Training on {plan.examples} examples in {plan.total_steps} steps with the recipe "
             f"{plan.recipe!r}: {plan.reason}"
@@ -90,12 +90,12 @@ class Reporter:
             job_queries.add_event(connection, job.id, "plan", "note", {"message": message})
 
     def note(self, key: str, message: str) -> None:
-        """Store a remark."""
+        """Store an event."""
         with self._writing() as (connection, job):
             job_queries.add_event(connection, job.id, f"note:{key}", "note", {"message": message})
 
     def step(self, record: StepRecord) -> None:
-        """Store progress, and the step's figures unless there are very many steps."""
+        """Store progress, and the step's metrics unless there are too many steps."""
         now = time.time()
         progress: dict[str, Any] = {
             "steps_done": record.step,
@@ -105,9 +105,9 @@ class Reporter:
         with self._writing() as (connection, job):
             if record.step > job.steps_done:
                 job_queries.change(connection, job.id, attempts=1, **progress)
-            if self._is_told(record):
+            if self._has_event(record):
                 key = f"step:{record.step}"
-                job_queries.add_event(connection, job.id, key, "step", _figures(record))
+                job_queries.add_event(connection, job.id, key, "step", _metrics(record))
 
     def epoch(self, record: EpochRecord) -> None:
         """Store the end of an epoch."""
@@ -116,7 +116,7 @@ class Reporter:
             job_queries.add_event(connection, job.id, f"epoch:{record.epoch}", "epoch", data)
 
     def checkpoint(self, record: CheckpointRecord) -> None:
-        """Register a snapshot as a model that can be used."""
+        """Store a snapshot as a checkpoint and as a model."""
         now = time.time()
         with self._writing() as (connection, job):
             name = model_names.checkpoint_name(job, record.step)
@@ -145,42 +145,42 @@ class Reporter:
 
     @contextmanager
     def _writing(self) -> Generator[tuple[Connection, JobRow]]:
-        """Yield a write transaction and the job as it is now.
+        """Yield a connection in a write transaction, and the job as it is now.
 
-        Nothing is kept of what is written about a job that has ended: its last event is the last.
+        If the job has ended, for example because it was cancelled, nothing is written.
         """
         with self._database.write() as connection:
-            job = leases.held(connection, self._job.id, self._worker_id)
+            job = leases.lock_claimed(connection, self._job.id, self._worker_id)
             self._status = job.status
             yield connection, job
             if job.is_terminal:
                 connection.rollback()
 
     def stop_requested(self) -> StopRequest | None:
-        """Return what the job's status, or a signal to this process, asks for."""
+        """Return the request that follows from the job's status or a signal to this process."""
         if self._status == "running":
             return "shutdown" if self._shutdown() else None
         return "cancel" if self._status in {"cancelled", "failed"} else "pause"
 
     def _estimate(self, record: StepRecord, now: float) -> float:
-        if self._first is None:
-            self._first = (record.step, now)
+        if self._first_step is None:
+            self._first_step = (record.step, now)
             return now
-        first, began = self._first
-        per_step = (now - began) / max(1, record.step - first)
+        first, started = self._first_step
+        per_step = (now - started) / max(1, record.step - first)
         return now + per_step * (record.total_steps - record.step)
 
-    def _is_told(self, record: StepRecord) -> bool:
+    def _has_event(self, record: StepRecord) -> bool:
         return (
-            record.step % self._every == 0
+            record.step % self._event_every == 0
             or record.step in {1, record.total_steps}
             or record.validation is not None
             or bool(record.classification)
         )
 
 
-def _figures(record: StepRecord) -> dict[str, Any]:
-    figures: dict[str, Any] = {
+def _metrics(record: StepRecord) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
         "step": record.step,
         "total_steps": record.total_steps,
         "train_loss": record.training_loss,
@@ -192,11 +192,11 @@ def _figures(record: StepRecord) -> dict[str, Any]:
     }
     if record.validation is not None:
         prefix = "full_valid" if record.validation.full else "valid"
-        figures[f"{prefix}_loss"] = record.validation.loss
-        figures[f"{prefix}_mean_token_accuracy"] = record.validation.token_accuracy
-        figures[f"{prefix}_sequence_accuracy"] = record.validation.sequence_accuracy
-    figures |= {f"classification/{name}": value for name, value in record.classification.items()}
-    return figures | record.extra
+        metrics[f"{prefix}_loss"] = record.validation.loss
+        metrics[f"{prefix}_mean_token_accuracy"] = record.validation.token_accuracy
+        metrics[f"{prefix}_sequence_accuracy"] = record.validation.sequence_accuracy
+    metrics |= {f"classification/{name}": value for name, value in record.classification.items()}
+    return metrics | record.extra
 
 
 _CHECKPOINT_METRICS = (
@@ -211,5 +211,5 @@ _CHECKPOINT_METRICS = (
 
 
 def _checkpoint_metrics(record: StepRecord) -> dict[str, Any]:
-    figures = _figures(record)
-    return {name: figures[name] for name in _CHECKPOINT_METRICS if name in figures}
+    metrics = _metrics(record)
+    return {name: metrics[name] for name in _CHECKPOINT_METRICS if name in metrics}

@@ -1,4 +1,4 @@
-"""From a job's row to the words that its training starts from."""
+"""From a job's row to `spec.json`, the specification of its training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_specification"]
 
-_PASSED_ON = (
+_HYPERPARAMETERS = (
     "n_epochs",
     "batch_size",
     "learning_rate_multiplier",
@@ -30,7 +30,7 @@ _PASSED_ON = (
 
 
 def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow) -> None:
-    """Write `spec.json` into the job's folder.
+    """Write `spec.json` into the job's folder, complete or not at all.
 
     Raises:
         UnknownModelError: The model that the job starts from has gone.
@@ -39,7 +39,7 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
     folder = config.home.job(job.id)
     source = models.resolve(job.parent_model or job.base_model, job.organization)
     requested = job.requested_hyperparameters
-    values = {name: requested[name] for name in _PASSED_ON if requested.get(name) is not None}
+    values = {name: requested[name] for name in _HYPERPARAMETERS if requested.get(name) is not None}
     if requested.get("beta") is not None:
         values["dpo_beta"] = requested["beta"]
     spec = TrainingSpec(

@@ -1,4 +1,4 @@
-"""The check of a job's files before it may wait for its turn."""
+"""The check of a job's files before it is queued."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["JobFault", "data_path", "find_fault"]
 
 @dataclass(frozen=True, slots=True)
 class JobFault:
-    """Why a job cannot be trained: the parts of its `error`."""
+    """Why a job cannot be trained, as its field `error` on the wire."""
 
     code: str
     message: str
@@ -32,11 +32,11 @@ class JobFault:
 def find_fault(database: Database, home: Home, job: JobRow) -> JobFault | None:
     """Return the first error in the job's training file, then in its validation file.
 
-    Contents are compared with their hashes on the way.
+    Also compares the contents with their hashes, and links them into the job's folder.
     """
-    wanted = {"training_file": job.training_file, "validation_file": job.validation_file}
+    file_ids = {"training_file": job.training_file, "validation_file": job.validation_file}
     blobs = BlobStore(home.files)
-    for param, file_id in wanted.items():
+    for param, file_id in file_ids.items():
         if file_id is None:
             continue
         with database.read() as connection:
@@ -47,30 +47,30 @@ def find_fault(database: Database, home: Home, job: JobRow) -> JobFault | None:
             path = place_data(home, job, param, blobs.verified(file.sha256))
         except CorruptFileError as error:
             return JobFault("file_corrupt", str(error), param)
-        words = _first_error(path, job)
-        if words is not None:
+        error_text = _first_error(path, job)
+        if error_text is not None:
             kind = param.replace("_", " ")
-            message = f"The {kind} {file.filename!r} ({file.id}) cannot be used: {words}"
+            message = f"The {kind} {file.filename!r} ({file.id}) cannot be used: {error_text}"
             return JobFault(f"invalid_{param}", message, param)
     return None
 
 
 def data_path(home: Home, job: JobRow, param: str) -> Path:
-    """Return where the job has its own name for a file's content."""
+    """Return the path, in the job's folder, of a file's content."""
     return home.job(job.id) / "data" / f"{param.removesuffix('_file')}.jsonl"
 
 
 def place_data(home: Home, job: JobRow, param: str, content: Path) -> Path:
-    """Give a content a second name in the job's folder; return it.
+    """Link a file's content into the job's folder and return its path there.
 
-    The name tells the format, and the job keeps the content whatever becomes of the file.
+    The name says the format, and the job keeps the content if the file is deleted.
     """
     path = data_path(home, job, param)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     try:
         path.hardlink_to(content)
-    except OSError:  # a file system without such links
+    except OSError:  # a file system without hard links
         shutil.copyfile(content, path)
     return path
 

@@ -1,4 +1,4 @@
-"""New events for many listeners: one task asks the database, however many streams are open."""
+"""Lets many streams follow jobs: one task polls the database, however many are open."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["EventWatcher"]
 
 _log = logging.getLogger("tunesmith.engine.jobs")
 
-_PAUSE_SECONDS = 0.2
-_SILENCE_SECONDS = 15.0
+_POLL_SECONDS = 0.2
+_IDLE_SECONDS = 15.0
 
 
 class _Topic:
-    """A watched job: its events so far, and a signal that is replaced each time it is given."""
+    """A watched job: its events so far, and a signal that is replaced each time it is set."""
 
     def __init__(self) -> None:
         self.events: list[EventRow] = []
@@ -56,15 +56,15 @@ class EventWatcher:
 
     @property
     def open_streams(self) -> int:
-        """How many streams follow a job now."""
+        """Number of streams that follow a job now."""
         return sum(topic.listeners for topic in self._topics.values())
 
     def start(self) -> None:
-        """Begin; call it in the event loop that serves."""
+        """Start the task; call it in the event loop that serves."""
         self._task = asyncio.create_task(self._watch(), name="event watcher")
 
     def close(self) -> None:
-        """End all streams that are being followed, without telling them that the job ended."""
+        """End all streams, without the None that says that the job has ended."""
         self._closed = True
         for topic in self._topics.values():
             topic.announce()
@@ -80,8 +80,8 @@ class EventWatcher:
     async def follow(self, job_id: str) -> AsyncIterator[Sequence[EventRow] | None]:
         """Yield the job's events in batches, in order, from the first; None after the last.
 
-        An empty batch says that nothing has happened for a while. The iteration ends without
-        None if the watcher is closed.
+        An empty batch means that nothing has happened for 15 seconds. The iteration ends
+        without None if the watcher is closed.
         """
         topic = self._topics.setdefault(job_id, _Topic())
         topic.listeners += 1
@@ -98,7 +98,7 @@ class EventWatcher:
                     return
                 else:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(topic.signal.wait(), _SILENCE_SECONDS)
+                        await asyncio.wait_for(topic.signal.wait(), _IDLE_SECONDS)
                         continue
                     yield []
         finally:
@@ -112,14 +112,14 @@ class EventWatcher:
             self._wanted.clear()
             while self._topics:
                 try:
-                    await self._look()
+                    await self._poll()
                 except SQLAlchemyError as error:
                     _log.error("events: %s", str(error).splitlines()[0])
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), _PAUSE_SECONDS)
+                    await asyncio.wait_for(self._wanted.wait(), _POLL_SECONDS)
                 self._wanted.clear()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         known = {
             job_id: len(topic.events) for job_id, topic in self._topics.items() if not topic.ended
         }

@@ -1,4 +1,4 @@
-"""One job, two views: the wire objects that the two APIs make of the same record."""
+"""From the records of jobs, events, checkpoints and files to the JSON of the two APIs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tunesmith.types.fine_tuning import (
 )
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent, FineTuneHyperparams
 
-from .event_messages import message_of, metrics_of
+from .event_messages import event_message, event_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,13 +32,14 @@ __all__ = [
     "fine_tune",
     "fine_tune_event",
     "fine_tuning_job",
+    "organization_id",
 ]
 
-_FIRST_API_STATUS = {"validating_files": "pending", "queued": "pending", "paused": "pending"}
+_LEGACY_STATUS = {"validating_files": "pending", "queued": "pending", "paused": "pending"}
 
 
 def organization_id(organization: str) -> str:
-    """Return the id under which an organisation appears on the wire."""
+    """Return the id of an organisation on the wire."""
     return f"org-{organization}"
 
 
@@ -54,7 +55,7 @@ def file_object(row: FileRow) -> dict[str, Any]:
     data = file.model_dump(exclude={"expires_at", "status_details"})
     if row.expires_at is not None:
         data["expires_at"] = int(row.expires_at)
-    data["sha256"] = row.sha256  # beyond the contract: clients recognise what they uploaded
+    data["sha256"] = row.sha256  # not in the hosted service: clients find identical uploads by it
     if row.prompt_format is not None:
         data["prompt_format"] = row.prompt_format
     return data
@@ -63,7 +64,7 @@ def file_object(row: FileRow) -> dict[str, Any]:
 def fine_tune(
     job: JobRow, files: Mapping[str, FileRow], events: Sequence[EventRow] | None = None
 ) -> dict[str, Any]:
-    """Return a job as the first API shows it.
+    """Return a job as JSON data of the legacy API.
 
     Args:
         job: The job.
@@ -82,27 +83,27 @@ def fine_tune(
     for name in _CLASSIFICATION:
         if hyperparams[name] is None:
             del hyperparams[name]
-    shown = FineTune(
+    payload = FineTune(
         id=public_id(job.id, LEGACY_API),
         created_at=int(job.created_at),
         updated_at=int(job.updated_at),
         model=job.model,
         fine_tuned_model=job.fine_tuned_model,
         organization_id=organization_id(job.organization),
-        status=_FIRST_API_STATUS.get(job.status, job.status),
+        status=_LEGACY_STATUS.get(job.status, job.status),
         hyperparams=FineTuneHyperparams(),
         training_files=[],
         validation_files=[],
         result_files=[],
     ).model_dump(exclude={"events"})
-    shown["hyperparams"] = hyperparams
-    shown["training_files"] = existing(job.training_file)
-    shown["validation_files"] = existing(job.validation_file)
-    shown["result_files"] = existing(job.result_file)
-    shown["base_model"] = job.base_model
+    payload["hyperparams"] = hyperparams
+    payload["training_files"] = existing(job.training_file)
+    payload["validation_files"] = existing(job.validation_file)
+    payload["result_files"] = existing(job.result_file)
+    payload["base_model"] = job.base_model
     if events is not None:
-        shown["events"] = [fine_tune_event(event) for event in events]
-    return shown
+        payload["events"] = [fine_tune_event(event) for event in events]
+    return payload
 
 
 _CLASSIFICATION = (
@@ -114,30 +115,31 @@ _CLASSIFICATION = (
 
 
 def fine_tune_event(event: EventRow) -> dict[str, Any]:
-    """Return an event as the first API words it."""
+    """Return an event as JSON data of the legacy API."""
     return FineTuneEvent(
         created_at=int(event.created_at),
         level=event.level,
-        message=message_of(event, LEGACY_API),
+        message=event_message(event, LEGACY_API),
     ).model_dump()
 
 
 def fine_tuning_job(job: JobRow) -> dict[str, Any]:
-    """Return a job as the second API shows it."""
+    """Return a job as JSON data of the fine-tuning jobs API."""
     auto = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
-    requested, resolved = job.requested_hyperparameters, job.resolved_hyperparameters or {}
-    chosen = auto | {name: requested[name] for name in auto if requested.get(name) is not None}
-    chosen |= {name: value for name, value in resolved.items() if name in auto}
+    requested = job.requested_hyperparameters
+    resolved = job.resolved_hyperparameters or {}
+    values = auto | {name: requested[name] for name in auto if requested.get(name) is not None}
+    values |= {name: value for name, value in resolved.items() if name in auto}
     extra = {"beta": requested.get("beta", "auto")} if job.method == "dpo" else {}
-    config = FineTuningJobMethodConfig(hyperparameters=chosen | extra)
+    config = FineTuningJobMethodConfig(hyperparameters=values | extra)
     method = FineTuningJobMethod.model_validate({"type": job.method, job.method: config})
-    shown = FineTuningJob(
+    payload = FineTuningJob(
         id=public_id(job.id),
         created_at=int(job.created_at),
         error=None if job.error is None else FineTuningJobError(**job.error),
         fine_tuned_model=job.fine_tuned_model,
         finished_at=None if job.finished_at is None else int(job.finished_at),
-        hyperparameters=FineTuningJobHyperparameters.model_validate(chosen),
+        hyperparameters=FineTuningJobHyperparameters.model_validate(values),
         model=job.model,
         organization_id=organization_id(job.organization),
         result_files=[job.result_file] if job.result_file else [],
@@ -151,9 +153,9 @@ def fine_tuning_job(job: JobRow) -> dict[str, Any]:
         metadata=job.metadata,
         user_provided_suffix=job.suffix,
     ).model_dump(exclude={"method"})
-    shown["method"] = method.model_dump(exclude_none=True)
-    shown["base_model"] = job.base_model
-    return shown
+    payload["method"] = method.model_dump(exclude_none=True)
+    payload["base_model"] = job.base_model
+    return payload
 
 
 def _estimate(job: JobRow) -> int | None:
@@ -163,21 +165,21 @@ def _estimate(job: JobRow) -> int | None:
 
 
 def event_object(event: EventRow) -> dict[str, Any]:
-    """Return an event as the second API words it."""
-    metrics = metrics_of(event)
+    """Return an event as JSON data of the fine-tuning jobs API."""
+    metrics = event_metrics(event)
     return FineTuningJobEvent(
         id=event.id,
         created_at=int(event.created_at),
         level=event.level,
-        message=message_of(event, JOBS_API),
+        message=event_message(event, JOBS_API),
         data=metrics or {},
         type="message" if metrics is None else "metrics",
     ).model_dump()
 
 
 def checkpoint_object(row: CheckpointRow) -> dict[str, Any]:
-    """Return a checkpoint as JSON data, without the figures that were not computed."""
-    shown = FineTuningJobCheckpoint(
+    """Return a checkpoint as JSON data, without metrics that were not computed."""
+    payload = FineTuningJobCheckpoint(
         id=row.id,
         created_at=int(row.created_at),
         fine_tuned_model_checkpoint=row.model,
@@ -185,5 +187,5 @@ def checkpoint_object(row: CheckpointRow) -> dict[str, Any]:
         metrics=FineTuningJobCheckpointMetrics(),
         step_number=row.step,
     ).model_dump(exclude={"metrics"})
-    shown["metrics"] = {name: value for name, value in row.metrics.items() if value is not None}
-    return shown
+    payload["metrics"] = {name: value for name, value in row.metrics.items() if value is not None}
+    return payload
