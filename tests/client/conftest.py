@@ -36,7 +36,7 @@ class Mode:
         return client
 
     def run(self, value: Any) -> Any:
-        """Return the value of an operation, awaiting it where that is the mode's way."""
+        """Return the value of an operation, awaited in the async mode."""
         if self.runner is None:
             return value
         return self.runner.run(_awaited(value))

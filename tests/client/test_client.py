@@ -32,7 +32,7 @@ def test_defaults():
     assert (client.timeout.read, client.timeout.connect, client.timeout.total) == (600, 5, None)
 
 
-def test_the_environment_and_who_wins(monkeypatch):
+def test_arguments_take_precedence_over_the_environment(monkeypatch):
     for name, value in {
         "API_KEY": "o",
         "BASE_URL": "http://o/v1/",
@@ -70,13 +70,13 @@ def test_the_environment_and_who_wins(monkeypatch):
     )
 
 
-def test_a_missing_key_names_the_way_out():
+def test_a_missing_key_says_how_to_set_one():
     with pytest.raises(tunesmith.ConfigurationError, match=r"TUNESMITH_API_KEY or OPENAI_API_KEY"):
         Client(base_url="https://api.example.com/v1")
 
 
 @pytest.mark.parametrize("url", ["localhost:8712", "ftp://a/v1", "http://", "nonsense"])
-def test_a_bad_address_is_refused(url):
+def test_an_invalid_base_url_is_rejected(url):
     with pytest.raises(tunesmith.ConfigurationError, match="is invalid"):
         Client("k", base_url=url)
 
@@ -110,10 +110,10 @@ def test_clones(mode, stub):
     assert (second["authorization"], second["x-a"], second["x-b"]) == ("Bearer other", "1", "2")
     assert (clone.max_retries, client.max_retries) == (7, 2)
     assert stub.connections == 1
-    patient = clone.with_options(timeout=3)
-    mode.run(patient.models.retrieve("m"))
-    assert (patient.timeout.read, clone.timeout.read) == (3, 600)
-    # The fast engine's time limits belong to its connections.
+    limited = clone.with_options(timeout=3)
+    mode.run(limited.models.retrieve("m"))
+    assert (limited.timeout.read, clone.timeout.read) == (3, 600)
+    # Time limits of the fast transport belong to its connections.
     assert stub.connections == (2 if mode.transport == "fast" else 1)
     bare = client.copy(set_default_headers={"x-c": "3"}, set_default_query={"q": "1"})
     mode.run(bare.models.retrieve("m"))
@@ -158,7 +158,7 @@ def everything(error: BaseException | None) -> str:
     return "".join(text)
 
 
-def test_the_key_is_nowhere(mode, stub, caplog, capfd):
+def test_the_key_appears_nowhere(mode, stub, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     client = mode.client(stub.url)
     shown = [repr(client), str(vars(client)), repr(client.models), repr(client._settings)]
@@ -171,7 +171,7 @@ def test_the_key_is_nowhere(mode, stub, caplog, capfd):
     captured = capfd.readouterr()
     shown += [caplog.text, captured.out, captured.err]
     for text in shown:
-        # The test's own frames hold the key on purpose; the library's may not.
+        # The test's own frames contain the key on purpose; the library's must not.
         assert KEY not in text.replace(f"KEY = '{KEY}'", "")
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(client)
@@ -230,7 +230,7 @@ def test_one_client_on_two_loops_at_a_time(stub, transport):
     assert found == ["m"] * 15
 
 
-def test_a_cancelled_task_leaves_nothing_behind(stub, transport):
+def test_a_cancelled_task_frees_its_connection(stub, transport):
     stub.handle = lambda request: raw(0.5) if "slow" in request.path else answer(MODEL)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""What the environment and unusual clients set: keys, header fields, logs, HTTP/2, httpx2."""
+"""Settings from the environment and unusual clients: keys, header fields, logs, HTTP/2, httpx2."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ def test_header_fields_from_the_environment(mode, stub, monkeypatch):
     assert (headers["x-team"], headers["x-tier"]) == ("blue: two", "silver")
 
 
-@pytest.mark.parametrize("place", ["argument", "environment", "clone"])
-def test_the_administrators_key_goes_where_it_is_wanted(mode, stub, monkeypatch, place):
+@pytest.mark.parametrize("source", ["argument", "environment", "clone"])
+def test_the_administrators_key_is_sent_for_its_operations(mode, stub, monkeypatch, source):
     stub.handle = lambda r: answer(PERMISSIONS if "permissions" in r.path else MODEL)
-    if place == "environment":
+    if source == "environment":
         monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin")
-    client = mode.client(stub.url, **({"admin_api_key": "sk-admin"} if place == "argument" else {}))
-    if place == "clone":
+    client = mode.client(
+        stub.url, **({"admin_api_key": "sk-admin"} if source == "argument" else {})
+    )
+    if source == "clone":
         client = client.with_options(admin_api_key="sk-admin")
     mode.items(client.fine_tuning.checkpoints.permissions.list("ft:m"))
     mode.run(client.models.retrieve("m"))
@@ -48,7 +50,7 @@ def test_the_administrators_key_goes_where_it_is_wanted(mode, stub, monkeypatch,
     assert client.admin_api_key == "sk-admin"
 
 
-def test_a_refusal_without_a_key_says_that_none_was_given(stub):
+def test_a_401_without_a_key_says_that_none_was_given(stub):
     stub.handle = lambda _: answer(REFUSED, 401)
     with (
         Client(base_url=stub.url) as client,
@@ -86,7 +88,7 @@ def test_logs_on_stderr(stub, level, lines):
     assert "sentinel" not in done.stderr
 
 
-def test_the_logger_serves_those_who_set_it_up_themselves(mode, stub, caplog):
+def test_the_logger_can_be_configured_by_the_user(mode, stub, caplog):
     stub.handle = lambda _: answer(MODEL)
     client = mode.client(stub.url)
     with caplog.at_level(logging.INFO, "tunesmith"):
@@ -95,7 +97,7 @@ def test_the_logger_serves_those_who_set_it_up_themselves(mode, stub, caplog):
 
 
 def test_each_time_limit_has_its_own_error(stub, transport, completion):
-    """On both engines: the pool, the connection, the silence and the total."""
+    """On both transports: the pool, the connection, the read and the total."""
     stub.handle = lambda r: (
         sse(completion, done=False, tail=[0.3]) if "compl" in r.path else answer(MODEL)
     )
@@ -121,7 +123,7 @@ def test_each_time_limit_has_its_own_error(stub, transport, completion):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog is silent on Linux")
-def test_the_error_of_a_connection_that_does_not_come_about(mode, transport):
+def test_the_error_of_a_failed_connection(mode, transport):
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     address = listener.getsockname()
     waiting = [socket.socket() for _ in range(4)]
@@ -140,8 +142,8 @@ def test_the_error_of_a_connection_that_does_not_come_about(mode, transport):
         one.close()
 
 
-def test_streams_arrive_piece_by_piece(mode, stub, completion):
-    """What has come is handed over at once, however little it is."""
+def test_streams_arrive_chunk_by_chunk(mode, stub, completion):
+    """What has arrived is returned at once, however little it is."""
     import threading
 
     read = threading.Event()
@@ -177,7 +179,7 @@ def test_a_client_of_httpx2(mode, stub):
         mode.run(client.models.retrieve("m"))
 
 
-def test_a_client_of_the_wrong_colour_is_refused(mode, stub):
+def test_an_httpx_client_of_the_wrong_mode_is_rejected(mode, stub):
     made = httpx.Client() if mode.runner else httpx.AsyncClient()
     with pytest.raises(tunesmith.ConfigurationError, match="http_client must be"):
         mode.run(mode.client(stub.url, http_client=made).models.retrieve("m"))

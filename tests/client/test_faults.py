@@ -21,7 +21,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 30
 
 
 @pytest.mark.every_transport
-def test_a_refused_connection_names_the_way_out(mode):
+def test_a_refused_connection_says_what_to_do(mode):
     client = mode.client("http://127.0.0.1:9/v1", retry=NO_RETRY)
     with pytest.raises(tunesmith.APIConnectionError, match="tunesmith serve"):
         mode.run(client.models.retrieve("m"))
@@ -55,18 +55,18 @@ def test_a_refused_connection_names_the_way_out(mode):
         "gzip",
     ],
 )
-def test_a_broken_answer_is_a_connection_error(mode, stub, steps):
+def test_a_broken_response_is_a_connection_error(mode, stub, steps):
     stub.handle = lambda _: raw(*steps, HANG_UP)
     client = mode.client(stub.url, retry=NO_RETRY)
     with pytest.raises(tunesmith.APIConnectionError):
         mode.run(client.fine_tuning.jobs.retrieve("ftjob-1"))
     stub.handle = lambda _: answer({"id": "m", "created": 1, "owned_by": "me"})
-    # A connection that the server closes may be taken before its end is noticed.
-    patient = client.with_options(retry=RetryPolicy(1, initial_delay=0.01))
-    assert mode.run(patient.models.retrieve("m")).id == "m"
+    # A connection may be reused before the client notices that the server has closed it.
+    retrying = client.with_options(retry=RetryPolicy(1, initial_delay=0.01))
+    assert mode.run(retrying.models.retrieve("m")).id == "m"
 
 
-def test_a_broken_answer_is_asked_for_again_under_one_key(mode, stub, job):
+def test_a_broken_response_is_retried_with_the_same_key(mode, stub, job):
     stub.then(raw(HANG_UP), raw(HEAD, b"{", RESET), answer(job))
     client = mode.client(stub.url)
     made = mode.run(client.fine_tuning.jobs.create(model="m", training_file="file-1"))
@@ -124,7 +124,7 @@ def test_each_status_has_its_error(mode, stub, status, error):
         ({"x_should_retry": "false"}, 1),
     ],
 )
-def test_a_storm_of_429_is_met_as_the_server_asks(mode, stub, headers, sendings):
+def test_retries_after_429_follow_the_server(mode, stub, headers, sendings):
     stub.handle = lambda _: answer({}, 429, **headers)
     client = mode.client(stub.url)
     with pytest.raises(tunesmith.RateLimitError):
@@ -138,7 +138,7 @@ def test_a_conflict_is_retried_only_when_the_server_says_so(mode, stub, job):
     assert mode.run(client.fine_tuning.jobs.cancel("ftjob-1")).id == "ftjob-1"
 
 
-def test_html_with_status_200_names_itself(mode, stub):
+def test_html_with_status_200_is_quoted(mode, stub):
     page = b"<html><body>Sign in to the hotel network</body></html>"
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nx-request-id: req_9\r\ncontent-length: %d\r\n\r\n"
     stub.handle = lambda _: raw(head % len(page) + page)
@@ -164,7 +164,7 @@ def test_unknown_values_and_fields_pass(mode, stub, job):
 
 
 @pytest.mark.every_transport
-def test_silence_is_a_read_timeout(mode, stub):
+def test_a_server_that_sends_nothing_is_a_read_timeout(mode, stub):
     stub.handle = lambda _: raw(2)
     client = mode.client(stub.url, timeout=Timeout(5, read=0.1), retry=NO_RETRY)
     with pytest.raises(tunesmith.ReadTimeoutError, match="sent nothing for 0.1 s"):
@@ -173,7 +173,7 @@ def test_silence_is_a_read_timeout(mode, stub):
 
 @pytest.mark.every_transport
 @pytest.mark.parametrize("part", ["head", "body"])
-def test_a_slow_drip_ends_at_the_deadline(mode, stub, part):
+def test_a_response_sent_byte_by_byte_ends_at_the_deadline(mode, stub, part):
     text = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n" + b" " * 500
     drip = [step for byte in text for step in (bytes([byte]), 0.02)]
     if part == "body":
@@ -227,7 +227,7 @@ def test_a_redirect_is_followed(mode, stub):
 
 
 @pytest.mark.every_transport
-def test_a_redirect_to_a_stranger_carries_no_credential(mode, stub):
+def test_a_redirect_to_another_server_drops_the_credential(mode, stub):
     stranger = type(stub)()
     stranger.then(answer({"id": "m", "created": 1, "owned_by": "me"}))
     stub.then(answer({}, 302, location=f"{stranger.url}/models/m"))
@@ -280,7 +280,7 @@ def shows_key(error: BaseException) -> bool:
 
 @pytest.mark.every_transport
 def test_random_faults_end_well(mode, stub, job):
-    """Whatever happens to a creation, the job is made at most once and the call ends typed."""
+    """Whatever fails, the job is created at most once and the call raises a typed error."""
     dice = random.Random(20261121)
     rounds = int(os.environ.get("TUNESMITH_FAULTS", "150"))
     made: set[str] = set()

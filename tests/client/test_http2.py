@@ -21,7 +21,7 @@ MODEL = json.dumps({"id": "m", "created": 1, "owned_by": "me"}).encode()
 
 
 class Http2Stub:
-    """Answers every request with a model; counts connections."""
+    """Responds to every request with a model; counts connections."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.connections = 0
@@ -106,7 +106,7 @@ def test_tasks_share_a_connection_of_their_loop(http2_stub):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("h2") is not None, reason="h2 is installed")
-def test_what_is_missing_is_named(mode, stub):
+def test_the_missing_extra_is_named(mode, stub):
     client = mode.client(stub.url, http2=True)
     with pytest.raises(tunesmith.TunesmithError, match=r"tunesmith\[http2\]"):
         mode.run(client.models.retrieve("m"))

@@ -40,7 +40,7 @@ def test_a_stream_of_chunks(mode, stub):
     assert stub.requests[0].json["stream"] is True
 
 
-def test_control_frames_do_not_disturb(mode, stub, completion):
+def test_control_frames_are_skipped(mode, stub, completion):
     stub.then(
         sse(
             b": keep-alive\n\n",
@@ -87,7 +87,7 @@ def test_a_server_that_keeps_the_body_open_after_the_end_mark(mode, stub, comple
 
 
 @pytest.mark.every_transport
-def test_the_connection_of_a_whole_stream_is_used_again(mode, stub, completion):
+def test_the_connection_of_a_complete_stream_is_reused(mode, stub, completion):
     stub.handle = lambda _: sse(completion)
     client = mode.client(stub.url)
     for _ in range(4):
@@ -96,7 +96,7 @@ def test_the_connection_of_a_whole_stream_is_used_again(mode, stub, completion):
 
 
 @pytest.mark.every_transport
-def test_a_stream_given_up_frees_its_connection(mode, stub, completion):
+def test_an_abandoned_stream_frees_its_connection(mode, stub, completion):
     stub.handle = lambda _: sse(*[completion] * 50, done=False, tail=[30])
     client = mode.client(stub.url, max_connections=1)
 
@@ -114,7 +114,7 @@ def test_a_stream_given_up_frees_its_connection(mode, stub, completion):
                 next(stream)
 
 
-def test_an_event_that_does_not_fit_names_itself(mode, stub, completion):
+def test_an_unexpected_event_is_quoted(mode, stub, completion):
     stub.then(sse(completion, {"id": "c"}))
     client = mode.client(stub.url)
     with pytest.raises(

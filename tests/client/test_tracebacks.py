@@ -69,7 +69,7 @@ def test_a_refused_connection_is_one_short_exception(mode, refusing, name, retri
     assert_short(caught.value)
 
 
-def test_iterations_and_context_managers_are_short_too(mode, refusing):
+def test_iterations_and_context_managers_raise_short_exceptions(mode, refusing):
     client = mode.client(refusing, max_retries=0, retry=None)
     for start in (
         lambda: mode.items(client.models.list()),
@@ -94,7 +94,7 @@ def enter(mode: Any, manager: Any) -> None:
     mode.runner.run(entered())
 
 
-def test_an_error_status_is_short_too(mode, stub):
+def test_an_error_status_is_a_short_exception(mode, stub):
     stub.then(answer({"error": {"message": "no"}}, 404))
     with pytest.raises(tunesmith.NotFoundError) as caught:
         mode.run(mode.client(stub.url).models.retrieve("m"))
@@ -128,7 +128,7 @@ def test_an_error_from_a_hook_keeps_the_frames_of_the_hook(mode, stub):
     assert "failing_hook" in names
 
 
-def test_a_users_own_httpx_client_is_short_too(mode, refusing):
+def test_a_users_own_httpx_client_raises_short_exceptions(mode, refusing):
     kind = httpx.AsyncClient if mode.runner else httpx.Client
     own = kind(trust_env=False)
     client = mode.client(refusing, http_client=own, max_retries=0, retry=None)

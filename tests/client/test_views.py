@@ -1,4 +1,4 @@
-"""Streaming views: one answer, unread; what makes several requests is refused by name."""
+"""Streaming views: one unread response; operations that make several requests are rejected."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def opened(mode: Any, response: Any) -> Any:
         ("iterated", lambda c: c.fine_tuning.jobs.events("ftjob-1")),
     ],
 )
-def test_what_makes_several_requests_has_no_answer_to_stream(mode, stub, name, ask):
+def test_an_operation_of_several_requests_cannot_be_streamed(mode, stub, name, ask):
     view = mode.client(stub.url).with_streaming_response
     with pytest.raises(tunesmith.TunesmithError, match=name):
         opened(mode, ask(view))

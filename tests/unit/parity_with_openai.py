@@ -25,7 +25,7 @@ REASONS: dict[str, str] = {
     "Client(provider)": "base_url and api_key, or AzureClient, name another provider",
     "Client(data_residency)": "base_url names the region's server",
     "Client(websocket_base_url)": "no websockets among these resources",
-    "Client(_strict_response_validation)": "every answer is validated",
+    "Client(_strict_response_validation)": "every response is validated",
     "Client(_enforce_credentials)": "a server on this machine needs no key, every other one does",
 }
 
@@ -71,13 +71,13 @@ def table(theirs: dict[str, list[str]], ours: dict[str, list[str]]) -> tuple[lis
             lines.append(f"{name:46} {len(parameters):6} {'-':>5}  {reason or 'MISSING'}")
             continue
         missing = [one for one in parameters if one not in ours[name]]
-        missing = []
+        notes = []
         for one in missing:
             reason = REASONS.get(f"{name}({one})") or REASONS.get(f"({one})")
             gaps += reason is None
-            missing.append(f"{one}: {reason or 'MISSING'}")
+            notes.append(f"{one}: {reason or 'MISSING'}")
         here = len(parameters) - len(missing)
-        lines.append(f"{name:46} {len(parameters):6} {here:5}  {'; '.join(missing)}".rstrip())
+        lines.append(f"{name:46} {len(parameters):6} {here:5}  {'; '.join(notes)}".rstrip())
     more = sorted(set(ours) - set(theirs))
     lines.append(f"Only here: {', '.join(more)}")
     return lines, gaps

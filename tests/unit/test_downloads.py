@@ -20,7 +20,7 @@ CONTENT = bytes(range(256)) * 4096
 
 @dataclass
 class Index:
-    """What the index serves, and what it was asked."""
+    """What the index serves, and the requests it received."""
 
     url: str = ""
     content: bytes = CONTENT
@@ -98,7 +98,7 @@ def pinned(content: bytes = CONTENT) -> PinnedFile:
 
 
 @pytest.mark.parametrize("html", [False, True])
-def test_fetches_the_file_and_reports_progress(index, tmp_path, html):
+def test_downloads_the_file_and_reports_progress(index, tmp_path, html):
     index.html = html
     seen = []
     path = fetch_pinned(pinned(), tmp_path, lambda done, total: seen.append((done, total)))
@@ -108,7 +108,7 @@ def test_fetches_the_file_and_reports_progress(index, tmp_path, html):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_file_already_there_is_not_fetched_again(index, tmp_path):
+def test_an_existing_file_is_not_downloaded_again(index, tmp_path):
     (tmp_path / "thing-1.0.tar.gz").write_bytes(CONTENT)
     fetch_pinned(pinned(), tmp_path)
     assert index.requests == []

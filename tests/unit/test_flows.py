@@ -1,4 +1,4 @@
-"""Flows fed by hand: what a call decides, with no transport at all."""
+"""Flows driven by hand: what a call decides, without a transport."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def response(status: int, body: Any = None, **headers: str) -> Response:
 
 
 def feed(flow: Any, *outcomes: Any) -> tuple[list[Any], Any]:
-    """Run a flow on the outcomes of its sendings; return its effects and how it ended."""
+    """Run a flow on the outcomes of its attempts; return its effects and how it ended."""
     effects: list[Any] = []
     waiting = list(outcomes)
     effect = next(flow)
@@ -60,7 +60,7 @@ def kinds(effects: list[Any]) -> list[Any]:
     ]
 
 
-def test_a_call_that_succeeds_is_one_sending():
+def test_a_call_that_succeeds_is_one_attempt():
     effects, value = feed(exchange(settings(), RequestSpec("GET", "/a")), response(200))
     assert kinds(effects) == ["Send"]
     assert value.status == 200
@@ -68,21 +68,21 @@ def test_a_call_that_succeeds_is_one_sending():
     assert "idempotency-key" not in effects[0].request.headers
 
 
-def test_pauses_double_up_to_the_limit():
+def test_delays_double_up_to_the_limit():
     outcomes = [response(500)] * 4
     effects, value = feed(exchange(settings(), RequestSpec("GET", "/a")), *outcomes)
     assert kinds(effects) == ["Send", 1.0, "Send", 2.0, "Send", 3.0, "Send"]
     assert isinstance(value, tunesmith.InternalServerError)
 
 
-def test_a_server_names_the_pause():
+def test_a_server_sets_the_delay():
     outcomes = [response(429, retry_after="7"), response(503, retry_after_ms="30"), response(200)]
     effects, value = feed(exchange(settings(), RequestSpec("GET", "/a")), *outcomes)
     assert kinds(effects) == ["Send", 7.0, "Send", 0.03, "Send"]
     assert value.attempts == 3
 
 
-def test_one_key_for_all_sendings_of_a_call():
+def test_one_key_for_all_attempts_of_a_call():
     spec = RequestSpec("POST", "/a", json={"x": 1, "y": omit, "z": None})
     effects, _ = feed(exchange(settings(), spec), APIConnectionError(), response(200))
     first, second = (effect.request for effect in effects if isinstance(effect, Send))
@@ -91,20 +91,20 @@ def test_one_key_for_all_sendings_of_a_call():
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
-def test_faults_of_the_request_are_not_retried(status):
+def test_errors_of_the_request_are_not_retried(status):
     effects, value = feed(exchange(settings(), RequestSpec("GET", "/a")), response(status))
     assert kinds(effects) == ["Send"]
     assert value.status_code == status
 
 
-def test_a_connection_that_cannot_help_is_not_tried_again():
+def test_a_connection_error_that_is_not_retryable_is_not_retried():
     effects, _ = feed(
         exchange(settings(), RequestSpec("GET", "/a")), APIConnectionError(retryable=False)
     )
     assert kinds(effects) == ["Send"]
 
 
-def test_a_policy_may_decide_otherwise():
+def test_a_policy_can_override_the_rules():
     policy = RetryPolicy(1, 0.0, should_retry=lambda outcome: getattr(outcome, "status", 0) == 404)
     effects, _ = feed(
         exchange(settings(retry=policy), RequestSpec("GET", "/a")), response(404), response(404)
@@ -112,7 +112,7 @@ def test_a_policy_may_decide_otherwise():
     assert kinds(effects) == ["Send", 0.0, "Send"]
 
 
-def test_a_key_from_a_function_is_asked_for_each_call():
+def test_a_key_function_is_called_for_each_request():
     keys = iter(["one", "two"])
     own = settings(credential=lambda: next(keys))
     for key in ("one", "two"):
@@ -133,7 +133,7 @@ def test_hooks_see_each_step_without_secrets():
     assert [one.attempt for one in seen] == [1, 1, 1, 2, 2]
 
 
-def test_redirects_keep_or_drop_what_they_must():
+def test_redirects_keep_or_drop_body_and_credentials():
     spec = RequestSpec("POST", "/a", json={"x": 1})
     there = response(303, location="https://h/v1/b")
     effects, _ = feed(exchange(settings(), spec), there, response(200))
@@ -165,12 +165,12 @@ def test_redirects_keep_or_drop_what_they_must():
         ({"retry-after": "inf"}, None),
     ],
 )
-def test_what_a_server_says_about_the_pause(headers, seconds):
+def test_the_delay_that_a_server_requests(headers, seconds):
     assert server_delay(headers, now=40.0) == seconds
 
 
 @pytest.mark.parametrize("count", [-1, 1.5, True, None, "2"])
-def test_a_retry_count_must_be_one(count):
+def test_max_retries_must_be_a_count(count):
     with pytest.raises(tunesmith.ConfigurationError, match="max_retries"):
         RetryPolicy(max_retries=count)
 

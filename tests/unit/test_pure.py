@@ -125,7 +125,7 @@ def test_headers_are_case_insensitive_and_mask_secrets():
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
-def test_ends_of_jobs(status):
+def test_terminal_statuses_of_jobs(status):
     assert FineTuningJob.model_construct(status=status).is_terminal
     assert FineTune.model_construct(status=status).is_terminal
 
@@ -133,7 +133,7 @@ def test_ends_of_jobs(status):
 @pytest.mark.parametrize(
     "status", ["validating_files", "queued", "running", "paused", "pending", "new"]
 )
-def test_what_is_no_end(status):
+def test_statuses_that_are_not_terminal(status):
     assert not FineTuningJob.model_construct(status=status).is_terminal
     assert not FineTune.model_construct(status=status).is_terminal
 

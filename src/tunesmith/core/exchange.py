@@ -1,6 +1,6 @@
 """The flow beneath every operation: build the request, send it, follow redirects, retry.
 
-The path of a call that succeeds at once is kept short; everything else lies behind the
+The path of a call that succeeds at once is kept short; everything else happens after the
 first failure. What the response's body means is not known here (see `decode`).
 """
 

@@ -44,7 +44,7 @@ ErrorT = TypeVar("ErrorT", bound=Exception)
 class Send(NamedTuple):
     """Perform one HTTP exchange; the outcome is a `Response`, or a connection error is raised.
 
-    The body of the response has been read, unless the request asks for a stream and
+    The body of the response has been read, unless the request is for a stream and
     the status is 2xx.
     """
 

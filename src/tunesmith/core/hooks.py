@@ -1,4 +1,4 @@
-"""Hooks: plain functions that see requests, answers and retries as they happen.
+"""Hooks: plain functions called with requests, responses and retries as they happen.
 
 Tracing and structured logging attach here. A hook receives frozen records without
 credentials; its return value is ignored, and what it raises ends the call.
