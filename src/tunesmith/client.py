@@ -2,7 +2,7 @@
 
 Both are cheap: nothing is connected, and no HTTP library is imported, before the first request.
 A Client may be shared between threads and is safe after a fork; an AsyncClient may be used from
-one event loop after another. How operations run is the matter of `resources.executors`.
+one event loop after another. How operations run is up to `resources.executors`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
-from ._lazy import set_public_module
-from .core.environment import (
+from tunesmith.core.environment import (
     DEFAULT_BASE_URL,
     admin_credential,
     base_headers,
@@ -22,12 +21,20 @@ from .core.environment import (
     server_url,
     without_user_headers,
 )
-from .core.modes import Async, AsyncRaw, AsyncStreaming, ModeT_co, Sync, SyncRaw, SyncStreaming
-from .core.options import DEFAULT_TIMEOUT, NotGiven, Timeout, TimeoutLike, not_given
-from .core.redact import Secret
-from .core.retry import RetryPolicy
-from .core.settings import Settings
-from .resources.executors import (
+from tunesmith.core.modes import (
+    Async,
+    AsyncRaw,
+    AsyncStreaming,
+    ModeT_co,
+    Sync,
+    SyncRaw,
+    SyncStreaming,
+)
+from tunesmith.core.options import DEFAULT_TIMEOUT, NotGiven, Timeout, TimeoutLike, not_given
+from tunesmith.core.redact import Secret
+from tunesmith.core.retry import RetryPolicy
+from tunesmith.core.settings import Settings
+from tunesmith.resources.executors import (
     AsyncExecutor,
     AsyncRawExecutor,
     AsyncStreamingExecutor,
@@ -36,13 +43,15 @@ from .resources.executors import (
     StreamingExecutor,
     SyncExecutor,
 )
-from .resources.tree import ResourceTree
+from tunesmith.resources.tree import ResourceTree
+
+from ._lazy import set_public_module
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
-    from .core.hooks import Hooks
+    from tunesmith.core.hooks import Hooks
 
 __all__ = ["DEFAULT_BASE_URL", "AsyncClient", "Client"]
 
@@ -74,32 +83,31 @@ class BaseClient(ResourceTree[ModeT_co]):
         transport: Any = None,
         http2: bool = False,
     ) -> None:
-        """Read the settings; what is left out comes from the environment.
+        """Read the settings; omitted ones come from the environment.
 
         Args:
-            api_key: The key, or a function that returns it and is asked for each call. From
-                TUNESMITH_API_KEY or OPENAI_API_KEY. A server on this machine needs none.
-            admin_api_key: Sent in its place for the permissions of checkpoints. From
+            api_key: The key, or a function that returns it and is called for each request. From
+                TUNESMITH_API_KEY or OPENAI_API_KEY. A server on this machine needs no key.
+            admin_api_key: The key for operations on checkpoint permissions. From
                 TUNESMITH_ADMIN_KEY or OPENAI_ADMIN_KEY.
-            base_url: The server, from TUNESMITH_BASE_URL or OPENAI_BASE_URL; otherwise the
-                embedded engine at its usual address.
+            base_url: The server, from TUNESMITH_BASE_URL or OPENAI_BASE_URL; by default the
+                embedded engine's address.
             organization: Sent with each request, from TUNESMITH_ORG_ID or OPENAI_ORG_ID.
             project: Sent with each request, from TUNESMITH_PROJECT_ID or OPENAI_PROJECT_ID.
             timeout: Seconds, or a Timeout; 600 by default, 5 to connect.
-            max_retries: Sendings after a first failure that may pass.
-            default_headers: Header fields for each request, besides those of
+            max_retries: Retries after a transient failure.
+            default_headers: Header fields for each request, in addition to those of
                 TUNESMITH_CUSTOM_HEADERS or OPENAI_CUSTOM_HEADERS (one `Name: value` a line).
             default_query: Query parameters for each request.
-            http_client: A client of httpx (or of its continuation httpx2) of your own to send
-                with, instead of the built-in connections.
+            http_client: Your own client of httpx or of its successor httpx2 to send requests with.
             retry: The whole retry policy, in place of `max_retries`.
-            hooks: Functions that see requests, answers and retries.
+            hooks: Functions called with requests, responses and retries.
             require_stream_end: Whether a stream that ends without `[DONE]` is an error.
-            max_connections: Connections at most at one time, 1000 by default.
+            max_connections: The most connections at one time, 1000 by default.
             transport: "httpx" (the default), "fast" (the extra of that name), or an object with
                 a `send` method of your own.
-            http2: Ask servers for HTTP/2 (with httpx: the extra of that name). It pays where many
-                requests at a time go to one distant server; a single one costs more.
+            http2: Offer HTTP/2 (with httpx: the extra of that name). Faster for many concurrent
+                requests to one distant server, slower for single ones.
 
         Raises:
             ConfigurationError: There is no key, or the base URL is invalid.
@@ -127,12 +135,12 @@ class BaseClient(ResourceTree[ModeT_co]):
 
     @property
     def base_url(self) -> str:
-        """The server's address, without a slash at its end."""
+        """The server's address, without a trailing slash."""
         return self._settings.base_url
 
     @property
     def api_key(self) -> str | None:
-        """The key in plain text, None where a function provides it."""
+        """The key in plain text; None if a function returns it."""
         key = self._settings.credential
         return key.reveal() if isinstance(key, Secret) else None
 
@@ -159,7 +167,7 @@ class BaseClient(ResourceTree[ModeT_co]):
 
     @property
     def max_retries(self) -> int:
-        """Sendings after a first failure."""
+        """Retries after a transient failure."""
         return self._settings.retry.max_retries
 
     def _clone(self, http_client: Any, **changes: Any) -> Self:
@@ -230,8 +238,8 @@ class BaseClient(ResourceTree[ModeT_co]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"A {type(self).__name__} holds connections and a credential and is not pickled. "
-            "Make one where it is used."
+            f"A {type(self).__name__} holds connections and a credential and cannot be pickled. "
+            "Create one where it is used."
         )
 
 
@@ -241,10 +249,10 @@ _RESOURCES = frozenset(
 
 
 class Client(BaseClient[Sync]):
-    """Talks to an OpenAI-style server, blocking until each answer has come.
+    """A client of an OpenAI-style server that blocks until each response has arrived.
 
-    `from tunesmith import Client as OpenAI` takes the place of openai's class for files,
-    fine-tuning, completions, chat completions, models and uploads.
+    `from tunesmith import Client as OpenAI` replaces openai's class for files, fine-tuning,
+    completions, chat completions, models and uploads.
     """
 
     _executor_class = SyncExecutor
@@ -282,7 +290,7 @@ class Client(BaseClient[Sync]):
 
 
 class AsyncClient(BaseClient[Async]):
-    """Talks to an OpenAI-style server on asyncio's event loop.
+    """A client of an OpenAI-style server for asyncio.
 
     The same operations as `Client`, to be awaited. Lists can be iterated with `async for`
     without awaiting them first.

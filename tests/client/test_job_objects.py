@@ -1,4 +1,4 @@
-"""Jobs that know their client: asked, waited for, followed, ended, in both modes and both APIs."""
+"""The methods of job objects, in both modes and both APIs."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_job_is_cancelled(mode, stub, api, shown):
     assert stub.requests[-1].path.endswith(f"/{job.id}/cancel")
 
 
-def test_a_job_of_the_second_api_is_held_and_let_go_on(mode, stub, job):
+def test_a_job_is_paused_and_resumed(mode, stub, job):
     stub.handle = OneJob(job, "running")
     one = made(mode, stub, "jobs")
     assert mode.run(one.pause()).status == "paused"
@@ -195,7 +195,7 @@ def test_the_tie_to_the_client_is_no_part_of_the_job(stub, shown, api):
 
 
 class Seen:
-    """A view that keeps what it is err."""
+    """A view that records its calls."""
 
     wants_steps = True
 
@@ -227,7 +227,7 @@ def test_following_shows_the_job_to_its_end(mode, stub, api, shown):
     assert view.closed
 
 
-def test_following_the_first_api_shows_the_steps_of_the_second(mode, stub):
+def test_following_a_legacy_job_shows_the_steps_of_the_jobs_api(mode, stub):
     stub.handle = OneJob(LEGACY, "running", "succeeded", steps=True)
     view = Seen()
     mode.run(mode.client(stub.url).fine_tunes.follow("ft-1", view=view, poll=0.001))
@@ -236,7 +236,7 @@ def test_following_the_first_api_shows_the_steps_of_the_second(mode, stub):
     assert any("/fine_tuning/jobs/ftjob-1/events" in one.path for one in stub.requests)
 
 
-def test_following_a_server_without_the_second_api_asks_it_once(mode, stub):
+def test_following_a_legacy_job_polls_a_missing_jobs_api_once(mode, stub):
     server = OneJob(LEGACY, "running", "running", "succeeded")
 
     def handle(request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Every operation in both modes: what it sends, and what it makes of the answer."""
+"""Every operation in both modes: the request it sends and the value it returns."""
 
 from __future__ import annotations
 

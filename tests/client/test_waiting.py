@@ -1,4 +1,4 @@
-"""Following a job across every interruption: each event once, in order, and the end for certain."""
+"""Waiting for a job across interruptions: each event once, in order, and always the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEGACY = {
 
 
 class JobServer:
-    """A job that gains an event each time it is looked at, and ends after `last` events."""
+    """A job that gains an event each time it is read, and ends after `last` events."""
 
     def __init__(self, job: dict[str, Any], last: int, page: int = 3) -> None:
         self.job, self.last, self.page, self.made = job, last, page, 0
@@ -276,15 +276,15 @@ def test_an_on_event_may_be_a_coroutine_function(stub, job):
 
 
 class ManyJobs:
-    """A hundred jobs, of which one more has ended with each look at the list."""
+    """A hundred jobs, of which one more has ended with each poll."""
 
     def __init__(self, job: dict[str, Any], count: int) -> None:
         self.job, self.count, self.ended = job, count, 0
-        self.lists = self.looks = 0
+        self.lists = self.polls = 0
 
     def __call__(self, request: Any) -> Any:
         if "/jobs/" in request.path:
-            self.looks += 1
+            self.polls += 1
             return answer(self._one(int(request.path.rpartition("-")[2])))
         if "after" not in request.path:
             self.lists += 1
@@ -310,7 +310,7 @@ def test_many_waiters_share_their_looks(stub, job):
     done = asyncio.run(main())
     assert [one.id for one in done] == [f"job-{n}" for n in range(200)]
     assert server.lists <= 6
-    assert server.looks <= 210
+    assert server.polls <= 210
 
 
 def test_clones_with_other_keys_do_not_look_for_each_other(stub, job):
@@ -352,4 +352,4 @@ def test_many_threads_share_their_looks(stub, job):
         thread.join(20)
     client.close()
     assert sorted(one.id for one in done) == sorted(f"job-{n}" for n in range(40))
-    assert server.looks + server.lists < 150
+    assert server.polls + server.lists < 150

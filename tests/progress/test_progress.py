@@ -1,4 +1,4 @@
-"""What is known of a job that is followed, and how it is shown; pure, no server."""
+"""The progress of a followed job and its views; pure, no server."""
 
 import io
 

@@ -32,7 +32,7 @@ def training_file(v0, tmp_path):
         return v0.File.create(file=handle, purpose="fine-tune", user_provided_filename=path.name)
 
 
-def test_the_guides_first_api_from_upload_to_deletion(v0, training_file):
+def test_the_legacy_api_from_upload_to_deletion(v0, training_file):
     job = v0.FineTune.create(training_file=training_file.id, model="ada", n_epochs=1)
     assert job["object"] == "fine-tune"
     events = list(v0.FineTune.stream_events(job.id))
@@ -54,7 +54,7 @@ def test_the_guides_first_api_from_upload_to_deletion(v0, training_file):
     assert caught.value.code == "model_not_found"
 
 
-def test_the_second_api(v0, training_file):
+def test_the_fine_tuning_jobs_api(v0, training_file):
     job = v0.FineTuningJob.create(training_file=training_file.id, model="babbage-002")
     assert v0.FineTuningJob.retrieve(job.id).id == job.id
     cancelled = v0.FineTuningJob.cancel(job.id)

@@ -2,7 +2,7 @@
 
 A resource and a job are generic in one of these: `Files[Sync]` blocks, `Files[Async]` has
 coroutine methods, and the raw and streaming modes return whole responses. The classes carry no
-code and are never instantiated; type checkers and overloads tell the modes apart by them.
+code and are never instantiated; overloads select a mode's types by them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the resource classes share: the flows of the plain request kinds."""
+"""The base of the resource classes: flows for one request, a stream and a page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OPTION_NAMES = frozenset(RequestOptions.__annotations__)
 
 
 def split_options(params: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
-    """Return an operation's own parameters and its request options, apart from each other."""
+    """Split an operation's parameters into its own and the request options."""
     own = {name: value for name, value in params.items() if name not in _OPTION_NAMES}
     options = {name: value for name, value in params.items() if name in _OPTION_NAMES}
     return own, cast("RequestOptions", without_omitted(options))
@@ -64,7 +64,7 @@ class APIResource(Resource[ModeT_co]):
         body: Body | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> Flow[ModelT]:
-        """Carry out one request and decode its answer.
+        """Send one request and decode the response.
 
         `params` holds the operation's parameters with its request options among them. They
         are the query of a GET; `fields` and they are the JSON body of a POST.
@@ -81,7 +81,7 @@ class APIResource(Resource[ModeT_co]):
     def _open_stream(
         self, method: str, path: str, model: type[ModelT], params: Mapping[str, Any]
     ) -> Flow[AnyStream[ModelT]]:
-        """Start a request whose answer is a stream of `model` objects."""
+        """Send a request whose response is a stream of `model` objects."""
         own, options = split_options(params)
         spec = RequestSpec(method, path, options=options, stream=True)
         spec.headers = {"accept": "text/event-stream"}

@@ -1,6 +1,6 @@
-"""Joins the chunks of a streamed chat completion and says what each one brought.
+"""Joins the chunks of a streamed chat completion and turns each into events.
 
-Pure: chunks in, events out, with the answer so far at hand at any time.
+Pure: chunks in, events out; the answer so far is available at any time.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ChatCompletionAccumulator(Generic[FormatT]):
     """The state of one streamed answer.
 
     Args:
-        response_format: The type that the text is read as, or anything else for plain text.
+        response_format: The type to parse the text into, or anything else for plain text.
     """
 
     def __init__(self, response_format: Any = None) -> None:
@@ -86,10 +86,10 @@ class ChatCompletionAccumulator(Generic[FormatT]):
         return ParsedChatCompletion[Any].model_validate(self._data())
 
     def final(self) -> ParsedChatCompletion[FormatT]:
-        """Return the whole answer, parsed where a type was asked for.
+        """Return the complete answer, parsed if a type was requested.
 
         Raises:
-            LengthFinishReasonError: The answer was cut off and a type was asked for.
+            LengthFinishReasonError: The answer was cut off and a type was requested.
             APIResponseValidationError: The answer is not of that type.
         """
         if self._format is None:
@@ -236,7 +236,7 @@ def _plain_choice(choice: _Choice) -> dict[str, Any]:
 
 
 def _partial(text: str) -> object | None:
-    """Return what incomplete JSON holds so far, None where it holds nothing."""
+    """Return the value of incomplete JSON so far, None if there is none."""
     from pydantic_core import from_json
 
     with contextlib.suppress(ValueError):

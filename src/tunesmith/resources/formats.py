@@ -1,4 +1,4 @@
-"""Typed answers: from a Python type to the schema that is sent, and from an answer to the type.
+"""Typed answers: from a Python type to the schema to send, and from the answer to the type.
 
 The schema follows the strict rules of structured outputs: every property is required and no
 other is allowed.
@@ -73,7 +73,7 @@ def parse_completion(completion: ChatCompletion, kind: type[T]) -> ParsedChatCom
 
 
 def check_finished(reason: str | None, completion: ChatCompletion) -> None:
-    """Raise for an answer that did not come to its own end."""
+    """Raise for an answer that was cut off or filtered."""
     if reason == "length":
         raise LengthFinishReasonError(
             "The answer was cut off at the token limit, so it cannot be parsed. Allow more with "

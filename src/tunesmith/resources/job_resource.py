@@ -1,4 +1,4 @@
-"""What the resources of both fine-tuning APIs share: jobs tied to their client, and results."""
+"""The base of both fine-tuning APIs' resources: jobs bound to their resource, and results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JobT = TypeVar("JobT", bound=FineTune | FineTuningJob)
 
 
 class JobResource(APIResource[ModeT_co]):
-    """A group of operations whose jobs can be asked themselves: `job.refresh()`, `job.wait()`."""
+    """A resource whose jobs have methods of their own: `job.refresh()`, `job.wait()`, …."""
 
     def _job(
         self,
@@ -36,7 +36,7 @@ class JobResource(APIResource[ModeT_co]):
         *,
         fields: Mapping[str, Any] | None = None,
     ) -> Flow[JobT]:
-        """Carry out one request whose answer is a job."""
+        """Send one request whose response is a job, and bind the job to this resource."""
         job = yield from self._request(method, path, model, params, fields=fields)
         job._bind(self)
         return job

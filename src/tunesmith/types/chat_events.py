@@ -37,7 +37,7 @@ FormatT = TypeVar("FormatT")
 
 
 class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[FormatT]):
-    """An answer whose content has been read as the type asked for; None after a refusal."""
+    """An answer whose content was parsed into the requested type; None after a refusal."""
 
     parsed: FormatT | None = None
 
@@ -49,7 +49,7 @@ class ParsedChoice(ChatCompletionChoice, Generic[FormatT]):
 
 
 class ParsedChatCompletion(ChatCompletion, Generic[FormatT]):
-    """A chat completion whose answers have been read as the type asked for."""
+    """A chat completion whose answers were parsed into the requested type."""
 
     choices: list[ParsedChoice[FormatT]]  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -65,7 +65,7 @@ class ChunkEvent:
 
 @dataclass(frozen=True, slots=True)
 class ContentDeltaEvent:
-    """New text; `parsed` is what the incomplete JSON so far holds, where a type was asked for."""
+    """New text; `parsed` is what the incomplete JSON so far holds, if a type was requested."""
 
     delta: str
     snapshot: str
@@ -75,7 +75,7 @@ class ContentDeltaEvent:
 
 @dataclass(frozen=True, slots=True)
 class ContentDoneEvent(Generic[FormatT]):
-    """The whole text, and the value it holds where a type was asked for."""
+    """The whole text, and the value it holds if a type was requested."""
 
     content: str
     parsed: FormatT | None = None

@@ -1,4 +1,4 @@
-"""Files: what is uploaded for training and what jobs leave behind."""
+"""Files: training data that is uploaded and the result files of jobs."""
 
 from __future__ import annotations
 

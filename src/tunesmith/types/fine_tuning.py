@@ -42,7 +42,7 @@ class FineTuningJobError(WireModel):
 
 
 class FineTuningJobHyperparameters(WireModel):
-    """Values asked for, "auto" where the server is to choose, or the values in use once it has."""
+    """Requested values, "auto" for the server to choose; later the values that it chose."""
 
     n_epochs: Literal["auto"] | int | None = None
     batch_size: Literal["auto"] | int | None = None

@@ -5,7 +5,7 @@
     openai.api_key = "…"
     openai.Completion.create(model=FINE_TUNED_MODEL, prompt=YOUR_PROMPT)
 
-Calls, their parameters and the shape of what they return are those of openai 0.28: objects
+Calls, their parameters and their results are those of openai 0.28: objects
 that are dictionaries with attributes, iterators for `stream=True`, a twin with an `a` in
 front of each name for asyncio, errors in `error`. Only what belongs to files, fine-tuning,
 completions and models is here.
@@ -56,7 +56,7 @@ api_key: str | None = None
 """The API key; None reads TUNESMITH_API_KEY or OPENAI_API_KEY. A local server needs none."""
 
 api_key_path: str | None = os.environ.get("OPENAI_API_KEY_PATH")
-"""A file with the API key, read anew for each call."""
+"""A file with the API key, read for each call."""
 
 api_base: str | None = os.environ.get("OPENAI_API_BASE")
 """The server's URL; None reads TUNESMITH_BASE_URL or OPENAI_BASE_URL, else the local engine."""

@@ -1,4 +1,4 @@
-"""The old SDK's resource classes. Each operation stands once, as a flow of its path."""
+"""The old SDK's resource classes. Each operation is declared once, as a flow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "Model",
 ]
 
-_SETTLED = ("processed", "error", "deleted")
+_FINAL_STATUSES = ("processed", "error", "deleted")
 _POLL_SECONDS = 5.0
 
 
@@ -42,7 +42,7 @@ def _create(path: str, call: Call, **params: Any) -> Flow[Any]:
 
 
 def _retrieve(path: str, call: Call, id: str) -> Flow[OpenAIObject]:  # noqa: A002 - the old name
-    """Return what the server knows of one."""
+    """Return one."""
     return call.get(path + "/{id}", id=id)
 
 
@@ -126,7 +126,7 @@ def _wait_for_processing(
     waited = 0.0
     while True:
         file = yield from call.get(path + "/{id}", id=id)
-        if file.status in _SETTLED:
+        if file.status in _FINAL_STATUSES:
             return str(file.status)
         if waited >= max_wait_seconds:
             raise OpenAIError(
