@@ -36,7 +36,7 @@ def test_a_file_is_uploaded_listed_retrieved_read_and_deleted(http: httpx.Client
     assert set(gone.json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_a_chunked_body_without_a_length_is_taken(http: httpx.Client):
+def test_a_chunked_body_without_a_length_is_accepted(http: httpx.Client):
     def body() -> Iterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--b\r\n'
         yield b'Content-Disposition: form-data; name="file"; filename="/home/me/a.jsonl"\r\n\r\n'
@@ -95,7 +95,7 @@ def test_equal_contents_are_stored_once_and_kept_until_the_last_file_is_deleted(
     assert not place.exists()
 
 
-def test_a_content_that_changed_on_disk_is_not_handed_out(
+def test_a_content_that_changed_on_disk_is_not_served(
     http: httpx.Client, upload: Upload, engine: Engine
 ):
     text = '{"true": 1}\n'
@@ -109,7 +109,7 @@ def test_a_content_that_changed_on_disk_is_not_handed_out(
     assert answer.json()["error"]["code"] == "file_corrupt"
 
 
-def test_lists_are_cut_into_pages_both_ways(http: httpx.Client, upload: Upload):
+def test_lists_are_paginated_in_both_orders(http: httpx.Client, upload: Upload):
     mine = [upload("{}", f"page{number}.jsonl")["id"] for number in range(5)]
 
     newest = http.get("files", params={"limit": 2}).json()
@@ -126,14 +126,14 @@ def test_lists_are_cut_into_pages_both_ways(http: httpx.Client, upload: Upload):
     assert http.get("files", params={"limit": -1}).json()["error"]["param"] == "limit"
 
 
-def test_a_path_that_was_encoded_is_one_segment_and_no_way_out(http: httpx.Client):
+def test_an_encoded_path_is_one_segment_and_does_not_escape(http: httpx.Client):
     for path in ("files/%2Fabs%2Fpath%2Ftrain.jsonl", "files/..%2F..%2Fengine.db/content"):
         answer = http.get(path)
         assert answer.status_code == 404
         assert answer.json()["error"]["code"] == "file_not_found"
 
 
-def test_expiry_is_taken_and_checked(http: httpx.Client, upload: Upload):
+def test_expiry_is_validated_and_stored(http: httpx.Client, upload: Upload):
     fields = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
     file = upload("{}", **fields)
     assert file["expires_at"] - file["created_at"] == 3600
@@ -146,7 +146,7 @@ def test_expiry_is_taken_and_checked(http: httpx.Client, upload: Upload):
     assert answer.json()["error"]["param"] == "expires_after"
 
 
-def test_an_upload_repeated_under_one_key_makes_one_file(http: httpx.Client):
+def test_an_upload_repeated_under_one_key_creates_one_file(http: httpx.Client):
     def send(text: str) -> httpx.Response:
         return http.post(
             "files",

@@ -19,9 +19,7 @@ from tunesmith.types.fine_tuning import (
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 
 
-def test_the_first_api_tells_a_job_as_it_always_did(
-    fine_tune: dict[str, Any], training_file: dict[str, Any]
-):
+def test_the_legacy_api_describes_a_job(fine_tune: dict[str, Any], training_file: dict[str, Any]):
     parsed = FineTune.model_validate(fine_tune)
 
     assert parsed.id.startswith("ft-")
@@ -55,7 +53,9 @@ def test_the_result_file_has_a_row_for_each_step(http: httpx.Client, fine_tune: 
     assert rows[-1]["elapsed_examples"] == "24"
 
 
-def test_the_second_api_tells_its_job(http: httpx.Client, job: dict[str, Any], fine_tune: Any):
+def test_the_fine_tuning_jobs_api_describes_its_job(
+    http: httpx.Client, job: dict[str, Any], fine_tune: Any
+):
     parsed = FineTuningJob.model_validate(job)
 
     assert parsed.model == fine_tune["fine_tuned_model"]
@@ -133,9 +133,7 @@ def test_an_ended_job_cannot_be_cancelled(http: httpx.Client, fine_tune: dict[st
     assert "already succeeded" in answer.json()["error"]["message"]
 
 
-def test_a_fine_tuned_model_tells_where_it_comes_from(
-    http: httpx.Client, fine_tune: dict[str, Any]
-):
+def test_a_fine_tuned_model_names_its_origin(http: httpx.Client, fine_tune: dict[str, Any]):
     name = fine_tune["fine_tuned_model"]
     raw = http.get(f"models/{name}").json()
 

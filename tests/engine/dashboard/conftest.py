@@ -32,7 +32,7 @@ def _home(folder: Path, base_model: Path) -> Path:
 
 
 class Browser:
-    """A browser without a window: cookies, forms with their token."""
+    """A minimal browser: keeps cookies and sends forms with their token."""
 
     def __init__(self, origin: str) -> None:
         self.http = httpx.Client(
@@ -77,7 +77,7 @@ def origin(engine: Engine) -> str:
 
 @pytest.fixture(scope="session")
 def make_key(engine: Engine) -> Iterator[Callable[..., tuple[str, str]]]:
-    """Make a key; returns its id and its text."""
+    """Create a key; return its id and its secret."""
     from tunesmith.engine.security.keys import create_key
     from tunesmith.engine.store.database import Database
 

@@ -27,13 +27,13 @@ def test_a_form_of_another_site_is_refused_even_with_the_token(owner, trained):
     assert answer.status_code == 403
 
 
-def test_the_way_into_the_api_needs_a_session(visit):
+def test_the_api_under_a_session_needs_a_session(visit):
     answer = visit("").get("/dashboard/v1/files")
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "session_ended"
 
 
-def test_the_way_into_the_api_needs_the_token_for_changes(owner, upload):
+def test_the_api_under_a_session_needs_the_token_for_changes(owner, upload):
     file_id = upload("spare.jsonl")
     path = f"/dashboard/v1/files/{file_id}"
     assert owner.get(path).json()["id"] == file_id
@@ -42,7 +42,7 @@ def test_the_way_into_the_api_needs_the_token_for_changes(owner, upload):
     assert answer.json() == {"id": file_id, "object": "file", "deleted": True}
 
 
-def test_the_api_itself_takes_no_cookie(owner):
+def test_the_api_itself_accepts_no_cookie(owner):
     assert owner.get("/v1/files").status_code == 401
 
 
@@ -71,7 +71,7 @@ def test_pages_allow_no_script_or_style_but_their_own(owner, path):
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_static_files_are_kept_by_content_and_lead_nowhere_else(visit):
+def test_static_files_are_cached_by_content_and_do_not_escape_their_folder(visit):
     import re
 
     browser = visit("")

@@ -62,7 +62,7 @@ def test_filters_by_status(connection):
     assert ids(connection, Filters(status="no such")) == []
 
 
-def test_search_takes_no_wildcards(connection):
+def test_search_has_no_wildcards(connection):
     assert ids(connection, Filters(text="0%_S")) == [7]
     assert ids(connection, Filters(text="%")) == [7]
     assert ids(connection, Filters(text="ftjob-job003")) == [3]

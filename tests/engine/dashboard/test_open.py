@@ -1,4 +1,4 @@
-"""As long as there is no key, this machine is let in, and nobody under another name."""
+"""Without a key this machine needs no sign-in, and other host names are refused."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_a_job_with_its_messages_values_and_files(owner, trained):
     assert 'hx-trigger="every' not in page, "a job that has ended is not polled"
 
 
-def test_the_curves_points_come_whole_or_from_an_event_on(owner, trained):
+def test_the_points_of_the_curves_are_sent_whole_or_after_an_event(owner, trained):
     path = f"/jobs/{trained['id']}/series"
     whole = owner.get(path).json()
     assert whole["steps"] == list(range(1, 17))
@@ -82,7 +82,7 @@ def test_the_metrics_as_a_table(owner, trained):
     assert "train_mean_token_accuracy" in page
 
 
-def test_names_are_text_and_nothing_else(owner, trained):
+def test_names_are_escaped(owner, trained):
     for path in ("/files", f"/jobs/{trained['id']}", "/new-job"):
         page = owner.get(path).text
         assert HOSTILE_MARK not in page, path
@@ -90,7 +90,7 @@ def test_names_are_text_and_nothing_else(owner, trained):
         assert "{{7*7}}" in page, path
 
 
-def test_searches_and_faults_are_text_and_nothing_else(owner):
+def test_searches_and_errors_are_escaped(owner):
     for path in ("/", "/jobs/%3Cscript%3Ealert(1)%3C%2Fscript%3E", "/playground", "/new-job"):
         query = "text=%22%3E%3Cscript%3Ealert(1)&model=%22%3E%3Cscript%3E&file=%22%3E%3Cscript%3E"
         page = owner.get(f"{path}?{query}").text
@@ -98,7 +98,7 @@ def test_searches_and_faults_are_text_and_nothing_else(owner):
         assert '"><script' not in page
 
 
-def test_other_organisations_see_nothing_of_it(visit, trained):
+def test_other_organisations_see_none_of_it(visit, trained):
     stranger = visit("stranger")
     assert "No jobs yet" in stranger.get("/").text
     assert stranger.get(f"/jobs/{trained['id']}").status_code == 404
@@ -115,13 +115,13 @@ def test_a_file_is_downloaded_as_a_file(owner, trained):
     assert b"I love the phone" in answer.content
 
 
-def test_an_ended_job_cannot_be_cancelled_and_says_so(owner, trained):
+def test_an_ended_job_cannot_be_cancelled(owner, trained):
     answer = owner.post(f"/jobs/{trained['id']}/cancel")
     assert answer.status_code == 400
     assert "already succeeded" in answer.text
 
 
-def test_the_form_says_which_value_is_wrong_and_keeps_the_others(owner, upload):
+def test_the_form_names_the_wrong_value_and_keeps_the_others(owner, upload):
     file_id = upload("form.jsonl")
     answer = owner.post(
         "/new-job", training_file=file_id, model="tiny", suffix="kept", n_epochs="many"
@@ -187,7 +187,7 @@ def test_a_file_in_use_stays(owner, api, upload):
     assert file_id not in owner.get("/files").text
 
 
-def test_nothing_said_by_a_failed_job_is_taken_for_markup(owner, api, upload):
+def test_the_error_of_a_failed_job_is_escaped(owner, api, upload):
     body = {
         "training_file": upload("<script>alert(1)</script>.jsonl", '{"<i>": "</i>"}\n'),
         "model": "tiny",

@@ -44,7 +44,7 @@ def test_numbers(value, expected):
     assert number(value) == expected
 
 
-def test_sessions_end_by_time_and_by_hand(monkeypatch):
+def test_sessions_expire_and_can_be_ended(monkeypatch):
     sessions = Sessions()
     token = sessions.sign_in("key-1")
     other = sessions.sign_in("key-1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-def test_pages_lead_to_the_sign_in_and_back(visit, keys):
+def test_pages_redirect_to_the_sign_in_and_back(visit, keys):
     browser = visit("")
     answer = browser.get("/files")
     assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/files")
@@ -14,7 +14,7 @@ def test_pages_lead_to_the_sign_in_and_back(visit, keys):
     assert browser.get("/files").status_code == 200
 
 
-def test_parts_of_pages_lead_there_too(visit):
+def test_partial_pages_redirect_there_too(visit):
     answer = visit("").get("/", headers={"hx-request": "true"})
     assert answer.headers["hx-redirect"].startswith("/sign-in")
 
@@ -26,7 +26,7 @@ def test_a_wrong_key_is_refused_and_not_repeated(visit):
     assert "sk-tunesmith-wrong" not in answer.text
 
 
-def test_the_cookie_is_closed_to_scripts_and_other_sites_and_holds_no_key(visit, keys):
+def test_the_cookie_is_hidden_from_scripts_and_other_sites_and_has_no_key(visit, keys):
     browser = visit("")
     before = browser.get("/sign-in").headers["set-cookie"]
     after = browser.sign_in(keys["owner"]).headers["set-cookie"]
@@ -49,7 +49,7 @@ def test_signing_out_ends_the_session(visit):
 @pytest.mark.parametrize(
     "address", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"]
 )
-def test_the_sign_in_leads_to_no_other_site(visit, keys, address):
+def test_the_sign_in_does_not_redirect_to_another_site(visit, keys, address):
     assert visit("").sign_in(keys["owner"], next_page=address).headers["location"] == "/"
 
 

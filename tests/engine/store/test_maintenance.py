@@ -36,7 +36,7 @@ def job(identity: str, status: str) -> JobRow:
     )
 
 
-def test_only_what_nobody_needs_is_removed(tmp_path: Path, database: Database):
+def test_only_unreferenced_data_is_removed(tmp_path: Path, database: Database):
     home = Home(tmp_path / "home")
     blobs = BlobStore(home.files)
     stored = {}

@@ -154,7 +154,7 @@ def test_a_failed_transaction_leaves_nothing(database: Database):
         assert job_queries.find(connection, "a") is None
 
 
-def test_an_event_said_twice_is_stored_once_and_numbers_have_no_gaps(database: Database):
+def test_an_event_reported_twice_is_stored_once_and_numbers_have_no_gaps(database: Database):
     queued(database, job_row())
 
     def say(worker: int) -> None:
@@ -177,7 +177,7 @@ def test_an_event_said_twice_is_stored_once_and_numbers_have_no_gaps(database: D
     assert counts == {"a": (23, False)}
 
 
-def test_each_job_is_claimed_once_however_many_ask(database: Database):
+def test_each_job_is_claimed_once_by_concurrent_workers(database: Database):
     queued(database, *(job_row(f"job{number}") for number in range(8)))
     won: list[str] = []
 
@@ -203,7 +203,7 @@ def test_organisations_take_turns(database: Database):
     assert order == ["many0", "late", "many1", "many2"]
 
 
-def test_a_worker_that_lost_its_job_can_write_no_more(database: Database):
+def test_a_worker_that_lost_its_lease_cannot_write(database: Database):
     queued(database, job_row())
     first = claimed(database)
     assert first is not None
@@ -221,7 +221,7 @@ def test_a_worker_that_lost_its_job_can_write_no_more(database: Database):
         leases.heartbeat(connection, "a", str(first.worker_id))
 
 
-def test_a_silent_worker_is_taken_for_dead_after_its_lease(database: Database):
+def test_a_worker_without_heartbeats_loses_its_lease(database: Database):
     queued(database, job_row())
     job = claimed(database)
     assert job is not None
@@ -244,7 +244,7 @@ def test_an_ended_job_stays_ended(database: Database, status: str):
                 act(connection, job)
 
 
-def test_an_idempotency_key_is_remembered_within_its_organisation_and_operation(
+def test_an_idempotency_key_belongs_to_its_organisation_and_operation(
     database: Database,
 ):
     with database.write() as connection:
@@ -263,12 +263,12 @@ def test_expired_files_are_gone(database: Database):
         assert [row.id for row in file_queries.expired(connection, time.time())] == ["file-1"]
 
 
-def test_a_database_url_that_is_none_says_what_one_looks_like():
+def test_the_error_of_an_invalid_database_url_has_examples():
     with pytest.raises(StoreError, match="sqlite:////absolute"):
         Database("nonsense")
 
 
-def test_a_database_out_of_reach_is_told_without_its_password():
+def test_the_error_of_an_unreachable_database_has_no_password():
     pytest.importorskip("psycopg")
     database = Database("postgresql://someone:sesame@127.0.0.1:1/none")
     with pytest.raises(StoreError) as caught:
@@ -277,7 +277,7 @@ def test_a_database_out_of_reach_is_told_without_its_password():
     assert "sesame" not in str(caught.value)
 
 
-def test_contents_are_whole_shared_and_verified(tmp_path: Path):
+def test_contents_are_complete_shared_and_verified(tmp_path: Path):
     blobs = BlobStore(tmp_path / "files")
     with blobs.incoming() as blob:
         blob.write(b"abc")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["resolve_model", "respond_streaming", "respond_whole", "response_head", "usage_object"]
 
 CLIENT_CLOSED_REQUEST = 499
-"""Not in `http.HTTPStatus`: the client has gone, nobody reads this status."""
+"""Not in `http.HTTPStatus`: the client has disconnected and does not see this status."""
 
 
 async def resolve_model(request: Request, name: str, organization: str) -> ServableModel:

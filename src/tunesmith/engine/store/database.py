@@ -47,7 +47,7 @@ class Database:
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
             if parsed.drivername == "postgresql+psycopg":
-                # A database made in the C locale hands over bytes where nobody names an encoding.
+                # A database in the C locale returns bytes unless the client names an encoding.
                 parsed = parsed.update_query_dict({"client_encoding": "utf8"})
             self.engine: Engine = create_engine(parsed, pool_pre_ping=not _is_sqlite(parsed))
         except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-// A job's curves: read in pieces, drawn with uPlot, grown while the job runs.
+// A job's curves: read in pieces, drawn with uPlot, extended while the job runs.
 
 const section = document.getElementById("curves");
 const holder = document.getElementById("charts");
@@ -10,7 +10,7 @@ let total = Number(section.dataset.total);
 let reading = false;
 let again = false;
 
-// Metric → label, colour of the palette, and how it is seriesOptions.
+// Metric → label, colour of the palette, and how it is drawn.
 const CHARTS = [
   {
     id: "loss",
@@ -42,7 +42,7 @@ function seriesOf(chart) {
   if (!chart.prefix) return chart.series.filter(({ name }) => metrics[name]?.some((v) => v !== null));
   return Object.keys(metrics)
     .filter((name) => name.startsWith(chart.prefix))
-    .map((name, place) => ({ name, label: name.slice(chart.prefix.length), colour: 1 + (place % 6), sparse: true }));
+    .map((name, index) => ({ name, label: name.slice(chart.prefix.length), colour: 1 + (index % 6), sparse: true }));
 }
 
 // A running mean over about a fortieth of the steps, without bias at its beginning.
@@ -59,7 +59,7 @@ function smoothed(values) {
 }
 
 // Without a cursor the legend shows each series' last value.
-function restLegend(made) {
+function showLastValues(made) {
   if (made.cursor.idx !== null && made.cursor.idx !== undefined) return;
   made.setLegend({ idxs: made.data.map((values) => values.findLastIndex((value) => value !== null)) }, false);
 }
@@ -76,8 +76,8 @@ function format(value) {
   return value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString();
 }
 
-function seriesOptions({ name, label, colour: place, faint, sparse }) {
-  const ink = colour(`--curve-${place}`);
+function seriesOptions({ name, label, colour: number, faint, sparse }) {
+  const ink = colour(`--curve-${number}`);
   return {
     label,
     stroke: faint ? `${ink}55` : ink,
@@ -135,7 +135,7 @@ function plot(chart, series) {
     series: [{ label: "step", value: (_, value) => format(value) }, ...series.map(seriesOptions)],
     cursor: { y: false, points: { size: 7 } },
     legend: { live: true },
-    hooks: { setCursor: [restLegend], setData: [restLegend], ready: [restLegend] },
+    hooks: { setCursor: [showLastValues], setData: [showLastValues], ready: [showLastValues] },
   };
   const made = new uPlot(options, dataOf(series), figure);
   for (const name of figure.querySelectorAll(".u-series:not(:first-child) th")) makeFocusable(name);
@@ -178,13 +178,13 @@ function draw() {
 // Points come in order of their steps, but a resumed training may repeat some: later ones win.
 function add(piece) {
   for (const name of Object.keys(piece.metrics)) metrics[name] ??= steps.map(() => null);
-  piece.steps.forEach((step, place) => {
+  piece.steps.forEach((step, index) => {
     let at = steps.length;
     while (at > 0 && steps[at - 1] >= step) at -= 1;
     const replaces = steps[at] === step ? 1 : 0;
     steps.splice(at, replaces, step);
     for (const [name, values] of Object.entries(metrics)) {
-      values.splice(at, replaces, piece.metrics[name]?.[place] ?? null);
+      values.splice(at, replaces, piece.metrics[name]?.[index] ?? null);
     }
   });
   last = Math.max(last, piece.last);
@@ -204,7 +204,7 @@ async function read() {
       draw();
     }
   } catch {
-    // The engine is away for a moment; the next change of the page's state reads again.
+    // The engine is unreachable for a moment; the next change of the page's state reads again.
   } finally {
     reading = false;
   }

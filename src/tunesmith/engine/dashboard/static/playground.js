@@ -68,8 +68,8 @@ function requestBody(side) {
 }
 
 function showCode() {
-  snippets(isChat(), requestBody(get("code-side").value)).forEach((text, place) => {
-    const panel = get(`snippet-panel-${place + 1}`);
+  snippets(isChat(), requestBody(get("code-side").value)).forEach((text, index) => {
+    const panel = get(`snippet-panel-${index + 1}`);
     panel.querySelector("code").textContent = text;
   });
 }
@@ -84,7 +84,7 @@ async function formatOf(name) {
   return usable ? format : null;
 }
 
-/** Follows the choice of the fine-tuned model: its base beside it, its format in the form. */
+/** After a fine-tuned model is chosen: selects its base model on the other side and applies its prompt format. */
 async function followModel({ fill }) {
   const option = get("right-model").selectedOptions[0];
   const base = option?.dataset.base;
@@ -102,7 +102,7 @@ async function followModel({ fill }) {
     get("format-text").textContent = `The model's own format: ${text}.`;
     if (fill) get("stop").value = escapeText(stop);
     if (fill && !stop) {
-      // Nothing marks the end: classes of one token, whose probabilities are of interest.
+      // Without a stop sequence the completions are classes of one token: show its probabilities.
       get("max_tokens").value = 1;
       get("logprobs").value = "5";
     }
@@ -110,7 +110,7 @@ async function followModel({ fill }) {
   showCode();
 }
 
-// --- asking -------------------------------------------------------------------------------
+// --- requests -----------------------------------------------------------------------------
 
 const seconds = (value) => (value === null ? "–" : value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(2)} s`);
 
@@ -270,7 +270,7 @@ function readLink() {
   return true;
 }
 
-// --- together -----------------------------------------------------------------------------
+// --- events -------------------------------------------------------------------------------
 
 if (form) {
   form.addEventListener("submit", (event) => {
