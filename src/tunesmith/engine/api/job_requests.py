@@ -33,13 +33,13 @@ def _value_type(parameter: JobParameter, api: JobAPI) -> Any:
     number = Field(
         ge=parameter.minimum, gt=parameter.above, le=parameter.maximum, allow_inf_nan=False
     )
-    most = parameter.max_length.get(api)
+    max_length = parameter.max_length.get(api)
     kinds: dict[str, Any] = {
         "bool": bool,
         "int": Annotated[int, Field(ge=parameter.minimum, le=parameter.maximum)],
         "float": Annotated[float, number],
-        "floats": Annotated[list[Annotated[float, number]], Field(max_length=most)],
-        "str": Annotated[str, StringConstraints(min_length=1, max_length=most)],
+        "floats": Annotated[list[Annotated[float, number]], Field(max_length=max_length)],
+        "str": Annotated[str, StringConstraints(min_length=1, max_length=max_length)],
     }
     kind = kinds[parameter.type]
     return Optional[Union[kind, Auto] if parameter.is_hyperparameter else kind]  # noqa: UP007, UP045 - types made at run time
@@ -64,7 +64,10 @@ if TYPE_CHECKING:
     class _JobSettings(_LegacySettings):
         seed: int | None
 
-    Hyperparameters = PreferenceHyperparameters = _Body
+    class Hyperparameters(_Body): ...
+
+    class PreferenceHyperparameters(Hyperparameters): ...
+
 else:
     _LegacySettings = _body_of("LegacySettings", "legacy", parameters_of("legacy"))
     _JobSettings = _body_of("JobSettings", "jobs", parameters_of("jobs", hyperparameters=False))
