@@ -31,9 +31,9 @@ PEER = "openai==3.54.0"
 CASES = {
     "retrieve": ("one retrieve, blocking", "µs", 0.42, 0.08),
     "async_one": ("one retrieve, asyncio", "µs", 0.60, None),
-    "async_10": ("retrieve, 10 at once", "µs", None, None),
-    "async_50": ("retrieve, 50 at once", "µs", 0.45, 0.08),
-    "async_500": ("retrieve, 500 at once", "µs", None, None),
+    "async_10": ("retrieve, 10 concurrent", "µs", None, None),
+    "async_50": ("retrieve, 50 concurrent", "µs", 0.45, 0.08),
+    "async_500": ("retrieve, 500 concurrent", "µs", None, None),
     "chunk": ("streamed chat chunk", "µs", 0.13, 0.08),
     "page": ("object of a page of 100", "µs", 0.15, None),
     "upload": ("upload 512 MB", "ms", 0.50, None),

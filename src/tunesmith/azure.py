@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ._lazy import set_public_module
+from tunesmith.core.azure import AzureEndpoint
+
 from .client import AsyncClient, Client
-from .core.azure import AzureEndpoint
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
