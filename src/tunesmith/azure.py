@@ -6,9 +6,9 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ._lazy import set_public_module
 from tunesmith.core.azure import AzureEndpoint
 
+from ._lazy import set_public_module
 from .client import AsyncClient, Client
 from .errors import ConfigurationError
 
