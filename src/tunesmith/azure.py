@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.core.azure import AzureEndpoint
+from tunesmith.core.settings import AzureEndpoint
 
 from ._lazy import set_public_module
 from .client import AsyncClient, Client

@@ -1,4 +1,7 @@
-"""The settings of one client. Immutable: clones of a client have changed copies."""
+"""The settings of one client, and the URLs of an Azure endpoint, which are one of them.
+
+Immutable: clones of a client have changed copies.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,41 @@ from typing import TYPE_CHECKING
 
 from .options import DEFAULT_TIMEOUT, Timeout
 from .redact import Secret, redacted_headers
+from .request import fill_path
 
 if TYPE_CHECKING:
-    from .azure import AzureEndpoint
     from .hooks import Hooks
+    from .request import RequestSpec
     from .retry import RetryPolicy
 
-__all__ = ["Credential", "Settings"]
+__all__ = ["AzureEndpoint", "Credential", "Settings"]
 
 # The hosted service accepts only an administrator's key for a checkpoint's permissions.
 _ADMIN_PATHS = "/fine_tuning/checkpoints/"
 
 Credential = Secret | Callable[[], str | Awaitable[str]]
+
+_DEPLOYMENT_PATHS = frozenset({"/completions", "/chat/completions"})
+
+
+@dataclass(frozen=True, slots=True)
+class AzureEndpoint:
+    """An endpoint, and the deployment that serves its completions.
+
+    Attributes:
+        root: The endpoint with "/openai", without a trailing slash.
+        deployment: The deployment's name; None uses each request's model as its name.
+    """
+
+    root: str
+    deployment: str | None = None
+
+    def url(self, spec: RequestSpec) -> str:
+        """Return the URL of a request."""
+        if spec.path not in _DEPLOYMENT_PATHS:
+            return self.root + spec.path
+        model = self.deployment or str((spec.json or {}).get("model") or "")
+        return self.root + fill_path("/deployments/{model}", model=model) + spec.path
 
 
 @dataclass(frozen=True)
