@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from .destinations import Destination
+    from .format_inference import Inference
     from .plan_execution import Fix
     from .plan_steps import PlanOptions
     from .prompt_format import PromptFormat
@@ -360,8 +361,8 @@ class Plan:
         from .plan_steps import propose_steps  # noqa: PLC0415 - as needed
 
         proposed = propose_steps(dataset.source, options)
-        self.format = proposed.prompt_format
-        self.inference = proposed.inference
+        self.format: PromptFormat | None = proposed.prompt_format
+        self.inference: Inference | None = proposed.inference
         self.task = proposed.task
         self._dataset = dataset
         self._options = options

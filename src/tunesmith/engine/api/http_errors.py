@@ -62,7 +62,7 @@ class ApiError(TunesmithError):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = int(status)
+        self.status: int = int(status)
         self.message = message
         self.param = param
         self.code = code

@@ -42,7 +42,7 @@ class GenerationError(RequestError):
         super().__init__(message, kind=kind, param=param, code=code)
         self.status = status
         if self.kind in {ErrorKind.LIMIT_REACHED, ErrorKind.UNAVAILABLE}:
-            self.retry_after = _RETRY_SECONDS
+            self.retry_after: int | None = _RETRY_SECONDS
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the arguments that made it."""

@@ -158,8 +158,8 @@ class SequenceGroup:
             for prompt_index in range(len(prompts))
             for choice in range(width)
         ]
-        self.unfinished = [width] * len(prompts)
-        self.unreported = len(prompts) * request.n
+        self.unfinished: list[int] = [width] * len(prompts)
+        self.unreported: int = len(prompts) * request.n
 
     def parents(self) -> list[Sequence]:
         """Return the first sequence of each prompt, with the others of that prompt as its forks."""

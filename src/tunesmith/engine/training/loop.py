@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from .checkpoint import Checkpoints
+    from .checkpoint import Checkpoints, Position
     from .objective import Objective
     from .spec import ResolvedHyperparameters, StopRequest, TrainingObserver, TrainingSpec
 
@@ -110,7 +110,7 @@ class TrainingLoop:
         self._checkpointer = Checkpointer(
             checkpoints, parameters, self._optimizer, spec.checkpoint_every_seconds
         )
-        self.position = self._checkpointer.restore()
+        self.position: Position = self._checkpointer.restore()
         self._results: ResultFile | None = None  # only the leader writes one
         if distributed.is_leader():
             self._results = ResultFile(
