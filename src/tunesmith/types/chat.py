@@ -39,7 +39,7 @@ class ChatCompletionTopLogprob(WireModel):
 
 
 class ChatCompletionTokenLogprob(ChatCompletionTopLogprob):
-    """The token chosen at one position and its best rivals."""
+    """The token generated at one position and its most likely alternatives."""
 
     top_logprobs: list[ChatCompletionTopLogprob]
 
