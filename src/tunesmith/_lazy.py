@@ -35,7 +35,8 @@ class _Home(NamedTuple):
 
 # For each package its public names, found when they are first needed.
 _exports: dict[str, dict[str, _Home]] = {}
-_code: dict[str, CodeType] = {}
+# For each package its compiled code, and the names that its imports have really bound.
+_sources: dict[str, tuple[CodeType, frozenset[str]]] = {}
 
 
 def lazy_exports(namespace: dict[str, Any]) -> None:
@@ -47,7 +48,8 @@ def lazy_exports(namespace: dict[str, Any]) -> None:
         namespace: The package's globals.
     """
     package: str = namespace["__name__"]
-    _code[package] = sys._getframe(1).f_code  # noqa: SLF001 - the way to a module's own code
+    code = sys._getframe(1).f_code  # noqa: SLF001 - the way to a module's own code
+    _sources[package] = code, frozenset(namespace)
 
     def module_getattr(name: str) -> Any:
         exports = _exports_of(package)
@@ -90,10 +92,10 @@ def _load(package: str, home: _Home) -> Any:
 def _exports_of(package: str) -> dict[str, _Home]:
     if package not in _exports:
         import_module(package)
-        bound = vars(sys.modules[package])
+        code, bound = _sources[package]
         _exports[package] = {
             name: home
-            for name, home in _imports(_code[package], package).items()
+            for name, home in _imports(code, package).items()
             if name not in bound and not name.startswith("_")
         }
     return _exports[package]

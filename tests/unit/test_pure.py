@@ -149,6 +149,13 @@ def test_every_public_name_exists_and_dir_shows_just_them(package):
         assert dir(module) == sorted(module.__all__)
 
 
+def test_a_submodule_that_is_loaded_stays_a_public_name():
+    code = "import tunesmith.types, tunesmith.engine; print('types' in dir(tunesmith), tunesmith.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("True")
+    assert "'engine'" in done.stdout
+
+
 def test_public_classes_name_the_package_that_exports_them():
     for package in (tunesmith, tunesmith.types):
         classes = {
