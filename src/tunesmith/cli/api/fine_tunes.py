@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli.output import print_notice
-from tunesmith.cli.training_files import resolve_file
 from tunesmith.errors import TunesmithError
 
 from .call import EVENT_COLUMNS, JOB_COLUMNS, add_call, add_id_option, print_list, print_object
 from .follow import follow
+from .job_options import add_job_options, job_settings, uploaded_files
 from .result_files import add_results_options, print_results
 
 if TYPE_CHECKING:
@@ -19,19 +19,6 @@ if TYPE_CHECKING:
     from tunesmith.client import Client
 
 __all__ = ["register"]
-
-# Passed on unchanged when they were used.
-OPTIONS = (
-    "model",
-    "suffix",
-    "n_epochs",
-    "batch_size",
-    "learning_rate_multiplier",
-    "prompt_loss_weight",
-    "classification_n_classes",
-    "classification_positive_class",
-    "classification_betas",
-)
 
 
 def register(commands: Commands) -> None:
@@ -73,82 +60,15 @@ def _register_create(commands: Commands) -> None:
         "Create a fine-tune and follow it",
         "tunesmith api fine_tunes.create -t train.jsonl -v valid.jsonl -m ada --suffix tweets",
     )
-    create.add_argument(
-        "-t", "--training_file", "--training-file", required=True, metavar="ID_OR_PATH",
-        help="training data: id of an uploaded file, a path, or a URL",
-    )  # fmt: skip
-    create.add_argument(
-        "-v", "--validation_file", "--validation-file", metavar="ID_OR_PATH",
-        help="validation data: an id, a path, or a URL",
-    )  # fmt: skip
     create.add_argument("-m", "--model", help="model to start from (default: curie)")
-    create.add_argument("--suffix", help="part of the new model's name, up to 40 characters")
-    create.add_argument("--n_epochs", "--n-epochs", type=int, metavar="N", help="default: 4")
-    create.add_argument(
-        "--batch_size", "--batch-size", type=int, metavar="N",
-        help="examples a step (default: 0.2 %% of the data, at most 256)",
-    )  # fmt: skip
-    create.add_argument(
-        "--learning_rate_multiplier", "--learning-rate-multiplier", type=float, metavar="X",
-        help="default: 0.05, 0.1 or 0.2 by batch size",
-    )  # fmt: skip
-    create.add_argument(
-        "--prompt_loss_weight", "--prompt-loss-weight", type=float, metavar="X",
-        help="weight of the prompt's tokens in the loss (default: 0.01)",
-    )  # fmt: skip
-    create.add_argument(
-        "--compute_classification_metrics", "--compute-classification-metrics",
-        action="store_true",
-        help="measure accuracy, F1 and so on after each epoch; needs -v and one of the next two",
-    )  # fmt: skip
-    create.add_argument(
-        "--classification_n_classes", "--classification-n-classes", type=int, metavar="N",
-        help="number of classes",
-    )  # fmt: skip
-    create.add_argument(
-        "--classification_positive_class", "--classification-positive-class", metavar="TEXT",
-        help="the positive one of two classes, as the completion is written",
-    )  # fmt: skip
-    create.add_argument(
-        "--classification_betas", "--classification-betas", type=float, nargs="+", metavar="X",
-        help="also report F-beta for these",
-    )  # fmt: skip
-    add_create_options(create)
-
-
-def add_create_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of creating a job that both fine-tuning APIs share."""
-    parser.add_argument(
-        "--no_follow", "--no-follow", action="store_true", help="return once the job is created"
-    )
-    parser.add_argument(
-        "--no_check_if_files_exist", "--no-check-if-files-exist",
-        dest="check_if_files_exist", action="store_false",
-        help="upload without looking for an identical file on the server",
-    )  # fmt: skip
-
-
-def uploaded_files(client: Client, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the ids of the training and validation files, uploading those that are paths."""
-    check = arguments.check_if_files_exist
-    named = {
-        "training_file": arguments.training_file,
-        "validation_file": arguments.validation_file,
-    }
-    return {
-        name: resolve_file(client, value, check_existing=check)
-        for name, value in named.items()
-        if value
-    }
+    add_job_options(create, "legacy")
 
 
 def _create(client: Client, arguments: argparse.Namespace) -> int:
-    options: dict[str, Any] = {
-        name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None
-    }
-    if arguments.compute_classification_metrics:
-        options["compute_classification_metrics"] = True
-    job = client.fine_tunes.create(**uploaded_files(client, arguments), **options)
+    settings: dict[str, Any] = job_settings(arguments, "legacy")
+    if arguments.model is not None:
+        settings["model"] = arguments.model
+    job = client.fine_tunes.create(**uploaded_files(client, arguments), **settings)
     if arguments.no_follow:
         return print_object(job, arguments)
     print_notice(f"Created fine-tune {job.id}; Ctrl-C stops following, not the job.")

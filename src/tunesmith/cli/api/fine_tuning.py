@@ -9,10 +9,11 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli.output import print_notice
+from tunesmith.types.job_parameters import job_parameter
 
 from .call import EVENT_COLUMNS, JOB_COLUMNS, add_call, add_id_option, print_list, print_object
-from .fine_tunes import add_create_options, uploaded_files
 from .follow import follow
+from .job_options import add_job_options, job_settings, uploaded_files
 from .result_files import add_results_options, print_results
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from .call import Columns
 
 __all__ = ["register"]
-
-HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
 
 
 def register(commands: Commands) -> None:
@@ -74,37 +73,17 @@ def _register_create(commands: Commands) -> None:
         "tunesmith api fine_tuning.jobs.create -t chats.jsonl -m gpt-3.5-turbo --n_epochs 3",
         aliases=["fine_tuning.job.create"],
     )
-    create.add_argument(
-        "-t", "--training_file", "--training-file", required=True, metavar="ID_OR_PATH",
-        help="training data: id of an uploaded file, a path, or a URL",
-    )  # fmt: skip
-    create.add_argument(
-        "-v", "--validation_file", "--validation-file", metavar="ID_OR_PATH",
-        help="validation data: an id, a path, or a URL",
-    )  # fmt: skip
     create.add_argument("-m", "--model", required=True, help="model to start from")
-    create.add_argument("--suffix", help="part of the new model's name, up to 64 characters")
-    create.add_argument("--seed", type=int, metavar="N", help="same seed, same order of examples")
-    create.add_argument("--n_epochs", "--n-epochs", type=int, metavar="N", help="default: auto")
-    create.add_argument("--batch_size", "--batch-size", type=int, metavar="N", help="default: auto")
-    create.add_argument(
-        "--learning_rate_multiplier", "--learning-rate-multiplier", type=float, metavar="X",
-        help="default: auto",
-    )  # fmt: skip
-    add_create_options(create)
+    add_job_options(create, "jobs")
 
 
 def _create(client: Client, arguments: argparse.Namespace) -> int:
-    options: dict[str, Any] = {
-        name: value
-        for name in ("suffix", "seed")
-        if (value := getattr(arguments, name)) is not None
-    }
-    hyperparameters = {
-        name: value for name in HYPERPARAMETERS if (value := getattr(arguments, name)) is not None
-    }
-    if hyperparameters:
-        options["hyperparameters"] = hyperparameters
+    options: dict[str, Any] = {}
+    for name, value in job_settings(arguments, "jobs").items():
+        place = options
+        if job_parameter(name).is_hyperparameter:
+            place = options.setdefault("hyperparameters", {})
+        place[name] = value
     files = uploaded_files(client, arguments)
     job = client.fine_tuning.jobs.create(model=arguments.model, **files, **options)
     if arguments.no_follow:
