@@ -63,8 +63,6 @@ def tiny_engine(shared_tiny_home):
 SLOW_FIXTURES = frozenset({"tiny_base_model", "shared_tiny_home", "tiny_engine", "postgresql"})
 # Trainings, whole engines, browsers, other people's clients and type checkers.
 SLOW_FOLDERS = ("clients", "typing", "engine/dashboard", "engine/jobs", "engine/training")
-# One real engine is part of the fast tier: the tests of its API.
-FAST_FOLDER = "engine/api"
 
 
 def pytest_collection_modifyitems(items):
@@ -74,7 +72,7 @@ def pytest_collection_modifyitems(items):
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         names = {value for value in parameters if isinstance(value, str)} | {*item.fixturenames}
         if (
-            (names & SLOW_FIXTURES and folder != FAST_FOLDER)
+            names & SLOW_FIXTURES
             or folder in SLOW_FOLDERS
             or item.get_closest_marker("real")
             or item.get_closest_marker("vllm")

@@ -178,6 +178,7 @@ def following(client, api):
     return client.fine_tuning.jobs if api == "jobs" else client.fine_tunes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
 def test_events_over_twenty_restarts_of_the_server(mode, job, api):
     with killed_twenty_times(job, api) as place:
@@ -187,6 +188,7 @@ def test_events_over_twenty_restarts_of_the_server(mode, job, api):
     assert len(found) == place.handle.made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
 def test_waiting_with_events_over_twenty_restarts_of_the_server(mode, job, api):
     seen: list[str] = []
@@ -201,6 +203,7 @@ def test_waiting_with_events_over_twenty_restarts_of_the_server(mode, job, api):
     assert seen == names(place.handle.made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
 def test_waiting_over_twenty_restarts_of_the_server(mode, job, api):
     with killed_twenty_times(job, api) as place:
@@ -210,6 +213,7 @@ def test_waiting_over_twenty_restarts_of_the_server(mode, job, api):
     assert place.handle.made == place.handle.last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
 def test_many_wait_together_over_twenty_restarts_of_the_server(job, api):
     async def main(url: str) -> list[Any]:

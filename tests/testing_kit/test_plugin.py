@@ -75,7 +75,8 @@ def application(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("engine", ["simulated", pytest.param("tiny", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["simulated", "tiny"])
 def test_an_application_s_tests_pass(engine, application):
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"),

@@ -53,7 +53,7 @@ def job_settings(arguments: argparse.Namespace, api: JobAPI) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def uploaded_files(client: Client, arguments: argparse.Namespace) -> dict[str, str]:
+def uploaded_files(client: Client, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the ids of the training and validation files, uploading those that are paths."""
     named = {
         "training_file": arguments.training_file,

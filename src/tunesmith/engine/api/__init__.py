@@ -1,1 +1,1 @@
-"""To be written."""
+"""The HTTP API of the engine: routers, request bodies, and the mapping of domain errors to HTTP."""
