@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.core.events import END, EventReader
@@ -17,6 +17,7 @@ from tunesmith.core.response import Response
 from tunesmith.errors import APIStatusError, TunesmithError
 from tunesmith.progress.job_progress import is_step
 from tunesmith.types.fine_tuning import FineTuningJobEvent, FineTuningJobSummary
+from tunesmith.types.job_parameters import LegacyOptions
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 
 from .base import APIResource
@@ -48,18 +49,8 @@ _SILENCE_SECONDS = 60.0
 _NEWEST_EVENTS = 5
 
 
-class FineTuneCreateOptions(RequestOptions, total=False):
+class FineTuneCreateOptions(RequestOptions, LegacyOptions, total=False):
     """What `fine_tunes.create` takes besides the model and the files."""
-
-    n_epochs: int | Omit | NotGiven
-    batch_size: int | Omit | NotGiven | None
-    learning_rate_multiplier: float | Omit | NotGiven | None
-    prompt_loss_weight: float | Omit | NotGiven
-    compute_classification_metrics: bool | Omit | NotGiven
-    classification_n_classes: int | Omit | NotGiven | None
-    classification_positive_class: str | Omit | NotGiven | None
-    classification_betas: Sequence[float] | Omit | NotGiven | None
-    suffix: str | Omit | NotGiven | None
 
 
 class FineTunes(JobResource[ModeT_co]):

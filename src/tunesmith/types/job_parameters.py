@@ -215,7 +215,9 @@ def parameters_of(
 
 
 class LegacyHyperparameters:
-    """What a job of the legacy API was created with or has derived from its data, for reading."""
+    """What a job of the legacy API was created with, or has derived from its data."""
+
+    __slots__ = ()
 
     n_epochs: int | None = None
     batch_size: int | None = None

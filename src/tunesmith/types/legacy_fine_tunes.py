@@ -10,6 +10,7 @@ from tunesmith.core.modes import ModeT_co
 from .base import TERMINAL_STATUSES, WireModel
 from .files import FileObject
 from .job_methods import JobMethods
+from .job_parameters import LegacyHyperparameters
 
 __all__ = ["FineTune", "FineTuneEvent", "FineTuneHyperparams", "FineTuneStatus"]
 
@@ -27,17 +28,8 @@ class FineTuneEvent(WireModel):
     message: str
 
 
-class FineTuneHyperparams(WireModel):
+class FineTuneHyperparams(WireModel, LegacyHyperparameters):
     """The values that the job trains with; null until the server has derived them from the data."""
-
-    n_epochs: int | None = None
-    batch_size: int | None = None
-    prompt_loss_weight: float | None = None
-    learning_rate_multiplier: float | None = None
-    compute_classification_metrics: bool | None = None
-    classification_n_classes: int | None = None
-    classification_positive_class: str | None = None
-    classification_betas: list[float] | None = None
 
 
 class FineTune(WireModel, JobMethods[FineTuneEvent, ModeT_co]):
