@@ -61,7 +61,8 @@ def tiny_engine(shared_tiny_home):
 
 # Fixtures that need torch, a whole engine or another server's program.
 SLOW_FIXTURES = frozenset({"tiny_base_model", "shared_tiny_home", "tiny_engine", "postgresql"})
-# Trainings, whole engines, browsers, other people's clients and type checkers.
+# Files that import torch; trainings, whole engines, browsers, other clients, type checkers.
+SLOW_FILES = ("test_devices.py", "test_pull.py", "test_sampler.py", "test_weight_prepacking.py")
 SLOW_FOLDERS = ("clients", "typing", "engine/dashboard", "engine/jobs", "engine/training")
 
 
@@ -74,6 +75,7 @@ def pytest_collection_modifyitems(items):
         if (
             names & SLOW_FIXTURES
             or folder in SLOW_FOLDERS
+            or item.path.name in SLOW_FILES
             or item.get_closest_marker("real")
             or item.get_closest_marker("vllm")
         ):
