@@ -1,6 +1,6 @@
 """Many jobs, and a hand that kills trainers and servers at random.
 
-Every job ends as an undisturbed one does, with its events complete and in order.
+Every job ends as an uninterrupted one does, with its events complete and in order.
 TUNESMITH_CHAOS_JOBS sets the number of jobs, TUNESMITH_CHAOS_SEED the hand.
 """
 
@@ -20,7 +20,7 @@ EPOCHS = 8
 STEPS = EPOCHS * 12
 
 
-def test_every_job_ends_as_if_undisturbed(make_platform: Callable[..., Any]):
+def test_every_job_ends_as_if_uninterrupted(make_platform: Callable[..., Any]):
     # The hand may hit one trainer again and again before it gets any further.
     platform = make_platform(max_concurrent_jobs=2, max_attempts=1000, checkpoint_every_seconds=0.1)
     file = platform.upload()

@@ -14,7 +14,7 @@ from tunesmith.engine.config_file import load_config
 from tunesmith.engine.security.rate_limit import RateLimiter
 
 
-def test_an_engine_tells_its_state_its_figures_and_who_changed_what(tmp_path: Path):
+def test_an_engine_reports_its_state_its_metrics_and_who_changed_what(tmp_path: Path):
     limits = Limits(requests_per_minute=5)
     with start(tmp_path / "home", log_format="json", limits=limits) as engine:
         root = engine.base_url.removesuffix("/v1")

@@ -1,4 +1,4 @@
-"""The server's start and stop: what can go wrong is told in a paragraph, without a traceback."""
+"""The server's start and stop: every failure is one sentence or two, without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is lost: server and trainer are killed, and every job ends as if undisturbed."""
+"""Nothing is lost: server and trainer are killed, and every job ends as if uninterrupted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def training_file(platform: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(platform: Any, training_file: str) -> dict[str, Any]:
+def uninterrupted(platform: Any, training_file: str) -> dict[str, Any]:
     job = platform.finished(platform.create(training_file, EPOCHS))
     assert job["status"] == "succeeded", job["error"]
     return job
@@ -32,23 +32,23 @@ def assert_like(platform: Any, job: dict[str, Any], model: dict[str, Any]) -> No
     assert platform.results(job) == platform.results(model)
 
 
-def test_a_job_tells_every_step_once_and_in_order(platform: Any, undisturbed: dict[str, Any]):
-    messages = [event["message"] for event in platform.events(undisturbed)]
+def test_a_job_reports_every_step_once_and_in_order(platform: Any, uninterrupted: dict[str, Any]):
+    messages = [event["message"] for event in platform.events(uninterrupted)]
     steps = [text.split(":")[0] for text in messages if text.startswith("Step ")]
 
     assert messages[:2] == [
-        f"Created fine-tuning job: {undisturbed['id']}",
-        f"Validating training file: {undisturbed['training_file']}",
+        f"Created fine-tuning job: {uninterrupted['id']}",
+        f"Validating training file: {uninterrupted['training_file']}",
     ]
     assert steps == [f"Step {step}/{STEPS}" for step in range(1, STEPS + 1)]
     assert messages[-2:] == [
-        f"New fine-tuned model created: {undisturbed['fine_tuned_model']}",
+        f"New fine-tuned model created: {uninterrupted['fine_tuned_model']}",
         "The job has successfully completed",
     ]
 
 
 def test_a_job_survives_the_death_of_its_trainer_of_the_server_and_of_both(
-    platform: Any, training_file: str, undisturbed: dict[str, Any]
+    platform: Any, training_file: str, uninterrupted: dict[str, Any]
 ):
     job = platform.create(training_file, EPOCHS)
     platform.reached(job, STEPS // 4)
@@ -65,14 +65,14 @@ def test_a_job_survives_the_death_of_its_trainer_of_the_server_and_of_both(
     os.kill(second, signal.SIGKILL)
     platform.start()
 
-    assert_like(platform, job, undisturbed)
+    assert_like(platform, job, uninterrupted)
     warnings = [event for event in platform.events(job) if event["level"] == "warn"]
     assert len(warnings) == 2
     assert "signal 9" in warnings[0]["message"]
 
 
 def test_a_job_goes_on_after_an_orderly_stop_and_after_a_pause(
-    platform: Any, training_file: str, undisturbed: dict[str, Any]
+    platform: Any, training_file: str, uninterrupted: dict[str, Any]
 ):
     job = platform.create(training_file, EPOCHS)
     platform.reached(job, STEPS // 3)
@@ -93,7 +93,7 @@ def test_a_job_goes_on_after_an_orderly_stop_and_after_a_pause(
 
     ended = platform.finished(job)
     assert ended["status"] == "succeeded", ended["error"]
-    assert platform.results(job) == platform.results(undisturbed)
+    assert platform.results(job) == platform.results(uninterrupted)
     assert not [event for event in platform.events(job) if event["level"] == "warn"]
 
 

@@ -13,7 +13,7 @@ WORDS = ["love", "great", "phone", "day", "ice", "game", "story", "city", "name"
 
 @dataclass
 class Recorder:
-    """Keeps what it is told; stops where it is told to."""
+    """Keeps every record; requests a stop after a number of steps."""
 
     stop_after: int | None = None
     stop: str = "shutdown"

@@ -52,7 +52,7 @@ def test_micro_batches_keep_the_limit():
         assert len(part) == 1 or len(part) * max(lengths[n] for n in part) <= 100
 
 
-def test_the_first_apis_rules(make_spec):
+def test_the_legacy_apis_rules(make_spec):
     spec = make_spec(api="fine-tunes", n_epochs=None, batch_size=None)
     values = resolve_hyperparameters(spec, 4000)
     assert (values.n_epochs, values.batch_size) == (4, 8)
@@ -61,7 +61,7 @@ def test_the_first_apis_rules(make_spec):
     assert [default_multiplier(n) for n in (1, 8, 256)] == [0.05, 0.1, 0.2]
 
 
-def test_the_second_apis_rules(make_spec):
+def test_the_jobs_apis_rules(make_spec):
     assert [default_epochs(n) for n in (1, 10, 40, 1000, 20_000, 10**6)] == [25, 10, 3, 3, 1, 1]
     spec = make_spec(n_epochs=None, batch_size=None)
     assert resolve_hyperparameters(spec, 1000).learning_rate_multiplier == 2.0

@@ -25,7 +25,7 @@ def pairs(make_file):
     return make_file("pairs.jsonl", rows)
 
 
-def test_the_preferred_reply_gains_and_the_figures_say_so(make_spec, recorder, pairs):
+def test_the_preferred_reply_gains_and_the_metrics_show_it(make_spec, recorder, pairs):
     spec = make_spec(
         method="dpo",
         training_path=pairs,
@@ -101,11 +101,11 @@ def test_loss_and_gradient_are_those_of_the_formula(make_spec, recorder, pairs, 
 
 def test_a_stopped_preference_training_goes_on_exactly(make_spec, recorder, pairs):
     options = {"method": "dpo", "training_path": pairs}
-    undisturbed = train(make_spec("undisturbed", **options), recorder())
+    uninterrupted = train(make_spec("uninterrupted", **options), recorder())
     spec = make_spec("stopped", **options)
     assert train(spec, recorder(stop_after=4)).stopped == "shutdown"
     finished = train(spec, recorder())
-    assert finished.results_path.read_bytes() == undisturbed.results_path.read_bytes()
+    assert finished.results_path.read_bytes() == uninterrupted.results_path.read_bytes()
 
 
 def test_a_row_without_preferences_is_named(make_spec, recorder, make_file):

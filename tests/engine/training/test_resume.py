@@ -1,7 +1,8 @@
-"""A training that was stopped, killed or damaged ends as an undisturbed one."""
+"""A training that was stopped, killed or damaged ends as an uninterrupted one."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ def test_a_stopped_training_goes_on_exactly(
     make_spec, recorder, make_validation, recipe, stop_after
 ):
     options = {"recipe": recipe, "validation_path": make_validation()}
-    undisturbed = train(make_spec("undisturbed", **options), recorder())
+    uninterrupted = train(make_spec("uninterrupted", **options), recorder())
     spec = make_spec("stopped", **options)
     stopped = train(spec, recorder(stop_after=stop_after))
     assert stopped.stopped == "shutdown"
@@ -39,7 +40,7 @@ def test_a_stopped_training_goes_on_exactly(
     finished = train(spec, again)
     assert again.plans[0].start_step == stop_after
     assert [record.step for record in again.steps] == list(range(stop_after + 1, 21))
-    assert everything(finished) == everything(undisturbed)
+    assert everything(finished) == everything(uninterrupted)
 
 
 def test_a_cancelled_training_keeps_its_results_and_writes_no_model(make_spec, recorder):
@@ -52,7 +53,7 @@ def test_a_cancelled_training_keeps_its_results_and_writes_no_model(make_spec, r
 
 def test_kill_9_in_the_middle_changes_nothing(make_spec, recorder, make_validation):
     options = {"validation_path": make_validation(), "n_epochs": 4, "checkpoint_every_seconds": 0.0}
-    undisturbed = train(make_spec("undisturbed", **options), recorder())
+    uninterrupted = train(make_spec("uninterrupted", **options), recorder())
     spec = make_spec("killed", **options)
     killed = subprocess.run(
         [sys.executable, str(WORKER), spec.model_dump_json(), "17"], check=False, env=os.environ
@@ -61,7 +62,7 @@ def test_kill_9_in_the_middle_changes_nothing(make_spec, recorder, make_validati
     observer = recorder()
     finished = train(spec, observer)
     assert observer.plans[0].start_step == 16
-    assert everything(finished) == everything(undisturbed)
+    assert everything(finished) == everything(uninterrupted)
 
 
 def test_a_training_killed_after_its_model_was_written_is_complete(make_spec, recorder):
@@ -79,7 +80,7 @@ def newest_state(spec) -> Path:
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(make_spec, recorder):
-    undisturbed = train(make_spec("undisturbed"), recorder())
+    uninterrupted = train(make_spec("uninterrupted"), recorder())
     spec = make_spec("damaged", checkpoint_every_seconds=0.0)
     train(spec, recorder(stop_after=9))
     state = newest_state(spec)
@@ -89,7 +90,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(make_spec, recorder):
     observer = recorder()
     finished = train(spec, observer)
     assert observer.plans[0].start_step == 8
-    assert everything(finished) == everything(undisturbed)
+    assert everything(finished) == everything(uninterrupted)
 
 
 def test_a_training_with_no_whole_checkpoint_says_so(make_spec, recorder):
@@ -102,12 +103,12 @@ def test_a_training_with_no_whole_checkpoint_says_so(make_spec, recorder):
 
 
 def test_a_truncated_frozen_layer_cache_is_computed_again(make_spec, recorder):
-    undisturbed = train(make_spec("undisturbed"), recorder())
+    uninterrupted = train(make_spec("uninterrupted"), recorder())
     spec = make_spec("damaged")
     train(spec, recorder(stop_after=9))
     cache = spec.work_path / "frozen-layers-train.bin"
     cache.write_bytes(cache.read_bytes()[:100])
-    assert everything(train(spec, recorder())) == everything(undisturbed)
+    assert everything(train(spec, recorder())) == everything(uninterrupted)
 
 
 def test_lost_rows_of_the_result_file_are_reported(make_spec, recorder):
@@ -119,7 +120,7 @@ def test_lost_rows_of_the_result_file_are_reported(make_spec, recorder):
     assert caught.value.code == "corrupt_checkpoint"
 
 
-def test_a_stop_during_preparation_is_obeyed(make_spec, recorder):
+def test_a_stop_during_preparation_is_handled(make_spec, recorder):
     spec = make_spec()
     outcome = train(spec, recorder(stop_after=0, stop="pause"))
     assert (outcome.stopped, outcome.steps) == ("pause", 0)
@@ -135,3 +136,40 @@ def test_only_the_last_two_checkpoints_are_kept(tmp_path):
         store.save(Position(step=step), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-100", "step-30"]
     assert store.latest()[0] == Position(step=100)
+
+
+def test_a_training_begun_by_the_version_before_is_continued(make_spec, recorder, make_validation):
+    from tunesmith.engine.training.spec import TrainingSpec
+
+    options = {"recipe": "fast", "validation_path": make_validation()}
+    uninterrupted = train(make_spec("uninterrupted", **options), recorder())
+    spec = make_spec("begun", **options)
+    train(spec, recorder(stop_after=9))
+    former_names = {
+        "choices.json": "settled.json",
+        "frozen-layers-train.bin": "trunk-train.bin",
+        "frozen-layers-validation.bin": "trunk-validation.bin",
+    }
+    for name, former in former_names.items():
+        (spec.work_path / name).rename(spec.work_path / former)
+    written = (spec.work_path / "trunk-train.bin").stat().st_mtime_ns
+    # Its spec.json asks for "auto", which would choose another recipe than the first start did.
+    former_spec = json.dumps(json.loads(spec.model_dump_json()) | {"recipe": "auto"})
+    assert set(json.loads(former_spec)) == FIELDS_OF_THE_VERSION_BEFORE
+
+    observer = recorder()
+    finished = train(TrainingSpec.model_validate_json(former_spec), observer)
+
+    assert observer.plans[0].start_step == 9
+    assert observer.plans[0].recipe == "fast"
+    assert everything(finished) == everything(uninterrupted)
+    assert (spec.work_path / "frozen-layers-train.bin").stat().st_mtime_ns == written
+
+
+FIELDS_OF_THE_VERSION_BEFORE = set(
+    "job_id base_model base_path initial_adapter_path training_path validation_path work_path "
+    "output_path method n_epochs batch_size learning_rate_multiplier prompt_loss_weight "
+    "compute_classification_metrics classification_n_classes classification_positive_class "
+    "classification_betas dpo_beta seed recipe api max_tokens checkpoint_every_seconds "
+    "threads".split()
+)

@@ -191,7 +191,7 @@ def test_prompts_count_by_their_weight(make_spec, recorder):
     plain, weighted = recorder(), recorder()
     train(make_spec("plain"), plain)
     train(make_spec("weighted", prompt_loss_weight=0.5), weighted)
-    # The same first figures, since the report is on completions; other gradients after.
+    # The same first loss, since only completions are reported; other gradients from then on.
     assert plain.steps[0].training_loss == pytest.approx(weighted.steps[0].training_loss, rel=1e-3)
     assert plain.steps[-1].training_loss != weighted.steps[-1].training_loss
 
