@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JOB_PARAMETERS",
+    "LEGACY_HYPERPARAMETERS",
     "RECIPES",
     "JobAPI",
     "JobParameter",
@@ -80,6 +81,14 @@ class JobParameter:
     above: float | None = None
     maximum: float | None = None
     max_length: Mapping[JobAPI, int] = field(default_factory=dict[JobAPI, int])
+
+    def is_within_bounds(self, value: float) -> bool:
+        """Return whether a number keeps the minimum, the exclusive bound and the maximum."""
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.above is None or value > self.above)
+            and (self.maximum is None or value <= self.maximum)
+        )
 
 
 JOB_PARAMETERS: tuple[JobParameter, ...] = (
@@ -227,6 +236,12 @@ class LegacyHyperparameters:
     classification_n_classes: int | None = None
     classification_positive_class: str | None = None
     classification_betas: list[float] | None = None
+
+
+LEGACY_HYPERPARAMETERS: tuple[JobParameter, ...] = tuple(
+    map(job_parameter, LegacyHyperparameters.__annotations__)
+)
+"""The settings that a job of the legacy API shows as its `hyperparams`."""
 
 
 class LegacyOptions(TypedDict, total=False):

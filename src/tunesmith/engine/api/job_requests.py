@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional, U
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
+from tunesmith.datasets.training_defaults import LEGACY_EPOCHS
 from tunesmith.types.job_parameters import (
     JobAPI,
     JobParameter,
@@ -154,7 +155,7 @@ class CreateFineTune(_LegacySettings):
         names = {parameter.name for parameter in parameters_of("legacy")} - {"suffix"}
         top_level = _explicit(self.model_dump(include=names | {"recipe"}))
         return (
-            {"prompt_loss_weight": 0.01, "n_epochs": 4}
+            {"prompt_loss_weight": 0.01, "n_epochs": LEGACY_EPOCHS}
             | explicit_values(self.hyperparameters)
             | top_level
         )

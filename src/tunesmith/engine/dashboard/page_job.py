@@ -15,6 +15,7 @@ from tunesmith.engine.domain.job import JOBS_API, LEGACY_API, public_id
 from tunesmith.engine.jobs import lifecycle
 from tunesmith.engine.jobs.event_messages import KINDS, event_message
 from tunesmith.engine.store import file_queries, job_queries, model_queries
+from tunesmith.types.fine_tuning import FineTuningJobHyperparameters
 
 from .browser_session import SignedIn, Verified  # noqa: TC001 - FastAPI reads the annotations
 from .page_routes import page_router, see_other
@@ -141,7 +142,7 @@ def _started_at(connection: Connection, job: JobRow) -> float | None:
 def _values(job: JobRow) -> Sequence[tuple[str, Any, Any]]:
     """Return hyperparameters as (name, requested, resolved)."""
     requested, resolved = job.requested_hyperparameters, job.resolved_hyperparameters or {}
-    names = ("n_epochs", "batch_size", "learning_rate_multiplier")
+    names = FineTuningJobHyperparameters.model_fields
     rows = [(name, requested.get(name, "auto"), resolved.get(name)) for name in names]
     return rows + [(name, value, value) for name, value in requested.items() if name not in names]
 

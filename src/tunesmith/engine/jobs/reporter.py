@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.store import job_queries, model_queries
@@ -71,12 +72,7 @@ class Reporter:
 
     def planned(self, plan: TrainingPlan) -> None:
         """Store the hyperparameters in use, and an event with the recipe."""
-        values = plan.hyperparameters
-        resolved = {
-            "n_epochs": values.n_epochs,
-            "batch_size": values.batch_size,
-            "learning_rate_multiplier": values.learning_rate_multiplier,
-        }
+        resolved = asdict(plan.hyperparameters)
         self.has_plan = True
         self._event_every = max(1, -(-plan.total_steps // _MAX_STEP_EVENTS))
         message = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.engine.training.environment import available_threads
 from tunesmith.engine.training.spec import TrainingSpec
+from tunesmith.types.job_parameters import LEGACY_HYPERPARAMETERS
 
 from .validation import data_path
 
@@ -16,17 +17,6 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.records import JobRow
 
 __all__ = ["write_specification"]
-
-_HYPERPARAMETERS = (
-    "n_epochs",
-    "batch_size",
-    "learning_rate_multiplier",
-    "prompt_loss_weight",
-    "compute_classification_metrics",
-    "classification_n_classes",
-    "classification_positive_class",
-    "classification_betas",
-)
 
 
 def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow) -> None:
@@ -39,7 +29,8 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
     folder = config.home.job(job.id)
     source = models.resolve(job.parent_model or job.base_model, job.organization)
     requested = job.requested_hyperparameters
-    values = {name: requested[name] for name in _HYPERPARAMETERS if requested.get(name) is not None}
+    names = [parameter.name for parameter in LEGACY_HYPERPARAMETERS]
+    values = {name: requested[name] for name in names if requested.get(name) is not None}
     if requested.get("beta") is not None:
         values["dpo_beta"] = requested["beta"]
     spec = TrainingSpec(

@@ -16,6 +16,7 @@ from tunesmith.types.fine_tuning import (
     FineTuningJobMethod,
     FineTuningJobMethodConfig,
 )
+from tunesmith.types.job_parameters import LEGACY_HYPERPARAMETERS
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent, FineTuneHyperparams
 
 from .event_messages import event_message, event_metrics
@@ -80,9 +81,9 @@ def fine_tune(
     hyperparams = FineTuneHyperparams.model_validate(
         {"prompt_loss_weight": 0.0, **job.requested_hyperparameters, **resolved}
     ).model_dump()
-    for name in _CLASSIFICATION:
-        if hyperparams[name] is None:
-            del hyperparams[name]
+    for parameter in LEGACY_HYPERPARAMETERS:
+        if not parameter.is_hyperparameter and hyperparams[parameter.name] is None:
+            del hyperparams[parameter.name]
     payload = FineTune(
         id=public_id(job.id, LEGACY_API),
         created_at=int(job.created_at),
@@ -106,14 +107,6 @@ def fine_tune(
     return payload
 
 
-_CLASSIFICATION = (
-    "compute_classification_metrics",
-    "classification_n_classes",
-    "classification_positive_class",
-    "classification_betas",
-)
-
-
 def fine_tune_event(event: EventRow) -> dict[str, Any]:
     """Return an event as JSON data of the legacy API."""
     return FineTuneEvent(
@@ -125,7 +118,7 @@ def fine_tune_event(event: EventRow) -> dict[str, Any]:
 
 def fine_tuning_job(job: JobRow) -> dict[str, Any]:
     """Return a job as JSON data of the fine-tuning jobs API."""
-    auto = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
+    auto = dict.fromkeys(FineTuningJobHyperparameters.model_fields, "auto")
     requested = job.requested_hyperparameters
     resolved = job.resolved_hyperparameters or {}
     values = auto | {name: requested[name] for name in auto if requested.get(name) is not None}

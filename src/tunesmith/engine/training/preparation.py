@@ -233,7 +233,7 @@ def _read_data(spec: TrainingSpec, model: SplitModel) -> Data:
             code=code,
         )
 
-    train = read(spec.training_path, spec.prompt_loss_weight, "invalid_training_file")
+    train = read(spec.training_path, spec.prompt_loss_weight or 0.0, "invalid_training_file")
     validation: list[Example] = []
     if spec.validation_path is not None:
         validation = read(spec.validation_path, 0.0, "invalid_validation_file")

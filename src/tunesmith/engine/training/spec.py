@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tunesmith.datasets.training_defaults import DEFAULT_TOKEN_LIMIT
-from tunesmith.types.job_parameters import Recipe, RecipeChoice  # noqa: TC001 - pydantic reads it
+from tunesmith.types.job_parameters import (
+    LEGACY_HYPERPARAMETERS,
+    LegacyHyperparameters,
+    Recipe,
+    RecipeChoice,
+)
 
 __all__ = [
     "CheckpointRecord",
@@ -33,8 +38,11 @@ __all__ = [
 StopRequest = Literal["cancel", "pause", "shutdown"]
 
 
-class TrainingSpec(BaseModel):
-    """One training. A hyperparameter that is None gets a default by the number of examples.
+class TrainingSpec(BaseModel, LegacyHyperparameters):
+    """One training: its folders and files, and its hyperparameters.
+
+    Hyperparameters have the names and bounds of `tunesmith.types.job_parameters`. One that is None
+    gets a default by the number of examples, or is not used.
 
     Attributes:
         job_id: The job's id; names the work folder.
@@ -46,14 +54,6 @@ class TrainingSpec(BaseModel):
         work_path: Folder for checkpoints and caches; only the training writes there.
         output_path: Folder for the trained model; it appears complete or not at all.
         method: "supervised" for cross-entropy, "dpo" for preferences.
-        n_epochs: Passes over the data, 1 to 50.
-        batch_size: Examples per step, 1 to 256.
-        learning_rate_multiplier: Factor on the recipe's base rate (see hyperparameters.py).
-        prompt_loss_weight: Weight of the prompt's tokens in the loss.
-        compute_classification_metrics: Compute them on the validation file after each epoch.
-        classification_n_classes: Number of classes (multiclass).
-        classification_positive_class: The completion that counts as positive (binary).
-        classification_betas: F scores to compute (binary); None for F1 alone.
         dpo_beta: How strongly "dpo" stays near the base model.
         seed: Seed of the order of examples and of the adapter's initial values.
         recipe: "auto" chooses by estimated time (see recipes.py).
@@ -76,14 +76,6 @@ class TrainingSpec(BaseModel):
     work_path: Path
     output_path: Path
     method: Literal["supervised", "dpo"] = "supervised"
-    n_epochs: int | None = Field(default=None, ge=1, le=50)
-    batch_size: int | None = Field(default=None, ge=1, le=256)
-    learning_rate_multiplier: float | None = Field(default=None, gt=0)
-    prompt_loss_weight: float = Field(default=0.0, ge=0)
-    compute_classification_metrics: bool = False
-    classification_n_classes: int | None = None
-    classification_positive_class: str | None = None
-    classification_betas: list[float] | None = None
     dpo_beta: float = Field(default=0.1, gt=0, le=2)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     recipe: RecipeChoice = "auto"
@@ -91,6 +83,14 @@ class TrainingSpec(BaseModel):
     max_tokens: int = Field(default=DEFAULT_TOKEN_LIMIT, ge=1)
     checkpoint_every_seconds: float = Field(default=20.0, ge=0)
     threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        for parameter in LEGACY_HYPERPARAMETERS:
+            value = getattr(self, parameter.name)
+            if isinstance(value, int | float) and not parameter.is_within_bounds(value):
+                raise ValueError(f"{parameter.name} is out of bounds: {value}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
