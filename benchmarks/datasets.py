@@ -2,11 +2,11 @@
 
     python benchmarks/datasets.py [--rows 1000000] [--runs 3] [--old VENV] [--peers VENV]
 
-Every figure is the median of fresh processes: CPU time of the whole process (user and system,
+Every number is the median of fresh processes: CPU time of the whole process (user and system,
 start-up included) and its peak memory. `--old` names a virtual environment with the old official
 tool (pip install "openai==0.28.1" pandas openpyxl), `--peers` one with the modern validators
 (pip install parallelogram==0.4.2 cleanllm==4.0.0 together==3.1.1 ftml-cli==0.1.0 finelint==0.2.0).
-Without them only our own figures are printed. Memory is the peak above that of a process that only
+Without them only our own numbers are printed. Memory is the peak above that of a process that only
 imports tunesmith.datasets.
 """
 
