@@ -7,9 +7,10 @@ code and are never instantiated; overloads select a mode's types by them.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from typing_extensions import TypeVar
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
 __all__ = [
     "AnyAsync",
@@ -50,4 +51,8 @@ class AsyncStreaming:
 
 AnySync: TypeAlias = Sync | SyncRaw | SyncStreaming
 AnyAsync: TypeAlias = Async | AsyncRaw | AsyncStreaming
-ModeT_co = TypeVar("ModeT_co", covariant=True, default=Any)
+# A default means nothing at run time, and typing_extensions would cost each process milliseconds.
+if TYPE_CHECKING:
+    ModeT_co = TypeVarWithDefault("ModeT_co", covariant=True, default=Any)
+else:
+    ModeT_co = TypeVar("ModeT_co", covariant=True)
