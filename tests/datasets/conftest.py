@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from importlib import import_module
 
 import pytest
 
@@ -15,8 +15,13 @@ from tunesmith.datasets.readers import json_chunks
 def without_extras(monkeypatch):
     """Let the optional accelerators be missing, as in a core install."""
     caches = (optional, json_chunks._decoder, json_chunks._typed_decoder, duplicate_rows._encoder)
-    for name in ("msgspec", "numpy"):
-        monkeypatch.setitem(sys.modules, name, None)
+
+    def import_core(name):
+        if name in {"msgspec", "numpy"}:
+            raise ImportError(name)
+        return import_module(name)
+
+    monkeypatch.setattr("tunesmith.datasets.optional.import_module", import_core)
     for cache in caches:
         cache.cache_clear()
     yield
