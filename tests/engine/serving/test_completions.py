@@ -87,9 +87,9 @@ def test_a_stream_equals_a_whole_answer(engine, extra):
         assert "".join(c["text"] for c in mine) == choice["text"]
         assert [c["finish_reason"] for c in mine] == [None] * (len(mine) - 1) + ["length"]
         if "logprobs" in extra:
-            chunks = [c["logprobs"] for c in mine if c["logprobs"]]
+            streamed = [c["logprobs"] for c in mine if c["logprobs"]]
             for key, values in choice["logprobs"].items():
-                joined = [value for logprobs in chunks for value in logprobs[key]]
+                joined = [value for logprobs in streamed for value in logprobs[key]]
                 if key != "top_logprobs":
                     assert joined == pytest.approx(values) if key == "token_logprobs" else values
     with_usage = engine.stream(PATH, **body, stream_options={"include_usage": True})
