@@ -67,10 +67,10 @@ def _add(batch: Batch, value: Any, location: Location, *, alone: bool) -> None:
             locations.append(location.line, location.byte_offset or 0, location.excerpt)
         else:
             message = "a row must be a JSON object"
-            location = Location(
+            with_message = Location(
                 location.line, location.byte_offset, message=message, excerpt=location.excerpt
             )
-            batch.faults.append(Fault("json-not-object", location))
+            batch.faults.append(Fault("json-not-object", with_message))
 
 
 def _rows_of(value: Any) -> list[Any]:
