@@ -62,7 +62,14 @@ def tiny_engine(shared_tiny_home):
 # Fixtures that need torch, a whole engine or another server's program.
 SLOW_FIXTURES = frozenset({"tiny_base_model", "shared_tiny_home", "tiny_engine", "postgresql"})
 # Files that import torch; trainings, whole engines, browsers, other clients, type checkers.
-SLOW_FILES = ("test_devices.py", "test_pull.py", "test_sampler.py", "test_weight_prepacking.py")
+SLOW_FILES = (
+    "test_devices.py",
+    "test_local_backend.py",
+    "test_pull.py",
+    "test_sampler.py",
+    "test_train_from_scratch.py",
+    "test_weight_prepacking.py",
+)
 SLOW_FOLDERS = ("clients", "typing", "engine/dashboard", "engine/jobs", "engine/training")
 
 

@@ -276,7 +276,7 @@ def test_quiet_accepts_every_recommendation(capsys, stories):
 
 
 @pytest.mark.usefixtures("answers")
-def test_without_a_terminal_and_without_answers_it_goes_on(capsys, stories):
+def test_without_a_terminal_and_without_answers_it_continues(capsys, stories):
     assert run(capsys, "fine_tunes.prepare_data", "-f", stories)[0] == 0
     assert stories.with_name("stories_prepared.jsonl").exists()
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="needs the extra `engine`")
-
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "train_from_scratch.py"
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_the_example_learns_its_toy_task(tmp_path: Path):
+    pytest.importorskip("torch", reason="needs the extra `engine`")
     example = runpy.run_path(str(EXAMPLE))
     first_loss, last_loss, answer = example["main"](example["Config"](output=str(tmp_path)))
     assert last_loss < first_loss / 10

@@ -49,7 +49,7 @@ def test_a_fine_tuned_model_knows_its_training_data(client):
     assert client.completions.create(model="ada", prompt="Hello").choices[0].text == "Hello"
 
 
-def test_training_goes_on_from_a_fine_tuned_model(client):
+def test_training_continues_from_a_fine_tuned_model(client):
     jobs = client.fine_tuning.jobs
     first = jobs.wait(
         jobs.create(model="gpt-4o-mini", training_file=upload(client, CHATS)).id, poll=0.05
@@ -203,7 +203,7 @@ def shape(value):
 OF_THE_MACHINE = ("base_model", "estimated_finish", "message", "events")
 
 
-def test_it_needs_neither_torch_nor_its_friends():
+def test_it_needs_no_torch():
     rows = ROWS.encode()
     code = (
         "import sys\n"

@@ -74,7 +74,7 @@ def test_the_facts_of_a_job(client, job):
     assert [file.role for file in facts.files] == ["training", "validation", "results"]
 
 
-def test_the_facts_are_the_same_by_the_second_api(client, job):
+def test_the_facts_are_the_same_in_both_apis(client, job):
     first, second = (read_facts(client, name) for name in (job.id, job.id.replace("ft-", "ftjob-")))
     assert list(first.history()) == list(second.history())
     assert first.files == second.files

@@ -41,7 +41,7 @@ def test_a_port_in_use_is_named(home: Path):
         assert f"Port {port} on 127.0.0.1 is in use" in message_of_refused_start(home, port=port)
 
 
-def test_a_home_that_is_served_already_is_refused_and_the_first_server_goes_on(home: Path):
+def test_a_home_that_is_served_already_is_refused_and_the_first_server_continues(home: Path):
     with start(home) as first:
         assert f"process {first.pid}" in message_of_refused_start(home)
         assert httpx.get(first.base_url + "/files").status_code == 200

@@ -71,7 +71,7 @@ def test_a_job_survives_the_death_of_its_trainer_of_the_server_and_of_both(
     assert "signal 9" in warnings[0]["message"]
 
 
-def test_a_job_goes_on_after_an_orderly_stop_and_after_a_pause(
+def test_a_job_continues_after_an_orderly_stop_and_after_a_pause(
     platform: Any, training_file: str, uninterrupted: dict[str, Any]
 ):
     job = platform.create(training_file, EPOCHS)

@@ -99,7 +99,7 @@ def test_loss_and_gradient_are_those_of_the_formula(make_spec, recorder, pairs, 
     assert observer.steps[1].training_loss < np.log(2) - 0.01
 
 
-def test_a_stopped_preference_training_goes_on_exactly(make_spec, recorder, pairs):
+def test_a_stopped_preference_training_continues_exactly(make_spec, recorder, pairs):
     options = {"method": "dpo", "training_path": pairs}
     uninterrupted = train(make_spec("uninterrupted", **options), recorder())
     spec = make_spec("stopped", **options)

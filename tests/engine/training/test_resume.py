@@ -25,7 +25,7 @@ def everything(outcome) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("recipe", ["fast", "lora"])
 @pytest.mark.parametrize("stop_after", [1, 10, 13])
-def test_a_stopped_training_goes_on_exactly(
+def test_a_stopped_training_continues_exactly(
     make_spec, recorder, make_validation, recipe, stop_after
 ):
     options = {"recipe": recipe, "validation_path": make_validation()}
