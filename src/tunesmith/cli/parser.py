@@ -9,6 +9,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tunesmith._version import __version__
+
 from .options import add_connection_options
 from .output import print_error
 
@@ -136,15 +138,13 @@ def _plain(message: str) -> str:
 
 
 class _PrintVersion(argparse.Action):
-    """`--version`. Reading the version of an installed package is slow, so only on request."""
+    """`--version`: print it and exit."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, **options)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"tunesmith {version('tunesmith')}")
+        print(f"tunesmith {__version__}")
         parser.exit()
 
 

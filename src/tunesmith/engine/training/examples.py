@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunesmith.datasets.training_defaults import DEFAULT_TOKEN_LIMIT
 from tunesmith.engine.domain.errors import TrainingError
 
 from .rows import read_rows, render_row
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tunesmith.engine.domain.errors import TrainingErrorCode
+    from tunesmith.datasets.training_defaults import DEFAULT_TOKEN_LIMIT
+from tunesmith.engine.domain.errors import TrainingErrorCode
 
     from .rows import Segment, TextRow
 
@@ -59,7 +61,7 @@ def read_examples(
     tokenizer: Any,
     *,
     prompt_loss_weight: float = 0.0,
-    max_tokens: int = 2048,
+    max_tokens: int = DEFAULT_TOKEN_LIMIT,
     code: TrainingErrorCode = "invalid_training_file",
 ) -> list[Example]:
     """Read and tokenise a JSONL file of prompt-completion rows or of chats.
