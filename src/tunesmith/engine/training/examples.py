@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tunesmith.datasets.training_defaults import DEFAULT_TOKEN_LIMIT
-from tunesmith.engine.domain.errors import TrainingErrorCode
+    from tunesmith.engine.domain.errors import TrainingErrorCode
 
     from .rows import Segment, TextRow
 
