@@ -151,6 +151,7 @@ async def _perform_async(steps: Steps[T]) -> T:
     try:
         step = steps.send(None)
         while True:
+            outcome: Any = None
             failure: BaseException | None = None
             try:
                 outcome = await step
