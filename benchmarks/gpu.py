@@ -117,7 +117,7 @@ def main() -> None:
     if arguments.worker is not None:
         work(json.loads(arguments.worker))
         return
-    output = arguments.output or Path(os.environ.get("OUT", "build/gpu"))
+    output = arguments.output or Path("build/gpu")
     output.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gpu-", dir=arguments.folder))
     try:
