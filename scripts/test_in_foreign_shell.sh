@@ -11,7 +11,7 @@ set -euo pipefail
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$(realpath -s "$(command -v "${PYTHON:-python}")")
 
-work=$(mktemp -d /tmp/foreign.XXXXXX)
+work=$(mktemp -d -t foreign.XXXXXX)
 busy=()
 trap 'kill "${busy[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
 

@@ -61,8 +61,8 @@ class JobParameter:
         help: What it does, in one line.
         defaults: What each API that has it uses where it is left out, in words; an API that is
             not named here does not have it.
-        is_hyperparameter: Whether it belongs to a method's `hyperparameters`, where "auto" leaves
-            the choice to the engine.
+        is_hyperparameter: Whether it belongs to a method's `hyperparameters`.
+        auto_in: The APIs in which "auto" leaves the choice to the engine.
         method: The one training method that has it; None for all.
         minimum: The least value, or item of a list.
         above: A bound that the value, or each item, must exceed.
@@ -76,6 +76,7 @@ class JobParameter:
     help: str
     defaults: Mapping[JobAPI, str]
     is_hyperparameter: bool = False
+    auto_in: frozenset[JobAPI] = frozenset()
     method: str | None = None
     minimum: float | None = None
     above: float | None = None
@@ -99,6 +100,7 @@ JOB_PARAMETERS: tuple[JobParameter, ...] = (
         help="passes over the training data",
         defaults={"legacy": "4", "jobs": "auto"},
         is_hyperparameter=True,
+        auto_in=frozenset({"legacy", "jobs"}),
         minimum=1,
         maximum=50,
     ),
@@ -109,6 +111,7 @@ JOB_PARAMETERS: tuple[JobParameter, ...] = (
         help="examples a step",
         defaults={"legacy": "0.2 % of the data, at most 256", "jobs": "auto"},
         is_hyperparameter=True,
+        auto_in=frozenset({"legacy", "jobs"}),
         minimum=1,
         maximum=256,
     ),
@@ -119,6 +122,7 @@ JOB_PARAMETERS: tuple[JobParameter, ...] = (
         help="factor of the base learning rate",
         defaults={"legacy": "0.05, 0.1 or 0.2 by batch size", "jobs": "auto"},
         is_hyperparameter=True,
+        auto_in=frozenset({"legacy", "jobs"}),
         above=0,
     ),
     JobParameter(
@@ -128,6 +132,7 @@ JOB_PARAMETERS: tuple[JobParameter, ...] = (
         help="weight of the prompt's tokens in the loss",
         defaults={"legacy": "0.01", "jobs": "0"},
         is_hyperparameter=True,
+        auto_in=frozenset({"jobs"}),
         minimum=0,
         maximum=1,
     ),
@@ -173,6 +178,7 @@ JOB_PARAMETERS: tuple[JobParameter, ...] = (
         help="weight of the penalty for leaving the reference model",
         defaults={"jobs": "0.1"},
         is_hyperparameter=True,
+        auto_in=frozenset({"jobs"}),
         method="dpo",
         above=0,
         maximum=2,

@@ -23,6 +23,13 @@ import pytest
         ("POST", "fine-tunes", b'{"training_file": "file-none"}', 400, "training_file"),
         ("POST", "fine-tunes", b'{"training_file": "f", "model": "nobody"}', 404, "model"),
         ("POST", "fine-tunes", b'{"training_file": "f", "n_epochs": 0}', 400, "n_epochs"),
+        (
+            "POST",
+            "fine-tunes",
+            b'{"training_file": "f", "prompt_loss_weight": "auto"}',
+            400,
+            "prompt_loss_weight",
+        ),
         ("POST", "fine-tunes", b'{"training_file": "f", "colour": 1}', 400, "colour"),
         (
             "POST",

@@ -75,7 +75,7 @@ def _add_setting(parser: argparse.ArgumentParser, setting: JobParameter, api: Jo
         )
         return
     text = setting.help
-    if api in setting.max_length and setting.type == "str" and setting.name == "suffix":
+    if api in setting.max_length and setting.type == "str":
         text += f", up to {setting.max_length[api]} characters"
     default = setting.defaults[api]
     if default != "none":

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 
 from tunesmith.datasets.training_defaults import LEGACY_EPOCHS
 from tunesmith.types.job_parameters import (
+    LEGACY_HYPERPARAMETERS,
     JobAPI,
     JobParameter,
     RecipeChoice,
@@ -43,7 +44,7 @@ def _value_type(parameter: JobParameter, api: JobAPI) -> Any:
         "str": Annotated[str, StringConstraints(min_length=1, max_length=max_length)],
     }
     kind = kinds[parameter.type]
-    return Optional[Union[kind, Auto] if parameter.is_hyperparameter else kind]  # noqa: UP007, UP045 - types made at run time
+    return Optional[Union[kind, Auto] if api in parameter.auto_in else kind]  # noqa: UP007, UP045 - types made at run time
 
 
 def _body_of(name: str, api: JobAPI, parameters: tuple[JobParameter, ...]) -> Any:
@@ -59,18 +60,20 @@ def _body_of(name: str, api: JobAPI, parameters: tuple[JobParameter, ...]) -> An
 
 if TYPE_CHECKING:
 
-    class _LegacySettings(_Body):
+    class _JobSettings(_Body):
         suffix: str | None
-
-    class _JobSettings(_LegacySettings):
         seed: int | None
+
+    class _LegacySettings(_JobSettings): ...
 
     class Hyperparameters(_Body): ...
 
     class PreferenceHyperparameters(Hyperparameters): ...
 
 else:
-    _LegacySettings = _body_of("LegacySettings", "legacy", parameters_of("legacy"))
+    _LegacySettings = _body_of(
+        "LegacySettings", "legacy", (*parameters_of("legacy"), job_parameter("seed"))
+    )
     _JobSettings = _body_of("JobSettings", "jobs", parameters_of("jobs", hyperparameters=False))
     Hyperparameters = _body_of(
         "Hyperparameters", "jobs", parameters_of("jobs", hyperparameters=True)
@@ -147,12 +150,11 @@ class CreateFineTune(_LegacySettings):
     validation_file: FileId | None = None
     model: ModelName = "curie"
     hyperparameters: Hyperparameters | None = None
-    seed: Annotated[int | None, Field(ge=0, le=job_parameter("seed").maximum)] = None
     recipe: RecipeChoice | None = None
 
     def requested_hyperparameters(self) -> dict[str, Any]:
         """Return the requested hyperparameters, with the API's defaults for two of them."""
-        names = {parameter.name for parameter in parameters_of("legacy")} - {"suffix"}
+        names = {parameter.name for parameter in LEGACY_HYPERPARAMETERS}
         top_level = _explicit(self.model_dump(include=names | {"recipe"}))
         return (
             {"prompt_loss_weight": 0.01, "n_epochs": LEGACY_EPOCHS}

@@ -17,7 +17,6 @@ from tunesmith.engine.domain.job import public_id
 from tunesmith.engine.store import file_queries, model_queries
 from tunesmith.types.fine_tuning import FineTuningJobHyperparameters
 from tunesmith.types.job_parameters import (
-    JOB_PARAMETERS,
     RECIPES,
     JobParameter,
     job_parameter,
@@ -48,6 +47,10 @@ _CLASSIFICATION = tuple(
     if parameter not in _SETTINGS and parameter.type != "floats"
 )
 
+_FIELDS = {
+    parameter.name: parameter for parameter in _SETTINGS + _HYPERPARAMETERS + _CLASSIFICATION
+}
+
 
 def _names(parameters: tuple[JobParameter, ...]) -> list[str]:
     return [parameter.name for parameter in parameters]
@@ -55,7 +58,7 @@ def _names(parameters: tuple[JobParameter, ...]) -> list[str]:
 
 def _expected(name: str) -> str | None:
     """Return what a field of the form takes, None for one that is not a setting."""
-    parameter = next((one for one in JOB_PARAMETERS if one.name == name), None)
+    parameter = _FIELDS.get(name)
     if parameter is None:
         return None
     if parameter.type == "int":
@@ -140,7 +143,7 @@ def _form(
         hyperparameters=_HYPERPARAMETERS,
         seed=job_parameter("seed"),
         classification=_CLASSIFICATION,
-        fields={*_TOP_LEVEL, *_names(_SETTINGS + _HYPERPARAMETERS + _CLASSIFICATION)},
+        fields={*_TOP_LEVEL, *_FIELDS},
         advanced_fields={"recipe", "seed", *_names(_CLASSIFICATION)},
         values=values,
         problem=problem,
