@@ -46,7 +46,7 @@ def register(commands: Commands) -> None:
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    with open_database(arguments) as (_, database):
+    with open_database(arguments) as (home, database):
         from tunesmith.engine.security.keys import create_key
 
         row, secret = create_key(
@@ -54,13 +54,20 @@ def _create(arguments: argparse.Namespace) -> int:
         )
     if arguments.json:
         print_json(
-            {"id": row.id, "key": secret, "role": row.role, "organization": row.organization}
+            {
+                "id": row.id,
+                "key": secret,
+                "role": row.role,
+                "organization": row.organization,
+                "engine": str(home.root),
+            }
         )
     else:
         print(secret)
         print_notice(
-            f"This is key {row.id}, with the role {row.role} in {row.organization}. It is "
-            "shown only now: keep it, for example as TUNESMITH_API_KEY."
+            f"This is key {row.id}, with the role {row.role} in {row.organization}, of the engine "
+            f"whose state is in {home.root}. It is shown only now: keep it, for example as "
+            "TUNESMITH_API_KEY. That engine takes no request without a key from now on."
         )
     return 0
 

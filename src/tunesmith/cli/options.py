@@ -113,18 +113,31 @@ def open_database(arguments: argparse.Namespace) -> Generator[tuple[Home, Databa
     """Open the engine's database, brought up to this version's schema; close it at the end.
 
     Yields:
-        The state folder and the database that the command's options select.
+        The state folder and the database that the command's options and the engine's settings
+        file select.
 
     Raises:
+        EngineError: Neither an option nor the environment names a state folder, and no engine has
+            used the default one; or the settings file cannot be read.
         MissingExtraError: The extra `engine` is not installed.
     """
     require_engine()
     home = get_home(arguments)
-    from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.config_file import load_config
+    from tunesmith.engine.domain.errors import EngineError
     from tunesmith.engine.store.database import Database
 
-    home.root.mkdir(parents=True, exist_ok=True)
-    database = Database(EngineConfig(home=home, database_url=arguments.database_url).database)
+    is_named = arguments.home or "TUNESMITH_HOME" in os.environ or arguments.database_url
+    if not is_named and not home.root.exists():
+        raise EngineError(
+            f"No engine has used the default state folder {home.root}. Name the folder of yours "
+            "with --home; `tunesmith serve` prints it when it starts. To prepare an engine before "
+            "its first start, name the folder that it is going to use."
+        )
+    home.make_private()
+    url = arguments.database_url
+    config = load_config(home, **({} if url is None else {"database_url": url}))
+    database = Database(config.database)
     try:
         database.migrate()
         yield home, database

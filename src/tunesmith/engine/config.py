@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.core.urls import is_loopback_host
 from tunesmith.types.job_parameters import RecipeChoice  # noqa: TC001 - pydantic reads it
 
+from .domain.errors import EngineError
 from .home import Home
 
 __all__ = ["DEFAULT_PORT", "EngineConfig", "Limits", "RayConfig", "ServingConfig"]
@@ -89,6 +91,11 @@ class EngineConfig:
         launcher: What runs trainings: "process" for processes of this machine, "ray" for Ray.
         ray: Settings of the launcher "ray".
         log_format: "text" for people, "json" for machines.
+        trusted_proxies: Addresses or networks of the proxies whose `X-Forwarded-For` and
+            `X-Forwarded-Proto` are believed; by default nobody's are.
+
+    Raises:
+        EngineError: `trusted_proxies` has something else than addresses and networks.
     """
 
     home: Home = field(default_factory=Home.from_environment)
@@ -111,6 +118,14 @@ class EngineConfig:
     ray: RayConfig = field(default_factory=RayConfig)
     log_format: Literal["text", "json"] = "text"
     limits: Limits = field(default_factory=Limits)
+    trusted_proxies: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise EngineError(f"trusted_proxies: {error}.") from None
 
     @property
     def database(self) -> str:

@@ -7,11 +7,14 @@ creates its parents.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["Home"]
+
+_PRIVATE = 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,16 @@ class Home:
         import platformdirs  # noqa: PLC0415 - an extra, loaded only where it is needed
 
         return cls(Path(platformdirs.user_data_dir("tunesmith", appauthor=False)))
+
+    def make_private(self) -> None:
+        """Create the folder, or take the rights on it from everyone but its owner (mode 0700).
+
+        Raises:
+            OSError: It cannot be created. That it is somebody else's folder is no error.
+        """
+        self.root.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        with contextlib.suppress(PermissionError):
+            self.root.chmod(_PRIVATE)
 
     @property
     def database(self) -> Path:

@@ -76,7 +76,7 @@ class Engine:
         if self._process is not None:
             return
         try:
-            self.home.root.mkdir(parents=True, exist_ok=True)
+            self.home.make_private()
             log = self.log_path.open("ab")
         except OSError as error:
             raise EngineError(
@@ -188,7 +188,10 @@ def _from_json(text: str) -> EngineConfig:
     values = json.loads(text)
     home, limits = Home(Path(values.pop("home"))), Limits(**values.pop("limits"))
     serving, ray = ServingConfig(**values.pop("serving")), RayConfig(**values.pop("ray"))
-    return EngineConfig(home=home, limits=limits, serving=serving, ray=ray, **values)
+    proxies = tuple(values.pop("trusted_proxies"))
+    return EngineConfig(
+        home=home, limits=limits, serving=serving, ray=ray, trusted_proxies=proxies, **values
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import errno
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .domain.errors import EngineError
 from .logs import configure as configure_logs
@@ -41,6 +43,8 @@ __all__ = ["Server", "serve"]
 
 _SHUTDOWN_STREAM_SECONDS = 10
 _BACKLOG = 2048
+_PRIVATE_UMASK = 0o077
+_HEADER_SECONDS = 20.0
 
 
 def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
@@ -55,6 +59,7 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
         EngineError: It cannot start; the message says why and what to do.
         CatalogError: The user's table of base models cannot be read.
     """
+    os.umask(_PRIVATE_UMASK)
     with _locked(config.home), contextlib.closing(Database(config.database)) as database:
         configure_logs(config.log_format, config.home.root / "audit.log")
         database.migrate()
@@ -67,7 +72,7 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
         if not has_keys and not config.is_loopback:
             raise EngineError(
                 f"Refused to listen on {config.host}: no API key has been created, so anyone who "
-                "reaches this port could use the engine. Run `tunesmith keys create --role owner` "
+                f"reaches this port could use the engine. Run `{_create_key(config)} --role owner` "
                 "first, or listen on 127.0.0.1."
             )
         with contextlib.closing(_bind(config)) as listener:
@@ -101,6 +106,49 @@ def _run(
         raise EngineError("The engine could not start; the lines above say why.")
 
 
+class HeaderTimeoutProtocol(H11Protocol):
+    """HTTP/1.1, with a time limit for the head of a request (408).
+
+    Without it a client that sends a byte a minute keeps a connection for ever.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the time limit of the first request."""
+        super().connection_made(transport)
+        self._limit_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Receive a part of a request; its head has a limit from its first byte."""
+        super().data_received(data)
+        self._limit_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the time limit."""
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _limit_head(self) -> None:
+        is_in_head = self.cycle is None or self.cycle.response_complete
+        if not is_in_head:
+            self._cancel()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(_HEADER_SECONDS, self._time_out)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_out(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n")
+        self.transport.close()
+
+
 class Server(uvicorn.Server):
     """A Uvicorn server that reports when it is ready, and ends open streams when it has to stop.
 
@@ -122,6 +170,9 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_SHUTDOWN_STREAM_SECONDS,
                 server_header=False,
                 h11_max_incomplete_event_size=64 << 10,
+                http=HeaderTimeoutProtocol,
+                proxy_headers=bool(config.trusted_proxies),
+                forwarded_allow_ips=list(config.trusted_proxies),
             )
         )
         self.was_ready: bool = False
@@ -175,7 +226,7 @@ def _locked(home: Home) -> Generator[None]:
     """Lock the state folder against a second server, and check that it is writable."""
     path = home.root / "server.lock"
     try:
-        home.root.mkdir(parents=True, exist_ok=True)
+        home.make_private()
         file = path.open("a+", encoding="ascii")
     except OSError as error:
         raise EngineError(
@@ -245,9 +296,14 @@ def _startup_message(config: EngineConfig, port: int, *, has_keys: bool) -> str:
     if not has_keys:
         lines.append(
             "No API key has been created: any key is accepted, from this machine only. "
-            "Create one with `tunesmith keys create`."
+            f"Create one with `{_create_key(config)}`."
         )
     return "\n".join(lines) + "\n"
+
+
+def _create_key(config: EngineConfig) -> str:
+    """Return the command that makes a key of this engine, as it can be typed in any shell."""
+    return f"tunesmith keys create --home {shlex.quote(str(config.home.root))}"
 
 
 def _write_ready(path: Path, port: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,12 @@ import httpx
 import pytest
 
 from tunesmith.engine import Engine, start
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
 
 ROWS = "".join(
     f'{{"prompt": "I {verb} the {thing} {number} ->", "completion": " {mood}"}}\n'
@@ -54,6 +62,22 @@ class Browser:
 
     def sign_in(self, key: str, next_page: str = "/") -> httpx.Response:
         return self.post("/sign-in", api_key=key, next_page=next_page)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real Chromium; tests that need it are skipped where none is installed."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        # Chromium's profile holds a Unix socket, whose path a long temporary folder would exceed.
+        short = {**os.environ, "TMPDIR": "/tmp"}  # noqa: S108 - the folder within is private
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=CHROMIUM_FLAGS, env=short
+        )
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

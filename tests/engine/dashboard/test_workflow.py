@@ -8,35 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
 AXE = Path(__file__).with_name("axe") / "axe-4.14.1.min.js"
 TIMEOUT_MS = 180_000
 ONE_EPOCH = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}}
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        # Chromium's profile holds a Unix socket, whose path a long temporary folder would exceed.
-        short = {**os.environ, "TMPDIR": "/tmp"}  # noqa: S108 - the folder within is private
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env=short)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from tunesmith.engine.security.keys import Identity, check_host
+from tunesmith.engine.security.keys import Identity
 
 from .http_errors import ApiError
 
 if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.jobs.dispatcher import Dispatcher
     from tunesmith.engine.jobs.watcher import EventWatcher
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from .request_metrics import RequestMetrics
 
-__all__ = ["CurrentKey", "OwnerKey", "Services", "get_services", "identify", "require_owner"]
+__all__ = ["CurrentKey", "OwnerKey", "Services", "get_services", "require_owner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,66 +44,18 @@ class Services:
     request_metrics: RequestMetrics
 
 
-def get_services(request: Request) -> Services:
+def get_services(request: HTTPConnection) -> Services:
     """Return the engine's services."""
     services: Services = request.app.state.services
     return services
 
 
-def identify(request: Request) -> Identity:
-    """Return the identity behind a request: that of its key, or of its dashboard session.
-
-    Raises:
-        ApiError: 401 without a key that is in use, once any key has been made; 429 for too many
-            requests.
-        UnknownHostError: No key has been made and the request names another machine.
-    """
-    known: Identity | None = request.scope.get("identity")
-    if known is not None:
-        return known
-    header = request.headers.get("authorization", "")
-    scheme, _, secret = header.partition(" ")
-    secret = secret.strip() if scheme.lower() == "bearer" else ""
-    services = get_services(request)
-    identity = services.keys.identify(secret or None)
-    if identity is not None:
-        if identity.key_id is None:
-            check_host(request.url.hostname or "", services.config.host)
-        request.scope["identity"] = identity
-        _check_rate_limit(services, request, identity)
-        return identity
-    if not secret:
-        message = (
-            "No API key was sent. Send one as `Authorization: Bearer KEY`; `tunesmith keys create` "
-            "on the engine's machine makes one."
-        )
-        code = "missing_api_key"
-    else:
-        message = (
-            "The API key is wrong or has been revoked. `tunesmith keys list` on the engine's "
-            "machine shows the keys in use, `tunesmith keys create` makes a new one."
-        )
-        code = "invalid_api_key"
-    raise ApiError(
-        HTTPStatus.UNAUTHORIZED, message, code=code, headers={"www-authenticate": "Bearer"}
-    )
+async def _current_key(request: Request) -> Identity:
+    identity: Identity = request.scope["identity"]
+    return identity
 
 
-def _check_rate_limit(services: Services, request: Request, identity: Identity) -> None:
-    """Raise ApiError if the key has sent too many requests within the last minute."""
-    address = request.client.host if request.client is not None else ""
-    seconds = services.limiter.take(identity.key_id or address)
-    if seconds:
-        raise ApiError(
-            HTTPStatus.TOO_MANY_REQUESTS,
-            f"More than {services.config.limits.requests_per_minute} requests a minute. Try again "
-            f"in {seconds} s.",
-            code="rate_limit_exceeded",
-            headers={"retry-after": str(seconds)},
-        )
-
-
-def require_owner(key: CurrentKey) -> Identity:
+async def require_owner(key: CurrentKey) -> Identity:
     """Return the identity behind a request.
 
     Raises:
@@ -117,8 +71,8 @@ def require_owner(key: CurrentKey) -> Identity:
     return key
 
 
-CurrentKey = Annotated[Identity, Depends(identify)]
-"""Parameter of a route: the identity behind the request's key."""
+CurrentKey = Annotated[Identity, Depends(_current_key)]
+"""Parameter of a `KeyedRoute`: the identity behind the request's key."""
 
 OwnerKey = Annotated[Identity, Depends(require_owner)]
-"""Parameter of a route that only an owner may use."""
+"""Parameter of a `KeyedRoute` that only an owner may use."""

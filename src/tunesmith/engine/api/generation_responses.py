@@ -20,7 +20,8 @@ from tunesmith.engine.serving.generation_errors import GenerationError
 from tunesmith.engine.store.records import new_token
 
 from .dependencies import get_services
-from .http_errors import ApiError, as_api_error
+from .http_errors import ApiError, as_api_error, error_body
+from .keyed_route import KeyCheck, key_revoked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -109,7 +110,7 @@ async def respond_streaming(
     except GenerationError as error:
         raise _api_error(error) from None
     return StreamingResponse(
-        _events(first, stream, chunks),
+        _events(first, stream, chunks, KeyCheck(request)),
         media_type="text/event-stream",
         headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
     )
@@ -119,6 +120,7 @@ async def _events(
     first: GenerationDelta,
     rest: AsyncGenerator[GenerationDelta, None],
     chunks: Callable[[GenerationDelta], Iterator[dict[str, Any]]],
+    key: KeyCheck,
 ) -> AsyncIterator[bytes]:
     """Yield the stream's events: one per chunk, then the end mark."""
     async with contextlib.aclosing(rest):
@@ -126,20 +128,13 @@ async def _events(
             for chunk in chunks(first):
                 yield _event(chunk)
             async for delta in rest:
+                if await key.is_revoked():
+                    yield _event(error_body(key_revoked()))
+                    return
                 for chunk in chunks(delta):
                     yield _event(chunk)
         except GenerationError as error:
-            failure = _api_error(error)
-            yield _event(
-                {
-                    "error": {
-                        "message": failure.message,
-                        "type": failure.type,
-                        "param": failure.param,
-                        "code": failure.code,
-                    }
-                }
-            )
+            yield _event(error_body(_api_error(error)))
             return
         yield b"data: [DONE]\n\n"
 

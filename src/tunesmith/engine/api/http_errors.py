@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI, Request
 
-__all__ = ["ApiError", "as_api_error", "error_response", "install", "invalid", "not_found"]
+__all__ = [
+    "ApiError",
+    "as_api_error",
+    "error_body",
+    "error_response",
+    "install",
+    "invalid",
+    "not_found",
+]
 
 _log = logging.getLogger("tunesmith.engine")
 
@@ -97,13 +105,19 @@ def as_api_error(error: ApiError | RequestError) -> ApiError:
 
 def error_response(error: ApiError) -> JSONResponse:
     """Return the response that carries an error."""
-    body = {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
+    return JSONResponse(error_body(error), error.status, headers=error.headers)
+
+
+def error_body(error: ApiError) -> dict[str, Any]:
+    """Return an error's JSON object, the same in responses and in event streams."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
     }
-    return JSONResponse({"error": body}, error.status, headers=error.headers)
 
 
 def install(app: FastAPI) -> None:

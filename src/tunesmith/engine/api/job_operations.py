@@ -17,9 +17,11 @@ from tunesmith.engine.jobs.lifecycle import create as insert_job
 from tunesmith.engine.store import file_queries, job_queries
 from tunesmith.engine.store.records import JobRow, new_token
 
+from .dependencies import Services, get_services
 from .http_errors import ApiError, invalid
 from .idempotency import IdempotencyKey, fingerprint_of
 from .job_requests import CreateFineTune, CreateFineTuningJob
+from .keyed_route import KeyCheck
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from tunesmith.engine.jobs.watcher import EventWatcher
     from tunesmith.engine.security.keys import Identity
     from tunesmith.engine.store.records import EventRow
-
-    from .dependencies import Services
 
 __all__ = ["change_job", "create_job", "find_job", "stream_events"]
 
@@ -131,32 +131,38 @@ def change_job(
 
 
 def stream_events(
-    watcher: EventWatcher, job_id: str, api: Api, render: Callable[[EventRow], dict[str, Any]]
+    request: Request, job_id: str, api: Api, render: Callable[[EventRow], dict[str, Any]]
 ) -> StreamingResponse:
     """Return a response that streams all events of a job, past and future, until it ends.
 
     The events are data-only server-sent events; after the last one `[DONE]` is sent and the
-    body ends. If the server stops before the job ends, the body ends without `[DONE]` and the
-    client reads again.
+    body ends. If the server stops before the job ends, or the key is revoked, the body ends
+    without `[DONE]` and the client reads again.
 
     Args:
-        watcher: Yields the events.
+        request: The request.
         job_id: The job.
         api: The API whose kinds of events are sent.
         render: Turns an event into its JSON object.
     """
     return StreamingResponse(
-        _event_lines(watcher, job_id, api, render),
+        _event_lines(get_services(request).watcher, KeyCheck(request), job_id, api, render),
         media_type="text/event-stream",
         headers=_STREAM_HEADERS,
     )
 
 
 async def _event_lines(
-    watcher: EventWatcher, job_id: str, api: Api, render: Callable[[EventRow], dict[str, Any]]
+    watcher: EventWatcher,
+    key: KeyCheck,
+    job_id: str,
+    api: Api,
+    render: Callable[[EventRow], dict[str, Any]],
 ) -> AsyncIterator[str]:
     kinds = KINDS[api]
     async for batch in watcher.follow(job_id):
+        if await key.is_revoked():
+            return
         if batch is None:
             yield "data: [DONE]\n\n"
             return

@@ -25,6 +25,7 @@ _log = logging.getLogger("tunesmith.engine.access")
 
 _audit = logging.getLogger("tunesmith.engine.audit")
 
+_MAX_LOGGED = 512
 _UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -88,17 +89,18 @@ class RequestContext:
     def _record(self, scope: Scope, status: int, waited: float, seconds: float) -> None:
         """Count and log a request; requests that may change something are also in the audit log."""
         route = getattr(scope.get("route"), "path", "unknown")
-        self._metrics.add(scope["method"], route, status, waited)
-        raw = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
         identity: Identity | None = scope.get("identity")
+        organization = identity.organization if identity else None
+        self._metrics.add(organization, scope["method"], route, status, waited)
+        raw = scope.get("raw_path", b"")[:_MAX_LOGGED].decode("ascii", "backslashreplace")
         client = scope.get("client")
         fields = {
             "request_id": scope["request_id"],
-            "method": scope["method"],
+            "method": scope["method"][:_MAX_LOGGED],
             "path": raw,
             "status": status,
             "milliseconds": round(seconds * 1000, 1),
-            "organization": identity.organization if identity else None,
+            "organization": organization,
             "key": identity.key_id if identity else None,
             "address": client[0] if client else None,
         }

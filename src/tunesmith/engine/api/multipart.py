@@ -26,6 +26,7 @@ __all__ = ["Upload", "read_upload"]
 
 _MAX_FIELDS = 32
 _MAX_FIELD_BYTES = 64 << 10
+_MAX_BYTES_BESIDE_FILE = 1 << 20
 
 
 @dataclass(slots=True)
@@ -61,8 +62,16 @@ async def read_upload(
     reader = _Reader(blob, max_bytes)
     try:
         parser = MultipartParser(boundary, reader.callbacks())
+        received = 0
         async for chunk in body:
             parser.write(chunk)
+            received += len(chunk)
+            if received - blob.bytes > _MAX_BYTES_BESIDE_FILE:
+                raise ApiError(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    f"The form holds more than {_MAX_BYTES_BESIDE_FILE} bytes beside its file.",
+                    code="body_too_large",
+                )
         parser.finalize()
     except FormParserError as error:
         raise invalid(f"The multipart body is broken: {error}.") from error

@@ -20,6 +20,7 @@ from .generation_responses import (
     response_head,
     usage_object,
 )
+from .keyed_route import KeyedRoute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router: APIRouter = APIRouter(prefix="/v1/chat", tags=["chat"])
+router: APIRouter = APIRouter(prefix="/v1/chat", tags=["chat"], route_class=KeyedRoute)
 
 
 @router.post("/completions", summary="Answer a conversation")

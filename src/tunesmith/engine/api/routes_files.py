@@ -21,6 +21,7 @@ from tunesmith.engine.store.records import FileRow, new_token
 from .dependencies import CurrentKey, Services, get_services
 from .http_errors import ApiError, invalid, not_found
 from .idempotency import IdempotencyKey, fingerprint_of
+from .keyed_route import KeyedRoute
 from .multipart import Upload, read_upload
 from .pagination import check_limit, list_object
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router: APIRouter = APIRouter(prefix="/v1/files", tags=["files"])
+router: APIRouter = APIRouter(prefix="/v1/files", tags=["files"], route_class=KeyedRoute)
 
 _PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 _MAX_PAGE_SIZE = 10_000

@@ -17,11 +17,14 @@ from .dependencies import CurrentKey, get_services
 from .http_errors import invalid
 from .job_operations import change_job, create_job, find_job, stream_events
 from .job_requests import CreateFineTuningJob
+from .keyed_route import KeyedRoute
 from .pagination import check_limit, list_object
 
 __all__ = ["router"]
 
-router: APIRouter = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"])
+router: APIRouter = APIRouter(
+    prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=KeyedRoute
+)
 
 _MAX_PAGE_SIZE = 1000
 _METADATA = re.compile(r"metadata\[(.+)\]", re.DOTALL)
@@ -107,7 +110,7 @@ def list_fine_tuning_events(
     with services.database.read() as connection:
         job = find_job(connection, key, fine_tuning_job_id)
         if stream:
-            return stream_events(services.watcher, job.id, JOBS_API, event_object)
+            return stream_events(request, job.id, JOBS_API, event_object)
         before = None
         if after is not None:
             before = job_queries.event_sequence(connection, job.id, after)

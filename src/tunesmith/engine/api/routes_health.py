@@ -13,11 +13,14 @@ from tunesmith.errors import TunesmithError
 
 from .dependencies import OwnerKey, get_services
 from .http_errors import ApiError
+from .keyed_route import KeyedRoute
 from .request_metrics import CONTENT_TYPE, exposition
 
 __all__ = ["router"]
 
 router: APIRouter = APIRouter(include_in_schema=False)
+
+_keyed: APIRouter = APIRouter(include_in_schema=False, route_class=KeyedRoute)
 
 _MIN_FREE_BYTES = 64 << 20
 
@@ -45,12 +48,25 @@ def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ready"})
 
 
-@router.get("/metrics")
-def metrics(request: Request, _key: OwnerKey) -> Response:
-    """Return metrics for Prometheus. Once a key exists, the role owner is needed."""
+@_keyed.get("/metrics")
+def metrics(request: Request, key: OwnerKey) -> Response:
+    """Return metrics for Prometheus. Once a key exists, the role owner is needed.
+
+    An owner of the organisation that the setting `organization` names sees the numbers of all;
+    other owners see those of their own organisation.
+    """
     services = get_services(request)
-    text = exposition(services.request_metrics, services.database, services.watcher.open_streams)
+    is_operator = key.organization == services.config.organization
+    text = exposition(
+        services.request_metrics,
+        services.database,
+        None if is_operator else key.organization,
+        services.watcher.open_streams,
+    )
     return Response(text, media_type=CONTENT_TYPE)
+
+
+router.include_router(_keyed)
 
 
 def _not_ready(reason: str) -> ApiError:

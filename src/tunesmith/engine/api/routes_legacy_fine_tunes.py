@@ -16,6 +16,7 @@ from tunesmith.engine.store import file_queries, job_queries
 from .dependencies import CurrentKey, get_services
 from .job_operations import change_job, create_job, find_job, stream_events
 from .job_requests import CreateFineTune
+from .keyed_route import KeyedRoute
 
 if TYPE_CHECKING:
     from tunesmith.engine.store.records import FileRow, JobRow
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router: APIRouter = APIRouter(prefix="/v1/fine-tunes", tags=["fine-tunes"])
+router: APIRouter = APIRouter(prefix="/v1/fine-tunes", tags=["fine-tunes"], route_class=KeyedRoute)
 
 
 @router.post("", summary="Create a fine-tune")
@@ -71,7 +72,7 @@ def list_fine_tune_events(
     with services.database.read() as connection:
         job = find_job(connection, key, fine_tune_id)
         if stream:
-            return stream_events(services.watcher, job.id, LEGACY_API, fine_tune_event)
+            return stream_events(request, job.id, LEGACY_API, fine_tune_event)
         events = job_queries.events_of(connection, job.id, kinds=KINDS[LEGACY_API])
     data = [fine_tune_event(event) for event in events]
     return JSONResponse({"object": "list", "data": data})

@@ -20,10 +20,11 @@ from tunesmith.types.models import Model
 
 from .dependencies import CurrentKey, OwnerKey, Services, get_services
 from .http_errors import ApiError, invalid
+from .keyed_route import KeyedRoute
 
 __all__ = ["router"]
 
-router: APIRouter = APIRouter(tags=["models"])
+router: APIRouter = APIRouter(tags=["models"], route_class=KeyedRoute)
 
 
 @router.get("/v1/models", summary="List models")

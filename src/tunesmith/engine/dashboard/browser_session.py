@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Form, Request
 
 from tunesmith.engine.api.http_errors import ApiError
+from tunesmith.engine.api.keyed_route import check_rate_limit
 from tunesmith.engine.security.keys import Identity, check_host
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def _signed_in(request: Request) -> Identity:
 def _verified(request: Request, form_token: Annotated[str, Form()] = "") -> Identity:
     identity = _signed_in(request)
     check_form(request, get_session(request), form_token)
+    check_rate_limit(request, identity)
     return identity
 
 

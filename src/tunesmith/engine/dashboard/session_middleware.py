@@ -65,6 +65,7 @@ def _api_scope(scope: Scope) -> Scope:
     if session.identity is None:
         message = "Your session has ended. Sign in again."
         raise ApiError(HTTPStatus.UNAUTHORIZED, message, code="session_ended")
+    scope["identity"] = session.identity  # for the log, which sees the scope before it is copied
     if scope["method"] not in _SAFE_METHODS:
         check_form(connection, session, connection.headers.get("x-form-token", ""))
     path = "/v1/" + scope["path"].removeprefix(_PREFIX)
@@ -74,5 +75,4 @@ def _api_scope(scope: Scope) -> Scope:
         "path": path,
         "raw_path": path.encode(),
         "headers": headers,
-        "identity": session.identity,
     }

@@ -23,7 +23,7 @@ __all__ = ["EventWatcher"]
 _log = logging.getLogger("tunesmith.engine.jobs")
 
 _POLL_SECONDS = 0.2
-_IDLE_SECONDS = 15.0
+_IDLE_SECONDS = 5.0
 
 
 class _Topic:
@@ -80,7 +80,7 @@ class EventWatcher:
     async def follow(self, job_id: str) -> AsyncIterator[Sequence[EventRow] | None]:
         """Yield the job's events in batches, in order, from the first; None after the last.
 
-        An empty batch means that nothing has happened for 15 seconds. The iteration ends
+        An empty batch means that nothing has happened for 5 seconds. The iteration ends
         without None if the watcher is closed.
         """
         topic = self._topics.setdefault(job_id, _Topic())
