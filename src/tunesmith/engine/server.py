@@ -130,7 +130,7 @@ class HeaderTimeoutProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _limit_head(self) -> None:
-        is_in_head = self.cycle is None or self.cycle.response_complete
+        is_in_head: bool = getattr(self.cycle, "response_complete", True)  # None before the first
         if not is_in_head:
             self._cancel()
         elif self._timer is None:

@@ -55,7 +55,7 @@ async def _current_key(request: Request) -> Identity:
     return identity
 
 
-async def require_owner(key: CurrentKey) -> Identity:
+def require_owner(key: CurrentKey) -> Identity:
     """Return the identity behind a request.
 
     Raises:
