@@ -79,16 +79,19 @@ def register(commands: Commands) -> None:
 
 
 def prepare_data(arguments: argparse.Namespace) -> int:
-    """Run the guided preparation; 0 also if the user decided to write nothing."""
+    """Run the guided preparation; 0 also if the user decided to write nothing.
+
+    Where nobody was asked, nothing written means that the data has errors: 1.
+    """
     from tunesmith.datasets.prepare import prepare_data
 
-    prepare_data(
+    prepared = prepare_data(
         arguments.file,
         Terminal(quiet=arguments.quiet),
         prompt=arguments.prompt,
         completion=arguments.completion,
     )
-    return 0
+    return 1 if prepared is None and arguments.quiet else 0
 
 
 class Terminal:

@@ -61,6 +61,8 @@ class Step:
         evidence: Why it is proposed, as a sentence.
         enabled: Whether the plan applies it.
         necessary: Whether the rows are unusable without it.
+        explain: Returns why the step changes this very row, for a sample; None where the row
+            before and after says it.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Step:
     evidence: str = ""
     enabled: bool = True
     necessary: bool = False
+    explain: Callable[[Value], str] | None = None
 
 
 def stateless(transform: Transform) -> Callable[[], Transform]:

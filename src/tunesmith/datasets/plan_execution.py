@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from .json_types import is_array, is_object
 from .readers import Batch, ListLocations
 from .rows import Row
 
@@ -19,10 +20,38 @@ if TYPE_CHECKING:
     from .fixes import Step, Transform, Value
     from .readers import Source
 
-__all__ = ["Fix", "FixedRows", "Sample", "count_fixes", "describe_fix", "read_rows", "shorten"]
+__all__ = [
+    "ABSENT",
+    "Change",
+    "Fix",
+    "FixedRows",
+    "Sample",
+    "count_fixes",
+    "describe_fix",
+    "read_rows",
+    "shorten",
+]
 
 _MAX_SAMPLES: Final = 3
 _BATCH_ROWS: Final = 1024
+
+
+class Absent:
+    """The value of a field that is not there."""
+
+    def __repr__(self) -> str:
+        return "left out"
+
+
+ABSENT: Final = Absent()
+
+
+class Change(NamedTuple):
+    """A part of a row before and after a fix; `ABSENT` where it is not there."""
+
+    path: str
+    old: Any
+    new: Any
 
 
 class Sample(NamedTuple):
@@ -38,6 +67,12 @@ class Sample(NamedTuple):
     after: dict[str, Any] | None
     line: int
 
+    def changes(self) -> list[Change]:
+        """Return the parts of the row that differ; of a dropped row, all of its fields."""
+        if self.after is None:
+            return [Change(name, content, ABSENT) for name, content in self.before.items()]
+        return list(_differences("", self.before, self.after))
+
 
 @dataclass(slots=True)
 class Fix:
@@ -51,6 +86,7 @@ class Fix:
         samples: The first of these rows.
         enabled: Whether it will be applied.
         necessary: Whether the rows are unusable without it.
+        reasons: Why each of these rows is changed; empty where before and after say it.
     """
 
     id: str
@@ -60,6 +96,7 @@ class Fix:
     samples: list[Sample] = field(default_factory=list[Sample])
     enabled: bool = True
     necessary: bool = False
+    reasons: list[str] = field(default_factory=list[str])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fix as plain JSON data."""
@@ -71,6 +108,7 @@ class Fix:
             "enabled": self.enabled,
             "necessary": self.necessary,
             "samples": [sample._asdict() for sample in self.samples],
+            **({"reasons": list(self.reasons)} if self.reasons else {}),
         }
 
 
@@ -144,16 +182,20 @@ def count_fixes(source: Source, steps: Sequence[Step]) -> list[Fix]:
         )
         for step in steps
     ]
-    transforms = [(fix, step.new_transform()) for fix, step in zip(fixes, steps, strict=True)]
+    transforms = [
+        (fix, step.new_transform(), step.explain) for fix, step in zip(fixes, steps, strict=True)
+    ]
     for batch in source.batches():
         if batch.faults:
             _count_unreadable(batch, unreadable)
         for row in batch.rows(source.name):
             value: Value = row.value
-            for fix, transform in transforms:
+            for fix, transform, explain in transforms:
                 after = transform(value)
                 if after is value:
                     continue
+                if explain is not None and len(fix.samples) < _MAX_SAMPLES:
+                    fix.reasons.append(explain(value))
                 _count(fix, Sample(value, after, row.line))
                 if not fix.enabled:
                     continue
@@ -184,16 +226,31 @@ def describe_fix(fix: Fix) -> str:
     lines = [f"{fix.id}: {fix.description}: {fix.count:,} {rows}{state}"]
     if fix.evidence:
         lines.append(f"  {fix.evidence}")
-    for before, after, line in fix.samples:
-        lines.append(f"  line {line}")
-        names = [name for name in before if after is None or before[name] != after.get(name)]
-        lines += [f"  - {name}: {shorten(before[name])}" for name in names]
-        if after is None:
+    for number, sample in enumerate(fix.samples):
+        reason = f": {fix.reasons[number]}" if fix.reasons else ""
+        lines.append(f"  line {sample.line}{reason}")
+        changes = sample.changes()
+        lines += [f"  - {path}: {shorten(old)}" for path, old, _ in changes if old is not ABSENT]
+        lines += [f"  + {path}: {shorten(new)}" for path, _, new in changes if new is not ABSENT]
+        if sample.after is None:
             lines.append("  + (dropped)")
-            continue
-        names = [name for name in after if after[name] != before.get(name)]
-        lines += [f"  + {name}: {shorten(after[name])}" for name in names]
     return "\n".join(lines)
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[Change]:
+    """Yield the smallest parts in which two JSON values differ."""
+    if is_object(old) and is_object(new):
+        for name in [*old, *(key for key in new if key not in old)]:
+            inner = f"{path}.{name}" if path else name
+            yield from _differences(inner, old.get(name, ABSENT), new.get(name, ABSENT))
+    elif is_array(old) and is_array(new) and len(old) == len(new):
+        for index, pair in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}[{index}]", *pair)
+    elif is_array(old) and is_array(new) and old[: len(new)] == new:
+        for index in range(len(new), len(old)):
+            yield Change(f"{path}[{index}]", old[index], ABSENT)
+    elif type(old) is not type(new) or old != new:
+        yield Change(path, old, new)
 
 
 def shorten(value: object, width: int = 100) -> str:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from . import fixes, format_fixes
+from .conversation_steps import conversation_steps
 from .dataset_errors import DatasetError
 from .fixes import FIELDS, Step, stateless
 from .format_choice import choose_prompt_format
@@ -71,8 +72,9 @@ def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
         DatasetError: No column could be the prompt or the completion.
     """
     start = islice(read_rows(source), _ROWS_FOR_DETECTION)
-    if detect_row_format(row.value for row in start) != "prompt_completion":
-        return ProposedSteps([_drop_duplicates()])
+    row_format = detect_row_format(row.value for row in start)
+    if row_format != "prompt_completion":
+        return ProposedSteps(list(conversation_steps(row_format)))
     text_steps = _two_texts(read_rows(source))
     rows = FixedRows(source, [*text_steps, _drop_empty(PromptFormat("", "", ""))])
     prompt_format = options.prompt_format

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from .class_numbers import sharing_first_token
-from .plan_execution import shorten
+from .plan_execution import ABSENT, shorten
 from .prompt_format import format_path
 from .rules import RULES
 
@@ -32,6 +32,7 @@ __all__ = [
     "class_numbers_path",
     "create_command",
     "describe_analysis",
+    "describe_errors",
     "describe_proposal",
     "describe_results",
 ]
@@ -39,6 +40,7 @@ __all__ = [
 _TWO_CLASSES: Final = 2
 _POSITIVE_LABELS: Final = frozenset({"positive", "pos", "yes", "true", "1", "spam"})
 _MAX_CLASSES_LISTED: Final = 10
+_MAX_CHANGES_SHOWN: Final = 2
 # Faults of a file that cost no row, and that cannot be seen in the written file.
 _REPORTED_FAULTS: Final = frozenset({"encoding-guessed", "sheets-ignored"})
 
@@ -131,11 +133,16 @@ def describe_proposal(fix: Fix) -> str:
     if fix.evidence:
         lines.append(f"    {fix.evidence}")
     if fix.samples:
-        before, after, line = fix.samples[0]
-        changed = [name for name in before if after is None or before[name] != after.get(name)]
-        for name in changed[:2]:
-            result = "dropped" if after is None else shorten(after.get(name, "left out"))
-            lines.append(f"    line {line}: {shorten(before[name])} → {result}")
+        sample = fix.samples[0]
+        if fix.reasons:
+            lines.append(f"    line {sample.line}: {fix.reasons[0]}")
+        for path, old, new in sample.changes()[:_MAX_CHANGES_SHOWN]:
+            before = "nothing" if old is ABSENT else shorten(old)
+            gone = "dropped" if sample.after is None else "left out"
+            after = gone if new is ABSENT else shorten(new)
+            lines.append(
+                f"    line {sample.line}: {path + ': ' if '.' in path else ''}{before} → {after}"
+            )
     return "\n".join(lines)
 
 
@@ -176,6 +183,15 @@ def _positive_class(classes: Mapping[str, int]) -> str:
     return next(affirmative, next(iter(classes)))
 
 
+def describe_errors(report: Report) -> str:
+    """Return the errors that the rows would be written with, each with its first location."""
+    lines = ["These errors are left, and a job would refuse the file:"]
+    for finding in report.errors:
+        lines.append(f"  {finding.id}: {finding.message}")
+        lines += [f"    {finding.fix}"] if finding.fix else []
+    return "\n".join(lines)
+
+
 def describe_results(prepared: PreparedData, analysis: Analysis) -> str:
     """Return the written files, what is worth knowing about them, and the next commands."""
     lines = ["", "Written:"]
@@ -183,7 +199,7 @@ def describe_results(prepared: PreparedData, analysis: Analysis) -> str:
         if file is not None:
             beside = f", its format in {format_path(file).name}" if prepared.prompt_format else ""
             lines.append(f"  {file}{beside}")
-    advice = [finding for finding in prepared.report.findings if finding.severity != "error"]
+    advice = prepared.report.findings
     if advice:
         lines += ["", "Worth knowing:"]
         lines += [f"  {finding.id}: {finding.message}" for finding in advice]

@@ -26,6 +26,7 @@ from .preparation import (
     class_numbers_path,
     create_command,
     describe_analysis,
+    describe_errors,
     describe_proposal,
     describe_results,
 )
@@ -80,6 +81,12 @@ def prepare_data(
     dialog.say(describe_analysis(analysis))
     plan = _decide(analysis.plan, dialog)
     fixed = plan.apply()
+    report = fixed.check(prompt_format=plan.format)
+    if report.errors:
+        dialog.say(describe_errors(report))
+        if not dialog.ask("Write the file all the same?", default=False):
+            dialog.say("Nothing was written.")
+            return None
     training, validation = _divide(fixed, analysis, dialog)
     files = _free_paths(source, split=validation is not None)
     names = " and ".join(repr(file.name) for file in files)
@@ -99,7 +106,7 @@ def prepare_data(
         command=create_command(files, classes, plan.format),
         inference_parameters=parameters,
         class_numbers=_save_class_numbers(plan, analysis, files[0]),
-        report=fixed.check(prompt_format=plan.format),
+        report=report,
     )
     dialog.say(describe_results(prepared, analysis))
     return prepared
@@ -155,22 +162,30 @@ def _require_variety(prompts: set[str], labels: Counter[str]) -> None:
 
 
 def _decide(plan: Plan, dialog: Dialog) -> Plan:
-    """Ask about each fix that is not necessary and return the plan as decided."""
+    """Ask about each fix that is not necessary and return the plan as decided.
+
+    A fix that is declined may leave rows that another fix then concerns: that one is asked, too.
+    """
     proposed = plan.fixes
     if not proposed:
         dialog.say("No changes are needed.")
         return plan
     dialog.say("These changes are proposed:")
-    for fix in proposed:
-        if fix.necessary:
-            dialog.say(f"- [Necessary] {describe_proposal(fix)}")
-            continue
-        kind = "Recommended" if fix.enabled else "Optional"
-        if dialog.ask(f"- [{kind}] {describe_proposal(fix)}", default=fix.enabled):
-            plan.enable(fix.id)
-        else:
-            plan.disable(fix.id)
-    return _without_rejected_parts(plan, {fix.id for fix in proposed if not fix.necessary})
+    shown: set[str] = set()
+    asked: set[str] = set()
+    while proposed:
+        for fix in proposed:
+            shown.add(fix.id)
+            if fix.necessary:
+                dialog.say(f"- [Necessary] {describe_proposal(fix)}")
+                continue
+            asked.add(fix.id)
+            kind = "Recommended" if fix.enabled else "Optional"
+            accepted = dialog.ask(f"- [{kind}] {describe_proposal(fix)}", default=fix.enabled)
+            if accepted != fix.enabled:
+                (plan.enable if accepted else plan.disable)(fix.id)
+        proposed = [fix for fix in plan.fixes if fix.id not in shown]
+    return _without_rejected_parts(plan, asked)
 
 
 def _without_rejected_parts(plan: Plan, asked: set[str]) -> Plan:
