@@ -148,7 +148,7 @@ def test_a_chosen_format_occurs_nowhere_in_the_data():
 
 
 def test_a_choice_is_found_even_when_every_usual_mark_is_taken():
-    from tunesmith.datasets.format_choice import SEPARATORS, STOPS
+    from tunesmith.datasets.format_markers import SEPARATORS, STOPS
 
     data = [{"prompt": "".join(SEPARATORS), "completion": "".join(STOPS) + "x"}]
     chosen = choose_prompt_format(data)

@@ -230,8 +230,9 @@ class Dataset:
         """Propose fixes for the rows; nothing is changed yet.
 
         Args:
-            prompt_format: Format that the rows will have; default: the one that most rows already
-                have, completed with markers that occur nowhere in the data.
+            prompt_format: Format that the rows will have; default: that of the data set, or else
+                the one that most rows already have, completed with markers that occur nowhere
+                in the data.
             task: What the rows are for: "classification", "conditional generation" or
                 "open-ended generation"; inferred by default.
             token_limit: Most tokens of a row, prompt and completion together.
@@ -244,7 +245,9 @@ class Dataset:
         """
         from .plan_steps import PlanOptions  # noqa: PLC0415 - as needed
 
-        return Plan(self, PlanOptions(prompt_format, task, token_limit, encoding))
+        return Plan(
+            self, PlanOptions(prompt_format or self.prompt_format, task, token_limit, encoding)
+        )
 
     def split(
         self,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from .format_markers import SEPARATORS, STOPS, without_separators, without_stops
 from .pairs import pairs
 from .prompt_format import PromptFormat
 from .task import Task, infer_task
@@ -15,26 +16,15 @@ if TYPE_CHECKING:
     from .pairs import AnyRow
     from .tokens import Encoder
 
-__all__ = ["SEPARATORS", "STOPS", "choose_prompt_format"]
-
-SEPARATORS: Final = (
-    "\n\n###\n\n",
-    "\n\n===\n\n",
-    "\n\n---\n\n",
-    "\n\n===>\n\n",
-    "\n\n--->\n\n",
-    "\n\n### =>\n\n",
-)
-"""Candidates in order; the first that occurs nowhere is chosen."""
-
-STOPS: Final = ("\n", " END", "\n###\n", "***", "+++", "&&&", "$$$", "@@@", "%%%", " [END]")
-"""Candidates in order; the first that occurs nowhere is chosen."""
+__all__ = ["choose_prompt_format"]
 
 
 def choose_prompt_format(
     rows: Iterable[AnyRow],
     task: Task | None = None,
     encoding: str | Encoder | None = None,
+    *,
+    found: PromptFormat | None = None,
 ) -> PromptFormat:
     """Choose a format for rows that are not yet formatted.
 
@@ -46,31 +36,45 @@ def choose_prompt_format(
             iterator is first read into memory.
         task: The task; inferred by default.
         encoding: The encoding in which classes are counted; default "r50k_base".
+        found: What most rows have already. Only its missing parts are chosen, no text becomes
+            both separator and stop sequence, and the known markers at the end of a text, which
+            a plan replaces, do not count as occurrences.
     """
     if isinstance(rows, Iterator):
         rows = list(rows)
     task = task or infer_task(pairs(rows))
-    separators, stops = list(SEPARATORS), list(STOPS)
+    has = found or PromptFormat("", "", "")
+    separators = [marker for marker in SEPARATORS if marker not in has.stop]
+    stops = [marker for marker in STOPS if not has.separator or has.separator not in marker]
     labels: set[str] = set()
-    for prompt, completion, _ in pairs(rows):
-        text = completion.strip()
-        separators = [marker for marker in separators if _can_mark(marker, prompt, text)]
-        stops = [marker for marker in stops if _can_mark(marker, f" {text}")]
-        if task == "classification":
-            labels.add(text)
-    separator = "" if task == "open-ended generation" else next(iter(separators), "")
+    for prompt, completion in _texts(rows, found):
+        separators = [marker for marker in separators if _can_mark(marker, prompt, completion)]
+        stops = [marker for marker in stops if _can_mark(marker, f" {completion}")]
+    if task == "classification":
+        labels.update(has.bare_completion(pair.completion).strip() for pair in pairs(rows))
+    separator = has.separator
     if not separator and task != "open-ended generation":
-        separator = _numbered_marker(
-            lambda marker: (_can_mark(marker, *pair[:2]) for pair in pairs(rows))
+        separator = next(iter(separators), "") or _numbered_marker(
+            lambda marker: (_can_mark(marker, *texts) for texts in _texts(rows, found))
         )
-    without_stop = PromptFormat(separator, " ", "")
     labels.discard("")
-    if labels and set(without_stop.class_tokens(labels, encoding).values()) == {1}:
+    without_stop = PromptFormat(separator, " ", has.stop)
+    if has.stop or (labels and set(without_stop.class_tokens(labels, encoding).values()) == {1}):
         return without_stop
     stop = next(iter(stops), "") or _numbered_marker(
-        lambda marker: (_can_mark(marker, f" {pair.completion.strip()}") for pair in pairs(rows))
+        lambda marker: (_can_mark(marker, f" {text}") for _, text in _texts(rows, found))
     )
     return PromptFormat(separator, " ", stop)
+
+
+def _texts(rows: Iterable[AnyRow], found: PromptFormat | None) -> Iterator[tuple[str, str]]:
+    """Yield the texts in which a new marker must not occur."""
+    for prompt, completion, _ in pairs(rows):
+        if found is None:
+            yield prompt, completion.strip()
+        else:
+            bare = without_stops(completion, found.stop).strip()
+            yield without_separators(prompt, found.separator), bare
 
 
 def _can_mark(marker: str, *texts: str) -> bool:

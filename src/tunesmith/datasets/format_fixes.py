@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .fixes import with_texts
+from .fixes import FIELDS, with_texts
+from .format_markers import with_typed_line_breaks, without_separators, without_stops
 from .prompt_format import PromptFormatError
 
 if TYPE_CHECKING:
@@ -23,16 +24,19 @@ __all__ = [
     "write_leading_whitespace",
     "write_separator",
     "write_stop",
+    "write_typed_line_breaks",
 ]
 
 
 def remove_inner_separators(prompt_format: PromptFormat) -> Transform:
     """Remove the separator from texts, except at the end of the prompt."""
-    separator = prompt_format.separator
+    separator, stop = prompt_format.separator, prompt_format.stop
 
     def transform(value: Value) -> Value:
         prompt, completion = value["prompt"], value["completion"]
-        if separator not in completion and _occurs_only_at_end(prompt, separator):
+        # One text may be both: at the end of a completion it is the stop sequence.
+        answer = completion.removesuffix(stop)
+        if separator not in answer and _occurs_only_at_end(prompt, separator):
             return value
         bare = prompt_format.parse_prompt(prompt)
         ending = separator if prompt.endswith(separator) else ""
@@ -40,7 +44,7 @@ def remove_inner_separators(prompt_format: PromptFormat) -> Transform:
             value,
             {
                 "prompt": _without_marker_before(bare, separator) + ending,
-                "completion": _without_marker(completion, separator),
+                "completion": _without_marker(answer, separator) + completion[len(answer) :],
             },
         )
 
@@ -74,11 +78,18 @@ def remove_inner_stops(prompt_format: PromptFormat) -> Transform:
 
 
 def write_separator(prompt_format: PromptFormat) -> Transform:
-    """End every prompt with the separator."""
+    """End every prompt with the separator, which takes the place of any other one there."""
+    separator = prompt_format.separator
 
     def transform(value: Value) -> Value:
+        prompt = value["prompt"]
+        bare = without_separators(prompt, separator)
+        if separator.startswith("\n") and not prompt.endswith(separator):
+            bare = bare.rstrip("\n")
+        if bare != prompt.removesuffix(separator):
+            prompt = _without_marker_before(bare, separator)
         try:
-            return with_texts(value, {"prompt": prompt_format.format_prompt(value["prompt"])})
+            return with_texts(value, {"prompt": prompt_format.format_prompt(prompt)})
         except PromptFormatError:
             return value  # the separator is inside, and the step that removes it is disabled
 
@@ -96,16 +107,26 @@ def write_leading_whitespace(prompt_format: PromptFormat) -> Transform:
 
 
 def write_stop(prompt_format: PromptFormat) -> Transform:
-    """End every completion with exactly one stop sequence."""
+    """End every completion with exactly one stop sequence, in place of any other one there."""
     stop = prompt_format.stop
 
     def transform(value: Value) -> Value:
         completion = value["completion"]
-        while completion.endswith(stop):
-            completion = completion.removesuffix(stop)
-        return with_texts(value, {"completion": completion + stop})
+        bare = without_stops(completion, stop)
+        if not bare.strip():
+            bare = completion.removesuffix(stop)  # a marker is all there is: it is the answer
+        elif not completion.endswith(stop):
+            bare = _without_marker_before(bare, stop)
+        return with_texts(value, {"completion": bare + stop})
 
     return transform
+
+
+def write_typed_line_breaks(value: Value) -> Value:
+    r"""Write `\n` that was typed at the end of a text as a line break."""
+    if "\\" not in value["prompt"] and "\\" not in value["completion"]:
+        return value
+    return with_texts(value, {name: with_typed_line_breaks(value[name]) for name in FIELDS})
 
 
 def _occurs_only_at_end(text: str, marker: str) -> bool:

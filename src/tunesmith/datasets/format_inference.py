@@ -8,13 +8,22 @@ stop of a sentence, a text that also occurs inside rows.
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from .format_choice import SEPARATORS, STOPS
+from .format_endings import (
+    BRACKETED,
+    NUMBERED,
+    PUNCTUATION,
+    Part,
+    begins_in_word,
+    candidates,
+    distinct_rows,
+    needed_share,
+)
+from .format_markers import KNOWN_SEPARATORS, KNOWN_STOPS
 from .pairs import Pair, pairs
 from .prompt_format import PromptFormat
 from .task import Task, infer_task
@@ -26,20 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence", "Inference", "infer_prompt_format"]
 
-Part: TypeAlias = Literal["separator", "leading_whitespace", "stop"]
-
-_KNOWN_SEPARATORS: Final = (*SEPARATORS, " ->", "\n->", "\n\n->\n\n", "###", "\n###\n")
-_KNOWN_STOPS: Final = (*STOPS, "###", "\n\n###\n\n", "<|endoftext|>", "</s>", " STOP", "\n\n")
-
-_MAJORITY: Final = 0.8
 _MAX_INSIDE: Final = 0.1
-_MAX_SUFFIX: Final = 64
 _SAMPLE: Final = 2_000
 _MAX_LINES: Final = 20
-_PUNCTUATION: Final = frozenset(
-    ".,;:!?…'\"»)]}\u2019\u201d\u300d\u3002\uff01\uff09\uff0c\uff1a\uff1b\uff1f"
-)
-_BRACKETED: Final = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +130,9 @@ def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
     sample = _sample(pairs(rows))
     task = infer_task(sample)
     # A prompt may consist of the separator and little else, such as "A ->".
-    separators = _candidates([pair.prompt for pair in sample], _KNOWN_SEPARATORS)
-    stops = _candidates([pair.completion for pair in sample], _KNOWN_STOPS)
+    distinct = distinct_rows(sample)
+    separators = candidates([pair.prompt for pair in distinct], KNOWN_SEPARATORS, "separator")
+    stops = candidates([pair.completion for pair in distinct], KNOWN_STOPS, "stop")
     separator_counts = [_Count(value) for value in separators]
     stop_counts = [_Count(value) for value in stops]
     counts: Counter[str] = Counter()
@@ -186,7 +185,8 @@ class _Count:
             end -= len(self.value)
         elif len(self.exceptions) < _MAX_LINES:
             self.exceptions.append(line)
-        if 0 <= text.find(self.value) < end or self.value in elsewhere:
+        # One text may serve as both: at the end of a completion it is the stop sequence.
+        if 0 <= text.find(self.value) < end or self.value in elsewhere.removesuffix(self.value):
             self.inside += 1
 
 
@@ -194,21 +194,29 @@ def _decide(
     part: Part, counts: Sequence[_Count], total: int, reason_against: Callable[[str], str]
 ) -> Evidence:
     """Return the evidence for the first acceptable candidate, or for the first rejected one."""
-    refused = Evidence(part, "", 0, total)
+    accepted: list[Evidence] = []
+    refused: list[Evidence] = []
     for count in counts:
         reason = reason_against(count.value)
-        if not reason and count.matching < _MAJORITY * total:
+        if not reason and count.matching < needed_share(count.value, part) * total:
             reason = "too few rows have it"
         if not reason and count.inside > _MAX_INSIDE * total:
             reason = f"it also occurs elsewhere in {count.inside:,} rows"
-        exceptions = tuple(count.exceptions)
-        if not reason:
-            return Evidence(part, count.value, count.matching, total, exceptions, count.inside)
-        if not refused.refused:
-            refused = Evidence(
-                part, "", count.matching, total, exceptions, count.inside, count.value, reason
-            )
-    return refused
+        value, refusal = ("", count.value) if reason else (count.value, "")
+        evidence = Evidence(
+            part,
+            value,
+            count.matching,
+            total,
+            tuple(count.exceptions),
+            count.inside,
+            refusal,
+            reason,
+        )
+        (refused if reason else accepted).append(evidence)
+    # A marker that every row has already, and once, needs no change at all.
+    unanimous = [evidence for evidence in accepted if evidence.unanimous]
+    return next(iter([*unanimous, *accepted, *refused]), Evidence(part, "", 0, total))
 
 
 def _decide_whitespace(counts: Counter[str], lines: dict[str, list[int]], total: int) -> Evidence:
@@ -234,84 +242,42 @@ def _sample(rows: Iterator[Pair]) -> list[Pair]:
     return chosen
 
 
-def _candidates(texts: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Return possible endings, the most plausible first."""
-    shared = _common_suffix(texts)
-    if not shared:
-        return []
-    found = sorted((value for value in known if shared.endswith(value)), key=len, reverse=True)
-    found += [shared[start:] for start in _starts(shared)]
-    return list(dict.fromkeys(found or [shared]))
-
-
-def _common_suffix(texts: Sequence[str]) -> str:
-    """Return the longest ending that most of the texts share, up to a limit."""
-    needed = max(_MAJORITY * len(texts), 2)
-    remaining = list(texts)
-    length = 0
-    while length < _MAX_SUFFIX:
-        before = Counter(text[-length - 1] for text in remaining if len(text) > length)
-        if not before or (best := before.most_common(1)[0])[1] < needed:
-            break
-        remaining = [
-            text for text in remaining if len(text) > length and text[-length - 1] == best[0]
-        ]
-        length += 1
-    return remaining[0][len(remaining[0]) - length :] if length else ""
-
-
-def _starts(shared: str) -> list[int]:
-    """Return where in a shared ending a separator may begin, the best position first.
-
-    First a bracket such as <sep>, then the last line with the line breaks before it, then its
-    last word with the white space before it, then the symbols at the very end, then white
-    space alone; at last whole lines further up, for a last line that is not unique.
-    """
-    visible = len(shared.rstrip())
-    lines = [
-        position
-        for position in range(visible)
-        if shared[position] == "\n" and (position == 0 or shared[position - 1] != "\n")
-    ]
-    spaces = [
-        position
-        for position in range(visible)
-        if shared[position].isspace() and (position == 0 or not shared[position - 1].isspace())
-    ]
-    symbols = visible
-    while symbols and not (shared[symbols - 1].isalnum() or shared[symbols - 1].isspace()):
-        symbols -= 1
-    while symbols < visible and shared[symbols] in _PUNCTUATION:
-        symbols += 1
-    brackets = [match.start() for match in _BRACKETED.finditer(shared) if match.end() == visible]
-    return [*brackets, *lines[-1:], *spaces[-1:], symbols, visible, *reversed(lines[:-1]), 0]
-
-
 def _reason_against(value: str, task: Task) -> str:
     """Return why a shared ending cannot be a marker, or ""."""
-    visible = value.strip()
-    if not value or value[0].isalnum():
+    if value in KNOWN_SEPARATORS or NUMBERED.fullmatch(value):
+        return ""
+    if begins_in_word(value):
         return "it begins in the middle of a word"
+    if "\\n" in value:
+        return "it holds the two characters \\ and n, not a line break"
     if len(value) == 1:
         return "a single character occurs by accident"
-    if visible and all(character in _PUNCTUATION for character in visible):
+    return _reason_against_words(value, task)
+
+
+def _reason_against_words(value: str, task: Task) -> str:
+    """Return why an ending may belong to the text, by its words and punctuation, or ""."""
+    visible = value.strip()
+    if visible and all(character in PUNCTUATION for character in visible):
         return "it is the end of a sentence"
     words = visible.replace(" ", "")
     if words.isalnum() and (task == "classification" or not words.isupper()):
         return "it is a word, which may belong to the text"
-    if value.startswith("\n") or visible.endswith(":") or _BRACKETED.fullmatch(visible):
+    if value.startswith("\n") or visible.endswith(":") or BRACKETED.fullmatch(visible):
         return ""
     return "it contains a word, which may belong to the text" if _has_word(visible) else ""
 
 
 def _reason_against_stop(value: str, task: Task, sample: Sequence[Pair]) -> str:
     """Return why a shared ending of completions cannot be a stop sequence, or ""."""
-    if value in _KNOWN_STOPS:
+    if value in KNOWN_STOPS or NUMBERED.fullmatch(value):
         if all(pair.completion.strip() == value.strip() for pair in sample):
             return "it is the whole completion"
         return ""
-    if _has_word(value) and not value.startswith("\n") and not _BRACKETED.fullmatch(value):
+    if _has_word(value) and not value.startswith("\n") and not BRACKETED.fullmatch(value):
         return "it contains a word, which may belong to the text"
+    if any(pair.completion.strip() == value.strip() for pair in sample):
+        return _reason_against(value, task) or "it is a whole completion"
     return _reason_against(value, task)
 
 

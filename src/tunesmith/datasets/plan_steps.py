@@ -75,18 +75,17 @@ def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
     row_format = detect_row_format(row.value for row in start)
     if row_format != "prompt_completion":
         return ProposedSteps(list(conversation_steps(row_format)))
-    text_steps = _two_texts(read_rows(source))
+    text_steps = [*_two_texts(read_rows(source)), _typed_line_breaks()]
     rows = FixedRows(source, [*text_steps, _drop_empty(PromptFormat("", "", ""))])
     prompt_format = options.prompt_format
     inference = None if prompt_format else infer_prompt_format(rows)
-    task = options.task or (inference.task if inference else infer_task(pairs(rows)))
+    known = inference.format if inference else prompt_format or PromptFormat()
+    task = options.task or infer_task(pairs(rows), known.separator, known.stop)
     if inference is not None:
         found = chosen = inference.format
         if not (found.separator and found.stop):
-            chosen = choose_prompt_format(rows, task, options.encoding)
-        prompt_format = PromptFormat(
-            found.separator or chosen.separator, " ", found.stop or chosen.stop
-        )
+            chosen = choose_prompt_format(rows, task, options.encoding, found=found)
+        prompt_format = PromptFormat(chosen.separator, " ", chosen.stop)
     prompt_format = prompt_format or PromptFormat()
     steps = [*text_steps, *optional_text_steps(rows, prompt_format, task)]
     if task == "classification":
@@ -151,6 +150,15 @@ def _two_texts(rows: Iterable[Row]) -> list[Step]:
             necessary=True,
         ),
     ]
+
+
+def _typed_line_breaks() -> Step:
+    return Step(
+        "typed-line-breaks",
+        "Write \\n that was typed at the end of a text as a line break",
+        stateless(format_fixes.write_typed_line_breaks),
+        "The model would learn the two characters \\ and n.",
+    )
 
 
 def _remove_inner_markers(prompt_format: PromptFormat) -> Iterator[Step]:

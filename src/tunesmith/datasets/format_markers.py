@@ -1,0 +1,94 @@
+r"""The markers that data carries already: those that people use, and how they type them.
+
+A text that ends with one of the known separators has been given it on purpose, so it gets no
+second one. People also type a line break as `\n`, in cells of tables and on the command line.
+Which marker a data set should have is not decided here: see `format_inference` and
+`format_choice`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = [
+    "KNOWN_SEPARATORS",
+    "KNOWN_STOPS",
+    "SEPARATORS",
+    "STOPS",
+    "with_typed_line_breaks",
+    "without_separators",
+    "without_stops",
+]
+
+SEPARATORS: Final = (
+    "\n\n###\n\n",
+    "\n\n===\n\n",
+    "\n\n---\n\n",
+    "\n\n===>\n\n",
+    "\n\n--->\n\n",
+    "\n\n### =>\n\n",
+)
+"""Candidates in order; the first that occurs nowhere is chosen."""
+
+STOPS: Final = ("\n", " END", "\n###\n", "***", "+++", "&&&", "$$$", "@@@", "%%%", " [END]")
+"""Candidates in order; the first that occurs nowhere is chosen."""
+
+KNOWN_SEPARATORS: Final = (*SEPARATORS, " ->", "\n->", "\n\n->\n\n", "###", "\n###\n", "\n\n###")
+KNOWN_STOPS: Final = (*STOPS, "###", "\n\n###\n\n", "<|endoftext|>", "</s>", " STOP", "\n\n")
+
+_TAIL: Final = 64
+# A row of dashes or equals signs is a marker only after an empty line: tables have such lines.
+_SPACE: Final = r"(?:\s|\\n)*"
+_SEPARATOR_AT_END: Final = re.compile(
+    _SPACE
+    + r"(?:(?<!#)###(?: \d+ ###| =>)?|(?<=\n\n)(?:={3}>?|-{3}>?)|(?<=\s)[-=]>)"
+    + _SPACE
+    + r"\Z"
+)
+_STOP_AT_END: Final = re.compile(
+    _SPACE
+    + r"(?:(?<!#)###(?: \d+ ###)?|(?<=\s)(?:END|STOP|\[END\])|<\|endoftext\|>|</s>)"
+    + _SPACE
+    + r"\Z"
+)
+# The characters \ and n, alone or around one of the markers, at the end of a text.
+_MARK: Final = r"(?:(?<!#)###(?: =>)?|={3}>?|-{3}>?|->)"
+_TYPED_AT_END: Final = re.compile(
+    rf"(?<!\\)(?:\\n)+{_MARK}?(?:\\n)*\s*\Z|(?<=\s){_MARK}(?:\\n)+\s*\Z"
+)
+
+
+def without_separators(text: str, separator: str) -> str:
+    """Return a prompt without the separators at its end, the given one and other known ones.
+
+    Below the given separator only another of `SEPARATORS` is taken for one: what else stands
+    there may belong to the text.
+    """
+    bare = text.removesuffix(separator) if separator else text
+    if bare != text:
+        while other := next((mark for mark in SEPARATORS if bare.endswith(mark)), ""):
+            bare = bare.removesuffix(other)
+        return bare
+    return _without(_SEPARATOR_AT_END, bare)
+
+
+def without_stops(text: str, stop: str) -> str:
+    """Return a completion without the stop sequences at its end, the given and other known ones."""
+    bare = text
+    while stop and bare.endswith(stop):
+        bare = bare.removesuffix(stop)
+    return bare if bare != text else _without(_STOP_AT_END, bare)
+
+
+def _without(pattern: re.Pattern[str], text: str) -> str:
+    while match := pattern.search(text, max(0, len(text) - _TAIL)):
+        text = text[: match.start()]
+    return text
+
+
+def with_typed_line_breaks(text: str) -> str:
+    r"""Return a text in which `\n` typed at its end, around a marker or alone, is a line break."""
+    while match := _TYPED_AT_END.search(text, max(0, len(text) - _TAIL)):
+        text = text[: match.start()] + match.group().rstrip(" \t").replace("\\n", "\n")
+    return text
