@@ -45,11 +45,15 @@ NUMBERED: Final = re.compile(r"\n\n### \d+ ###\n\n")
 
 
 def distinct_rows(sample: Iterable[Pair]) -> list[Pair]:
-    """Return the rows that differ in more than their markers: repeated rows prove nothing."""
+    """Return the rows that differ in more than their markers: repeated rows prove nothing.
+
+    A completion that is nothing but a marker proves nothing, either.
+    """
     found: dict[tuple[str, str], Pair] = {}
     for pair in sample:
         prompt = without_separators(pair.prompt, "").strip()
-        found.setdefault((prompt, without_stops(pair.completion, "").strip()), pair)
+        if completion := without_stops(pair.completion, "").strip():
+            found.setdefault((prompt, completion), pair)
     return list(found.values())
 
 
