@@ -9,8 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from tunesmith.engine import Engine
+from tunesmith.engine.store.database import Database
+from tunesmith.engine.store.schema import files
 
 Upload = Callable[..., dict[str, Any]]
 
@@ -109,6 +112,22 @@ def test_a_content_that_changed_on_disk_is_not_served(
     assert answer.json()["error"]["code"] == "file_corrupt"
 
 
+def test_uploading_it_again_heals_a_content_that_changed_on_disk(
+    engine: Engine, http: httpx.Client, upload: Upload
+):
+    first = upload("good\n", "a.jsonl")
+    path = engine.home.files / first["sha256"][:2] / first["sha256"]
+    for damage in (b"bad!\n", b"", None):
+        if damage is None:
+            path.unlink()
+        else:
+            path.write_bytes(damage)
+        assert http.get(f"files/{first['id']}/content").status_code == 500
+        again = upload("good\n", "a.jsonl")
+        for file in (first, again):
+            assert http.get(f"files/{file['id']}/content").content == b"good\n"
+
+
 def test_lists_are_paginated_in_both_orders(http: httpx.Client, upload: Upload):
     mine = [upload("{}", f"page{number}.jsonl")["id"] for number in range(5)]
 
@@ -167,3 +186,65 @@ def test_a_prompt_format_travels_with_the_file(http: httpx.Client, upload: Uploa
     file = upload("{}", prompt_format=json.dumps(said))
 
     assert http.get(f"files/{file['id']}").json()["prompt_format"] == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"separator": "\\ud800"}',
+        '{"\\udfff": 1}',
+        '{"a": NaN}',
+        '{"a": [1e999]}',
+        '{"a": ' * 40 + "1" + "}" * 40,
+        '{"a": ' + "[" * 900 + "]" * 900 + "}",
+        '{"a": ' + "[" * 20_000 + "]" * 20_000 + "}",
+        "[1]",
+        "{",
+    ],
+    ids=lambda text: text[:24],
+)
+def test_a_prompt_format_that_cannot_be_listed_is_not_stored(http: httpx.Client, text: str):
+    before = http.get("files").json()
+    answer = http.post(
+        "files",
+        data={"purpose": "fine-tune", "prompt_format": text},
+        files={"file": ("a.jsonl", b"{}")},
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "prompt_format"
+    assert http.get("files").json() == before
+
+
+def test_one_record_of_an_older_version_does_not_hide_the_others(
+    engine: Engine, http: httpx.Client, upload: Upload
+):
+    broken, sound = upload("{}\n", "broken.jsonl"), upload("{}\n", "sound.jsonl")
+    database = Database(f"sqlite:///{engine.home.database}")
+    with database.write() as connection:
+        change = update(files).where(files.c.id == broken["id"])
+        connection.execute(change.values(prompt_format={"separator": "\ud800"}))
+    database.close()
+    listed = {file["id"]: file for file in http.get("files").json()["data"]}
+    assert "prompt_format" not in listed[broken["id"]]
+    assert listed[sound["id"]] == sound
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"\\ud800": 1}',
+        b'{"training_file": "\\ud800"}',
+        b'{"training_file": "f", "model": "\\udfff"}',
+        b'{"training_file": "f", "suffix": "\\udfff"}',
+        b'{"training_file": "f", "metadata": {"\\ud800": "a"}}',
+        b'{"training_file": "f", "metadata": {"a": "\\ud800"}}',
+        b'{"training_file": "f", "seed": 1e999}',
+        b'{"training_file": "f", "seed": 99999999999999999999999}',
+        b'{"training_file": "f", "hyperparameters": {"learning_rate_multiplier": NaN}}',
+    ],
+)
+def test_text_that_utf8_cannot_express_is_refused(http: httpx.Client, body: bytes):
+    for path in ("fine_tuning/jobs", "fine-tunes", "completions", "chat/completions"):
+        answer = http.post(path, content=body)
+        assert answer.status_code in {400, 404}, (path, answer.text)
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}

@@ -155,6 +155,12 @@ def test_a_deleted_model_is_gone_from_disk_and_wire(
     name = now["fine_tuned_model"]
     folder = engine.home.models / made["id"].removeprefix("ft-")
     assert folder.is_dir()
+    body |= {"model": name, "n_epochs": 50}
+    continued = http.post("fine-tunes", json=body).json()
+    refused = http.delete(f"models/{name}")
+    assert refused.json()["error"]["code"] == "model_in_use"
+    assert "continues the training" in refused.json()["error"]["message"]
+    http.post(f"fine-tunes/{continued['id']}/cancel")
 
     answer = http.delete(f"models/{name.replace(':', '%3A')}")
 

@@ -28,6 +28,7 @@ from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.store.database import HEAD, Database
 from tunesmith.engine.store.idempotency_queries import IdempotentResult
 from tunesmith.engine.store.records import FileRow, JobRow, ModelRow
+from tunesmith.engine.store.removal import remove
 from tunesmith.engine.store.schema import metadata
 
 
@@ -292,7 +293,10 @@ def test_contents_are_complete_shared_and_verified(tmp_path: Path):
     path.write_bytes(b"abd")
     with pytest.raises(CorruptFileError, match="has changed"):
         blobs.verified(blob.sha256)
-    blobs.discard(blob.sha256)
+    aside = blobs.set_aside(blob.sha256)
+    assert aside is not None
+    remove(aside)
+    assert not aside.exists()
     with pytest.raises(CorruptFileError, match="missing"):
         blobs.verified(blob.sha256)
     with pytest.raises(ValueError, match="SHA-256"):

@@ -82,7 +82,7 @@ def create_job(
         requested_hyperparameters=requested,
         metadata=metadata,
     )
-    with services.database.write() as connection:
+    with services.database.write_for_request() as connection:
         previous = idempotency.find_previous(connection, fingerprint)
         if previous is not None:
             return find_job(connection, key, previous)
@@ -121,8 +121,9 @@ def change_job(
         ApiError: There is no such job.
         JobStateError: Its status does not allow it.
     """
-    with services.database.write() as connection:
+    with services.database.read() as connection:  # an unknown id does not wait for writers
         job = find_job(connection, key, identity)
+    with services.database.write_for_request() as connection:
         locked = job_queries.lock(connection, job.id)
         change(connection, locked or job)
         job = find_job(connection, key, identity)

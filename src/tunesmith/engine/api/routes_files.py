@@ -14,9 +14,11 @@ from fastapi.responses import FileResponse, JSONResponse
 
 from tunesmith.engine.domain.errors import CorruptFileError
 from tunesmith.engine.domain.job import public_id
+from tunesmith.engine.domain.json_values import find_json_fault
 from tunesmith.engine.jobs.wire_objects import file_object
 from tunesmith.engine.store import file_queries
 from tunesmith.engine.store.records import FileRow, new_token
+from tunesmith.engine.store.removal import remove
 
 from .dependencies import CurrentKey, Services, get_services
 from .http_errors import ApiError, invalid, not_found
@@ -78,7 +80,7 @@ def _store(request: Request, key: Identity, upload: Upload, blob: IncomingBlob) 
     )
     fingerprint = fingerprint_of([row.filename, row.sha256, upload.fields])
     blob.seal()
-    with services.database.write() as connection:
+    with services.database.write_for_request() as connection:
         previous = idempotency.find_previous(connection, fingerprint)
         if previous is not None:
             found = file_queries.get(connection, key.organization, previous)
@@ -146,10 +148,8 @@ def file_content(request: Request, key: CurrentKey, file_id: str) -> FileRespons
 def delete_file(request: Request, key: CurrentKey, file_id: str) -> JSONResponse:
     """Delete a file that no unfinished job needs."""
     services = get_services(request)
-    with services.database.write() as connection:
-        row = file_queries.get(connection, key.organization, file_id)
-        if row is None:
-            raise not_found("file", file_id)
+    row = _find(services, key, file_id)
+    with services.database.write_for_request() as connection:
         job_id = file_queries.unfinished_job_using(connection, file_id)
         if job_id is not None:
             raise invalid(
@@ -159,9 +159,10 @@ def delete_file(request: Request, key: CurrentKey, file_id: str) -> JSONResponse
                 code="file_in_use",
             )
         file_queries.remove(connection, file_id)
-    with services.database.write() as connection:
-        if file_queries.unused(connection, row.sha256):
-            services.blobs.discard(row.sha256)
+        is_unused = file_queries.unused(connection, row.sha256)
+        aside = services.blobs.set_aside(row.sha256) if is_unused else None
+    if aside is not None:
+        remove(aside)
     return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
 
@@ -217,6 +218,9 @@ def _prompt_format(fields: dict[str, str]) -> dict[str, Any] | None:
         value = None
     if not isinstance(value, dict):
         raise invalid("prompt_format must be a JSON object.", param="prompt_format")
+    fault = find_json_fault(value)
+    if fault is not None:
+        raise invalid(f"prompt_format cannot be stored: {fault}.", param="prompt_format")
     return cast("dict[str, Any]", value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -12,10 +11,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from tunesmith.engine.domain.job import public_id
+from tunesmith.engine.domain.json_values import find_json_fault
 from tunesmith.engine.jobs.wire_objects import organization_id
 from tunesmith.engine.serving.backend import ServingBackend
 from tunesmith.engine.store import model_queries
-from tunesmith.engine.store.records import ModelRow, new_token
+from tunesmith.engine.store.records import ModelRow
+from tunesmith.engine.store.removal import remove, set_aside
 from tunesmith.types.models import Model
 
 from .dependencies import CurrentKey, OwnerKey, Services, get_services
@@ -55,13 +56,21 @@ def delete_model(request: Request, key: OwnerKey, model: str) -> JSONResponse:
     """Delete a fine-tuned model and its weights."""
     services = get_services(request)
     name = unquote(model)
-    with services.database.write() as connection:
+    with services.database.read() as connection:  # an unknown name does not wait for writers
         row = model_queries.get(connection, key.organization, name)
-        if row is not None:
-            model_queries.remove(connection, name)
     if row is None:
         services.models.base(name)
         raise invalid(f"{name!r} is a base model; only fine-tuned models can be deleted.")
+    with services.database.write_for_request() as connection:
+        job_id = model_queries.unfinished_job_continuing(connection, name)
+        if job_id is not None:
+            raise invalid(
+                f"The job {public_id(job_id)}, which has not ended, continues the training of "
+                f"{name}. Cancel the job or wait for its end.",
+                param="model",
+                code="model_in_use",
+            )
+        model_queries.remove(connection, name)
     backend: ServingBackend = request.app.state.backend
     anyio.from_thread.run(backend.unload, services.models.folder(row))
     _remove_weights(services, row)
@@ -103,19 +112,15 @@ def _fine_tuned_object(row: ModelRow) -> dict[str, Any]:
         "base_model": row.base_model,
         "job": public_id(row.job_id),
         "step": row.step,
-        "prompt_format": row.prompt_format,
+        "prompt_format": None if find_json_fault(row.prompt_format) else row.prompt_format,
     }
 
 
 def _remove_weights(services: Services, row: ModelRow) -> None:
-    """Rename the folder, then remove it: files in use stay readable until they are closed."""
-    folder = services.models.folder(row)
-    trash = folder.with_name(f".deleted-{new_token(8)}")
     try:
-        folder.replace(trash)
-    except FileNotFoundError:
-        return
+        aside = set_aside(services.models.folder(row))
     except OSError as error:
         message = f"The model is deleted, but its folder could not be removed: {error.strerror}."
         raise ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, message, code="folder_in_use") from None
-    shutil.rmtree(trash, ignore_errors=True)
+    if aside is not None:
+        remove(aside)

@@ -9,6 +9,7 @@ TunesmithError
     └── RequestError            one request cannot be carried out; `kind` says why
         ├── JobStateError       the job's status does not allow it
         ├── QueueFullError      the organisation has too many unfinished jobs
+        ├── DatabaseBusyError   too many requests wait for their turn to write
         └── UnknownHostError    the request names a host other than this machine
 
 `engine.models` and `engine.serving` add branches of their own.
@@ -24,6 +25,7 @@ from tunesmith.errors import TunesmithError
 
 __all__ = [
     "CorruptFileError",
+    "DatabaseBusyError",
     "EngineError",
     "ErrorKind",
     "JobStateError",
@@ -160,6 +162,14 @@ class QueueFullError(RequestError):
     kind: ErrorKind = ErrorKind.LIMIT_REACHED
     code: str | None = "queue_full"
     retry_after: int | None = 30
+
+
+class DatabaseBusyError(RequestError):
+    """Too many requests wait for their turn to write to the database."""
+
+    kind: ErrorKind = ErrorKind.UNAVAILABLE
+    code: str | None = "database_unavailable"
+    retry_after: int | None = 1
 
 
 class UnknownHostError(RequestError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.domain.job import JOBS_API, LEGACY_API, public_id
+from tunesmith.engine.domain.json_values import find_json_fault
 from tunesmith.types.files import FileObject
 from tunesmith.types.fine_tuning import (
     FineTuningJob,
@@ -57,7 +58,7 @@ def file_object(row: FileRow) -> dict[str, Any]:
     if row.expires_at is not None:
         data["expires_at"] = int(row.expires_at)
     data["sha256"] = row.sha256  # not in the hosted service: clients find identical uploads by it
-    if row.prompt_format is not None:
+    if row.prompt_format is not None and find_json_fault(row.prompt_format) is None:
         data["prompt_format"] = row.prompt_format
     return data
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from tunesmith.engine.domain.errors import CorruptFileError
 
+from .removal import set_aside
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -95,12 +97,12 @@ class BlobStore:
         return blob
 
     def keep(self, blob: IncomingBlob) -> None:
-        """Store a sealed content. Call it in the transaction that adds the file's row."""
+        """Store a sealed content. Call it in the transaction that adds the file's row.
+
+        It replaces what is stored under its hash: the same bytes, or bytes that have been damaged
+        on the disk since.
+        """
         target = self.path(blob.sha256)
-        if target.exists():
-            blob.path.unlink()
-            target.touch()  # in use again: garbage collection leaves young files alone
-            return
         target.parent.mkdir(parents=True, exist_ok=True)
         blob.path.replace(target)
         _flush_folder(target.parent)
@@ -137,9 +139,13 @@ class BlobStore:
         """Yield every stored content, including those of interrupted uploads."""
         yield from (path for path in self.root.glob("*/*") if path.is_file())
 
-    def discard(self, sha256: str) -> None:
-        """Remove a content that no row refers to. Call it in a write transaction."""
-        self.path(sha256).unlink(missing_ok=True)
+    def set_aside(self, sha256: str) -> Path | None:
+        """Rename a content that no row refers to. Call it in a write transaction.
+
+        Returns:
+            What is to be removed after the transaction (`removal.remove`), if there is something.
+        """
+        return set_aside(self.path(sha256))
 
     def clear_incoming(self) -> None:
         """Remove what interrupted uploads have left. Call it at the server's start."""

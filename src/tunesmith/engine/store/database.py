@@ -7,13 +7,14 @@ safe there; on PostgreSQL the row locks taken by `FOR UPDATE` do the same per jo
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from tunesmith.engine.domain.errors import StoreError
+from tunesmith.engine.domain.errors import DatabaseBusyError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,6 +27,9 @@ HEAD = "0002"
 """The newest migration. A test compares it with the migrations folder."""
 
 _BUSY_MILLISECONDS = 30_000
+
+_MAX_WRITING_REQUESTS = 10
+"""Fewer than the 15 connections of a pool, and than the 40 threads that serve requests."""
 
 
 class Database:
@@ -49,7 +53,9 @@ class Database:
             if parsed.drivername == "postgresql+psycopg":
                 # A database in the C locale returns bytes unless the client names an encoding.
                 parsed = parsed.update_query_dict({"client_encoding": "utf8"})
-            self.engine: Engine = create_engine(parsed, pool_pre_ping=not _is_sqlite(parsed))
+            ping = not _is_sqlite(parsed)
+            self.engine: Engine = create_engine(parsed, pool_pre_ping=ping)
+            self._readers: Engine = create_engine(parsed, pool_pre_ping=ping)
         except ModuleNotFoundError as error:
             raise StoreError(
                 f"The database driver {error.name!r} is not installed. For PostgreSQL: "
@@ -61,11 +67,13 @@ class Database:
                 "postgresql://user:password@host/name."
             ) from error
         self.is_sqlite: bool = _is_sqlite(parsed)
-        if self.is_sqlite:
-            event.listen(self.engine, "connect", self._prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
-        elif not durable:
-            event.listen(self.engine, "connect", _relax_postgresql)
+        self._writing_requests = threading.BoundedSemaphore(_MAX_WRITING_REQUESTS)
+        for engine in (self.engine, self._readers):
+            if self.is_sqlite:
+                event.listen(engine, "connect", self._prepare_sqlite)
+                event.listen(engine, "begin", _begin_sqlite)
+            elif not durable:
+                event.listen(engine, "connect", _relax_postgresql)
 
     def _prepare_sqlite(self, connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun by _begin_sqlite
@@ -78,8 +86,11 @@ class Database:
 
     @contextmanager
     def read(self) -> Generator[Connection]:
-        """Yield a connection with a consistent snapshot; nothing written on it is committed."""
-        with self.engine.connect() as connection:
+        """Yield a connection with a consistent snapshot; nothing written on it is committed.
+
+        Readers have connections of their own, so they do not queue behind writers.
+        """
+        with self._readers.connect() as connection:
             yield connection
 
     @contextmanager
@@ -89,6 +100,24 @@ class Database:
             connection = connection.execution_options(tunesmith_write=True)  # noqa: PLW2901 - the same connection
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def write_for_request(self) -> Generator[Connection]:
+        """Yield a connection as `write` does, to a thread that serves a request.
+
+        Raises:
+            DatabaseBusyError: So many requests wait for their turn to write that one more could
+                leave no threads to those that read.
+        """
+        if not self._writing_requests.acquire(blocking=False):
+            raise DatabaseBusyError(
+                "Too many requests wait to write to the engine's database. Try again shortly."
+            )
+        try:
+            with self.write() as connection:
+                yield connection
+        finally:
+            self._writing_requests.release()
 
     def migrate(self) -> None:
         """Bring the schema up to date.
@@ -129,6 +158,7 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
+        self._readers.dispose()
 
 
 def _is_sqlite(url: Any) -> bool:

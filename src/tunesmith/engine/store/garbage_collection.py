@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from tunesmith.engine.domain.job import TERMINAL_STATUSES
 
 from . import file_queries
 from .blobs import BlobStore
+from .removal import remove, set_aside
 from .schema import files, jobs, models
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ def collect_garbage(home: Home, database: Database) -> Removed:
             *_orphaned_models(home, connection),
         ]
         size = sum(map(_size, garbage))
-        for path in garbage:
-            _remove(path)
+        aside = [set_aside(path) for path in garbage]
+    for path in aside:
+        if path is not None:
+            remove(path)
     return Removed(len(garbage), size)
 
 
@@ -106,10 +108,3 @@ def _size(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -6,15 +6,24 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
+from tunesmith.engine.domain.job import TERMINAL_STATUSES
+
 from .records import ModelRow, from_row
-from .schema import models
+from .schema import jobs, models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
-__all__ = ["get", "insert_model", "is_taken", "list_models", "remove"]
+__all__ = [
+    "get",
+    "insert_model",
+    "is_taken",
+    "list_models",
+    "remove",
+    "unfinished_job_continuing",
+]
 
 
 def insert_model(connection: Connection, row: ModelRow) -> None:
@@ -48,3 +57,11 @@ def list_models(connection: Connection, organization: str) -> Sequence[ModelRow]
 def remove(connection: Connection, name: str) -> None:
     """Remove a model's row."""
     connection.execute(delete(models).where(models.c.name == name))
+
+
+def unfinished_job_continuing(connection: Connection, name: str) -> str | None:
+    """Return the id of a job that still needs the model, because it trains it further."""
+    query = select(jobs.c.id).where(
+        jobs.c.parent_model == name, jobs.c.status.not_in(TERMINAL_STATUSES)
+    )
+    return connection.execute(query.limit(1)).scalar()
