@@ -30,7 +30,7 @@ from tunesmith.core.modes import (
     SyncRaw,
     SyncStreaming,
 )
-from tunesmith.core.options import DEFAULT_TIMEOUT, NotGiven, Timeout, TimeoutLike, not_given
+from tunesmith.core.options import DEFAULT_TIMEOUT, Timeout, is_omitted, not_given
 from tunesmith.core.redact import Secret
 from tunesmith.core.retry import RetryPolicy
 from tunesmith.core.settings import Settings
@@ -52,10 +52,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tunesmith.core.hooks import Hooks
+    from tunesmith.core.options import NotGiven, TimeoutLike
+    from tunesmith.core.settings import AzureEndpoint
 
 __all__ = ["DEFAULT_BASE_URL", "AsyncClient", "Client"]
 
 DEFAULT_MAX_RETRIES = 2
+_ORGANIZATION, _PROJECT = "openai-organization", "openai-project"
 
 
 class BaseClient(ResourceTree[ModeT_co]):
@@ -72,7 +75,7 @@ class BaseClient(ResourceTree[ModeT_co]):
         organization: str | None = None,
         project: str | None = None,
         timeout: TimeoutLike | NotGiven = not_given,
-        max_retries: int = DEFAULT_MAX_RETRIES,
+        max_retries: int | NotGiven = DEFAULT_MAX_RETRIES,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, object] | None = None,
         http_client: Any = None,
@@ -119,8 +122,8 @@ class BaseClient(ResourceTree[ModeT_co]):
             admin_key=admin_credential(admin_api_key),
             headers=base_headers(organization, project, default_headers),
             default_query=dict(default_query or {}),
-            timeout=DEFAULT_TIMEOUT if isinstance(timeout, NotGiven) else Timeout.of(timeout),
-            retry=retry or RetryPolicy(max_retries=max_retries),
+            timeout=DEFAULT_TIMEOUT if is_omitted(timeout) else Timeout.of(timeout),
+            retry=retry or _retry_policy(max_retries),
             hooks=hooks,
             require_stream_end=require_stream_end,
         )
@@ -138,11 +141,22 @@ class BaseClient(ResourceTree[ModeT_co]):
         """The server's address, without a trailing slash."""
         return self._settings.base_url
 
+    @base_url.setter
+    def base_url(self, value: str) -> None:
+        url = server_url(value)
+        self._change(base_url=url, azure=_moved(self._settings.azure, url))
+
     @property
     def api_key(self) -> str | None:
         """The key in plain text; None if a function returns it."""
         key = self._settings.credential
         return key.reveal() if isinstance(key, Secret) else None
+
+    @api_key.setter
+    def api_key(self, value: str | Callable[[], str | Awaitable[str]] | None) -> None:
+        now = self._settings
+        header = "authorization" if now.azure is None else "api-key"
+        self._change(credential=credential(value, now.base_url), key_header=header)
 
     @property
     def admin_api_key(self) -> str | None:
@@ -150,25 +164,50 @@ class BaseClient(ResourceTree[ModeT_co]):
         key = self._settings.admin_key
         return None if key is None else key.reveal()
 
+    @admin_api_key.setter
+    def admin_api_key(self, value: str | None) -> None:
+        self._change(admin_key=admin_credential(value))
+
     @property
     def organization(self) -> str | None:
         """The organisation sent with each request."""
-        return self._settings.headers.get("openai-organization")
+        return self._settings.headers.get(_ORGANIZATION)
+
+    @organization.setter
+    def organization(self, value: str | None) -> None:
+        self._change(headers=_with_field(self._settings.headers, _ORGANIZATION, value))
 
     @property
     def project(self) -> str | None:
         """The project sent with each request."""
-        return self._settings.headers.get("openai-project")
+        return self._settings.headers.get(_PROJECT)
+
+    @project.setter
+    def project(self, value: str | None) -> None:
+        self._change(headers=_with_field(self._settings.headers, _PROJECT, value))
 
     @property
     def timeout(self) -> Timeout:
-        """The time limits of each request."""
+        """The time limits of each request; a number of seconds can be assigned, too."""
         return self._settings.timeout
+
+    @timeout.setter
+    def timeout(self, value: TimeoutLike | NotGiven) -> None:
+        self._change(timeout=DEFAULT_TIMEOUT if is_omitted(value) else Timeout.of(value))
 
     @property
     def max_retries(self) -> int:
         """Retries after a transient failure."""
         return self._settings.retry.max_retries
+
+    @max_retries.setter
+    def max_retries(self, value: int | NotGiven) -> None:
+        count = DEFAULT_MAX_RETRIES if is_omitted(value) else value
+        self._change(retry=replace(self._settings.retry, max_retries=count))
+
+    def _change(self, **changes: Any) -> None:
+        """Change settings of this client; its resources see them, its clones do not."""
+        self._executor.settings = replace(self._settings, **changes)
 
     def _clone(self, http_client: Any, **changes: Any) -> Self:
         """Return a client with other settings, on the same connections or on `http_client`."""
@@ -208,15 +247,16 @@ class BaseClient(ResourceTree[ModeT_co]):
         now = self._settings
         changes: dict[str, Any] = {}
         if base_url is not None:
-            changes["base_url"] = server_url(base_url)
+            changes["base_url"] = url = server_url(base_url)
+            changes["azure"] = _moved(now.azure, url)
         if api_key is not None or base_url is not None:
             key = api_key if api_key is not None else now.credential
             changes["credential"] = credential(key, changes.get("base_url", now.base_url))
         if admin_api_key is not None:
             changes["admin_key"] = admin_credential(admin_api_key)
-        if not isinstance(timeout, NotGiven):
+        if not is_omitted(timeout):
             changes["timeout"] = Timeout.of(timeout)
-        if not isinstance(max_retries, NotGiven):
+        if not is_omitted(max_retries):
             changes["retry"] = replace(now.retry, max_retries=max_retries)
         given = {"retry": retry, "hooks": hooks, "require_stream_end": require_stream_end}
         changes |= {name: value for name, value in given.items() if value is not None}
@@ -241,6 +281,22 @@ class BaseClient(ResourceTree[ModeT_co]):
             f"A {type(self).__name__} holds connections and a credential and cannot be pickled. "
             "Create one where it is used."
         )
+
+
+def _retry_policy(max_retries: int | NotGiven) -> RetryPolicy:
+    count = DEFAULT_MAX_RETRIES if is_omitted(max_retries) else max_retries
+    return RetryPolicy(max_retries=count)
+
+
+def _moved(azure: AzureEndpoint | None, url: str) -> AzureEndpoint | None:
+    """Return an Azure endpoint at another URL."""
+    return None if azure is None else replace(azure, root=url)
+
+
+def _with_field(headers: Mapping[str, str], name: str, value: str | None) -> dict[str, str]:
+    """Return header fields with one replaced, or removed if `value` is None."""
+    kept = {field: text for field, text in headers.items() if field != name}
+    return kept if value is None else {**kept, name: value}
 
 
 _RESOURCES = frozenset(
@@ -317,6 +373,10 @@ class AsyncClient(BaseClient[Async]):
     def is_closed(self) -> bool:
         """Return False: a closed client opens new connections when it is used again."""
         return False
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop; the same as `close`."""
+        await self.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -301,7 +301,8 @@ def test_content(mode, stub, tmp_path):
     assert b"".join(content.iter_bytes(3)) == text.encode()
     content.write_to_file(tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_bytes() == text.encode()
-    assert mode.run(client.files.retrieve_content("file-1")) == text
+    with pytest.warns(DeprecationWarning, match="Use content"):
+        assert mode.run(client.files.retrieve_content("file-1")) == text
 
 
 def raw_text(text: str) -> Any:

@@ -38,6 +38,17 @@ __all__ = [
 DEFAULT_BASE_URL = "http://127.0.0.1:8712/v1"
 """Where the embedded engine listens by default."""
 
+_BUILT_IN = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "openai-organization",
+        "openai-project",
+        "user-agent",
+        "x-stainless-lang",
+    }
+)
+
 NO_KEY: Final = Secret("local")
 """Sent to a server on this machine if no key is given."""
 
@@ -108,6 +119,8 @@ def base_headers(
         "accept": "application/json",
         "accept-encoding": "gzip, deflate",
         "user-agent": _user_agent(),
+        # Servers and proxies that count the languages of their clients read this field.
+        "x-stainless-lang": "python",
         **_custom_headers(),
         **organization_headers(
             organization or environment("ORG_ID"), project or environment("PROJECT_ID")
@@ -129,8 +142,7 @@ def organization_headers(organization: str | None, project: str | None) -> dict[
 
 def without_user_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the header fields without the user's own defaults."""
-    built_in = {"accept", "accept-encoding", "user-agent", "openai-organization", "openai-project"}
-    return {name: value for name, value in headers.items() if name in built_in}
+    return {name: value for name, value in headers.items() if name in _BUILT_IN}
 
 
 def _custom_headers() -> dict[str, str]:

@@ -25,7 +25,7 @@ from tunesmith.errors import (
 from .environment import NO_KEY
 from .flow import Call, Flow, Send, Sleep
 from .headers import HeaderFields
-from .options import NotGiven, Omit, Timeout
+from .options import Timeout, is_omitted
 from .redact import Secret
 from .redirects import MAX_REDIRECTS, is_redirect, redirected
 from .request import Request, RequestSpec, deadline_exceeded, json_body, query_string
@@ -33,6 +33,7 @@ from .response import Response
 from .retry import Outcome, next_delay, retrying
 
 if TYPE_CHECKING:
+    from .options import Omit
     from .settings import Settings
 
 __all__ = ["exchange", "status_error"]
@@ -87,7 +88,7 @@ def _build_request(settings: Settings, spec: RequestSpec, key: Secret | None) ->
         headers["idempotency-key"] = options.get("idempotency_key") or f"tunesmith-{uuid.uuid4()}"
     _add_extra_headers(headers, options.get("extra_headers"))
     timeout = options.get("timeout", settings.timeout)
-    limits = settings.timeout if isinstance(timeout, NotGiven) else Timeout.of(timeout)
+    limits = settings.timeout if is_omitted(timeout) else Timeout.of(timeout)
     return Request(
         spec.method,
         _url(settings, spec),
@@ -101,7 +102,7 @@ def _build_request(settings: Settings, spec: RequestSpec, key: Secret | None) ->
 
 def _add_extra_headers(headers: HeaderFields, extra: Mapping[str, str | Omit] | None) -> None:
     for name, value in (extra or {}).items():
-        if isinstance(value, Omit):
+        if is_omitted(value):
             headers.pop(name.lower(), None)
         else:
             headers[name.lower()] = value
@@ -165,6 +166,8 @@ def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
         response: Response = yield Send(request)
         if not response.is_success and is_redirect(response):
             response = yield from _follow_redirects(request, response)
+        else:
+            response.sent = request
         outcome = response
     except DeadlineExceededError:
         raise
@@ -183,6 +186,7 @@ def _follow_redirects(request: Request, response: Response) -> Flow[Response]:
         _check_deadline(request)
         response = yield Send(request)
         if not is_redirect(response):
+            response.sent = request
             return response
     raise TooManyRedirectsError(
         f"The server redirected more than {MAX_REDIRECTS} times, the last time to {request.url}.",

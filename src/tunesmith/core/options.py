@@ -13,6 +13,8 @@ from tunesmith._lazy import set_public_module
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from typing_extensions import TypeIs
+
 __all__ = [
     "DEFAULT_TIMEOUT",
     "NOT_GIVEN",
@@ -21,6 +23,7 @@ __all__ = [
     "RequestOptions",
     "Timeout",
     "TimeoutLike",
+    "is_omitted",
     "not_given",
     "omit",
     "without_omitted",
@@ -60,9 +63,24 @@ NOT_GIVEN: Final = not_given
 omit: Final = Omit()
 
 
+_MARKERS = frozenset({"NotGiven", "Omit"})
+
+
+def is_omitted(value: object) -> TypeIs[Omit | NotGiven]:
+    """Return whether an argument is `omit` or `not_given`, of this package or of openai's.
+
+    Theirs are known by their names, because openai is not imported here; its sister packages
+    have the same two classes.
+    """
+    kind = type(value)
+    return kind.__name__ in _MARKERS and (
+        kind is Omit or kind is NotGiven or (kind.__module__.endswith("._types") and not value)
+    )
+
+
 def without_omitted(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields to send; None stays and is sent as null."""
-    return {name: value for name, value in values.items() if not isinstance(value, Omit | NotGiven)}
+    return {name: value for name, value in values.items() if not is_omitted(value)}
 
 
 class _PhaseTimeouts(Protocol):
@@ -104,7 +122,7 @@ class Timeout:
     ) -> None:
         """Set every phase to `timeout`, except those given by name."""
         for name, value in (("connect", connect), ("read", read), ("write", write), ("pool", pool)):
-            object.__setattr__(self, name, timeout if isinstance(value, NotGiven) else value)
+            object.__setattr__(self, name, timeout if is_omitted(value) else value)
         object.__setattr__(self, "total", total)
 
     @classmethod

@@ -153,6 +153,10 @@ class AsyncChatCompletionStream(Generic[FormatT]):
         """Stop reading and free the connection."""
         await self._stream.close()
 
+    async def aclose(self) -> None:
+        """Stop reading and free the connection; the same as `close`."""
+        await self.close()
+
     async def _read(self) -> AsyncIterator[Any]:
         async for chunk in self._stream:
             for event in self._accumulator.add(chunk):

@@ -14,7 +14,7 @@ from tunesmith.core.request import fill_path
 from tunesmith.types.graders import CheckpointPermission, CheckpointPermissionDeleted
 
 from .base import APIResource
-from .operations import Resource, listing, operation
+from .operations import Resource, deprecated, listing, operation
 from .views import RawView, StreamingView
 
 __all__ = ["Checkpoints", "CheckpointsPermissions", "PermissionListOptions"]
@@ -91,10 +91,11 @@ class CheckpointsPermissions(APIResource[ModeT_co]):
         return self._pages(_path(fine_tuned_model_checkpoint), CheckpointPermission, params)
 
     @listing
+    @deprecated("Use list(…).")
     def retrieve(
         self, fine_tuned_model_checkpoint: str, **params: Unpack[PermissionListOptions]
     ) -> PageFlow[CheckpointPermission]:
-        """Return one page of permissions; the older name of `list`.
+        """Return one page of permissions. Deprecated: `list` returns all of them.
 
         Args:
             fine_tuned_model_checkpoint: The checkpoint's model name.

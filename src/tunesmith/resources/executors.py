@@ -254,7 +254,13 @@ class StreamingExecutor(_View):
 
     def paginate(self, pages: PageFlow[T]) -> Any:
         """Return the response of the first page."""
-        return self.run(pages(PageCursor()))
+        from tunesmith.transport.pages import Page
+
+        def first() -> Flow[Any]:
+            page = yield from pages(PageCursor())
+            return Page(page, pages, self.plain.driver)
+
+        return self.run(first())
 
 
 class AsyncStreamingExecutor(_View):
@@ -272,7 +278,13 @@ class AsyncStreamingExecutor(_View):
 
     def paginate(self, pages: PageFlow[T]) -> Any:
         """Return the response of the first page."""
-        return self.run(pages(PageCursor()))
+        from tunesmith.transport.pages import AsyncPage
+
+        def first() -> Flow[Any]:
+            page = yield from pages(PageCursor())
+            return AsyncPage(page, pages, self.plain.driver)
+
+        return self.run(first())
 
 
 class _Recorder(Generic[T]):
@@ -312,4 +324,5 @@ class _Recorder(Generic[T]):
                 failure = error
                 continue
             if isinstance(effect, Send) and outcome.is_success:
+                outcome.sent = effect.request
                 self.response = outcome

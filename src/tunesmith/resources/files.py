@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Literal, Unpack
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from tunesmith.core.flow import Flow, Sleep
-from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
+from tunesmith.core.modes import (
+    Async,
+    AsyncRaw,
+    AsyncStreaming,
+    ModeT_co,
+    Sync,
+    SyncRaw,
+    SyncStreaming,
+)
 from tunesmith.core.options import NotGiven, Omit, RequestOptions, omit, without_omitted
 from tunesmith.core.paging import PageFlow
 from tunesmith.core.request import RequestSpec, fill_path
@@ -17,11 +25,14 @@ from tunesmith.types.files import FileDeleted, FileObject, FilePurpose
 
 from .base import APIResource, split_options
 from .file_content import FileBytes
-from .operations import listing, operation
+from .operations import deprecated, listing, operation, overloaded
 from .training_files import find_uploaded, upload
 from .views import RawView, StreamingView
 
-__all__ = ["FileCreateOptions", "FileListOptions", "Files"]
+if TYPE_CHECKING:
+    from tunesmith.transport.responses import APIResponse, AsyncStreamedResponse, StreamedResponse
+
+__all__ = ["FileCreateOptions", "FileListOptions", "Files", "read_content"]
 
 _FINAL_STATUSES = ("processed", "error", "deleted")
 
@@ -129,12 +140,34 @@ class Files(APIResource[ModeT_co]):
         path = fill_path("/files/{file_id}", file_id=file_id)
         return self._request("DELETE", path, FileDeleted, params)
 
-    @operation
-    def content(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[FileBytes]:
+    @overload
+    def content(self: Files[Sync], file_id: str, **params: Unpack[RequestOptions]) -> FileBytes: ...
+    @overload
+    def content(
+        self: Files[Async], file_id: str, **params: Unpack[RequestOptions]
+    ) -> Coroutine[Any, Any, FileBytes]: ...
+    @overload
+    def content(
+        self: Files[SyncRaw], file_id: str, **params: Unpack[RequestOptions]
+    ) -> APIResponse[FileBytes]: ...
+    @overload
+    def content(
+        self: Files[AsyncRaw], file_id: str, **params: Unpack[RequestOptions]
+    ) -> Coroutine[Any, Any, APIResponse[FileBytes]]: ...
+    @overload
+    def content(
+        self: Files[SyncStreaming], file_id: str, **params: Unpack[RequestOptions]
+    ) -> StreamedResponse[bytes]: ...
+    @overload
+    def content(
+        self: Files[AsyncStreaming], file_id: str, **params: Unpack[RequestOptions]
+    ) -> AsyncStreamedResponse[bytes]: ...
+    @overloaded
+    def content(self, file_id: str, **params: Unpack[RequestOptions]) -> Any:
         """Return a file's content: `.text`, `.content`, `.json()`, `.write_to_file(path)`, ….
 
         The content is held in memory. For large files use
-        `files.with_streaming_response.content(…)`.
+        `files.with_streaming_response.content(…)`, whose `parse()` returns the bytes.
 
         Args:
             file_id: "file-…".
@@ -143,17 +176,19 @@ class Files(APIResource[ModeT_co]):
         Raises:
             NotFoundError: There is no such file.
         """
-        return self._content(file_id, params)
+        content = yield from read_content(self, file_id, params)
+        return content.content if self._executor.streams else content
 
     @operation
+    @deprecated("Use content(…).text.")
     def retrieve_content(self, file_id: str, **params: Unpack[RequestOptions]) -> Flow[str]:
-        """Return a file's content as text. Kept for older code; `content` does more.
+        """Return a file's content as text. Deprecated: `content` does this and more.
 
         Args:
             file_id: "file-…".
             params: The request options.
         """
-        return (yield from self._content(file_id, params)).text
+        return (yield from read_content(self, file_id, params)).text
 
     @operation
     def wait_for_processing(
@@ -203,9 +238,11 @@ class Files(APIResource[ModeT_co]):
         self._refuse_streaming("files.find_matching")
         return (yield from find_uploaded(self, file, purpose))
 
-    def _content(self, file_id: str, params: Mapping[str, Any]) -> Flow[FileBytes]:
-        path = fill_path("/files/{file_id}/content", file_id=file_id)
-        spec = RequestSpec("GET", path, options=split_options(params)[1])
-        spec.headers = {"accept": "application/binary"}
-        response = yield from self._exchange(spec)
-        return FileBytes(response)
+
+def read_content(files: Files[Any], file_id: str, params: Mapping[str, Any]) -> Flow[FileBytes]:
+    """Read a file's content, in whatever mode its resource has."""
+    path = fill_path("/files/{file_id}/content", file_id=file_id)
+    spec = RequestSpec("GET", path, options=split_options(params)[1])
+    spec.headers = {"accept": "application/binary"}
+    response = yield from files._exchange(spec)
+    return FileBytes(response)

@@ -14,7 +14,7 @@ from tunesmith.types.fine_tuning import FineTuningJob
 from tunesmith.types.legacy_fine_tunes import FineTune
 
 from .base import APIResource
-from .files import Files
+from .files import Files, read_content
 
 if TYPE_CHECKING:
     from tunesmith.results import Results
@@ -68,5 +68,5 @@ class JobResource(APIResource[ModeT_co]):
         if not files:
             later = "" if job.is_terminal else " It is written when the job has succeeded."
             raise TunesmithError(f"Job {job.id} is {job.status} and has no result file.{later}")
-        content = yield from Files.content.flow(Files(self._executor), files[0], **options)
+        content = yield from read_content(Files(self._executor), files[0], options)
         return parse(content.content)

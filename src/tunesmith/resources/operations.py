@@ -27,7 +27,7 @@ from tunesmith.core.paging import PageFlow
 from tunesmith.core.signatures import describe, keywords_of, parameter_texts, unknown_keyword
 
 if TYPE_CHECKING:
-    from tunesmith.transport.pages import AsyncPaginator, Page
+    from tunesmith.transport.pages import AsyncPage, AsyncPaginator, Page
     from tunesmith.transport.responses import APIResponse, AsyncStreamedResponse, StreamedResponse
     from tunesmith.transport.streams import AsyncStream, Stream
 
@@ -35,6 +35,7 @@ __all__ = [
     "AnyStream",
     "OperationHost",
     "Resource",
+    "deprecated",
     "helper",
     "iteration",
     "listing",
@@ -45,6 +46,7 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class OperationHost(Generic[ModeT_co]):
@@ -69,6 +71,27 @@ class AnyStream(Generic[T]):
     """In a flow's type: a stream of T, `Stream[T]` or `AsyncStream[T]`."""
 
 
+def deprecated(advice: str) -> Callable[[FunctionT], FunctionT]:
+    """Mark a flow whose operation is deprecated; each call of it warns.
+
+    Args:
+        advice: What to use instead, as a sentence.
+    """
+
+    def mark(flow: FunctionT) -> FunctionT:
+        flow.__deprecated__ = f"{flow.__name__} is deprecated. {advice}"  # type: ignore[attr-defined]
+        return flow
+
+    return mark
+
+
+def _warn(message: str) -> None:
+    """Warn of a deprecated operation, in the name of the line that called its method."""
+    import warnings
+
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
+
+
 class _Declared:
     """What the decorators share: the methods of a flow, each made when it is first used."""
 
@@ -84,6 +107,13 @@ class _Declared:
     def __set_name__(self, owner: type[Any], name: str) -> None:
         self._owner = owner
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method; mocks look for this where they replace a class's attribute."""
+        return self.__get__(args[0], type(args[0]))(*args[1:], **kwargs)
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        raise NotImplementedError
+
     @cached_property
     def _method(self) -> Any:
         """The method of modes that block."""
@@ -98,22 +128,26 @@ class _Declared:
     def _coroutine_method(self) -> Any:
         """The method of asynchronous modes that has to be awaited."""
         flow, runner, name = self.flow, self._runner, self.flow.__name__
-        known = keywords_of(flow)
+        known, warning = keywords_of(flow), getattr(flow, "__deprecated__", None)
 
         async def method(self: OperationHost[Any], *args: Any, **kwargs: Any) -> Any:
             if not kwargs.keys() <= known:
                 raise unknown_keyword(self, name, kwargs, known)
+            if warning is not None:
+                _warn(warning)
             return await getattr(self._executor, runner)(flow(self, *args, **kwargs))
 
         return self._described(method, self._returns[1])
 
     def _plain(self, returns: str) -> Any:
         flow, runner, name = self.flow, self._runner, self.flow.__name__
-        known = keywords_of(flow)
+        known, warning = keywords_of(flow), getattr(flow, "__deprecated__", None)
 
         def method(self: OperationHost[Any], *args: Any, **kwargs: Any) -> Any:
             if not kwargs.keys() <= known:
                 raise unknown_keyword(self, name, kwargs, known)
+            if warning is not None:
+                _warn(warning)
             return getattr(self._executor, runner)(flow(self, *args, **kwargs))
 
         return self._described(method, returns)
@@ -165,7 +199,9 @@ class operation(_Declared, Generic[P, T]):  # noqa: N801 - used as a decorator
     ) -> Callable[P, AsyncStreamedResponse[T]]: ...
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         if instance is None:
-            return self._method
+            # A client's class says its mode, which mocks of the class go by.
+            kind = getattr(owner, "_executor_class", None)
+            return self._coroutine_method if kind is not None and kind.awaits else self._method
         method = self._coroutine_method if instance._executor.awaits else self._method
         return MethodType(method, instance)
 
@@ -199,7 +235,7 @@ class listing(_Declared, Generic[P, T]):  # noqa: N801 - used as a decorator
     @overload
     def __get__(
         self, instance: OperationHost[AsyncRaw], owner: type[Any]
-    ) -> Callable[P, Coroutine[Any, Any, APIResponse[AsyncPaginator[T]]]]: ...
+    ) -> Callable[P, Coroutine[Any, Any, APIResponse[AsyncPage[T]]]]: ...
     @overload
     def __get__(
         self, instance: OperationHost[SyncStreaming], owner: type[Any]
@@ -207,7 +243,7 @@ class listing(_Declared, Generic[P, T]):  # noqa: N801 - used as a decorator
     @overload
     def __get__(
         self, instance: OperationHost[AsyncStreaming], owner: type[Any]
-    ) -> Callable[P, AsyncStreamedResponse[AsyncPaginator[T]]]: ...
+    ) -> Callable[P, AsyncStreamedResponse[AsyncPage[T]]]: ...
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         if instance is None:
             return self._method

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.core.flow import Flow
-from tunesmith.core.options import NotGiven, Omit, RequestOptions, omit
+from tunesmith.core.options import NotGiven, Omit, RequestOptions, is_omitted, omit
 from tunesmith.core.paging import PageCursor
 from tunesmith.errors import TunesmithError
 from tunesmith.transport.upload import FileSource, FileTypes, multipart_upload, open_source
@@ -54,7 +54,7 @@ def upload(
         options: The request options.
     """
     source = open_source(file)
-    if isinstance(prompt_format, Omit | NotGiven):
+    if is_omitted(prompt_format):
         prompt_format = _format_beside(source, purpose)
     form: dict[str, Any] = {"purpose": purpose, **(fields or {})}
     if prompt_format is not None:

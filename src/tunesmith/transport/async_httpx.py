@@ -246,6 +246,11 @@ class AsyncBodyStream:
         self._chunks = _chunks(received)
         self._done = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the body was read to its end or given up."""
+        return self._done
+
     async def read(self) -> bytes:
         """Return the next chunk of the body, `b""` at its end.
 

@@ -183,7 +183,7 @@ class _Exchange:
         self._release = [release]
         self._opened: Any = None
         self._reader: Any = None
-        self._finished = False
+        self.finished = False
 
     def send(self, client: Any, chunks: Any, body_stream: Any) -> Steps[Response]:
         """Send the request and return its response; a streamed body is a `body_stream`."""
@@ -216,7 +216,7 @@ class _Exchange:
 
     def read(self) -> Steps[bytes]:
         """Read the next chunk of the body, `b""` at its end."""
-        if self._finished:
+        if self.finished:
             return b""
         try:
             chunk = yield self._reader.read_chunk()
@@ -235,9 +235,9 @@ class _Exchange:
 
     def finish(self) -> Steps[None]:
         """Release the permit and the connection, which is closed unless its body was read."""
-        if self._finished:
+        if self.finished:
             return
-        self._finished = True
+        self.finished = True
         try:
             if self._opened is not None:
                 yield getattr(self._opened, self._leave)(None, None, None)
@@ -309,6 +309,11 @@ class _BodyStream:
     def __init__(self, exchange: _Exchange) -> None:
         self._exchange = exchange
         self._draining_in_thread = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the body was read to its end or given up."""
+        return self._exchange.finished or self._draining_in_thread
 
     def read(self) -> bytes:
         """Return the next chunk of the body, `b""` at its end."""
@@ -389,6 +394,11 @@ class _AsyncBodyStream:
 
     def __init__(self, exchange: _Exchange) -> None:
         self._exchange = exchange
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the body was read to its end or given up."""
+        return self._exchange.finished
 
     async def read(self) -> bytes:
         """Return the next chunk of the body, `b""` at its end."""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tunesmith.core.headers import Headers
-    from tunesmith.core.response import Response
-    from tunesmith.errors import APIResponseValidationError, RequestInfo
+    from tunesmith.core.response import Response, SentRequest
+    from tunesmith.errors import APIResponseValidationError
 
     from .async_driver import AsyncDriver
     from .sync_driver import SyncDriver
@@ -70,9 +70,14 @@ class _BaseResponse:
         return self.http_response.elapsed
 
     @property
-    def http_request(self) -> RequestInfo:
-        """Method and URL."""
-        return self.http_response.request
+    def http_request(self) -> SentRequest:
+        """The request: method, URL, header fields with the credential masked, and body."""
+        return self.http_response.http_request
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is free: the body was read to its end, or given up."""
+        return self.http_response.is_closed
 
     @property
     def url(self) -> str:
@@ -135,6 +140,14 @@ class APIResponse(_BaseResponse, Generic[T_co]):
         """Return the body parsed as JSON."""
         return json.loads(self.content)
 
+    def close(self) -> None:
+        """Free the connection if the value is a stream that has not been read, on a `Client`."""
+        self.http_response.close()
+
+    async def aclose(self) -> None:
+        """Free the connection if the value is a stream that has not been read, when async."""
+        await self.http_response.aclose()
+
 
 def _leave_unread(effect: Any) -> Any:
     """Return the effect; if it sends a request, the response's body is left unread."""
@@ -163,6 +176,7 @@ class StreamedResponse(_BaseResponse, Generic[T_co]):
                     effect = flow.throw(error)
                     continue
                 if isinstance(effect, Send) and outcome.is_success:
+                    outcome.sent = effect.request
                     self._response = outcome
                     return self
                 effect = flow.send(outcome)
@@ -269,6 +283,7 @@ class AsyncStreamedResponse(_BaseResponse, Generic[T_co]):
                     effect = flow.throw(error)
                     continue
                 if isinstance(effect, Send) and outcome.is_success:
+                    outcome.sent = effect.request
                     self._response = outcome
                     return self
                 effect = flow.send(outcome)
@@ -289,6 +304,10 @@ class AsyncStreamedResponse(_BaseResponse, Generic[T_co]):
         self._flow.close()
         if self._response is not None and self._response.stream is not None:
             await self._response.stream.aclose()
+
+    async def aclose(self) -> None:
+        """Free the connection; the same as `close`."""
+        await self.close()
 
     async def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """Yield the body as it arrives, or in chunks of `chunk_size` bytes."""

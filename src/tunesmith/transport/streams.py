@@ -117,6 +117,10 @@ class AsyncStream(Generic[T_co]):
         """Stop reading and free the connection; does nothing if the stream has ended."""
         await self.response.stream.aclose()
 
+    async def aclose(self) -> None:
+        """Stop reading and free the connection; the same as `close`."""
+        await self.close()
+
     async def _read(self) -> AsyncIterator[Any]:
         stream, reader = self.response.stream, self._reader
         try:

@@ -255,6 +255,11 @@ class BodyStream:
         self._chunks = _chunks(received)
         self._done = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the body was read to its end or given up."""
+        return self._done
+
     def read(self) -> bytes:
         """Return the next chunk of the body, `b""` at its end.
 
