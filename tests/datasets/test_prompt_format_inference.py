@@ -54,7 +54,6 @@ def test_bug_b02_nor_is_the_label_of_a_large_majority():
 def test_bug_b18_a_label_that_never_changes_is_not_a_stop_sequence():
     inference = infer_prompt_format(rows(lambda k: f"text {k} ->", lambda _: " same"))
     assert inference.format.stop == ""
-    assert "word" in inference.stop.reason
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ __all__ = [
     "Part",
     "begins_in_word",
     "candidates",
-    "distinct_rows",
+    "distinct_texts",
     "needed_share",
 ]
 
@@ -44,23 +44,24 @@ BRACKETED: Final = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 NUMBERED: Final = re.compile(r"\n\n### \d+ ###\n\n")
 
 
-def distinct_rows(sample: Iterable[Pair]) -> list[Pair]:
-    """Return the rows that differ in more than their markers: repeated rows prove nothing.
+def distinct_texts(sample: Iterable[Pair]) -> tuple[list[str], list[str]]:
+    """Return prompts and completions that differ in more than their markers.
 
-    A completion that is nothing but a marker proves nothing, either.
+    Repeated texts prove nothing, and neither does a completion that is nothing but a marker.
     """
-    found: dict[tuple[str, str], Pair] = {}
+    prompts: dict[str, str] = {}
+    completions: dict[str, str] = {}
     for pair in sample:
-        prompt = without_separators(pair.prompt, "").strip()
-        if completion := without_stops(pair.completion, "").strip():
-            found.setdefault((prompt, completion), pair)
-    return list(found.values())
+        if answer := without_stops(pair.completion, "").strip():
+            prompts.setdefault(without_separators(pair.prompt, "").strip(), pair.prompt)
+            completions.setdefault(answer, pair.completion)
+    return list(prompts.values()), list(completions.values())
 
 
 def candidates(texts: Sequence[str], known: Sequence[str], part: Part) -> list[str]:
     """Return possible endings, the most plausible first."""
     found = _known_endings(texts, known, part)
-    shared = _common_suffix(texts, _MAJORITY)
+    shared = _common_suffix(texts, max(_MAJORITY * len(texts), 2))
     if shared:
         found += [shared[start:] for start in _starts(shared)]
     last_characters = Counter(text[-1:] for text in texts)
@@ -69,7 +70,7 @@ def candidates(texts: Sequence[str], known: Sequence[str], part: Part) -> list[s
             if count < share * len(texts):
                 continue
             alike = [text for text in texts if text[-1:] == last]
-            ending = _common_suffix(alike, share * len(texts) / count)
+            ending = _common_suffix(alike, share * len(texts))
             values = (ending[start:] for start in _starts(ending))
             found += [value for value in values if needed_share(value, part) <= share]
     return [value for value in dict.fromkeys([*found, *_ending_of_all(texts)]) if value]
@@ -95,7 +96,7 @@ def _numbered_ending(text: str) -> re.Match[str] | None:
 
 def _ending_of_all(texts: Sequence[str]) -> list[str]:
     """Return the endings that every text has, and only once."""
-    shared = _common_suffix(texts, 1.0)
+    shared = _common_suffix(texts, max(len(texts), 2))
     endings = (shared[start:] for start in range(len(shared)))
     return [
         ending
@@ -105,9 +106,8 @@ def _ending_of_all(texts: Sequence[str]) -> list[str]:
     ][:1]
 
 
-def _common_suffix(texts: Sequence[str], share: float) -> str:
-    """Return the longest ending that this share of the texts have in common, up to a limit."""
-    needed = max(share * len(texts), 2)
+def _common_suffix(texts: Sequence[str], needed: float) -> str:
+    """Return the longest ending that so many texts have in common, up to a limit."""
     remaining = list(texts)
     length = 0
     while length < _MAX_SUFFIX:

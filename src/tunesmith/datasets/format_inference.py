@@ -20,7 +20,7 @@ from .format_endings import (
     Part,
     begins_in_word,
     candidates,
-    distinct_rows,
+    distinct_texts,
     needed_share,
 )
 from .format_markers import KNOWN_SEPARATORS, KNOWN_STOPS
@@ -130,9 +130,9 @@ def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
     sample = _sample(pairs(rows))
     task = infer_task(sample)
     # A prompt may consist of the separator and little else, such as "A ->".
-    distinct = distinct_rows(sample)
-    separators = candidates([pair.prompt for pair in distinct], KNOWN_SEPARATORS, "separator")
-    stops = candidates([pair.completion for pair in distinct], KNOWN_STOPS, "stop")
+    prompts, completions = distinct_texts(sample)
+    separators = candidates(prompts, KNOWN_SEPARATORS, "separator")
+    stops = candidates(completions, KNOWN_STOPS, "stop")
     separator_counts = [_Count(value) for value in separators]
     stop_counts = [_Count(value) for value in stops]
     counts: Counter[str] = Counter()
