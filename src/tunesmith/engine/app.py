@@ -21,6 +21,7 @@ from .api import (
     routes_health,
     routes_legacy_fine_tunes,
     routes_models,
+    routes_tokenizer,
 )
 from .api.dependencies import Services
 from .api.middleware import RequestContext
@@ -121,6 +122,7 @@ def create_app(
         routes_models,
         routes_completions,
         routes_chat,
+        routes_tokenizer,
         routes_health,
     ):
         app.include_router(routes.router)

@@ -104,3 +104,34 @@ def test_without_keys_only_this_machines_names_are_answered(http):
     assert rebound.status_code == 421
     assert rebound.json()["error"]["code"] == "unknown_host"
     assert http.get("models", headers={"host": "localhost:1"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("/v1/embeddings", "Embeddings are not offered here"),
+        ("/v1/responses", "use /v1/chat/completions"),
+        ("/v1/moderations", "Moderation is not offered here"),
+        ("/v1/images/generations", "no images"),
+        ("/v1/batches", "send the requests"),
+        ("/v1/threads/runs", "use /v1/chat/completions"),
+        ("/chat/completions", "ends in /v1"),
+        ("/embeddings", "ends in /v1"),
+        ("/v1/v1/chat/completions", "/v1 twice"),
+    ],
+)
+def test_an_address_that_is_not_offered_says_what_to_use(
+    http: httpx.Client, path: str, advice: str
+):
+    answer = http.post(httpx.URL(str(http.base_url)).copy_with(path=path), json={"model": "ada"})
+
+    assert answer.status_code == 404, answer.text
+    error = answer.json()["error"]
+    assert advice in error["message"]
+    assert error["code"] == "unknown_url"
+
+
+def test_an_address_that_nobody_knows_gets_no_advice(http: httpx.Client):
+    message = http.get("nowhere").json()["error"]["message"]
+
+    assert message == "Unknown request URL: GET /v1/nowhere."

@@ -184,8 +184,9 @@ def test_an_answer_follows_its_schema(engine):
     assert held.json()["choices"][0]["message"]["content"].startswith("{")
 
 
-def test_a_required_tool_is_called(engine):
-    fields = {"model": "tools", "messages": MESSAGES, "tools": [TOOL], "temperature": 1.5}
+@pytest.mark.parametrize("model", ["tools", "ada"])  # the template of "ada" knows no tools
+def test_a_required_tool_is_called(engine, model):
+    fields = {"model": model, "messages": MESSAGES, "tools": [TOOL], "temperature": 1.5}
     for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
         answer = engine.post(PATH, **fields, tool_choice=choice).json()["choices"][0]
         assert answer["finish_reason"] == "tool_calls"
@@ -207,8 +208,9 @@ def test_a_required_tool_is_called(engine):
     assert deltas[-1]["finish_reason"] == "tool_calls"
 
 
-def test_tools_are_written_into_the_prompt_and_calls_into_the_history(engine):
-    fields = {"model": "tools", "max_tokens": 4, "temperature": 0}
+@pytest.mark.parametrize("model", ["tools", "ada"])
+def test_tools_are_written_into_the_prompt_and_calls_into_the_history(engine, model):
+    fields = {"model": model, "max_tokens": 4, "temperature": 0}
     without = engine.post(PATH, messages=MESSAGES, **fields).json()
     none = engine.post(PATH, messages=MESSAGES, tools=[TOOL], tool_choice="none", **fields)
     auto = engine.post(PATH, messages=MESSAGES, tools=[TOOL], **fields).json()
@@ -227,16 +229,103 @@ def test_tools_are_written_into_the_prompt_and_calls_into_the_history(engine):
     assert engine.post(PATH, messages=history, tools=[TOOL], **fields).status_code == 200
 
 
+def test_a_call_of_one_of_several_tools_whose_schemas_refer_to_parts_of_themselves(engine):
+    def tool(name, place):
+        parameters = {
+            "$defs": {"Place": {"enum": [place]}},
+            "type": "object",
+            "properties": {"place": {"$ref": "#/$defs/Place"}},
+            "required": ["place"],
+        }
+        return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+    fields = {"messages": MESSAGES, "tools": [tool("a", "sea"), tool("b", "land")], "n": 8}
+    answer = engine.post(PATH, model="ada", tool_choice="required", **fields).json()
+    calls = [choice["message"]["tool_calls"][0]["function"] for choice in answer["choices"]]
+    seen = {(call["name"], json.loads(call["arguments"])["place"]) for call in calls}
+    assert seen <= {("a", "sea"), ("b", "land")}
+    # The schemas do not say whether there may be other arguments; nothing is invented.
+    assert all(set(json.loads(call["arguments"])) == {"place"} for call in calls)
+
+
+@pytest.mark.parametrize("model", ["tools", "ada"])
+def test_with_a_schema_and_tools_the_answer_is_one_or_the_other(engine, model):
+    described = {"type": "json_schema", "json_schema": {"name": "t", "schema": SCHEMA}}
+    fields = {"messages": MESSAGES, "tools": [TOOL], "response_format": described, "seed": 1}
+    answer = engine.post(PATH, model=model, n=16, temperature=2, **fields).json()
+    kinds = set()
+    for choice in answer["choices"]:
+        kinds.add(choice["finish_reason"])
+        if choice["finish_reason"] == "tool_calls":
+            [call] = choice["message"]["tool_calls"]
+            assert set(json.loads(call["function"]["arguments"])) == {"place", "days"}
+        else:
+            assert set(json.loads(choice["message"]["content"])) == {"team", "sure"}
+    assert kinds <= {"stop", "tool_calls"}
+    forced = engine.post(PATH, model=model, tool_choice="required", **fields).json()
+    assert forced["choices"][0]["finish_reason"] == "tool_calls"
+    none = engine.post(PATH, model=model, tool_choice="none", **fields).json()
+    assert set(json.loads(none["choices"][0]["message"]["content"])) == {"team", "sure"}
+
+
+def test_a_schema_that_leaves_other_properties_open_gets_none(engine):
+    schema = {
+        "type": "object",
+        "properties": {
+            "sure": {"type": "boolean"},
+            "where": {"type": "object", "properties": {"sea": {"type": "boolean"}}},
+        },
+        "required": ["sure", "where"],
+    }
+    described = {"type": "json_schema", "json_schema": {"name": "t", "schema": schema}}
+    fields = {"messages": MESSAGES, "response_format": described, "n": 8, "temperature": 2}
+    for choice in engine.post(PATH, model=RED, **fields).json()["choices"]:
+        answer = json.loads(choice["message"]["content"])
+        assert set(answer) == {"sure", "where"}
+        assert set(answer["where"]) <= {"sea"}
+
+
+def nested(levels):
+    schema = {"type": "boolean"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return schema
+
+
+@pytest.mark.parametrize("levels", [60, 130, 300])
+def test_json_nested_too_deeply_is_refused_by_name(engine, levels):
+    schema = nested(levels)
+    described = {"type": "json_schema", "json_schema": {"name": "t", "schema": schema}}
+    tool = {"type": "function", "function": {"name": "a", "parameters": schema}}
+    content = [{"type": "text", "text": "a", "extra": schema}]
+    for fields in (
+        {"response_format": described},
+        {"tools": [tool], "tool_choice": "required"},
+        {"messages": [{"role": "user", "content": content}]},
+    ):
+        body = {"model": "ada", "messages": MESSAGES, **fields}
+        response = engine.post(PATH, **body)
+        assert response.status_code == 400, response.text
+        assert response.json()["error"]["param"] == next(iter(fields))
+
+
+def test_a_schema_of_many_levels_is_followed(engine):
+    described = {"type": "json_schema", "json_schema": {"name": "t", "schema": nested(20)}}
+    response = engine.post(PATH, model="ada", messages=MESSAGES, response_format=described)
+    answer = json.loads(response.json()["choices"][0]["message"]["content"])
+    for _ in range(20):
+        answer = answer["a"]
+    assert isinstance(answer, bool)
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"tools": [TOOL]}, "tools"),  # this base's template does not support them
         ({"tools": [{"type": "custom"}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": "always"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"function": {"name": "x"}}}, "tool_choice"),
-        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "response_format"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
         (

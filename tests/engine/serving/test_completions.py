@@ -113,7 +113,7 @@ def test_a_model_uses_its_own_adapter_only(engine):
         ({"suffix": "end"}, "suffix", "not supported"),
         ({"n": 3, "best_of": 2}, "best_of", "at least n"),
         ({"best_of": 2, "stream": True}, "best_of", "streamed"),
-        ({"stop": ["a"] * 5}, "stop", "up to 4"),
+        ({"stop": ["a"] * 65}, "stop", "up to 64"),
         ({"stop": [""]}, "stop", "none empty"),
         ({"prompt": [1, "a"]}, "prompt", "a prompt is"),
         ({"prompt": [99999]}, "prompt", "99999"),

@@ -94,6 +94,33 @@ def test_a_row_that_cannot_be_used_is_named(tokenizer, tmp_path, text, complaint
     assert caught.value.code == "invalid_training_file"
 
 
+def test_a_tool_call_is_learned_as_it_is_served_where_the_template_knows_no_tools(
+    tokenizer, make_file
+):
+    function = {"name": "weather", "arguments": '{"place": "sea"}'}
+    call = {"id": "1", "type": "function", "function": function}
+    row = {
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "1", "content": "calm"},
+            {"role": "assistant", "content": "great"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "weather"}}],
+    }
+    (example,) = read(make_file("a.jsonl", [row]), tokenizer, max_tokens=1000)
+    assert tokenizer.decode(example.tokens[example.scored]) == (
+        '<tool_call>\n{"name": "weather", "arguments": {"place": "sea"}}\n</tool_call><|im_end|>'
+        "great<|im_end|>"
+    )
+    text = tokenizer.decode(example.tokens)
+    assert '<tools>\n{"type": "function", "function": {"name": "weather"}}\n</tools>' in text
+    assert "<tool_response>\ncalm\n</tool_response>" in text
+    row["messages"][1]["tool_calls"] = ["weather"]
+    with pytest.raises(TrainingError, match='Line 1: each of "tool_calls"'):
+        read(make_file("b.jsonl", [row]), tokenizer)
+
+
 def test_chats_need_a_template(tokenizer, make_file):
     tokenizer.chat_template = None
     path = make_file("a.jsonl", [{"messages": [{"role": "assistant", "content": "a"}]}])

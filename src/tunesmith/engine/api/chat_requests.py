@@ -13,8 +13,9 @@ from .chat_tools import ToolUse, response_schema, tool_use
 from .generation_requests import MAX_NAME_LENGTH, GenerationBody, NoEffect, Refused, refuse
 from .http_errors import ApiError, invalid
 
-__all__ = ["ChatBody"]
+__all__ = ["ChatBody", "is_nested_deeper"]
 
+MAX_DEPTH = 100  # pydantic writes up to 255 levels, the request's own included
 ROLES = ("system", "developer", "user", "assistant", "tool")
 REFUSED = {
     "audio": "the models here write text only",
@@ -64,6 +65,7 @@ class ChatBody(GenerationBody):
             ApiError: 400 if fields contradict each other or ask for what is not supported.
         """
         self._refuse_unsupported()
+        self._check_depth()
         self.check_stream()
         if self.top_logprobs is not None and not self.logprobs:
             raise invalid(
@@ -71,12 +73,6 @@ class ChatBody(GenerationBody):
             )
         schema = response_schema(self.response_format)
         use = self.tool_use()
-        if schema is not None and use.tools:
-            raise invalid(
-                "response_format cannot be combined with tools here: set tool_choice to 'none', "
-                "or leave one of them out.",
-                param="response_format",
-            )
         limits = [n for n in (self.max_completion_tokens, self.max_tokens) if n is not None]
         return GenerationRequest(
             chat=ChatPrompt(
@@ -99,6 +95,15 @@ class ChatBody(GenerationBody):
         """
         return tool_use(self.tools, self.tool_choice, parallel=self.parallel_tool_calls)
 
+    def _check_depth(self) -> None:
+        """Raise ApiError for JSON that is nested deeper than what reads it later can follow."""
+        for name in ("messages", "tools", "response_format"):
+            if is_nested_deeper(getattr(self, name), MAX_DEPTH):
+                raise invalid(
+                    f"{name} is nested too deeply; at most {MAX_DEPTH} levels are accepted.",
+                    param=name,
+                )
+
     def _refuse_unsupported(self) -> None:
         for name, reason in REFUSED.items():
             if getattr(self, name) is not None:
@@ -109,6 +114,22 @@ class ChatBody(GenerationBody):
             raise refuse("modalities", 'the models here write text only, which is ["text"]')
         if self.service_tier not in {None, "auto", "default"}:
             raise refuse("service_tier", "there is one tier here, named 'auto' or 'default'")
+
+
+def is_nested_deeper(value: Any, levels: int) -> bool:
+    """Return True if JSON has containers inside each other at more than `levels` levels."""
+    inside = [value]
+    for _ in range(levels + 1):
+        containers = (one for one in inside if isinstance(one, dict | list))
+        inside = [
+            part
+            for one in containers
+            for part in (one.values() if isinstance(one, dict) else one)
+            if isinstance(part, dict | list)
+        ]
+        if not inside:
+            return False
+    return True
 
 
 def _for_template(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

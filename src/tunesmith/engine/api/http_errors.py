@@ -18,6 +18,8 @@ from tunesmith.engine.domain.errors import ErrorKind, RequestError
 from tunesmith.engine.domain.exhausted import DISK_FULL, is_disk_full
 from tunesmith.errors import TunesmithError
 
+from .not_offered import advice_for
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -175,6 +177,9 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
     if error.status_code == HTTPStatus.NOT_FOUND:
         message = f"Unknown request URL: {request.method} {request.url.path}."
+        advice = advice_for(request.url.path)
+        if advice is not None:
+            message = f"{message} {advice}"
         return error_response(ApiError(HTTPStatus.NOT_FOUND, message, code="unknown_url"))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"Not allowed to {request.method} on {request.url.path}."

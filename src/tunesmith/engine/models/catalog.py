@@ -87,6 +87,19 @@ class Catalog:
         """The other names that stand for them, without dated snapshots."""
         return sorted(self._table.names)
 
+    def default(self) -> BaseModel:
+        """Return the installed base model that answers where a request cannot name one.
+
+        Raises:
+            UnknownModelError: The table names no default, and not exactly one is installed.
+        """
+        installed = [base for base in self.bases() if base.installed]
+        chosen = [base for base in installed if base.id == self._table.default] or installed
+        if len(chosen) != 1:
+            names = ", ".join(base.id for base in installed) or "none is installed"
+            raise UnknownModelError(f"Name a base model: {names}.")
+        return chosen[0]
+
     def bases(self) -> list[BaseModel]:
         """Return every base model of the catalog, and each pulled one that is not in it."""
         listed = [self._from_table(base_id) for base_id in self.base_ids]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tunesmith.engine.domain.tool_messages import knows_tools, with_tools_as_text
+
 from .generation_errors import GenerationError
 from .vocabulary import END_OF_TEXT
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_chat_template",
+    "for_template",
     "max_new_tokens",
     "render_chat",
     "tokenize_prompts",
@@ -52,7 +55,8 @@ def render_chat(vocabulary: Vocabulary, chat: ChatPrompt) -> str:
     """
     import jinja2  # noqa: PLC0415 - comes with transformers
 
-    check_chat_template(vocabulary, chat)
+    check_chat_template(vocabulary)
+    chat = for_template(vocabulary, chat)
     try:
         text: str = vocabulary.tokenizer.apply_chat_template(
             chat.messages,
@@ -71,11 +75,19 @@ def render_chat(vocabulary: Vocabulary, chat: ChatPrompt) -> str:
     return text
 
 
-def check_chat_template(vocabulary: Vocabulary, chat: ChatPrompt) -> None:
-    """Check that the model has a chat template that can render `chat`.
+def for_template(vocabulary: Vocabulary, chat: ChatPrompt) -> ChatPrompt:
+    """Return a conversation as the model's template takes it: one without tools gets text."""
+    if knows_tools(vocabulary.chat_template):
+        return chat
+    messages = with_tools_as_text(chat.messages, chat.tools)
+    return chat.model_copy(update={"messages": messages, "tools": None})
+
+
+def check_chat_template(vocabulary: Vocabulary) -> None:
+    """Check that the model has a chat template.
 
     Raises:
-        GenerationError: It has none, or one without tools where `chat` has some.
+        GenerationError: It has none.
     """
     name = vocabulary.path.name
     if not vocabulary.chat_template:
@@ -83,13 +95,6 @@ def check_chat_template(vocabulary: Vocabulary, chat: ChatPrompt) -> None:
             f"The base model {name} has no chat template: use /v1/completions instead.",
             param="model",
             code="no_chat_template",
-        )
-    if chat.tools and "tools" not in vocabulary.chat_template:
-        raise GenerationError(
-            f"The chat template of the base model {name} does not support tools: "
-            "leave `tools` out or use a base model that supports them.",
-            param="tools",
-            code="unsupported_parameter",
         )
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tunesmith.engine.domain.tool_messages import CALL_END, CALL_START
+
 from .generation_errors import GenerationError
-from .tool_call_parser import CALL_END, CALL_START, uses_call_tags
+from .tool_call_parser import uses_call_tags
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +31,17 @@ JSON_LAYOUT: dict[str, Any] = {
     "item_separator": ", ",
     "key_separator": ": ",
 }
+
+# Keywords whose values are data, not schemas.
+_VALUES = frozenset({"const", "default", "enum", "example", "examples", "x-guidance"})
+# Keywords whose values map names to schemas.
+_MAPPINGS = frozenset(
+    {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}
+)
+# Keywords one of which says what type a value has.
+_TYPED = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf", "type"})
+# Keywords that say what other properties there may be.
+_OPEN = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties"})
 
 
 @dataclass(slots=True)
@@ -65,15 +78,11 @@ def compile_grammar(base: LoadedBase, request: GenerationRequest) -> Grammar | N
     """
     from llguidance import LLMatcher  # noqa: PLC0415 - only few requests need it
 
-    if request.response_schema is not None:
-        param = "response_format"
-        schema = {**request.response_schema, "x-guidance": JSON_LAYOUT}
-        grammar = LLMatcher.grammar_from_json_schema(schema)
-    elif request.chat is not None and request.chat.forced_calls:
-        param = "tools"
-        grammar = LLMatcher.grammar_from_lark(_call_grammar(base, request.chat.forced_calls))
-    else:
+    param = "tools" if request.response_schema is None else "response_format"
+    rules = _rules(base, request)
+    if rules is None:
         return None
+    grammar = LLMatcher.grammar_from_lark(rules)
     matcher = LLMatcher(_grammar_tokenizer(base), grammar, log_level=0)
     if matcher.is_error():
         raise GenerationError(
@@ -84,25 +93,78 @@ def compile_grammar(base: LoadedBase, request: GenerationRequest) -> Grammar | N
     return Grammar(matcher, base.device)
 
 
-def _call_grammar(base: LoadedBase, tools: list[dict[str, Any]]) -> str:
-    """Return a grammar of one call of one of the tools, in the form of the chat template."""
+def _rules(base: LoadedBase, request: GenerationRequest) -> str | None:
+    """Return the rules of a request's answers: JSON that follows a schema, a call, or either."""
+    schema, chat = request.response_schema, request.chat
+    if chat is not None and chat.forced_calls:
+        return "start: call\n" + _call_rules(base, chat.forced_calls)
+    if schema is None:
+        return None
+    if chat is None or not chat.tools:
+        return "start: answer\n" + _answer_rule(schema)
+    functions = [tool["function"] for tool in chat.tools]
+    return "start: answer | call\n" + _answer_rule(schema) + _call_rules(base, functions)
+
+
+def closed(schema: Any) -> Any:
+    """Return a schema whose objects have no properties but those that it lists.
+
+    Where a schema leaves open whether there may be more, a small model invents properties until
+    its tokens run out; an answer without them follows the schema as well. Schemas that are put
+    together with `allOf` stay as they are: one part may list what another one lacks.
+    """
+    return schema if "allOf" in _keywords(schema) else _closed(schema)
+
+
+def _closed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {name: _closed_keyword(name, value) for name, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and not _OPEN & schema.keys():
+        result["additionalProperties"] = False
+    return result
+
+
+def _closed_keyword(name: str, value: Any) -> Any:
+    if name in _VALUES:
+        return value
+    if name in _MAPPINGS and isinstance(value, dict):
+        return {key: _closed(part) for key, part in value.items()}
+    return _closed(value)
+
+
+def _keywords(schema: Any) -> set[str]:
+    if isinstance(schema, list):
+        return set[str]().union(*map(_keywords, schema))
+    if not isinstance(schema, dict):
+        return set()
+    return set(schema).union(*map(_keywords, schema.values()))
+
+
+def _answer_rule(schema: dict[str, Any]) -> str:
+    return f"answer: %json {json.dumps({**closed(schema), 'x-guidance': JSON_LAYOUT})}\n"
+
+
+def _call_rules(base: LoadedBase, tools: list[dict[str, Any]]) -> str:
+    """Return the rule `call`: one call of one of the tools, in the form of the chat template.
+
+    The arguments of each tool are a JSON schema of their own, so that its references hold.
+    """
     tagged = uses_call_tags(base.chat_template)
-    arguments = "arguments" if tagged else "parameters"
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["name"]},
-                arguments: tool.get("parameters") or {"type": "object"},
-            },
-            "required": ["name", arguments],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    schema = json.dumps({"anyOf": calls, "x-guidance": JSON_LAYOUT})
-    tags = (json.dumps(f"{CALL_START}\n"), json.dumps(f"\n{CALL_END}")) if tagged else ("", "")
-    return f"start: {tags[0]} call {tags[1]}\ncall: %json {schema}\n"
+    before, after = (f"{CALL_START}\n", f"\n{CALL_END}") if tagged else ("", "")
+    rules, calls = list[str](), list[str]()
+    for number, tool in enumerate(tools):
+        arguments = "arguments" if tagged else "parameters"
+        start = json.dumps(f'{before}{{"name": {json.dumps(tool["name"])}, "{arguments}": ')
+        calls.append(f"{start} arguments_{number} {json.dumps('}' + after)}")
+        schema = closed(tool.get("parameters") or {})
+        if not _TYPED & schema.keys():
+            schema = {**schema, "type": "object"}
+        schema = json.dumps({**schema, "x-guidance": JSON_LAYOUT})
+        rules.append(f"arguments_{number}: %json {schema}")
+    return "\n".join([f"call: {' | '.join(calls)}", *rules, ""])
 
 
 def _grammar_tokenizer(base: LoadedBase) -> Any:

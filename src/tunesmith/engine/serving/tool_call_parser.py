@@ -13,13 +13,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.engine.domain.tool_messages import CALL_END, CALL_START
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["CALL_END", "CALL_START", "ToolCall", "ToolCallParser", "uses_call_tags"]
+__all__ = ["ToolCall", "ToolCallParser", "uses_call_tags"]
 
-CALL_START = "<tool_call>"
-CALL_END = "</tool_call>"
 TAGGED = re.compile(rf"{CALL_START}\s*(.*?)\s*(?:{CALL_END}|\Z)", re.DOTALL)
 
 

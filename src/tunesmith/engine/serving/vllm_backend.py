@@ -19,7 +19,7 @@ import anyio.to_thread
 from tunesmith.engine.domain.errors import ErrorKind
 
 from .generation_errors import GenerationError, ModelNotServedError
-from .input_processor import check_chat_template, tokenize_texts
+from .input_processor import check_chat_template, for_template, tokenize_texts
 from .output_processor import process_output
 from .sequence import SequenceGroup
 from .vllm_client import VllmClient
@@ -96,6 +96,13 @@ class VllmBackend:
                 param="tool_choice",
                 code="unsupported_parameter",
             )
+        if request.chat is not None and request.chat.tools and request.response_schema is not None:
+            raise GenerationError(
+                "response_format cannot be combined with tools while vLLM answers for this "
+                "engine: set tool_choice to 'none', or leave one of them out.",
+                param="response_format",
+                code="unsupported_parameter",
+            )
         for reload in (False, True):
             try:
                 deltas = self._deltas(model, request, reload=reload)
@@ -168,8 +175,9 @@ class VllmBackend:
     ) -> list[list[int]]:
         if request.chat is None:
             return tokenize_texts(vocabulary, request.prompts)
-        check_chat_template(vocabulary, request.chat)
-        return [await self._client.tokenize(tokenize_body(name, request.chat))]
+        check_chat_template(vocabulary)
+        chat = for_template(vocabulary, request.chat)
+        return [await self._client.tokenize(tokenize_body(name, chat))]
 
     async def _served_name(self, model: ServableModel, *, reload: bool = False) -> str:
         """Return vLLM's name for a model; load its adapter if that has not been done."""

@@ -55,7 +55,10 @@ class Vocabulary(Protocol):
 
 @dataclass(slots=True)
 class FileVocabulary:
-    """The vocabulary of a model that is generated with elsewhere; see `Vocabulary`."""
+    """The vocabulary of a model that is generated with elsewhere; see `Vocabulary`.
+
+    `special_tokens` maps "bos_token", "eos_token" and "pad_token" to their text, or None.
+    """
 
     path: Path
     tokenizer: FileTokenizer
@@ -65,6 +68,7 @@ class FileVocabulary:
     eos_token_ids: frozenset[int]
     start_token_id: int
     chat_template: str
+    special_tokens: dict[str, str | None]
 
 
 class FileTokenizer:
@@ -106,7 +110,7 @@ class FileTokenizer:
 
     def id_of(self, name: Any) -> int | None:
         """Return the id of a token named in `tokenizer_config.json`: as text, or as an object."""
-        text = name.get("content") if isinstance(name, dict) else name
+        text = _token_text(name)
         token_id: int | None = self.backend_tokenizer.token_to_id(text) if text else None
         return token_id
 
@@ -137,9 +141,8 @@ def _read(path: Path) -> FileVocabulary:
     config = config.get("text_config") or config
     tokenizer_config = _read_json(path / "tokenizer_config.json")
     tokenizer = FileTokenizer(path / "tokenizer.json")
-    bos, eos, pad = (
-        tokenizer.id_of(tokenizer_config.get(f"{kind}_token")) for kind in ("bos", "eos", "pad")
-    )
+    names = {name: tokenizer_config.get(name) for name in ("bos_token", "eos_token", "pad_token")}
+    bos, eos, pad = map(tokenizer.id_of, names.values())
     eos_token_ids = {eos, tokenizer.id_of(END_OF_TEXT)}
     for source in (config, _read_json(path / "generation_config.json")):
         found = source.get("eos_token_id")
@@ -153,7 +156,14 @@ def _read(path: Path) -> FileVocabulary:
         eos_token_ids=frozenset(token for token in eos_token_ids if token is not None),
         start_token_id=next((token for token in (bos, eos, pad) if token is not None), 0),
         chat_template=_chat_template(path, tokenizer_config),
+        special_tokens={name: _token_text(token) for name, token in names.items()},
     )
+
+
+def _token_text(name: Any) -> str | None:
+    """Return the text of a token named in `tokenizer_config.json`: as text, or as an object."""
+    text = name.get("content") if isinstance(name, dict) else name
+    return text if isinstance(text, str) else None
 
 
 def _chat_template(path: Path, tokenizer_config: dict[str, Any]) -> str:

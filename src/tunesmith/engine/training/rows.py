@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.domain.errors import TrainingError
+from tunesmith.engine.domain.tool_messages import knows_tools, with_tools_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +100,23 @@ def render_row(row: dict[str, Any], tokenizer: Any, line: int, code: TrainingErr
     )
 
 
+def _without_tools(
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]] | None,
+    line: int,
+    code: TrainingErrorCode,
+) -> tuple[list[dict[str, Any]], None]:
+    """Return a chat with its tools and calls as text, in which serving writes them, too."""
+    try:
+        return with_tools_as_text(messages, tools), None
+    except (AttributeError, KeyError, TypeError):
+        msg = (
+            f'Line {line}: each of "tool_calls" must be an object with a "function", which has '
+            'a "name" and "arguments".'
+        )
+        raise TrainingError(msg, code) from None
+
+
 def render_chat(
     tokenizer: Any,
     messages: list[dict[str, Any]],
@@ -117,6 +135,9 @@ def render_chat(
             "completion rows, or a base model made for chat."
         )
         raise TrainingError(msg, "invalid_model")
+
+    if not knows_tools(str(tokenizer.chat_template)):
+        messages, tools = _without_tools(messages, tools, line, code)
 
     def render(count: int, *, add_generation_prompt: bool) -> str:
         """Return the first `count` messages as text."""
