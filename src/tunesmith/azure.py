@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
+from tunesmith.core.environment import server_url
 from tunesmith.core.settings import AzureEndpoint
+from tunesmith.core.urls import with_query
 
 from ._lazy import set_public_module
 from .client import AsyncClient, Client
@@ -32,7 +35,7 @@ class _AzureSettings:
         azure_ad_token: str | Callable[[], str | Awaitable[str]] | None,
     ) -> None:
         endpoint = azure_endpoint or os.environ.get("AZURE_OPENAI_ENDPOINT")
-        version = api_version or os.environ.get("OPENAI_API_VERSION")
+        version = api_version or _version_in(endpoint or "") or os.environ.get("OPENAI_API_VERSION")
         if not endpoint:
             raise ConfigurationError(
                 "There is no Azure endpoint. Pass azure_endpoint, or set AZURE_OPENAI_ENDPOINT."
@@ -51,8 +54,14 @@ class _AzureSettings:
         self.version = version
         self.credential = key or token
         self.key_header = "api-key" if key else "authorization"
-        root = endpoint.rstrip("/")
+        root, self.query = server_url(endpoint)
+        if f"{_PATH}/" in root:
+            raise ConfigurationError(
+                f"The Azure endpoint {root} is the URL of one operation. The endpoint ends before "
+                f"{_PATH!r}; a deployment is passed as azure_deployment."
+            )
         self.root = root if root.endswith(_PATH) else root + _PATH
+        self.url = with_query(self.root, self.query, "")
         self.endpoint = AzureEndpoint(self.root, azure_deployment)
 
     def apply(self, client: Any) -> None:
@@ -61,6 +70,11 @@ class _AzureSettings:
         client._executor.settings = replace(  # noqa: SLF001
             settings, key_header=self.key_header, azure=self.endpoint
         )
+
+
+def _version_in(endpoint: str) -> str | None:
+    """Return the API version in the query of an endpoint's URL, None if there is none."""
+    return dict(parse_qsl(urlsplit(endpoint).query)).get("api-version")
 
 
 class AzureClient(Client):
@@ -102,7 +116,7 @@ class AzureClient(Client):
             azure_ad_token_provider or azure_ad_token,
         )
         query = {"api-version": azure.version, **(default_query or {})}
-        super().__init__(azure.credential, base_url=azure.root, default_query=query, **settings)
+        super().__init__(azure.credential, base_url=azure.url, default_query=query, **settings)
         azure.apply(self)
 
 
@@ -130,7 +144,7 @@ class AsyncAzureClient(AsyncClient):
             azure_ad_token_provider or azure_ad_token,
         )
         query = {"api-version": azure.version, **(default_query or {})}
-        super().__init__(azure.credential, base_url=azure.root, default_query=query, **settings)
+        super().__init__(azure.credential, base_url=azure.url, default_query=query, **settings)
         azure.apply(self)
 
 

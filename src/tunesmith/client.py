@@ -15,6 +15,7 @@ from tunesmith.core.environment import (
     DEFAULT_BASE_URL,
     admin_credential,
     base_headers,
+    check_count,
     credential,
     lowercase_names,
     organization_headers,
@@ -34,6 +35,7 @@ from tunesmith.core.options import DEFAULT_TIMEOUT, Timeout, is_omitted, not_giv
 from tunesmith.core.redact import Secret
 from tunesmith.core.retry import RetryPolicy
 from tunesmith.core.settings import Settings
+from tunesmith.core.urls import with_query
 from tunesmith.resources.executors import (
     AsyncExecutor,
     AsyncRawExecutor,
@@ -94,10 +96,10 @@ class BaseClient(ResourceTree[ModeT_co]):
             admin_api_key: The key for operations on checkpoint permissions. From
                 TUNESMITH_ADMIN_KEY or OPENAI_ADMIN_KEY.
             base_url: The server, from TUNESMITH_BASE_URL or OPENAI_BASE_URL; by default the
-                embedded engine's address.
+                embedded engine's address. A query in it is sent with each request.
             organization: Sent with each request, from TUNESMITH_ORG_ID or OPENAI_ORG_ID.
             project: Sent with each request, from TUNESMITH_PROJECT_ID or OPENAI_PROJECT_ID.
-            timeout: Seconds, or a Timeout; 600 by default, 5 to connect.
+            timeout: Seconds, a Timeout, or `(connect, read)`; 600 by default, 5 to connect.
             max_retries: Retries after a transient failure.
             default_headers: Header fields for each request, in addition to those of
                 TUNESMITH_CUSTOM_HEADERS or OPENAI_CUSTOM_HEADERS (one `Name: value` a line).
@@ -115,9 +117,11 @@ class BaseClient(ResourceTree[ModeT_co]):
         Raises:
             ConfigurationError: There is no key, or the base URL is invalid.
         """
-        url = server_url(base_url)
+        check_count("max_connections", max_connections)
+        url, query = server_url(base_url)
         settings = Settings(
             base_url=url,
+            base_query=query,
             credential=credential(api_key, url),
             admin_key=admin_credential(admin_api_key),
             headers=base_headers(organization, project, default_headers),
@@ -139,12 +143,13 @@ class BaseClient(ResourceTree[ModeT_co]):
     @property
     def base_url(self) -> str:
         """The server's address, without a trailing slash."""
-        return self._settings.base_url
+        return with_query(self._settings.base_url, self._settings.base_query, "")
 
     @base_url.setter
     def base_url(self, value: str) -> None:
-        url = server_url(value)
-        self._change(base_url=url, azure=_moved(self._settings.azure, url))
+        url, query = server_url(value)
+        azure = _moved(self._settings.azure, url)
+        self._change(base_url=url, base_query=query, azure=azure)
 
     @property
     def api_key(self) -> str | None:
@@ -247,8 +252,8 @@ class BaseClient(ResourceTree[ModeT_co]):
         now = self._settings
         changes: dict[str, Any] = {}
         if base_url is not None:
-            changes["base_url"] = url = server_url(base_url)
-            changes["azure"] = _moved(now.azure, url)
+            url, base_query = server_url(base_url)
+            changes |= {"base_url": url, "base_query": base_query, "azure": _moved(now.azure, url)}
         if api_key is not None or base_url is not None:
             key = api_key if api_key is not None else now.credential
             changes["credential"] = credential(key, changes.get("base_url", now.base_url))

@@ -275,10 +275,8 @@ def test_an_upload_is_rewound_for_its_retry(mode, stub, file_object, tmp_path):
     assert len(third) - len(first) == 5
 
 
-def test_a_text_handle_and_a_missing_file_are_refused(mode, stub, tmp_path):
+def test_a_missing_file_is_refused(mode, stub, tmp_path):
     client = mode.client(stub.url)
-    with pytest.raises(tunesmith.TunesmithError, match="mode"):
-        mode.run(client.files.create(file=io.StringIO("a"), purpose="fine-tune"))
     with pytest.raises(tunesmith.TunesmithError, match="no file"):
         mode.run(client.files.create(file=tmp_path / "absent", purpose="fine-tune"))
     assert stub.requests == []

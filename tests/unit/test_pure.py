@@ -48,7 +48,7 @@ def test_a_page_seen_before_is_empty():
 
 def test_a_form():
     frame = multipart_frame(
-        {"purpose": "fine-tune"}, FileHead("file", 'a"\r\nb.jsonl', "text/plain")
+        [("purpose", "fine-tune")], FileHead("file", 'a"\r\nb.jsonl', "text/plain")
     )
     assert (
         b'name="file"; filename="a%22%0D%0Ab.jsonl"\r\nContent-Type: text/plain\r\n\r\n'
@@ -56,7 +56,8 @@ def test_a_form():
     )
     assert frame.boundary in frame.content_type
     assert frame.tail == f"\r\n--{frame.boundary}--\r\n".encode()
-    assert form_fields({"a": {"b": 1}, "c": None, "d": "e"}) == {"a[b]": "1", "d": "e"}
+    fields = form_fields({"a": {"b": 1}, "c": None, "d": "e", "f": [True, 2]})
+    assert list(fields) == [("a[b]", "1"), ("d", "e"), ("f[]", "true"), ("f[]", "2")]
 
 
 def test_concurrency_rises_slowly_and_falls_fast():

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from tunesmith._version import __version__
 from tunesmith.errors import ConfigurationError
 
+from .options import is_omitted, without_omitted
 from .redact import Secret
 from .urls import is_loopback_url
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_BASE_URL",
     "NO_KEY",
+    "BaseURL",
     "admin_credential",
     "base_headers",
+    "check_count",
     "credential",
     "environment",
     "lowercase_names",
@@ -60,20 +63,55 @@ def environment(name: str, *, fallback: str | None = None) -> str | None:
     )
 
 
-def server_url(base_url: str | None) -> str:
-    """Return the base URL without a trailing slash.
+class BaseURL(NamedTuple):
+    """A base URL in two parts.
+
+    Attributes:
+        url: Scheme, host and path, without a trailing slash.
+        query: What follows the "?", which every request has.
+    """
+
+    url: str
+    query: str
+
+
+def server_url(base_url: str | None) -> BaseURL:
+    """Return the base URL.
 
     Raises:
         ConfigurationError: The base URL is invalid.
     """
-    url = str(base_url or environment("BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    text = str(base_url or environment("BASE_URL") or DEFAULT_BASE_URL).strip()
+    address, _, query = text.partition("#")[0].partition("?")
+    url = address.rstrip("/")
+    if not _is_server(url) or any(sign.isspace() or not sign.isprintable() for sign in text):
         raise ConfigurationError(
             f"The base URL {url!r} is invalid. Pass base_url (or set TUNESMITH_BASE_URL) like "
             f"{DEFAULT_BASE_URL!r}."
         )
-    return url
+    return BaseURL(url, query.strip("&"))
+
+
+def _is_server(url: str) -> bool:
+    """Return whether the URL has a scheme of HTTP, a host, and a port that exists if any."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Raise if a setting is not a whole number of 1 or more, or None for its default.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    given: Any = value
+    if given is None:
+        return
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ConfigurationError(f"{name} is a whole number of 1 or more, not {given!r:.80}.")
 
 
 def credential(
@@ -103,6 +141,11 @@ def admin_credential(admin_api_key: str | None) -> Secret | None:
 
 
 def _key(text: str | None) -> Secret | None:
+    given: Any = text
+    if not isinstance(given, str | None):
+        raise ConfigurationError(
+            f"An API key is text or a function that returns it, not {type(given).__name__}."
+        )
     key = (text or "").strip()
     if not key.isascii() or not key.isprintable():
         raise ConfigurationError(
@@ -130,14 +173,24 @@ def base_headers(
 
 
 def lowercase_names(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Return header fields with their names in lower case."""
-    return {name.lower(): value for name, value in (headers or {}).items()}
+    """Return header fields with their names in lower case; those marked `omit` are left out.
+
+    Raises:
+        ConfigurationError: A name or a value is not text.
+    """
+    for name, value in (headers or {}).items():
+        given: tuple[Any, Any] = (name, value)
+        if not all(isinstance(one, str) or is_omitted(one) for one in given):
+            raise ConfigurationError(
+                f"The header field {name!r} is not text but {type(value).__name__}."
+            )
+    return {name.lower(): value for name, value in without_omitted(headers or {}).items()}
 
 
 def organization_headers(organization: str | None, project: str | None) -> dict[str, str]:
     """Return the header fields for the organisation and the project, where they are set."""
     fields = {"openai-organization": organization, "openai-project": project}
-    return {name: value for name, value in fields.items() if value}
+    return lowercase_names({name: value for name, value in fields.items() if value})
 
 
 def without_user_headers(headers: Mapping[str, str]) -> dict[str, str]:

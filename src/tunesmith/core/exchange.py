@@ -31,9 +31,9 @@ from .redirects import MAX_REDIRECTS, is_redirect, redirected
 from .request import Request, RequestSpec, deadline_exceeded, json_body, query_string
 from .response import Response
 from .retry import Outcome, next_delay, retrying
+from .urls import with_query
 
 if TYPE_CHECKING:
-    from .options import Omit
     from .settings import Settings
 
 __all__ = ["exchange", "status_error"]
@@ -100,28 +100,30 @@ def _build_request(settings: Settings, spec: RequestSpec, key: Secret | None) ->
     )
 
 
-def _add_extra_headers(headers: HeaderFields, extra: Mapping[str, str | Omit] | None) -> None:
+def _add_extra_headers(headers: HeaderFields, extra: Mapping[str, Any] | None) -> None:
     for name, value in (extra or {}).items():
         if is_omitted(value):
             headers.pop(name.lower(), None)
-        else:
+        elif isinstance(value, str):
             headers[name.lower()] = value
+        else:
+            kind = type(value).__name__
+            raise TypeError(f"The field {name!r} of extra_headers is text, not {kind}.")
 
 
 def _url(settings: Settings, spec: RequestSpec) -> str:
+    base_query = settings.base_query
     if "://" in spec.path:
-        url = spec.path
+        url, base_query = spec.path, ""
     elif settings.azure is not None:
         url = settings.azure.url(spec)
     else:
         url = settings.base_url + spec.path
     extra = spec.options.get("extra_query")
-    if not (settings.default_query or spec.query or extra):
+    if not (settings.default_query or spec.query or extra or base_query):
         return url
-    query = query_string({**settings.default_query, **(spec.query or {}), **(extra or {})})
-    if not query:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}{query}"
+    values = {**settings.default_query, **(spec.query or {}), **(extra or {})}
+    return with_query(url, base_query, query_string(values))
 
 
 def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Flow[Response]:

@@ -6,18 +6,21 @@ File names are raw UTF-8 with `"`, CR and LF percent-encoded, as the HTML standa
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+from .request import text_of
 
 __all__ = ["FileHead", "MultipartFrame", "form_fields", "multipart_frame"]
 
 
 class FileHead(NamedTuple):
-    """The headers of a file part."""
+    """The headers of a file part. `headers` are more of them; those it has are not repeated."""
 
     field: str
     filename: str
     content_type: str = "application/octet-stream"
+    headers: Mapping[str, str] = {}
 
 
 class MultipartFrame(NamedTuple):
@@ -39,7 +42,7 @@ class MultipartFrame(NamedTuple):
         return f"multipart/form-data; boundary={self.boundary}"
 
 
-def multipart_frame(fields: Mapping[str, str], file: FileHead) -> MultipartFrame:
+def multipart_frame(fields: Iterable[tuple[str, str]], file: FileHead) -> MultipartFrame:
     """Return the frame of a form with text `fields`, followed by one `file`."""
     boundary = f"tunesmith-{secrets.token_hex(16)}"
     disposition = (
@@ -47,20 +50,19 @@ def multipart_frame(fields: Mapping[str, str], file: FileHead) -> MultipartFrame
         f'filename="{_quoted(file.filename)}"'
     )
     lines: list[str] = []
-    for name, value in fields.items():
+    for name, value in fields:
         lines += [
             f"--{boundary}",
             f'Content-Disposition: form-data; name="{_quoted(name)}"',
             "",
             value,
         ]
-    lines += [
-        f"--{boundary}",
-        disposition,
-        f"Content-Type: {_quoted(file.content_type)}",
-        "",
-        "",
-    ]
+    own = {"Content-Disposition": disposition, "Content-Type": _quoted(file.content_type)}
+    given = {name.lower() for name in file.headers}
+    kept = {name: value for name, value in own.items() if name.lower() not in given}
+    lines += [f"--{boundary}"]
+    lines += [f"{name}: {value}" for name, value in {**kept, **file.headers}.items()]
+    lines += ["", ""]
     return MultipartFrame(
         "\r\n".join(lines).encode("utf-8", "surrogateescape"),
         f"\r\n--{boundary}--\r\n".encode(),
@@ -68,15 +70,20 @@ def multipart_frame(fields: Mapping[str, str], file: FileHead) -> MultipartFrame
     )
 
 
-def form_fields(values: Mapping[str, object]) -> dict[str, str]:
-    """Return values as text fields; a mapping becomes bracketed names, `expires_after[seconds]`."""
-    fields: dict[str, str] = {}
+def form_fields(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield values as text fields: `expires_after[seconds]` of a mapping, `ids[]` of a list.
+
+    Raises:
+        TypeError: A value is neither text, a number, a bool, a list nor a mapping of such.
+    """
     for name, value in values.items():
         if isinstance(value, Mapping):
-            fields |= form_fields({f"{name}[{key}]": inner for key, inner in value.items()})
+            yield from form_fields({f"{name}[{key}]": inner for key, inner in value.items()})
+        elif isinstance(value, list | tuple):
+            for item in value:
+                yield f"{name}[]", text_of(item, name)
         elif value is not None:
-            fields[name] = str(value)
-    return fields
+            yield name, text_of(value, name)
 
 
 def _quoted(text: str) -> str:

@@ -5,10 +5,12 @@ Values only; how they are applied is not known here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict, final
 
 from tunesmith._lazy import set_public_module
+from tunesmith.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +25,7 @@ __all__ = [
     "RequestOptions",
     "Timeout",
     "TimeoutLike",
+    "check_seconds",
     "is_omitted",
     "not_given",
     "omit",
@@ -78,6 +81,22 @@ def is_omitted(value: object) -> TypeIs[Omit | NotGiven]:
     )
 
 
+def check_seconds(what: str, value: float | None) -> float | None:
+    """Return a number of seconds, or None for no limit.
+
+    Raises:
+        ConfigurationError: `value` is another type, negative or not a number.
+    """
+    given: Any = value
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ConfigurationError(f"{what} is a number of seconds, not {given!r:.80}.")
+    if math.isnan(given) or given < 0:
+        raise ConfigurationError(f"{what} is 0 seconds or more, not {given!r}.")
+    return None if math.isinf(given) else value
+
+
 def without_omitted(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields to send; None stays and is sent as null."""
     return {name: value for name, value in values.items() if not is_omitted(value)}
@@ -120,19 +139,41 @@ class Timeout:
         pool: float | NotGiven | None = not_given,
         total: float | None = None,
     ) -> None:
-        """Set every phase to `timeout`, except those given by name."""
+        """Set every phase to `timeout`, except those given by name.
+
+        Raises:
+            ConfigurationError: A limit is no number of seconds.
+        """
         for name, value in (("connect", connect), ("read", read), ("write", write), ("pool", pool)):
-            object.__setattr__(self, name, timeout if is_omitted(value) else value)
-        object.__setattr__(self, "total", total)
+            limit = timeout if is_omitted(value) else value
+            object.__setattr__(self, name, check_seconds(f"The {name} timeout", limit))
+        object.__setattr__(self, "total", check_seconds("The total timeout", total))
 
     @classmethod
     def of(cls, value: TimeoutLike) -> Timeout:
-        """Return `value` as a Timeout: a number sets every phase, None removes every limit."""
+        """Return `value` as a Timeout.
+
+        A number sets every phase, and None removes every limit. `(5, 60)` means connect and read,
+        `(connect, read, write, pool)` all phases. Another library's timeout object has attributes
+        of these names.
+
+        Raises:
+            ConfigurationError: It is none of these, or a limit is no number of seconds.
+        """
         if isinstance(value, Timeout):
             return value
         if value is None or isinstance(value, int | float):
             return cls(value)
-        return cls(connect=value.connect, read=value.read, write=value.write, pool=value.pool)
+        if isinstance(value, tuple) and len(value) in _TIMEOUT_TUPLES:
+            return cls(**dict(zip(_PHASES, value, strict=False)))
+        given: Any = value
+        try:
+            return cls(**{name: getattr(given, name) for name in _PHASES})
+        except AttributeError:
+            raise ConfigurationError(
+                "timeout is a number of seconds, a Timeout, (connect, read), (connect, read, "
+                f"write, pool) or None, not {value!r:.80}."
+            ) from None
 
     def clipped(self, seconds: float) -> Timeout:
         """Return the same limits with no phase longer than `seconds`."""
@@ -152,7 +193,17 @@ class Timeout:
         }
 
 
-TimeoutLike = Timeout | float | _PhaseTimeouts | None
+_PHASES = ("connect", "read", "write", "pool")
+_TIMEOUT_TUPLES = (2, 4)
+
+TimeoutLike = (
+    Timeout
+    | float
+    | tuple[float | None, float | None]
+    | tuple[float | None, float | None, float | None, float | None]
+    | _PhaseTimeouts
+    | None
+)
 
 DEFAULT_TIMEOUT: Final = Timeout(600.0, connect=5.0)
 

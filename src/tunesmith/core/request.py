@@ -8,15 +8,18 @@ here knows.
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
 from tunesmith.errors import DeadlineExceededError, RequestInfo
 
-from .options import RequestOptions, Timeout, without_omitted
+from .options import RequestOptions, Timeout, is_omitted, without_omitted
 
 if TYPE_CHECKING:
     from .headers import HeaderFields
@@ -29,11 +32,16 @@ __all__ = [
     "fill_path",
     "json_body",
     "query_string",
+    "text_of",
 ]
 
 # Characters that RFC 3986 allows in a path segment; a slash is always quoted, so an id
 # cannot reach another route.
 _SEGMENT_SAFE = ":@!$&'()*+,;=~-._"
+# What becomes a JSON array. An iterable of another kind, such as a data frame or a page of
+# results, would iterate over something else than its author meant.
+_ARRAYS = (Sequence, AbstractSet, Iterator, ValuesView)
+_BYTES = (bytes, bytearray, memoryview)
 
 
 class Body(Protocol):
@@ -127,10 +135,16 @@ def fill_path(template: str, **values: str) -> str:
 
     Raises:
         ValueError: A value is empty, or would change the path's depth.
+        TypeError: A value is not text.
     """
     for name, value in values.items():
         if not value:
             raise ValueError(f"Expected a non-empty value for `{name}` but received {value!r}")
+        given: Any = value
+        if not isinstance(given, str):
+            kind = type(given).__name__
+            hint = ": pass its id" if isinstance(getattr(given, "id", None), str) else ""
+            raise TypeError(f"Expected text for `{name}`, not {kind}{hint}.")
         if value in {".", ".."}:
             raise ValueError(f"{value!r} is not a valid value for `{name}`.")
     return template.format_map(
@@ -151,12 +165,21 @@ def json_body(fields: Mapping[str, Any] | None, extra: object | None = None) -> 
     """
     if fields is None and extra is None:
         return None
-    content = without_omitted(fields or {})
+    content: object = without_omitted(fields or {})
     if isinstance(extra, Mapping):
-        content.update(extra)
+        content = {**without_omitted(fields or {}), **extra}
     elif extra is not None:
-        return _to_json(extra)
-    return _to_json(content)
+        content = extra
+    try:
+        return _to_json(content)
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = str(error)
+    # Only now, because it costs more than the encoder: markers within are dropped, arrays and
+    # objects become plain, and what cannot be sent is named with its place.
+    try:
+        return _to_json(_plain(content, "", reason))
+    except RecursionError:
+        raise ValueError("The request body is nested too deeply, or contains itself.") from None
 
 
 def _to_json(value: object) -> bytes:
@@ -172,18 +195,83 @@ def _to_json(value: object) -> bytes:
 
 
 def _to_plain(value: object) -> object:
+    """Return what the JSON encoder does not know as something that it knows."""
+    if isinstance(value, _Spent):
+        raise TypeError(value.message)
     dump = getattr(value, "model_dump", None)
     if dump is not None:
         return dump(mode="json", exclude_unset=True, by_alias=True)
     if isinstance(value, Mapping):
         return without_omitted(value)
-    if isinstance(value, Iterable):
-        return list(value)
-    raise TypeError(f"A value of type {type(value).__name__} cannot be sent as JSON: {value!r:.80}")
+    if isinstance(value, Enum):
+        return value.value
+    if not isinstance(value, _BYTES) and not hasattr(value, "read"):
+        if isinstance(value, _ARRAYS):
+            return list(value)
+        to_list = getattr(value, "tolist", None)
+        if to_list is not None:
+            return to_list()  # arrays and scalars of NumPy, PyTorch and pandas
+    raise TypeError(f"A {type(value).__name__} cannot be sent as JSON.")
+
+
+class _Spent:
+    """An iterator that was read in the first attempt to encode it."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.message = (
+            f"{place} can be read only once, and the body could not be sent: {reason} Pass a list."
+        )
+
+
+def _plain(value: object, place: str, reason: str) -> object:
+    """Return `value` as plain JSON data without omitted fields; `reason` is why it is none.
+
+    Raises:
+        TypeError: Something in it is no JSON; the message names its place.
+        ValueError: A number in it is NaN or infinite.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{place} is {value}, which JSON cannot represent.")
+        return value
+    if isinstance(value, Mapping):
+        return {
+            _key(key, place): _plain(inner, f"{place}.{key}" if place else str(key), reason)
+            for key, inner in without_omitted(value).items()
+        }
+    if isinstance(value, list | tuple):
+        kept = (item for item in value if not is_omitted(item))
+        return [_plain(item, f"{place}[{index}]", reason) for index, item in enumerate(kept)]
+    if isinstance(value, Iterator) and not hasattr(value, "read"):
+        return _Spent(place, reason)
+    try:
+        plain = _to_plain(value)
+    except TypeError:
+        hint = "; decode it to text first" if isinstance(value, _BYTES) else ""
+        raise TypeError(
+            f"{place or 'The body'} is of type {type(value).__name__}, which cannot be sent as "
+            f"JSON{hint}."
+        ) from None
+    return _plain(plain, place, reason)
+
+
+def _key(key: object, place: str) -> Any:
+    if key is None or isinstance(key, str | int | float):
+        return key
+    raise TypeError(
+        f"{place or 'The body'} has a key of type {type(key).__name__}, which cannot be sent as "
+        "JSON."
+    )
 
 
 def query_string(values: Mapping[str, object]) -> str:
-    """Return query parameters as the hosted API reads them: `metadata[k]=v`, `ids[]=1&ids[]=2`."""
+    """Return query parameters as the hosted API reads them: `metadata[k]=v`, `ids[]=1&ids[]=2`.
+
+    Raises:
+        TypeError: A value is neither text, a number, a bool, None, a list nor a mapping of such.
+    """
     return urlencode(list(_query_pairs(without_omitted(values))))
 
 
@@ -193,14 +281,28 @@ def _query_pairs(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
             yield from _query_pairs({f"{name}[{key}]": inner for key, inner in value.items()})
         elif isinstance(value, list | tuple):
             for item in value:
-                yield f"{name}[]", _query_text(item)
+                yield f"{name}[]", text_of(item, name)
         else:
-            yield name, _query_text(value)
+            yield name, text_of(value, name)
 
 
-def _query_text(value: object) -> str:
+def text_of(value: object, name: str) -> str:
+    """Return a plain value as queries and forms have it.
+
+    Raises:
+        TypeError: The value of `name` is no plain value.
+    """
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, str):
+        return value
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    if isinstance(value, int | float):
+        return str(value)
+    raise TypeError(
+        f"`{name}` is text, a number, a bool, or a list or mapping of them, "
+        f"not {type(value).__name__}."
+    )

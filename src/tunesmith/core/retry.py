@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith._lazy import set_public_module
 from tunesmith.errors import APIConnectionError, ConfigurationError
 
+from .options import check_seconds
 from .response import Response
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ class RetryPolicy:
                 f"max_retries must be a whole number of 0 or more, not {count!r}. "
                 "Use 0 to send each request only once."
             )
+        for name in ("initial_delay", "max_delay", "jitter", "max_retry_after"):
+            if check_seconds(name, getattr(self, name)) is None:
+                raise ConfigurationError(f"{name} must be a finite number.")
+        if self.jitter > 1:
+            raise ConfigurationError(f"jitter is a fraction from 0 to 1, not {self.jitter!r}.")
+        if not all(isinstance(status, int) for status in self.statuses):
+            raise ConfigurationError(f"statuses are numbers, not {set(self.statuses)!r:.80}.")
 
     def wants(self, outcome: Outcome) -> bool:
         """Return whether this outcome is to be retried."""

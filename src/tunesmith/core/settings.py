@@ -53,13 +53,14 @@ class Settings:
     """The settings that all requests of a client share.
 
     Attributes:
-        base_url: Without a trailing slash.
+        base_url: Without a trailing slash and without its query.
         credential: The API key, or a function that returns it, called for each request.
         headers: Header fields by lower-case name, without the key.
         key_header: The field that carries the key: "authorization" or "api-key".
         require_stream_end: Whether a stream without `[DONE]` is an error.
         admin_key: Sent instead of the credential for administrators' operations.
         azure: The URLs of operations on an Azure endpoint.
+        base_query: The query of the base URL, which every request has.
     """
 
     base_url: str
@@ -73,6 +74,7 @@ class Settings:
     require_stream_end: bool = True
     admin_key: Secret | None = None
     azure: AzureEndpoint | None = None
+    base_query: str = ""
 
     def credential_for(self, path: str) -> Credential | None:
         """Return the credential of an operation."""

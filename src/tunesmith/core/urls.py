@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlsplit
 
-__all__ = ["DEFAULT_PORTS", "is_loopback_host", "is_loopback_url", "origin_of", "same_origin"]
+__all__ = [
+    "DEFAULT_PORTS",
+    "is_loopback_host",
+    "is_loopback_url",
+    "origin_of",
+    "same_origin",
+    "with_query",
+]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -37,6 +44,21 @@ def origin_of(url: str) -> str:
 def same_origin(first: str, second: str) -> bool:
     """Return whether two URLs share scheme, host and port."""
     return _server(first) == _server(second)
+
+
+def with_query(url: str, base: str, query: str) -> str:
+    """Return `url` with two queries; `query` replaces the parameters of `base` of the same name."""
+    if base and query:
+        names = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+        kept = parse_qsl(base, keep_blank_values=True)
+        if not names.isdisjoint(name for name, _ in kept):
+            base = "&".join(
+                f"{quote_plus(name)}={quote_plus(value)}"
+                for name, value in kept
+                if name not in names
+            )
+    whole = "&".join(part for part in (base, query) if part)
+    return f"{url}{'&' if '?' in url else '?'}{whole}" if whole else url
 
 
 def _server(url: str) -> tuple[str, str | None, int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tunesmith.core.decode import decode
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
     ModelT = TypeVar("ModelT")
 
-__all__ = ["APIResource", "split_options"]
+__all__ = ["APIResource", "list_of_ids", "split_extra_fields", "split_options"]
 
 _OPTION_NAMES = frozenset(RequestOptions.__annotations__)
 
@@ -34,6 +34,32 @@ def split_options(params: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOpt
     own = {name: value for name, value in params.items() if name not in _OPTION_NAMES}
     options = {name: value for name, value in params.items() if name in _OPTION_NAMES}
     return own, cast("RequestOptions", without_omitted(options))
+
+
+def list_of_ids(name: str, values: Iterable[str]) -> list[str]:
+    """Return ids as a list; one text would be a list of its characters.
+
+    Raises:
+        TunesmithError: `values` is one text.
+    """
+    if isinstance(values, str | bytes):
+        raise TunesmithError(f"{name} is a list of ids, not the text {values!r:.80}.")
+    return list(values)
+
+
+def split_extra_fields(options: RequestOptions) -> tuple[Mapping[str, Any], RequestOptions]:
+    """Split request options into `extra_body`, as further fields of a form, and the others.
+
+    Raises:
+        TypeError: `extra_body` is no mapping.
+    """
+    extra = options.get("extra_body")
+    if extra is None:
+        return {}, options
+    if not isinstance(extra, Mapping):
+        raise TypeError(f"extra_body of a form is a mapping, not {type(extra).__name__}.")
+    others: Any = {name: value for name, value in options.items() if name != "extra_body"}
+    return without_omitted(extra), others
 
 
 class APIResource(Resource[ModeT_co]):

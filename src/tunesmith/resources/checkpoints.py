@@ -13,7 +13,7 @@ from tunesmith.core.paging import PageFlow
 from tunesmith.core.request import fill_path
 from tunesmith.types.graders import CheckpointPermission, CheckpointPermissionDeleted
 
-from .base import APIResource
+from .base import APIResource, list_of_ids
 from .operations import Resource, deprecated, listing, operation
 from .views import RawView, StreamingView
 
@@ -69,7 +69,7 @@ class CheckpointsPermissions(APIResource[ModeT_co]):
         return self._pages(
             _path(fine_tuned_model_checkpoint),
             CheckpointPermission,
-            {"project_ids": list(project_ids), **params},
+            {"project_ids": list_of_ids("project_ids", project_ids), **params},
             paged=False,
             method="POST",
         )

@@ -16,11 +16,19 @@ from tunesmith.core.modes import (
     SyncRaw,
     SyncStreaming,
 )
-from tunesmith.core.options import NotGiven, Omit, RequestOptions, omit, without_omitted
+from tunesmith.core.options import (
+    NotGiven,
+    Omit,
+    RequestOptions,
+    check_seconds,
+    omit,
+    without_omitted,
+)
 from tunesmith.core.paging import PageFlow
 from tunesmith.core.request import RequestSpec, fill_path
-from tunesmith.errors import FileProcessingError
-from tunesmith.transport.upload import FileTypes, Progress
+from tunesmith.errors import FileProcessingError, TunesmithError
+from tunesmith.transport.file_source import FileTypes, open_source
+from tunesmith.transport.upload import Progress
 from tunesmith.types.files import FileDeleted, FileObject, FilePurpose
 
 from .base import APIResource, split_options
@@ -72,8 +80,10 @@ class Files(APIResource[ModeT_co]):
         read again from its start when the upload is retried.
 
         Args:
-            file: A path (`str` or PathLike), bytes, an open binary handle, or a tuple of name,
-                content and optionally media type.
+            file: A path (`str` or PathLike), bytes, an open handle (binary or text), an uploaded
+                file of a web framework, or a tuple of name, content and optionally media type
+                and header fields. In a tuple a `str` is the content. A handle is read from its
+                position on.
             purpose: What the file is for: "fine-tune" for training data.
             expires_after: When the server may delete the file:
                 `{"anchor": "created_at", "seconds": …}`.
@@ -84,7 +94,8 @@ class Files(APIResource[ModeT_co]):
             params: The request options.
 
         Raises:
-            TunesmithError: There is no such file, or the prompt format beside it is damaged.
+            TunesmithError: There is no such file, nothing of it is left to read, or the prompt
+                format beside it is damaged.
             APIStatusError: The server refused it.
         """
         own, options = split_options(params)
@@ -202,9 +213,12 @@ class Files(APIResource[ModeT_co]):
             max_wait_seconds: Seconds to wait at most.
 
         Raises:
+            ConfigurationError: A number of seconds is negative or none.
             FileProcessingError: The file cannot be used, or was not ready in time.
         """
         self._refuse_streaming("files.wait_for_processing")
+        check_seconds("poll_interval", poll_interval)
+        check_seconds("max_wait_seconds", max_wait_seconds)
         deadline = time.monotonic() + max_wait_seconds
         while True:
             file = yield from Files.retrieve.flow(self, id)
@@ -234,8 +248,16 @@ class Files(APIResource[ModeT_co]):
         Args:
             file: As for `create`.
             purpose: The purpose that the uploaded file must have.
+
+        Raises:
+            TunesmithError: There is no such file, or it can be read only once.
         """
         self._refuse_streaming("files.find_matching")
+        if not open_source(file).replayable:
+            raise TunesmithError(
+                "A handle that cannot seek would be used up by the comparison. Pass a path, bytes "
+                "or a handle that can seek."
+            )
         return (yield from find_uploaded(self, file, purpose))
 
 

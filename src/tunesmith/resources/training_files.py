@@ -18,10 +18,11 @@ from tunesmith.core.flow import Flow
 from tunesmith.core.options import NotGiven, Omit, RequestOptions, is_omitted, omit
 from tunesmith.core.paging import PageCursor
 from tunesmith.errors import TunesmithError
-from tunesmith.transport.upload import FileSource, FileTypes, multipart_upload, open_source
+from tunesmith.transport.file_source import FileSource, FileTypes, open_source
+from tunesmith.transport.upload import multipart_upload
 from tunesmith.types.files import FileObject
 
-from .base import APIResource
+from .base import APIResource, split_extra_fields
 
 if TYPE_CHECKING:
     from tunesmith.transport.upload import Progress
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["find_uploaded", "upload", "uploaded_id"]
 
 PURPOSE = "fine-tune"
+_EXCERPT = 80
 _READABLE_STATUSES = frozenset({"processed", "uploaded"})
 
 
@@ -59,8 +61,9 @@ def upload(
     form: dict[str, Any] = {"purpose": purpose, **(fields or {})}
     if prompt_format is not None:
         form["prompt_format"] = json.dumps(prompt_format, ensure_ascii=False)
-    body = multipart_upload(form, source, on_progress=on_progress)
-    return resource._request("POST", "/files", FileObject, options or {}, body=body)
+    extra, options = split_extra_fields(options or {})
+    body = multipart_upload({**form, **extra}, source, on_progress=on_progress)
+    return resource._request("POST", "/files", FileObject, options, body=body)
 
 
 def uploaded_id(
@@ -78,11 +81,14 @@ def uploaded_id(
     Raises:
         TunesmithError: There is no file at the path.
     """
-    if isinstance(file, str) and not Path(file).expanduser().exists():
+    if isinstance(file, str) and not file:
+        raise TunesmithError(f"{parameter} is empty. Give a path, or the id of an uploaded file.")
+    if isinstance(file, str) and not _is_path(file):
         if _looks_like_path(file):
+            shown = file if len(file) <= _EXCERPT else file[:_EXCERPT] + "…"
             raise TunesmithError(
-                f"{parameter}: there is no file {file}. Give a path that exists, or the id of an "
-                'uploaded file ("file-…").'
+                f"{parameter}: there is no file {shown!r}. Give a path that exists, or the id of "
+                'an uploaded file ("file-…"); content is uploaded with files.create first.'
             )
         return file
     resource._refuse_streaming(f"A fine-tune whose {parameter} is a path")
@@ -154,12 +160,31 @@ def _format_beside(source: FileSource, purpose: str) -> Mapping[str, object] | N
     return None if found is None else found.to_dict()
 
 
+def _is_path(text: str) -> bool:
+    """Return whether there is a file of this name; an id is one, even beside such a file."""
+    if text.startswith("file-") and not Path(text).suffix and "/" not in text:
+        return False
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False
+
+
 def _looks_like_path(text: str) -> bool:
-    return os.sep in text or "/" in text or Path(text).suffix in {".jsonl", ".json", ".csv"}
+    """Return whether text that names no file cannot be an id either."""
+    return (
+        os.sep in text
+        or "/" in text
+        or "\n" in text
+        or text.startswith(("{", "["))
+        or Path(text).suffix in {".jsonl", ".json", ".csv"}
+    )
 
 
 def _sha256(source: FileSource) -> str:
     digest = hashlib.sha256()
     for chunk in source.chunks():
         digest.update(chunk)
+    # An open file is left where it was, so that it can be uploaded next.
+    source.rewind()
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Unpack
@@ -12,17 +11,11 @@ from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, Sy
 from tunesmith.core.options import NotGiven, Omit, RequestOptions
 from tunesmith.core.request import fill_path
 from tunesmith.errors import APIError, TunesmithError
-from tunesmith.transport.upload import (
-    FileTypes,
-    Progress,
-    SourcePart,
-    multipart_upload,
-    open_source,
-    split_source,
-)
+from tunesmith.transport.file_source import FileTypes, SourcePart, open_source, split_source
+from tunesmith.transport.upload import Progress, multipart_upload
 from tunesmith.types.uploads import Upload, UploadPart
 
-from .base import APIResource, split_options
+from .base import APIResource, list_of_ids, split_extra_fields, split_options
 from .operations import operation
 from .views import RawView, StreamingView
 
@@ -114,7 +107,7 @@ class Uploads(APIResource[ModeT_co]):
             md5: The MD5 of the whole file in hexadecimal, for the server to check.
             params: The request options.
         """
-        fields = {"part_ids": builtins.list(part_ids)}
+        fields = {"part_ids": list_of_ids("part_ids", part_ids)}
         return self._request("POST", _path(upload_id, "/complete"), Upload, params, fields=fields)
 
     @operation
@@ -142,8 +135,7 @@ class Uploads(APIResource[ModeT_co]):
         left as it is.
 
         Args:
-            file: A path, bytes, an open binary handle that can seek, or a tuple of name and
-                content.
+            file: A path, bytes, an open handle that can seek, or a tuple of name and content.
             mime_type: The file's media type.
             purpose: What the file is for: "fine-tune" for training data.
             filename: The name to store, by default the file's own.
@@ -167,10 +159,16 @@ class Uploads(APIResource[ModeT_co]):
                 "A file sent in parts must have a known size: give a path, bytes, or a handle "
                 "that can seek."
             )
+        part_ids = list_of_ids("part_ids", own.get("part_ids") or ())
+        given_size = own.get("part_size")
+        part_size = _count("part_size", DEFAULT_PART_SIZE if given_size is None else given_size)
+        concurrency = _count("concurrency", own.get("concurrency", 4))
         announced = own.get("bytes")
         if announced is not None and announced != size:
             raise TunesmithError(f"{source.name} has {size} bytes, not {announced}.")
         resumed = own.get("upload_id")
+        if part_ids and resumed is None:
+            raise TunesmithError("part_ids belong to an upload. Pass its upload_id with them.")
         upload_id = (
             resumed
             or (
@@ -189,8 +187,12 @@ class Uploads(APIResource[ModeT_co]):
                 )
             ).id
         )
-        part_ids = builtins.list(own.get("part_ids") or ())
-        pieces = split_source(source, own.get("part_size") or DEFAULT_PART_SIZE)
+        pieces = split_source(source, part_size)
+        if len(part_ids) > len(pieces):
+            raise TunesmithError(
+                f"{source.name} has {len(pieces)} parts of {part_size} bytes, but part_ids has "
+                f"{len(part_ids)}. Pass the part_size of the earlier upload."
+            )
         on_progress: Any = own.get("on_progress")
         tracker = _Tracker(size, pieces[: len(part_ids)], on_progress)
         try:
@@ -199,7 +201,7 @@ class Uploads(APIResource[ModeT_co]):
                     _part_flow(self, upload_id, piece, options, tracker)
                     for piece in pieces[len(part_ids) :]
                 ],
-                own.get("concurrency", 4),
+                concurrency,
             )
             fields = {"part_ids": part_ids, "md5": own.get("md5", Omit())}
             return (
@@ -244,8 +246,9 @@ class UploadsParts(APIResource[ModeT_co]):
             data: The part's content, as for `files.create`.
             params: The request options.
         """
-        body = multipart_upload({}, open_source(data), field="data")
-        return self._request("POST", _path(upload_id, "/parts"), UploadPart, params, body=body)
+        extra, options = split_extra_fields(params)
+        body = multipart_upload(extra, open_source(data), field="data")
+        return self._request("POST", _path(upload_id, "/parts"), UploadPart, options, body=body)
 
 
 class _Tracker:
@@ -278,6 +281,13 @@ def _part_flow(
     )
     tracker.arrived(part)
     return sent.id
+
+
+def _count(name: str, value: int) -> int:
+    given: Any = value
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise TunesmithError(f"{name} is a whole number of 1 or more, not {given!r:.80}.")
+    return value
 
 
 def _path(upload_id: str, rest: str) -> str:

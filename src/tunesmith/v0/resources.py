@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.core.flow import Flow, Sleep
-from tunesmith.transport.upload import multipart_upload, open_source
+from tunesmith.transport.file_source import open_source
+from tunesmith.transport.upload import multipart_upload
 
 from .calls import Call, StreamResult, async_method, sync_method
 from .error import OpenAIError
@@ -89,7 +89,8 @@ def _create_file(  # noqa: PLR0917 - the old parameters, by position too
 ) -> Flow[OpenAIObject]:
     """Upload a file: an open handle (binary or text), bytes or a path."""
     name = user_provided_filename or _name_of(file)
-    source = open_source((name, _binary(file)) if name else _binary(file))
+    content = Path(file) if isinstance(file, str) else file
+    source = open_source((name, content) if name else content)
     fields = {"purpose": purpose} | ({"model": model} if model else {})
     return call.upload(path, multipart_upload(fields, source))
 
@@ -142,10 +143,6 @@ def _name_of(file: Any) -> str | None:
         return None
     name = getattr(file, "name", None)
     return PurePath(name).name if isinstance(name, str) else "file"
-
-
-def _binary(file: Any) -> Any:
-    return file.read().encode() if isinstance(file, io.TextIOBase) else file
 
 
 class Creatable:
