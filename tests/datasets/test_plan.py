@@ -286,7 +286,7 @@ def test_an_applied_plan_is_a_data_set_of_its_own():
 def test_the_repr_of_a_plan_names_its_fixes_with_their_rows():
     plan = make_plan([*rows(prompt=lambda k: f"SHOUTED TEXT {k}"), {"prompt": "p"}])
     assert repr(plan) == (
-        "Plan(in memory, task='conditional generation', fixes={keep-fields: 1, "
+        "Plan(in memory, task='conditional generation', fixes={fill-fields: 1, "
         "drop-empty-completions: 1, separator: 30, stop: 30, leading-whitespace: 30}, "
         "disabled={strip-prompt-prefix: 30, lower-case-prompt: 30})"
     )

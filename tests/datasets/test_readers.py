@@ -352,11 +352,17 @@ def test_adjoining_ranges_share_no_line_and_miss_none(tmp_path, lines, parts, si
     assert found == whole
 
 
-@pytest.mark.parametrize("content", [b"prompt,completion\rhi,a\rho,b\r", b"a,b\nx\ry,z\n"])
-def test_carriage_returns_alone_are_named(tmp_path, content):
-    path = tmp_path / "old-mac.csv"
-    path.write_bytes(content)
-    with pytest.raises(datasets.UnreadableError, match=r"Line [12] is not a line of a table"):
+def test_a_table_of_carriage_returns_alone_is_refused_by_name(tmp_path):
+    path = written(tmp_path, "old-mac.csv", b"prompt,completion\rhi,a\rho,b\r")
+    with pytest.raises(datasets.UnreadableError, match="line 1, which should name the columns"):
         list(datasets.read(path))
     (finding,) = datasets.check_file(path).findings
     assert finding.id == "file-unreadable"
+
+
+def test_a_line_with_a_carriage_return_inside_is_named_and_the_others_are_kept(tmp_path):
+    path = written(tmp_path, "a.csv", b"prompt,completion\na,b\nx\ry,z\nc,d\n")
+    finding = next(f for f in datasets.check_file(path).findings if f.id == "table-line")
+    assert (finding.count, finding.examples[0].line) == (1, 3)
+    rows = [row.value["prompt"] for row in datasets.read(path).readable_rows()]
+    assert rows == ["a", "c"]

@@ -23,6 +23,7 @@ __all__ = ["register"]
 
 PROFILES = ("engine", "openai", "azure", "together", "fireworks", "mistral")
 SHAPES = ("prompt_completion", "chat", "preference", "reinforcement")
+INPUT_FORMATS = ("jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet")
 FORMATS = ("text", "json", "markdown", "sarif")
 YES, NO = {"y", "yes"}, {"n", "no"}
 
@@ -44,6 +45,7 @@ def register(commands: Commands) -> None:
     )
     prepare.add_argument("--prompt", metavar="COLUMN", help="column of the prompts")
     prepare.add_argument("--completion", metavar="COLUMN", help="column of the completions")
+    _add_reading_options(prepare)
 
     check = add_command(
         group,
@@ -76,6 +78,21 @@ def register(commands: Commands) -> None:
         "--baseline", metavar="FILE",
         help="earlier JSON report: fail only on errors and warnings that are new or more frequent",
     )  # fmt: skip
+    _add_reading_options(check)
+
+
+def _add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how the file is to be read."""
+    parser.add_argument(
+        "--input-format", choices=INPUT_FORMATS, help="format of the file (default: detected)"
+    )
+    parser.add_argument(
+        "--encoding", metavar="NAME",
+        help="encoding of a text file, such as gbk or cp1252 (default: detected, else utf-8)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sheet", metavar="NAME", help="sheet of a workbook (default: the first not hidden)"
+    )
 
 
 def prepare_data(arguments: argparse.Namespace) -> int:
@@ -88,6 +105,9 @@ def prepare_data(arguments: argparse.Namespace) -> int:
     prepared = prepare_data(
         arguments.file,
         Terminal(quiet=arguments.quiet),
+        format=arguments.input_format,
+        encoding=arguments.encoding,
+        sheet=arguments.sheet,
         prompt=arguments.prompt,
         completion=arguments.completion,
     )
@@ -147,6 +167,11 @@ def check_data(arguments: argparse.Namespace) -> int:
     from tunesmith.datasets.prompt_format import saved_format
 
     baseline = load_baseline(arguments.baseline) if arguments.baseline else None
+    reading = {
+        "format": arguments.input_format,
+        "encoding": arguments.encoding,
+        "sheet": arguments.sheet,
+    }
     report = check_file(
         arguments.file,
         arguments.profile,
@@ -155,11 +180,12 @@ def check_data(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         max_examples=arguments.max_examples,
         count_tokens=arguments.tokens,
+        **reading,
     )
     if arguments.validation:
         report.findings += overlap_findings(
-            read(arguments.file).readable_rows(),
-            read(arguments.validation).readable_rows(),
+            read(arguments.file, **reading).readable_rows(),
+            read(arguments.validation, **reading).readable_rows(),
             arguments.max_examples,
         )
         report.sort()

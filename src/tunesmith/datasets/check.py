@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from .report import Report
 from .rules import make_finding
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .checks.settings import CheckSettings
     from .destinations import Destination
     from .prompt_format import PromptFormat
@@ -46,6 +49,9 @@ def check_file(
     count_tokens: bool = False,
     near_duplicates: bool = False,
     workers: int = 1,
+    format: str | None = None,  # noqa: A002 - the word
+    encoding: str | None = None,
+    sheet: str | None = None,
 ) -> Report:
     """Check a file the way its destination will read it.
 
@@ -63,6 +69,9 @@ def check_file(
         near_duplicates: Whether to look for rows that are almost the same; takes longer, and
             about 3 KB of memory a row.
         workers: Processes that check ranges of the file in parallel.
+        format: See `datasets.read`.
+        encoding: See `datasets.read`.
+        sheet: See `datasets.read`.
 
     Returns:
         The report; `report.ok` says whether the file can be used.
@@ -80,7 +89,8 @@ def check_file(
         near_duplicates=near_duplicates,
         workers=workers,
     )
-    return _check_path(Path(path), options)
+    opening = partial(open_path, format=format, encoding=encoding, sheet=sheet)
+    return _check_path(Path(path), options, opening)
 
 
 def profile(
@@ -125,10 +135,12 @@ def profile(
     return _check_path(Path(path), options)
 
 
-def _check_path(path: Path, options: CheckOptions) -> Report:
+def _check_path(
+    path: Path, options: CheckOptions, opening: Callable[[Path], Source] = open_path
+) -> Report:
     destination = options.destination
     try:
-        source = open_path(path)
+        source = opening(path)
         report = check_source(source, options)
         report.findings += file_findings(path, source.format, destination)
     except (UnreadableError, OSError) as error:

@@ -23,6 +23,7 @@ from .near_duplicates import DEFAULT_THRESHOLD
 from .plan_execution import FixedRows, count_fixes, describe_fix, read_rows
 from .readers.columns import Columns
 from .readers.memory import LocatedRows
+from .readers.plain_values import plain
 from .rows import Row, detect_row_format
 from .training_defaults import DEFAULT_TOKEN_LIMIT
 
@@ -44,7 +45,17 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "Plan", "Split", "read"]
 
 _HARMLESS_FAULTS: Final = frozenset(
-    {"blank-line", "control-character", "encoding-guessed", "sheets-ignored"}
+    {
+        "blank-line",
+        "bom-inside",
+        "cell-value",
+        "column-unnamed",
+        "columns-not-read",
+        "control-character",
+        "encoding-guessed",
+        "encoding-replaced",
+        "sheets-ignored",
+    }
 )
 
 
@@ -52,6 +63,8 @@ def read(
     source: Any,
     *,
     format: str | None = None,  # noqa: A002 - the word
+    encoding: str | None = None,
+    sheet: str | None = None,
     prompt: str | None = None,
     completion: str | None = None,
     prompt_format: PromptFormat | None = None,
@@ -64,16 +77,19 @@ def read(
         source: A path, a file object, a pandas or polars frame, an Arrow table, a Hugging Face
             data set, or any iterable of mappings.
         format: "jsonl", "json", "csv", "tsv", "txt", "xlsx" or "parquet"; detected from name
-            and content by default.
+            and content by default. A name that ends in ".gz" is unpacked first.
+        encoding: Encoding of a text file, such as "gbk"; default: UTF-8, or UTF-16 or UTF-32
+            where the bytes show it.
+        sheet: Name of the sheet of a workbook; default: the first that is not hidden.
         prompt: Name of the column or key that holds the prompt.
         completion: Name of the column or key that holds the completion. With either of the two,
-            rows keep only `prompt` and `completion`.
+            rows keep only `prompt` and `completion`, and `check` tells what else held text.
         prompt_format: The format in which the rows are written, if it is known.
 
     Raises:
-        UnreadableError: There is no such file, or its format is not known.
+        UnreadableError: There is no such file, or its format or encoding is not known.
     """
-    opened = readers.open_source(source, format)
+    opened = readers.open_source(source, format, encoding=encoding, sheet=sheet)
     if prompt is not None or completion is not None:
         opened = Columns(opened, prompt or "prompt", completion or "completion")
     return Dataset(opened, prompt_format=prompt_format)
@@ -107,7 +123,7 @@ class Dataset:
             name: What to call the data set; default: the file of the first row.
         """
         located = [
-            row if isinstance(row, Row) else Row(dict(row), number)
+            row if isinstance(row, Row) else Row(plain(row), number)
             for number, row in enumerate(rows, 1)
         ]
         return cls(LocatedRows(located, name), prompt_format=prompt_format)

@@ -73,10 +73,18 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of kind `id` and where it is."""
+    """One fault of kind `id` and where it is.
+
+    Attributes:
+        id: Id of the rule, see `rules`.
+        location: Where it is.
+        lost: Whether a row is left out because of it. Of several faults of one row only the first
+            says so: the rows of a source are those that were read and those that were lost.
+    """
 
     id: str
     location: Location
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

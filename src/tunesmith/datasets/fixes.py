@@ -31,6 +31,7 @@ __all__ = [
     "drop_duplicates",
     "drop_empty_completions",
     "drop_long_rows",
+    "fill_fields",
     "keep_fields",
     "lower_case",
     "rename_classes",
@@ -47,6 +48,7 @@ Transform: TypeAlias = Callable[[Value], Value | None]
 Field: TypeAlias = Literal["prompt", "completion"]
 
 FIELDS: Final[tuple[Field, Field]] = ("prompt", "completion")
+_FIELD_SET: Final = frozenset(FIELDS)
 
 
 @dataclass(slots=True)
@@ -99,18 +101,25 @@ def rename_fields(names: Mapping[str, str]) -> Transform:
 
 
 def keep_fields(value: Value) -> Value:
-    """Keep only prompt and completion; a missing or null one becomes an empty text."""
-    complete = value.get("prompt") is not None and value.get("completion") is not None
-    if complete and len(value) == len(FIELDS):
+    """Keep only prompt and completion."""
+    if all(name in _FIELD_SET for name in value):
         return value
-    return {name: "" if value.get(name) is None else value[name] for name in FIELDS}
+    return {name: value[name] for name in FIELDS if name in value}
+
+
+def fill_fields(value: Value) -> Value:
+    """Write an empty text for a prompt or a completion that is missing or null."""
+    if value.get("prompt") is not None and value.get("completion") is not None:
+        return value
+    texts: Value = {name: "" if value.get(name) is None else value[name] for name in FIELDS}
+    return texts | {name: cell for name, cell in value.items() if name not in texts}
 
 
 def values_to_text(value: Value) -> Value:
     """Write numbers and other values as JSON text: 0 becomes "0"."""
     if isinstance(value["prompt"], str) and isinstance(value["completion"], str):
         return value
-    return {name: _to_text(value[name]) for name in FIELDS}
+    return {**value, **{name: _to_text(value[name]) for name in FIELDS}}
 
 
 def _to_text(content: Any) -> str:

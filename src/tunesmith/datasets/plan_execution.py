@@ -212,10 +212,9 @@ def _count(fix: Fix, sample: Sample) -> None:
 
 
 def _count_unreadable(batch: Batch, fix: Fix) -> None:
-    read = {batch.locations.line(index) for index in range(len(batch.values))}
     for fault in batch.faults:
-        location = fault.location
-        if fault.id != "blank-line" and location.line not in read:
+        if fault.lost:
+            location = fault.location
             _count(fix, Sample({"": location.excerpt or location.message}, None, location.line))
 
 

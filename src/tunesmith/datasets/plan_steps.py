@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["PlanOptions", "ProposedSteps", "propose_steps"]
 
 _ROWS_FOR_DETECTION: Final = 1_000
+_FIELD_SET: Final = frozenset(FIELDS)
+_NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
+_MOST_LISTED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,7 @@ def _two_texts(rows: Iterable[Row]) -> list[Step]:
     Raises:
         DatasetError: No column is called prompt or completion.
     """
-    names: Counter[str] = Counter()
-    for row in rows:
-        names.update(row.value.keys())
+    names, with_text = _columns(rows)
     renamed: dict[str, str] = {}
     for field in FIELDS:
         if not names or field in names:
@@ -116,9 +117,9 @@ def _two_texts(rows: Iterable[Row]) -> list[Step]:
         matches = [name for name in names if name.strip().casefold() == field]
         if not matches:
             raise DatasetError(
-                f"No column is called {field!r}. The columns are "
-                f"{', '.join(repr(name) for name in names)}: name the one that holds the {field} "
-                f"with {field}='NAME', on the command line with --{field} NAME."
+                f"No column is called {field!r}. The columns are {_listed(map(repr, names))}: name "
+                f"the one that holds the {field} with {field}='NAME', on the command line with "
+                f"--{field} NAME."
             )
         renamed[matches[0]] = field
     extra = [name for name in names if renamed.get(name, name) not in FIELDS]
@@ -131,9 +132,14 @@ def _two_texts(rows: Iterable[Row]) -> list[Step]:
         ),
         Step(
             "keep-fields",
-            "Keep only prompt and completion"
-            + (f", not {', '.join(map(repr, extra))}" if extra else ""),
+            "Keep only prompt and completion" + _left_out(extra, with_text),
             stateless(fixes.keep_fields),
+            "Nothing is learned from other columns. Without this fix they stay in the rows.",
+        ),
+        Step(
+            "fill-fields",
+            "Write an empty text for a prompt or completion that is missing",
+            stateless(fixes.fill_fields),
             necessary=True,
         ),
         Step(
@@ -150,6 +156,35 @@ def _two_texts(rows: Iterable[Row]) -> list[Step]:
             necessary=True,
         ),
     ]
+
+
+def _columns(rows: Iterable[Row]) -> tuple[list[str], Counter[str]]:
+    """Return the names of all columns, and in how many rows each of the others holds text."""
+    names: dict[str, None] = {}
+    with_text: Counter[str] = Counter()
+    for row in rows:
+        names.update(dict.fromkeys(row.value))
+        if row.value.keys() != _FIELD_SET:
+            with_text.update(name for name, cell in row.value.items() if cell not in _NOTHING)
+    return list(names), with_text
+
+
+def _left_out(extra: list[str], with_text: Counter[str]) -> str:
+    """Return which columns are left out, and how many rows lose text with them."""
+    if not extra:
+        return ""
+    extra = sorted(extra, key=lambda name: -with_text[name])
+    columns = (
+        f"{name!r} ({with_text[name]:,} {'row' if with_text[name] == 1 else 'rows'} with text)"
+        for name in extra
+    )
+    return f", not {_listed(columns)}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    listed = list(words)
+    more = f" and {len(listed) - _MOST_LISTED:,} more" if len(listed) > _MOST_LISTED else ""
+    return ", ".join(listed[:_MOST_LISTED]) + more
 
 
 def _typed_line_breaks() -> Step:

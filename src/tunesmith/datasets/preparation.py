@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from .class_numbers import sharing_first_token
+from .findings import LocationCounter
 from .plan_execution import ABSENT, shorten
 from .prompt_format import format_path
-from .rules import RULES
+from .rules import make_finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +42,17 @@ _POSITIVE_LABELS: Final = frozenset({"positive", "pos", "yes", "true", "1", "spa
 _MAX_CLASSES_LISTED: Final = 10
 _MAX_CHANGES_SHOWN: Final = 2
 # Faults of a file that cost no row, and that cannot be seen in the written file.
-_REPORTED_FAULTS: Final = frozenset({"encoding-guessed", "sheets-ignored"})
+_REPORTED_FAULTS: Final = frozenset(
+    {
+        "bom-inside",
+        "cell-value",
+        "column-unnamed",
+        "encoding-guessed",
+        "encoding-replaced",
+        "sheets-ignored",
+        "table-header",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +107,15 @@ def describe_analysis(analysis: Analysis) -> str:
     """Return rows, task and prompt format of the data."""
     plan, source = analysis.plan, analysis.dataset.source
     lines = [f"Analysing {analysis.source.name} …", ""]
-    rows, faults = 0, Counter[str]()
+    rows, faults = 0, dict[str, LocationCounter]()
     for batch in source.batches():
-        rows += len(batch.values)
-        faults.update(fault.id for fault in batch.faults if fault.id in _REPORTED_FAULTS)
+        rows += len(batch)
+        for fault in batch.faults:
+            if fault.id in _REPORTED_FAULTS:
+                faults.setdefault(fault.id, LocationCounter(1)).add(fault.location)
     row_format = "prompt/completion" if plan.format else analysis.dataset.shape
     lines.append(f"- The file holds {rows:,} {row_format} {'row' if rows == 1 else 'rows'}.")
-    lines += [f"- {RULES[fault].sentence(count)}." for fault, count in faults.items()]
+    lines += [f"- {make_finding(rule, counter).message}." for rule, counter in faults.items()]
     if plan.task:
         lines.append(f"- They look like {plan.task}{_class_list(analysis.classes)}.")
     if plan.inference is not None:

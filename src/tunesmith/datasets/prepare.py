@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from tunesmith.atomic import write_atomically
 
 from .class_numbers import number_labels
-from .dataset import Dataset, Plan, read
+from .dataset import Dataset, Plan
 from .dataset_errors import DatasetError
 from .pairs import pairs
 from .preparation import (
@@ -31,6 +31,8 @@ from .preparation import (
     describe_results,
 )
 from .prompt_format import PromptFormat, format_path, saved_format
+from .readers import open_path
+from .readers.columns import Columns
 
 if TYPE_CHECKING:
     import os
@@ -58,6 +60,9 @@ def prepare_data(
     path: str | os.PathLike[str],
     dialog: Dialog,
     *,
+    format: str | None = None,  # noqa: A002 - the word
+    encoding: str | None = None,
+    sheet: str | None = None,
     prompt: str | None = None,
     completion: str | None = None,
 ) -> PreparedData | None:
@@ -66,6 +71,9 @@ def prepare_data(
     Args:
         path: CSV, TSV, XLSX, JSON, JSONL, TXT or Parquet.
         dialog: Shows the texts and asks the questions.
+        format: See `datasets.read`.
+        encoding: See `datasets.read`.
+        sheet: See `datasets.read`.
         prompt: Column that holds the prompts, if it is not called "prompt".
         completion: Column that holds the completions, if it is not called "completion".
 
@@ -77,7 +85,10 @@ def prepare_data(
             from the rows.
     """
     source = Path(path)
-    analysis = _analyse(source, prompt, completion)
+    opened = open_path(source, format, encoding=encoding, sheet=sheet)
+    if prompt is not None or completion is not None:
+        opened = Columns(opened, prompt or "prompt", completion or "completion", keep_others=True)
+    analysis = _analyse(source, Dataset(opened, prompt_format=saved_format(source)))
     dialog.say(describe_analysis(analysis))
     plan = _decide(analysis.plan, dialog)
     fixed = plan.apply()
@@ -112,8 +123,7 @@ def prepare_data(
     return prepared
 
 
-def _analyse(source: Path, prompt: str | None, completion: str | None) -> Analysis:
-    dataset = read(source, prompt=prompt, completion=completion, prompt_format=saved_format(source))
+def _analyse(source: Path, dataset: Dataset) -> Analysis:
     plan = dataset.plan(dataset.prompt_format)
     if plan.format is None:
         return Analysis(source, dataset, plan, {})
@@ -139,7 +149,7 @@ def _count_labels(plan: Plan) -> dict[str, int]:
 def _first_fault(dataset: Dataset) -> str:
     """Return a sentence about the first line that could not be read, if there is one."""
     faults = (fault for batch in dataset.source.batches() for fault in batch.faults)
-    location = next((fault.location for fault in faults if fault.id != "blank-line"), None)
+    location = next((fault.location for fault in faults if fault.lost), None)
     if location is None:
         return ""
     return f" The first line that cannot be read is {location}: {location.message}."

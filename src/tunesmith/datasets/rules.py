@@ -74,7 +74,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "warning",
         "line",
         "is not UTF-8 and was read as Windows-1252|are not UTF-8 and were read as Windows-1252",
-        "Save the file as UTF-8 and check the accented letters.",
+        "Save the file as UTF-8, or name its encoding: encoding='…', --encoding NAME.",
     ),
     "json-syntax": Rule(
         "error", "line", "is not valid JSON|are not valid JSON", "Repair or drop the lines."
@@ -116,7 +116,49 @@ RULES: Final[Mapping[str, Rule]] = {
         "Quote fields that contain the separator or a line break.",
     ),
     "table-header": Rule("error", "header", "is not usable", "Name each column once."),
-    "table-quote": Rule("error", "record", "has a quote that never ends"),
+    "table-quote": Rule(
+        "error",
+        "line",
+        "begins a quoted field that does not end|begin quoted fields that do not end",
+        "Close the quote, and double the quotes within a quoted field.",
+    ),
+    "table-line": Rule(
+        "error", "line", "is not a line of a table|are not lines of a table", "Quote its fields."
+    ),
+    "column-unnamed": Rule(
+        "warning",
+        "column",
+        "has no name|have no names",
+        "Name it in the first row, or empty its cells.",
+    ),
+    "columns-not-read": Rule(
+        "info",
+        "row",
+        "holds text in a column that was not chosen|hold text in columns that were not chosen",
+    ),
+    "cell-value": Rule(
+        "warning",
+        "cell",
+        "cannot be read as what its format says|cannot be read as what their format says",
+        "Look at the cell: its stored value was kept.",
+    ),
+    "cell-unreadable": Rule(
+        "error", "cell", "cannot be read|cannot be read", "Save the file again where it was made."
+    ),
+    "bom-inside": Rule(
+        "warning",
+        "line",
+        "starts with a byte order mark, as where files were joined"
+        "|start with a byte order mark, as where files were joined",
+        "Remove it.",
+    ),
+    "encoding-replaced": Rule(
+        "warning",
+        "line",
+        "holds bytes that its encoding does not have, read as U+FFFD"
+        "|hold bytes that their encoding does not have, read as U+FFFD",
+        "Save the file as UTF-8, or name its encoding: encoding='…', --encoding NAME.",
+    ),
     "sheets-ignored": Rule("warning", "sheet", "was not read|were not read"),
     # Row shapes
     "mixed-shapes": Rule(

@@ -1,30 +1,37 @@
 """JSON files that are not JSONL: an array of rows, or rows one after another over many lines.
 
-Read value by value, so a file may be larger than memory as long as no single row is.
+Read value by value, so a file may be larger than memory as long as no single row is. A value that
+is broken is named and left out, and reading goes on with the next one: see `json_recovery`.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+import re
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.json_types import is_array, is_object
 
 from .batch import Batch, FileSource, ListLocations
-from .json_values import JsonFault, character_faults, strict_decoder
-from .lines import byte_order_mark
+from .json_recovery import LONGEST_SEARCH, WRAPPED_ROWS, RowStart, find_next_value
+from .json_values import UNUSABLE, JsonFault, character_faults, strict_decoder
+from .lines import MARK, UNDECODABLE, encoding_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["JsonDocument"]
 
 _BATCH_ROWS: Final = 4096
 _READ_SIZE: Final = 1 << 18
-_SPACE: Final = " \t\r\n"
+_NOT_SPACE: Final = re.compile(f"[^ \t\r\n{MARK}]")
+_NOT_SPACE_OR_COMMA: Final = re.compile(f"[^ \t\r\n,{MARK}]")
+_LONGEST_TOKEN: Final = 16
 
 
 class JsonDocument(FileSource):
@@ -36,20 +43,33 @@ class JsonDocument(FileSource):
 
     format = "json"
 
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        super().__init__(path)
+        self.encoding = encoding
+
     def batches(self) -> Iterator[Batch]:
-        """See `Source.batches`."""
+        """See `Source.batches`.
+
+        Raises:
+            UnreadableError: There is no such encoding.
+        """
+        mark, encoding = encoding_of(self.path, self.encoding)
         with self.path.open("rb") as stream:
-            mark, encoding = byte_order_mark(stream.read(4))
             stream.seek(len(mark))
             reader = _Values(_Text(stream, encoding, len(mark)))
             batch, done = _new_batch(), 0
-            for value, location in reader.values():
-                _add(batch, value, location, alone=reader.in_array)
-                if len(batch.values) >= _BATCH_ROWS:
-                    batch.lines, done = location.line - done, location.line
-                    yield batch
-                    batch = _new_batch()
-            batch.faults += reader.faults
+            try:
+                for value, location in reader.values():
+                    _add(batch, value, location, alone=reader.in_array)
+                    if len(batch.values) >= _BATCH_ROWS or len(reader.faults) >= _BATCH_ROWS:
+                        batch.faults += reader.take_faults()
+                        batch.lines, done = location.line - done, location.line
+                        yield batch
+                        batch = _new_batch()
+            except (UnicodeError, LookupError) as error:
+                message = f"{str(self.path)!r} cannot be read as {encoding}: {error}."
+                raise UnreadableError(message) from None
+            batch.faults += reader.take_faults()
             batch.lines = reader.text.line - done
             yield batch
 
@@ -67,10 +87,8 @@ def _add(batch: Batch, value: Any, location: Location, *, alone: bool) -> None:
             locations.append(location.line, location.byte_offset or 0, location.excerpt)
         else:
             message = "a row must be a JSON object"
-            with_message = Location(
-                location.line, location.byte_offset, message=message, excerpt=location.excerpt
-            )
-            batch.faults.append(Fault("json-not-object", with_message))
+            fault = Fault("json-not-object", replace(location, message=message), lost=True)
+            batch.faults.append(fault)
 
 
 def _rows_of(value: Any) -> list[Any]:
@@ -91,110 +109,222 @@ def _rows_of(value: Any) -> list[Any]:
 
 
 class _Text:
-    """The text of a stream, read on demand; knows line and byte of its first character."""
+    """The text of a stream, read on demand; knows line, column and byte of its position.
+
+    Attributes:
+        buffer: What has been read and not yet dropped.
+        position: Where reading goes on, in `buffer`.
+        line: Line of the position, counted from 1.
+        column: Column of the position, counted from 1.
+        offset: Byte of the position.
+        ended: Whether the whole stream has been read.
+        undecodable: Whether any bytes could not be decoded; they are `UNDECODABLE`.
+    """
 
     def __init__(self, stream: IO[bytes], encoding: str, offset: int) -> None:
         self._stream = stream
-        self._encoding = encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
-        self.rest = ""
+        self.encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)("tunesmith.undecodable")
+        self._byte_each = len("aa\n".encode(encoding)) == len("aa\n")
+        self.buffer = ""
+        self.position = 0
         self.line = 1
         self.column = 1
         self.offset = offset
         self.ended = False
+        self.undecodable = False
+
+    @property
+    def buffered(self) -> int:
+        """Characters that are buffered from the position on."""
+        return len(self.buffer) - self.position
 
     def more(self) -> None:
         """Read at least as much again as is buffered."""
-        data = self._stream.read(max(_READ_SIZE, len(self.rest)))
+        data = self._stream.read(max(_READ_SIZE, self.buffered))
         self.ended = not data
-        self.rest += self._decoder.decode(data, final=self.ended)
+        piece = self._decoder.decode(data, final=self.ended)
+        self.undecodable = self.undecodable or UNDECODABLE in piece
+        self.buffer = self.buffer[self.position :] + piece
+        self.position = 0
 
-    def drop(self, length: int) -> None:
-        """Skip `length` characters."""
-        gone, self.rest = self.rest[:length], self.rest[length:]
+    def place(self, at: int) -> tuple[int, int, int]:
+        """Return line, column and byte of a later position in the buffer."""
+        gone = self.buffer[self.position : at]
         breaks = gone.count("\n")
-        self.line += breaks
-        self.column = length - gone.rfind("\n") if breaks else self.column + length
-        self.offset += length if gone.isascii() else len(gone.encode(self._encoding))
+        column = len(gone) - gone.rfind("\n") if breaks else self.column + len(gone)
+        plain = self._byte_each and gone.isascii()
+        size = len(gone) if plain else len(gone.encode(self.encoding, "replace"))
+        return self.line + breaks, column, self.offset + size
 
-    def drop_space(self, marks: str = "") -> None:
-        """Skip whitespace and the given characters."""
+    def skip_to(self, end: int) -> None:
+        """Go on at `end` of the buffer."""
+        self.line, self.column, self.offset = self.place(end)
+        self.position = end
+
+    def skip_space(self, *, commas: bool = False) -> str:
+        """Skip white space, and commas if so asked; return the next character, or ""."""
+        pattern = _NOT_SPACE_OR_COMMA if commas else _NOT_SPACE
         while True:
-            kept = self.rest.lstrip(_SPACE + marks)
-            self.drop(len(self.rest) - len(kept))
-            if kept or self.ended:
-                return
+            found = pattern.search(self.buffer, self.position)
+            self.skip_to(found.start() if found else len(self.buffer))
+            if found:
+                return found[0]
+            if self.ended:
+                return ""
             self.more()
 
 
 class _Values:
-    """The values of a JSON document, one by one; `faults` lists what is wrong with it."""
+    """The values of a JSON document, one by one; `take_faults` tells what is wrong with it."""
 
     def __init__(self, text: _Text) -> None:
         self.text = text
         self.in_array = False
         self.faults: list[Fault] = []
+        self._wrapped = False
+        self._row_start: RowStart | None = None
+
+    def take_faults(self) -> list[Fault]:
+        """Return the faults since the last call."""
+        faults, self.faults = self.faults, []
+        return faults
 
     def values(self) -> Iterator[tuple[Any, Location]]:
         """Yield each value with its location."""
         text = self.text
-        text.drop_space()
-        self.in_array = in_array = text.rest.startswith("[")
-        if in_array:
-            text.drop(1)
         while True:
-            text.drop_space(",")
-            if not text.rest:
-                if in_array:
-                    self._stop("the array is not closed: ']' is missing at the end of the file")
+            if text.skip_space() == "[" and not self.in_array:
+                self.in_array = True
+                text.skip_to(text.position + 1)
+            yield from self._values_of_array() if self.in_array else self._values_in_a_row()
+            if not text.skip_space():
                 return
-            if in_array and text.rest.startswith("]"):
-                text.drop(1)
-                text.drop_space()
-                if text.rest:
-                    self._stop("more text after the end of the array")
+            # Arrays one after another, as where files were joined.
+            self.in_array = False
+            self._note("more text after the end of the array")
+
+    def _values_in_a_row(self) -> Iterator[tuple[Any, Location]]:
+        while not self.in_array and self.text.skip_space(commas=True):
+            if found := self._next():
+                yield found
+        if self.in_array:
+            yield from self._values_of_array()
+
+    def _values_of_array(self) -> Iterator[tuple[Any, Location]]:
+        text = self.text
+        while (mark := text.skip_space(commas=True)) != "]":
+            if not mark:
+                self._note("the array is not closed: ']' is missing at the end of the file")
                 return
-            found = self._next()
-            if found is None:
-                return
-            yield found
+            if found := self._next():
+                yield found
+        text.skip_to(text.position + 1)
+        if self._wrapped and text.skip_space() == "}":
+            text.skip_to(text.position + 1)
 
     def _next(self) -> tuple[Any, Location] | None:
+        """Read one value; None where it is left out, or was the beginning of an array of rows."""
         text = self.text
         while True:
             found: list[JsonFault] = []
             try:
-                value, end = strict_decoder(found).raw_decode(text.rest)
+                value, end = strict_decoder(found).raw_decode(text.buffer, text.position)
             except json.JSONDecodeError as error:
-                if text.ended:
-                    self._stop(f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}", error.pos)
+                if not text.ended and _may_go_on(error, text.buffer):
+                    text.more()
+                    continue
+                if not self.in_array and self._enter_rows(error.pos):
                     return None
-                text.more()
-                continue
-            except RecursionError:
-                self._stop("the value is nested too deeply")
+                reason = f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}".removesuffix(
+                    " at"
+                )
+                self._leave_out("json-syntax", reason, error.pos)
                 return None
-            if end == len(text.rest) and not text.ended:
+            except RecursionError:
+                self._leave_out("json-too-deep", "the value is nested too deeply")
+                return None
+            except ValueError as error:  # an integer of thousands of digits
+                self._leave_out("json-syntax", f"not readable: {error}")
+                return None
+            if end == len(text.buffer) and not text.ended:
                 text.more()
                 continue
-            excerpt = excerpt_of(text.rest[: min(end, 200)])
-            location = Location(text.line, text.offset, excerpt=excerpt)
-            found += character_faults(value)
-            self.faults += [
-                Fault(fault.id, replace(location, path=fault.path, message=fault.message))
-                for fault in found
-            ]
-            text.drop(end)
-            return value, location
+            if found and len(value) == 1 and not self.in_array and self._enter_rows(end):
+                return None
+            return self._located(value, end, found)
 
-    def _stop(self, message: str, position: int = 0) -> None:
+    def _located(self, value: Any, end: int, found: list[JsonFault]) -> tuple[Any, Location] | None:
+        """Return a value that was read with its location; None where a fault makes it unusable."""
         text = self.text
-        text.drop(position)
+        start = text.position
+        excerpt = excerpt_of(text.buffer[start : min(end, start + 200)])
+        location = Location(text.line, text.offset, excerpt=excerpt)
+        if text.undecodable and UNDECODABLE in text.buffer[start:end]:
+            encoding = text.encoding.upper()
+            found = [JsonFault("encoding", f"the row holds bytes that are not valid {encoding}")]
+        else:
+            found += character_faults(value)
+        lost = any(fault.id in UNUSABLE for fault in found)
+        for number, fault in enumerate(found):
+            place = replace(location, path=fault.path, message=fault.message)
+            self.faults.append(Fault(fault.id, place, lost=lost and number == 0))
+        if is_object(value):
+            self._row_start = RowStart.of(text.buffer, start, value) or self._row_start
+        text.skip_to(end)
+        return None if lost else (value, location)
+
+    def _enter_rows(self, fault: int) -> bool:
+        """Begin to read the array in an object such as `{"data": [`, of which one row is broken.
+
+        Args:
+            fault: A position that is not before the fault.
+        """
+        found = WRAPPED_ROWS.match(self.text.buffer, self.text.position)
+        if found is None or fault < found.end():
+            return False
+        self.in_array = self._wrapped = True
+        self.text.skip_to(found.end())
+        return True
+
+    def _note(self, message: str) -> None:
+        text = self.text
+        excerpt = excerpt_of(text.buffer[text.position : text.position + 200])
         location = Location(
-            text.line,
-            text.offset,
-            message=f"{message} at column {text.column}" if position else message,
-            excerpt=excerpt_of(text.rest[:200]),
-            column=text.column,
+            text.line, text.offset, message=message, excerpt=excerpt, column=text.column
         )
         self.faults.append(Fault("json-syntax", location))
+
+    def _leave_out(self, rule: str, message: str, position: int | None = None) -> None:
+        """Name the value that begins here, and go on at the next one."""
+        text = self.text
+        reach = 0 if position is None else position - text.position
+        end = find_next_value(text.buffer, text.position, self._row_start, ended=text.ended)
+        while end is None and not text.ended and text.buffered < LONGEST_SEARCH:
+            text.more()
+            end = find_next_value(text.buffer, text.position, self._row_start, ended=text.ended)
+        at = text.position + reach
+        line, column, offset = text.place(at)
+        if position is not None:
+            message += f" at column {column}"
+        if end is None:
+            message += "; no row can be read from there to the end of the file"
+        excerpt = excerpt_of(text.buffer[at : at + 200])
+        location = Location(line, offset, message=message, excerpt=excerpt, column=column)
+        self.faults.append(Fault(rule, location, lost=True))
+        if end is None:
+            self._skip_all()
+        else:
+            text.skip_to(end)
+
+    def _skip_all(self) -> None:
+        text = self.text
+        text.skip_to(len(text.buffer))
+        while not text.ended:
+            text.more()
+            text.skip_to(len(text.buffer))
+
+
+def _may_go_on(error: json.JSONDecodeError, buffer: str) -> bool:
+    """Return whether more text could make the value whole."""
+    return error.msg.startswith("Unterminated string") or error.pos + _LONGEST_TOKEN > len(buffer)

@@ -12,7 +12,7 @@ from tunesmith.datasets.json_types import is_object
 from .batch import Batch, ChunkLocations, FileSource, ListLocations
 from .byte_scan import count_byte
 from .json_chunks import ChunkDecoder, decoded_values
-from .json_values import JsonFault, decode_line
+from .json_values import UNUSABLE, JsonFault, decode_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ _BOM: Final = b"\xef\xbb\xbf"
 _LINE_FEED: Final = 10
 _FEW_LINES: Final = 32
 _EXCERPT_BYTES: Final = 400
-_UNUSABLE: Final = frozenset({"json-duplicate-key", "json-not-finite", "lone-surrogate"})
 
 
 class JsonLines(FileSource):
@@ -113,7 +112,9 @@ def _decode_lines(chunk: bytes, first_line: int, first_offset: int, lines: int) 
     for number, line in enumerate(io.BytesIO(chunk), first_line):
         text = line.rstrip(b"\r\n")
         value, faults = _decode_row(text)
-        batch.faults += [_fault_at(fault, text, number, offset) for fault in faults]
+        for index, fault in enumerate(faults):
+            lost = value is None and index == 0 and fault.id != "blank-line"
+            batch.faults.append(_fault_at(fault, text, number, offset, lost=lost))
         if value is not None:
             batch.values.append(value)
             locations.append(number, offset, text[:_EXCERPT_BYTES].decode("utf-8", "replace"))
@@ -125,8 +126,11 @@ def _decode_row(text: bytes) -> tuple[dict[str, Any] | None, list[JsonFault]]:
     """Return the row that a line holds, if it is usable, and the faults of the line."""
     if not text.strip():
         return None, [JsonFault("blank-line", "the line is blank")]
+    if text.startswith(_BOM):
+        value, faults = _decode_row(text.removeprefix(_BOM))
+        return value, [*faults, JsonFault("bom-inside", "a byte order mark")]
     value, faults = decode_line(text)
-    if any(fault.id in _UNUSABLE for fault in faults):
+    if any(fault.id in UNUSABLE for fault in faults):
         return None, faults
     if value is None and faults:
         return None, faults
@@ -138,7 +142,7 @@ def _decode_row(text: bytes) -> tuple[dict[str, Any] | None, list[JsonFault]]:
     return value, faults
 
 
-def _fault_at(fault: JsonFault, text: bytes, line: int, offset: int) -> Fault:
+def _fault_at(fault: JsonFault, text: bytes, line: int, offset: int, *, lost: bool) -> Fault:
     return Fault(
         fault.id,
         Location(
@@ -149,4 +153,5 @@ def _fault_at(fault: JsonFault, text: bytes, line: int, offset: int) -> Fault:
             excerpt=excerpt_of(text.decode("utf-8", "replace"), (fault.column or 1) - 1),
             column=fault.column,
         ),
+        lost,
     )

@@ -11,7 +11,11 @@ from typing import Any, Final, NamedTuple
 
 from tunesmith.datasets.json_types import is_array, is_object
 
-__all__ = ["JsonFault", "character_faults", "decode_line", "strict_decoder"]
+__all__ = ["UNUSABLE", "JsonFault", "character_faults", "decode_line", "strict_decoder"]
+
+
+UNUSABLE: Final = frozenset({"encoding", "json-duplicate-key", "json-not-finite", "lone-surrogate"})
+"""Faults that leave a value which cannot be used, since readers disagree on what it is."""
 
 
 class JsonFault(NamedTuple):

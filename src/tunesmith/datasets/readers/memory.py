@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
+from tunesmith.datasets.optional import optional
 
 from .batch import Batch, ListLocations
+from .names import distinct
+from .plain_values import plain
 
 if TYPE_CHECKING:
     from tunesmith.datasets.rows import Row
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LocatedRows", "Rows", "rows_of"]
 
 _BATCH_ROWS: Final = 4096
+_NAMES_SHOWN: Final = 10
 
 
 class Rows:
@@ -52,17 +54,13 @@ def _batch(part: list[Any], first: int) -> Batch:
     faults: list[Fault] = []
     for number, row in enumerate(part, first):
         if isinstance(row, Mapping):
-            values.append(_as_dict(row))
+            values.append(plain(row))
             numbers.append(number)
         else:
             message = f"a row must be a mapping, not {type(row).__name__}"
             location = Location(number, message=message, excerpt=excerpt_of(repr(row)[:200]))
-            faults.append(Fault("json-not-object", location))
+            faults.append(Fault("json-not-object", location, lost=True))
     return Batch(values, ListLocations(numbers), len(part), faults=faults)
-
-
-def _as_dict(row: Any) -> dict[str, Any]:
-    return dict(row)
 
 
 def rows_of(source: Any) -> Rows:
@@ -80,6 +78,8 @@ def rows_of(source: Any) -> Rows:
         return Rows(_Restartable(lambda: _pandas_rows(source)))
     if hasattr(source, "to_batches") and hasattr(source, "column_names"):
         return Rows(_Restartable(lambda: _arrow_rows(source)))
+    if isinstance(source, Mapping):
+        return Rows(_rows_of_columns(source))
     if isinstance(source, list | tuple) or (
         hasattr(source, "__getitem__") and hasattr(source, "__len__")
     ):
@@ -90,6 +90,22 @@ def rows_of(source: Any) -> Rows:
         f"Cannot read rows from {type(source).__name__}: give a path, a file object, a frame or "
         "an iterable of mappings."
     )
+
+
+def _rows_of_columns(columns: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a mapping of columns.
+
+    Raises:
+        UnreadableError: The values are no lists of one length.
+    """
+    lists = [list(column) for column in columns.values() if isinstance(column, list | tuple)]
+    if not lists or len(lists) < len(columns) or len(set(map(len, lists))) > 1:
+        names = ", ".join(repr(name) for name in list(columns)[:_NAMES_SHOWN])
+        raise UnreadableError(
+            f"Cannot read rows from a mapping of {names}: its values are no columns of one length. "
+            "Give one of its parts."
+        )
+    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
 
 
 def _as_iterable(source: Any) -> Iterable[Any]:
@@ -108,25 +124,17 @@ class _Restartable:
 
 
 def _pandas_rows(frame: Any) -> Iterator[dict[str, Any]]:
-    names = [str(name) for name in frame.columns]
+    names = distinct(str(name) for name in frame.columns)
     for values in frame.itertuples(index=False, name=None):
-        yield {name: _plain(value) for name, value in zip(names, values, strict=True)}
+        yield dict(zip(names, values, strict=True))
 
 
 def _arrow_rows(table: Any) -> Iterator[dict[str, Any]]:
+    from .parquet import rows_of_arrow  # noqa: PLC0415 - Arrow's types are known there
+
     for batch in table.to_batches():
-        yield from batch.to_pylist()
-
-
-def _plain(value: Any) -> Any:
-    """Return a cell as JSON data: the missing value is null, numbers are plain numbers."""
-    if isinstance(value, float):
-        return None if math.isnan(value) else float(value)
-    if type(value).__name__ in {"NaTType", "NAType"}:
-        return None
-    if isinstance(value, dt.date | dt.time):
-        return str(value)
-    return value.item() if hasattr(value, "item") and hasattr(value, "dtype") else value
+        rows, _ = rows_of_arrow(optional("pyarrow"), batch)
+        yield from rows
 
 
 class LocatedRows:
