@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -23,6 +24,7 @@ from tunesmith.engine.domain.errors import (
     StoreError,
 )
 from tunesmith.engine.jobs import leases, lifecycle
+from tunesmith.engine.jobs.dispatcher import WorkerSilence
 from tunesmith.engine.store import file_queries, idempotency_queries, job_queries, model_queries
 from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.store.database import HEAD, Database
@@ -116,7 +118,7 @@ def test_a_database_of_the_version_before_is_migrated_without_loss(url: str):
         assert statuses == ["paused", "running", "queued"]
     with database.write() as connection:
         (orphan,) = [job for job in job_queries.unfinished(connection) if job.worker_id is not None]
-        assert not leases.is_alive(orphan, lease_seconds=30)
+        assert not leases.has_local_process(orphan)
         leases.recover(connection, orphan, "was killed", max_attempts=3)
         assert leases.claim(connection, "training") is not None
     database.close()
@@ -222,17 +224,27 @@ def test_a_worker_that_lost_its_lease_cannot_write(database: Database):
         leases.heartbeat(connection, "a", str(first.worker_id))
 
 
-def test_a_worker_without_heartbeats_loses_its_lease(database: Database):
+def test_a_worker_is_silent_only_in_time_that_this_process_ran(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
     queued(database, job_row())
     job = claimed(database)
     assert job is not None
-
-    assert leases.is_alive(job, lease_seconds=30)
-    with database.write() as connection:
-        job_queries.change(connection, "a", heartbeat_at=time.time() - 31)
-        silent = job_queries.lock(connection, "a")
-    assert silent is not None
-    assert not leases.is_alive(silent, lease_seconds=30)
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    silence = WorkerSilence()
+    silence.update([job])
+    for _ in range(10):
+        now += 0.5
+        silence.update([job])
+    assert silence.seconds(job) == pytest.approx(5.0)
+    now += 3600.0  # suspended: nobody sends heartbeats then
+    silence.update([job])
+    assert silence.seconds(job) == pytest.approx(6.0)
+    now += 0.5
+    beating = dataclasses.replace(job, heartbeat_at=(job.heartbeat_at or 0) + 2)
+    silence.update([beating])
+    assert silence.seconds(beating) == 0
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])

@@ -41,7 +41,8 @@ def ready(request: Request) -> JSONResponse:
     except SQLAlchemyError:
         raise _not_ready("the database does not answer") from None
     except TunesmithError as error:
-        raise _not_ready(str(error)) from None
+        root = f"{services.config.home.root}/"
+        raise _not_ready(str(error).replace(root, "")) from None
     free = shutil.disk_usage(services.config.home.root).free
     if free < _MIN_FREE_BYTES:
         raise _not_ready(f"only {free} bytes are free on the disk of the state folder")

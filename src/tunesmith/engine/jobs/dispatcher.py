@@ -25,6 +25,8 @@ from . import leases, lifecycle
 from .spec_file import write_specification
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.model_preloader import ModelPreloader
     from tunesmith.engine.model_registry import ModelRegistry
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from .launcher import Launcher, WorkerProcess
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "WorkerSilence"]
 
 _log = logging.getLogger("tunesmith.engine.jobs")
 
@@ -41,6 +43,10 @@ _POLL_SECONDS = 0.5
 _CLEANUP_SECONDS = 3600.0
 _STOP_POLL_SECONDS = 0.05
 _MAX_VALIDATIONS = 2
+
+_UNRESPONSIVE_LEASES = 10
+"""How many leases a process of this machine may be silent before it is killed. As long as it
+exists it has its job: it may be suspended, or the database may be locked."""
 
 
 class Dispatcher:
@@ -68,6 +74,8 @@ class Dispatcher:
         self._launcher = launcher
         self._preloader = preloader
         self._children: dict[str, WorkerProcess] = {}
+        self._silence = WorkerSilence()
+        self._unresponsive: set[str] = set()  # ids of workers that were killed for it
         self._wake = threading.Event()
         self._stopping = False
         self._stopped: dict[str, int] = {}  # pids by worker id, of those told to stop
@@ -159,14 +167,24 @@ class Dispatcher:
         exits = self._collect_exits()
         claimed = self._claimed()
         self._preloader.update(claimed)
+        self._silence.update(claimed)
         for job in claimed:
             worker = str(job.worker_id)
             if worker in exits:
                 self._recover(job, exits[worker])
-            elif worker in self._children:
-                self._kill_if_unresponsive(job, self._children[worker])
-            elif not leases.is_alive(job, self._config.lease_seconds):
-                self._recover(job, "stopped sending heartbeats")
+                continue
+            child = self._children.get(worker)
+            exists = leases.has_local_process(job) if child is None else True
+            limit = self._config.lease_seconds * (_UNRESPONSIVE_LEASES if exists else 1)
+            silence = self._silence.seconds(job)
+            if exists is False:
+                self._recover(job, "ended while no server watched it")
+            elif silence > limit and child is not None:
+                _log.warning("job %s: killing its process, silent for %.0f s", job.id, silence)
+                self._unresponsive.add(worker)
+                child.kill()
+            elif silence > limit:
+                self._recover(job, f"sent no heartbeat for {silence:.0f} seconds")
 
     def _collect_exits(self) -> dict[str, str]:
         """Drop the children that have exited; return how each did, by worker id."""
@@ -177,11 +195,10 @@ class Dispatcher:
                 continue
             del self._children[worker]
             exits[worker] = _exit_reason(status)
+            if worker in self._unresponsive:
+                self._unresponsive.discard(worker)
+                exits[worker] = "did not respond any more, so the engine ended it"
         return exits
-
-    def _kill_if_unresponsive(self, job: JobRow, process: WorkerProcess) -> None:
-        if time.time() - (job.heartbeat_at or 0) > self._config.lease_seconds:
-            process.kill()
 
     def _claimed(self) -> list[JobRow]:
         with self._database.read() as connection:
@@ -205,10 +222,39 @@ class Dispatcher:
             job
             for job in self._claimed()
             if job.worker_host == here
-            and (
-                job.worker_id in self._children or leases.is_alive(job, self._config.lease_seconds)
-            )
+            and (job.worker_id in self._children or leases.has_local_process(job))
         ]
+
+
+class WorkerSilence:
+    """For how long workers have sent no heartbeat, in time during which this process ran.
+
+    While a machine is suspended, or the server is stopped, nobody sends heartbeats and nobody
+    is dead. So this adds up the time between polls, and counts no more of it than a poll takes.
+    """
+
+    def __init__(self) -> None:
+        self._polled_at = time.monotonic()
+        self._heartbeats: dict[str | None, float | None] = {}
+        self._seconds: dict[str | None, float] = {}
+
+    def update(self, claimed: Iterable[JobRow]) -> None:
+        """Note the heartbeats of all claimed jobs, as they are in the database now."""
+        now = time.monotonic()
+        passed = min(now - self._polled_at, 2 * _POLL_SECONDS)
+        self._polled_at = now
+        heartbeats = {job.worker_id: job.heartbeat_at for job in claimed}
+        self._seconds = {
+            worker: self._seconds.get(worker, 0.0) + passed
+            if worker in self._heartbeats and self._heartbeats[worker] == heartbeat
+            else 0.0
+            for worker, heartbeat in heartbeats.items()
+        }
+        self._heartbeats = heartbeats
+
+    def seconds(self, job: JobRow) -> float:
+        """Return how long the worker of a job has been silent."""
+        return self._seconds.get(job.worker_id, 0.0)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -153,7 +154,8 @@ class Worker:
             leases.release(connection, leases.lock_claimed(connection, self.job_id, self.worker_id))
 
     def fail(self, code: str, message: str, param: str | None = None) -> None:
-        """Fail the job."""
+        """Fail the job. Folders of this machine are left out of the message."""
+        message = message.replace(f"{self.home.root}/", "")
         with self.database.write() as connection:
             job = leases.lock_claimed(connection, self.job_id, self.worker_id)
             if job.status in {"running", "validating_files"}:
@@ -214,17 +216,17 @@ def _work(worker: Worker, stage: leases.Stage, heartbeat: float, ray: str | None
             _fail_on_full_disk(worker, str(error))
         else:
             worker.fail(code, str(error), getattr(error, "param", None))
-    except (MemoryError, OSError, RuntimeError, ValueError, ArithmeticError) as error:
-        _log.exception("job")
-        if _is_disk_full(error, worker.home):
-            _fail_on_full_disk(worker)
-        else:
-            worker.fail(*_explain(error))
     except OperationalError as error:
         if not _is_disk_full(error, worker.home):
             raise
         _log.error("the disk is full: %s", error.orig)
         _fail_on_full_disk(worker)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the job has to name it
+        _log.exception("job")
+        if _is_disk_full(error, worker.home):
+            _fail_on_full_disk(worker)
+        else:
+            worker.fail(*_explain(error))
 
 
 def _train_on_ray(settings: str) -> Train:
@@ -265,9 +267,13 @@ def _explain(error: Exception) -> tuple[str, str]:
     """Return a code and a message for an error of no known kind."""
     if is_out_of_memory(error):
         return "out_of_memory", OUT_OF_MEMORY
-    text = str(error).strip() or type(error).__name__
-    first = text.splitlines()[0]
-    return "training_failed", f"The training ended with an error: {first}"
+    cause = (str(error).strip() or "no message").splitlines()[0]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{frame.name}, {Path(frame.filename).name} line {frame.lineno}"
+    return "training_failed", (
+        f"The training ended with an error: {type(error).__name__}: {cause} (in {place}). "
+        "worker.log in the job's folder on the engine has the whole traceback."
+    )
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ __all__ = [
     "Stage",
     "claim",
     "count_workers",
+    "has_local_process",
     "has_waiting_job",
     "heartbeat",
-    "is_alive",
     "lock_claimed",
     "process_exists",
     "recover",
@@ -139,12 +139,10 @@ def release(connection: Connection, job: JobRow) -> None:
     job_queries.change(connection, job.id, **values)
 
 
-def is_alive(job: JobRow, lease_seconds: float) -> bool:
-    """Return whether the worker of a claimed job is taken to be alive."""
-    if job.heartbeat_at is None or time.time() - job.heartbeat_at > lease_seconds:
-        return False
+def has_local_process(job: JobRow) -> bool | None:
+    """Return whether the process of a claimed job exists; None if that cannot be seen from here."""
     if job.worker_host != socket.gethostname() or job.worker_pid is None:
-        return True
+        return None
     return process_exists(job.worker_pid)
 
 

@@ -72,7 +72,8 @@ def load_adapter(folder: Path, model: nn.Module) -> LoraAdapter:
         tensors = load_file(folder / "adapter_model.safetensors")
     except Exception as error:
         raise GenerationError(
-            f"The adapter in {folder.name} cannot be read: {error}",
+            f"The adapter in {folder.name} cannot be read: "
+            f"{str(error).replace(f'{folder.parent}/', '')}",
             kind=ErrorKind.INTERNAL,
             code="model_broken",
         ) from error

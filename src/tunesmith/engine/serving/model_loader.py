@@ -6,12 +6,12 @@ models stay in memory is decided by `model_store`.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from tunesmith.engine.domain.errors import ErrorKind
@@ -168,9 +168,9 @@ def load_base(
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except (OSError, ValueError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise GenerationError(
-            f"The model in {path.name} cannot be loaded: {error}",
+            f"The model in {path.name} cannot be loaded: {_without_folders(error, path)}",
             kind=ErrorKind.INTERNAL,
             code="model_broken",
         ) from error
@@ -195,6 +195,11 @@ def load_base(
         start_token_id=_start_token_id(tokenizer),
         weights_bytes=nbytes,
     )
+
+
+def _without_folders(error: Exception, path: Path) -> str:
+    """Return an error's text without the folders of this machine, which clients need not see."""
+    return str(error).replace(f"{path.parent}/", "")
 
 
 def _context_length(model: Any, tokenizer: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import warnings
 from collections import OrderedDict
@@ -115,8 +114,6 @@ class ModelStore:
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT uses transformers' old names
                 merged = PeftModel.from_pretrained(plain, folder).merge_and_unload()
             merged.save_pretrained(merged_folder)
-            for item in base_path.glob("*token*"):
-                shutil.copy(item, merged_folder)
             base = load_base(Path(merged_folder), base_path, self.device, self.dtype)
         base.path = folder
         self.bases[folder] = base

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -135,16 +136,20 @@ class Adapter:
         """Load the parameters of the adapter in `folder`.
 
         Raises:
-            TrainingError: It does not fit the model.
+            TrainingError: It cannot be read, or does not fit the model.
         """
-        saved = load_file(folder / "adapter_model.safetensors")
+        try:
+            saved = load_file(folder / "adapter_model.safetensors")
+        except (OSError, SafetensorError) as error:
+            msg = f"The adapter to continue from, {folder.name}, cannot be read: {error}."
+            raise TrainingError(msg, "invalid_model") from error
         parameters = self.parameters()
         wrong = saved.keys() ^ parameters.keys() or {
             name for name in parameters if parameters[name].shape != saved[name].shape
         }
         if wrong:
             msg = (
-                f"The adapter in {folder} does not fit the base model: {min(wrong)} differs "
+                f"The adapter in {folder.name} does not fit the base model: {min(wrong)} differs "
                 f"({len(wrong)} parts in all). Continue on the base model it was trained on."
             )
             raise TrainingError(msg, "invalid_model")
@@ -230,9 +235,9 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
             None if layers is None else tuple(sorted(layers)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"The adapter to continue from, {folder}, cannot be read: {error}."
+        msg = f"The adapter to continue from, {folder.name}, cannot be read: {error}."
         raise TrainingError(msg, "invalid_model") from error
     if not is_plain or saved.get("use_rslora"):
-        msg = f"The adapter to continue from, {folder}, is not a plain LoRA adapter."
+        msg = f"The adapter to continue from, {folder.name}, is not a plain LoRA adapter."
         raise TrainingError(msg, "invalid_model")
     return config

@@ -13,6 +13,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from tunesmith.engine.domain.errors import TrainingError
@@ -195,8 +196,8 @@ def load_split_model(folder: Path, dtype: torch.dtype, device: torch.device) -> 
             trust_remote_code=False,
             local_files_only=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        msg = f"The model in {folder} cannot be loaded: {error}"
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        msg = f"The model in {folder.name} cannot be loaded: {error}"
         raise TrainingError(msg, "invalid_model") from error
     # Without dropout, or a resumed training would differ from an uninterrupted one.
     return SplitModel(model.to(device).eval())
