@@ -318,9 +318,10 @@ def _complete_call(call: Message, new_ids: Iterator[str]) -> Message:
 def _answer(message: Message, unanswered: list[str]) -> Message:
     """Return a tool message with the id of a call; the call is then answered."""
     identifier = message.get("tool_call_id")
-    if not unanswered or identifier in unanswered:
-        if unanswered:
-            unanswered.remove(identifier)
+    if not unanswered:
+        return message
+    if identifier in unanswered:
+        unanswered.remove(str(identifier))
         return message
     if isinstance(identifier, str) and identifier:
         return message

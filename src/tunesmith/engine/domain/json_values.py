@@ -27,7 +27,7 @@ def find_json_fault(value: Any, depth: int = 0) -> str | None:
         pairs = cast("dict[str, Any]", value)
         children = [*pairs.keys(), *pairs.values()]
     elif isinstance(value, list):
-        children = cast("list[Any]", value)
+        children = value
     return next((fault for child in children if (fault := find_json_fault(child, depth + 1))), None)
 
 
