@@ -219,6 +219,18 @@ RULES: Final[Mapping[str, Rule]] = {
     "tool-arguments-json": Rule(
         "warning", "call", "has arguments that are not JSON|have arguments that are not JSON"
     ),
+    "tool-arguments-object": Rule(
+        "error",
+        "call",
+        "has arguments that are not a JSON object|have arguments that are not a JSON object",
+        'Write them once as JSON text: "{\\"city\\": \\"Oslo\\"}".',
+    ),
+    "tool-arguments-schema": Rule(
+        "warning",
+        "call",
+        "does not fit the schema of its tool|do not fit the schema of their tool",
+        "The model would learn to call the tool wrongly: correct the call or the schema.",
+    ),
     "tool-result-orphan": Rule("warning", "tool message", "answers no call|answer no call"),
     "tool-call-unanswered": Rule("warning", "call", "is never answered|are never answered"),
     "output-count": Rule(

@@ -1,8 +1,7 @@
 """Whether each row is within the token limit, exactly; and the total of all tokens on request.
 
 A token stands for at least one byte, so a row with no more bytes of text than the limit is
-within it: only longer rows are tokenized. Chat rows are counted by the published formula: three
-tokens a message, the tokens of each value, one more for a name, three for the answer.
+within it: only longer rows are tokenized. `tokens.conversations` says what counts in a chat row.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.findings import LocationCounter
-from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.rules import make_finding
+from tunesmith.datasets.tokens.conversations import TOKENS_PER_ROW, message_texts, tool_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenLimits", "texts_of"]
 
-_PER_MESSAGE: Final = 3
-_PER_NAME: Final = 1
-_PER_ROW: Final = 3
 _BYTES_PER_CHARACTER: Final = 4
 
 
@@ -136,34 +132,14 @@ def texts_of(value: dict[str, Any], row_format: RowFormat) -> tuple[list[str], i
     if row_format == "prompt_completion":
         return [value["prompt"], value["completion"]], 0
     if row_format == "preference":
-        prompt = _texts_of_messages(value["input"]["messages"])
+        given = value["input"]
+        texts, extra = message_texts(given["messages"])
         outputs = [
-            _texts_of_messages(value[name]) for name in ("preferred_output", "non_preferred_output")
+            message_texts(value[name]) for name in ("preferred_output", "non_preferred_output")
         ]
         longest = max(outputs, key=lambda output: sum(map(len, output[0])))
-        return prompt[0] + longest[0], prompt[1] + longest[1] + _PER_ROW
-    texts, extra = _texts_of_messages(value["messages"])
-    return texts, extra + _PER_ROW
-
-
-def _texts_of_messages(messages: list[dict[str, Any]]) -> tuple[list[str], int]:
-    texts: list[str] = []
-    extra = 0
-    for message in messages:
-        extra += _PER_MESSAGE + (_PER_NAME if "name" in message else 0)
-        for value in message.values():
-            _collect_strings(value, texts)
-    return texts, extra
-
-
-def _collect_strings(value: Any, texts: list[str]) -> None:
-    """Add the strings within a value; images are left out."""
-    if isinstance(value, str):
-        texts.append(value)
-    elif is_array(value):
-        for item in value:
-            _collect_strings(item, texts)
-    elif is_object(value):
-        for key, item in value.items():
-            if key != "image_url":
-                _collect_strings(item, texts)
+        texts, extra = texts + longest[0], extra + longest[1]
+    else:
+        given = value
+        texts, extra = message_texts(value["messages"])
+    return texts + tool_texts(given), extra + TOKENS_PER_ROW

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+from .nested_nulls import without_null_fields
+
 __all__ = ["plain", "plain_rows"]
 
 _AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
@@ -21,8 +23,8 @@ _DEEPEST: Final = 200
 
 
 def plain_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows whose values are JSON data."""
-    return [_plain_object(row, 0) for row in rows]
+    """Return the rows of a table as JSON data; null fields of structs are left out."""
+    return [without_null_fields(_plain_object(row, 0)) for row in rows]
 
 
 def plain(value: Any, depth: int = 0) -> Any:

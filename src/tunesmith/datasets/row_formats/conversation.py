@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.datasets.json_types import is_array, is_object
 
 from .problem import Problem
-from .tools import declared_names
+from .tool_arguments import first_misfit
+from .tools import declared_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +42,8 @@ def supervised_problems(
 def tool_call_problems(
     messages: list[dict[str, Any]], row: dict[str, Any], path: str
 ) -> Iterator[Problem]:
-    """Yield calls of undeclared tools, answers to no call, and calls without an answer."""
-    declared = declared_names(row)
+    """Yield calls that no tool allows, answers to no call, and calls without an answer."""
+    declared = declared_schemas(row)
     unanswered: dict[str, str] = {}
     for position, message in enumerate(messages):
         message_path = f"{path}[{position}]"
@@ -64,7 +66,28 @@ def tool_call_problems(
                 yield Problem(
                     "tool-undeclared", call_path, f"calls {name!r}, which 'tools' does not declare"
                 )
+            elif name is not None:
+                yield from _argument_problems(call, name, declared[name], call_path)
     # A conversation may end with the call itself: the call is then what the model learns.
+
+
+def _argument_problems(
+    call: dict[str, Any], name: str, schema: Any, call_path: str
+) -> Iterator[Problem]:
+    function = call.get("function")
+    arguments = function.get("arguments") if is_object(function) else None
+    if not isinstance(arguments, str):
+        return
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return
+    if is_object(value) and (misfit := first_misfit(value, schema)):
+        yield Problem(
+            "tool-arguments-schema",
+            f"{call_path}.function.arguments",
+            f"the arguments of {name!r} do not fit its schema: {misfit}",
+        )
 
 
 def _unanswered_problems(unanswered: dict[str, str]) -> Iterator[Problem]:

@@ -145,13 +145,28 @@ def _call(function: Any, path: str) -> Iterator[Problem]:
         )
         return
     try:
-        json.loads(arguments)
+        value = json.loads(arguments)
     except (ValueError, RecursionError) as error:
         yield Problem(
             "tool-arguments-json",
             f"{path}.arguments",
             f"'arguments' does not hold valid JSON: {error}",
         )
+        return
+    if not is_object(value):
+        twice = ": it was encoded twice" if isinstance(value, str) and _is_object(value) else ""
+        yield Problem(
+            "tool-arguments-object",
+            f"{path}.arguments",
+            f"'arguments' must hold a JSON object, not {describe(value)}{twice}",
+        )
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return is_object(json.loads(text))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _custom_call(custom: Any, path: str) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from .problem import Problem, describe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["declared_names", "problems"]
+__all__ = ["declared_schemas", "problems"]
 
 _MAX_FUNCTIONS: Final = 128
 
@@ -31,18 +31,21 @@ def problems(value: dict[str, Any], path: str) -> Iterator[Problem]:
         )
 
 
-def declared_names(value: dict[str, Any]) -> set[str]:
-    """Return the names of the declared tools and functions; rows need not be valid."""
-    names: set[str] = set()
+def declared_schemas(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the names of the declared tools and functions, each with the schema of its arguments.
+
+    Rows need not be valid. A tool without a schema, such as a custom one, takes anything: True.
+    """
+    schemas: dict[str, Any] = {}
     for tool in _objects(value.get("tools")):
         for kind in ("function", "custom"):
             function = tool.get(kind)
             if is_object(function) and isinstance(function.get("name"), str):
-                names.add(function["name"])
+                schemas[function["name"]] = function.get("parameters", True)
     for function in _objects(value.get("functions")):
         if isinstance(function.get("name"), str):
-            names.add(function["name"])
-    return names
+            schemas[function["name"]] = function.get("parameters", True)
+    return schemas
 
 
 def _objects(values: Any) -> list[dict[str, Any]]:

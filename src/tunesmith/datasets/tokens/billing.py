@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.training_defaults import (
@@ -18,6 +18,7 @@ from tunesmith.datasets.training_defaults import (
 )
 
 from .backends import load_encoder
+from .conversations import TOKENS_PER_ROW, message_texts, tool_texts
 from .model_encodings import encoding_for_model
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from .encoder import Encoder
 
 __all__ = ["Estimate", "estimate", "estimate_message_tokens"]
-
-_PER_MESSAGE: Final = 3
-_PER_NAME: Final = 1
-_PER_EXAMPLE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,26 +97,26 @@ def estimate(
 
 
 def estimate_message_tokens(
-    messages: Sequence[Mapping[str, Any]], encoding: str | Encoder = "o200k_base"
+    messages: Sequence[Mapping[str, Any]],
+    encoding: str | Encoder = "o200k_base",
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> int:
     """Estimate the tokens of a conversation: texts exactly, the markers around them by rule.
 
-    Three tokens for each message, one for a name, three at the end (OpenAI cookbook). Tools and
-    images have no published rule and are not counted; neither are weights.
+    Three tokens for each message, one for a name, three at the end (OpenAI cookbook). Calls count
+    with their names and arguments, tools as JSON. Images have no published rule and are not
+    counted; neither are weights.
+
+    Args:
+        messages: The messages.
+        encoding: Name of an encoding or of a hosted model, or an encoder.
+        tools: The tools that the row declares.
     """
     encoder = load_encoder(encoding_for_model(encoding)) if isinstance(encoding, str) else encoding
-    total = _PER_EXAMPLE
-    for message in messages:
-        total += _PER_MESSAGE + (_PER_NAME if "name" in message else 0)
-        total += sum(encoder.count_batch(_texts(message)))
-    return total
-
-
-def _texts(message: Mapping[str, Any]) -> list[str]:
-    content = message.get("content")
-    parts: list[Any] = []
-    if isinstance(content, list):
-        parts = content  # pyright: ignore[reportUnknownVariableType] # JSON
-    texts: list[Any] = [content, message.get("role"), message.get("name")]
-    texts += [cast("dict[str, Any]", part).get("text") for part in parts if isinstance(part, dict)]
-    return [text for text in texts if isinstance(text, str)]
+    texts, extra = message_texts(messages)
+    return (
+        sum(encoder.count_batch(texts + tool_texts({"tools": list(tools)})))
+        + extra
+        + (TOKENS_PER_ROW)
+    )
