@@ -12,6 +12,8 @@ def mistakes(client: Client) -> None:
     client.completions.create(model="m", prompt="p", max_token=3)  # mistake
     client.completions.create(model="m", prompt="p", stream=True).choices  # mistake
     client.files.retrieve(3)  # mistake
+    client.chat.completions.parse(model="m", messages=[], response_format=3)  # mistake
+    client.timeout = "three"  # mistake
     client.models.list().nothing  # mistake
     client.fine_tuning.jobs.retrieve("ftjob-1").wait(timeot=3)  # mistake
     client.fine_tunes.retrieve("ft-1").wait(on_event=lambda event: event.data)  # mistake

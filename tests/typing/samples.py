@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from pydantic import BaseModel
 
@@ -16,8 +16,12 @@ from tunesmith import (
     MapResult,
     Page,
     Stream,
+    Timeout,
+    omit,
 )
 from tunesmith.core.modes import Async, Sync
+from tunesmith.resources.chat_streams import AsyncChatCompletionStream, ChatCompletionStream
+from tunesmith.resources.file_content import FileBytes
 from tunesmith.results import Results
 from tunesmith.transport.responses import APIResponse, AsyncStreamedResponse, StreamedResponse
 from tunesmith.types import (
@@ -135,3 +139,55 @@ async def asynchronous(client: AsyncClient, flag: bool) -> None:
     assert_type(client.models.with_streaming_response.retrieve("m"), AsyncStreamedResponse[Model])
     extra: dict[str, Any] = {"a": 1}
     await client.models.retrieve("m", extra_body=extra, extra_headers={"a": "b"})
+
+
+def answers(client: Client) -> None:
+    chat = client.chat.completions
+    with chat.stream(model="m", messages=[]) as stream:
+        assert_type(stream, ChatCompletionStream[None])
+        for event in stream:
+            if event.type == "content.delta":
+                assert_type(event.delta, str)
+        assert_type(stream.get_final_completion(), ParsedChatCompletion[None])
+        assert_type(stream.response.is_closed, bool)
+    with chat.stream(model="m", messages=[], response_format={"type": "json_object"}) as loose:
+        assert_type(loose.until_done(), ChatCompletionStream[None])
+    with chat.stream(model="m", messages=[], response_format=omit, temperature=0) as plain:
+        assert_type(plain.get_final_completion().choices[0].message.content, str | None)
+    with chat.stream(model="m", messages=[], response_format=Sentiment) as typed:
+        assert_type(typed.get_final_completion(), ParsedChatCompletion[Sentiment])
+    parsed = chat.parse(model="m", messages=[], response_format=list[Sentiment])
+    assert_type(parsed, ParsedChatCompletion[list[Sentiment]])
+    optional = chat.parse(model="m", messages=[], response_format=Sentiment | None)
+    assert_type(optional.choices[0].message.parsed, Sentiment | None)
+    choice = chat.parse(model="m", messages=[], response_format=Literal["yes", "no"])
+    assert_type(choice, ParsedChatCompletion[Literal["yes", "no"]])
+
+
+async def asynchronous_answers(client: AsyncClient) -> None:
+    chat = client.chat.completions
+    async with chat.stream(model="m", messages=[]) as stream:
+        assert_type(stream, AsyncChatCompletionStream[None])
+        async for event in stream:
+            if event.type == "tool_calls.function.arguments.done":
+                assert_type(event.parsed_arguments, object | None)
+        assert_type(await stream.get_final_completion(), ParsedChatCompletion[None])
+    async with chat.stream(model="m", messages=[], response_format=list[Sentiment]) as typed:
+        assert_type(await typed.get_final_completion(), ParsedChatCompletion[list[Sentiment]])
+    raw = await client.files.with_raw_response.list()
+    assert_type(raw.parse(), AsyncPage[FileObject])
+    assert_type(raw.http_request.headers["accept"], str)
+    async with client.files.with_streaming_response.content("file-1") as response:
+        assert_type(await response.parse(), bytes)
+    assert_type(await client.files.content("file-1"), FileBytes)
+
+
+def settings(client: Client) -> None:
+    client.api_key = "key"
+    client.api_key = lambda: "key"
+    client.timeout = 3
+    client.max_retries = 0
+    client.base_url = "http://127.0.0.1:8712/v1"
+    client.organization = client.project = None
+    assert_type(client.api_key, str | None)
+    assert_type(client.timeout, Timeout)

@@ -199,7 +199,7 @@ def _to_plain(value: object) -> object:
     if isinstance(value, _Spent):
         raise TypeError(value.message)
     dump = getattr(value, "model_dump", None)
-    if dump is not None:
+    if dump is not None and not isinstance(value, type):
         return dump(mode="json", exclude_unset=True, by_alias=True)
     if isinstance(value, Mapping):
         return without_omitted(value)

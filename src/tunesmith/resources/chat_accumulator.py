@@ -5,7 +5,6 @@ Pure: chunks in, events out; the answer so far is available at any time.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -31,7 +30,8 @@ from tunesmith.types.chat_events import (
     RefusalDoneEvent,
 )
 
-from .formats import check_finished, is_type, parse_completion, parse_text
+from .answer_schemas import is_type
+from .formats import check_finished, has_answer, parse_completion, parse_text, partial_value
 
 __all__ = ["ChatCompletionAccumulator"]
 
@@ -126,7 +126,9 @@ class ChatCompletionAccumulator(Generic[FormatT]):
         if delta.content is not None:
             choice.content = (choice.content or "") + delta.content
             if delta.content:
-                parsed = _partial(choice.content) if self._format is not None else None
+                parsed = (
+                    None if self._format is None else partial_value(choice.content, self._format)
+                )
                 events.append(ContentDeltaEvent(delta.content, choice.content, parsed))
         if delta.refusal:
             choice.refusal = (choice.refusal or "") + delta.refusal
@@ -138,7 +140,10 @@ class ChatCompletionAccumulator(Generic[FormatT]):
         events: list[ChatCompletionStreamEvent[FormatT]] = []
         if choice.content:
             parsed: Any = None
-            if self._format is not None and not choice.refusal:
+            calls = bool(choice.tool_calls or choice.function_call)
+            if self._format is not None and has_answer(
+                choice.content, refused=bool(choice.refusal), calls=calls
+            ):
                 check_finished(choice.finish_reason, self.snapshot)
                 parsed = parse_text(choice.content, self._format)
             events.append(ContentDoneEvent(choice.content, parsed))
@@ -150,7 +155,7 @@ class ChatCompletionAccumulator(Generic[FormatT]):
             events.append(LogprobsRefusalDoneEvent(choice.refusal_logprobs))
         events += [
             FunctionToolCallArgumentsDoneEvent(
-                call.name, index, call.arguments, _partial(call.arguments)
+                call.name, index, call.arguments, partial_value(call.arguments)
             )
             for index, call in sorted(choice.tool_calls.items())
         ]
@@ -173,7 +178,7 @@ def _add_tool_calls(
         if added:
             events.append(
                 FunctionToolCallArgumentsDeltaEvent(
-                    call.name, piece.index, call.arguments, added, _partial(call.arguments)
+                    call.name, piece.index, call.arguments, added, partial_value(call.arguments)
                 )
             )
     function_call = part.delta.function_call
@@ -233,13 +238,3 @@ def _plain_choice(choice: _Choice) -> dict[str, Any]:
         "message": message,
         "logprobs": logprobs,
     }
-
-
-def _partial(text: str) -> object | None:
-    """Return the value of incomplete JSON so far, None if there is none."""
-    from pydantic_core import from_json
-
-    with contextlib.suppress(ValueError):
-        value: object = from_json(text.encode(), allow_partial=True)
-        return value
-    return None

@@ -21,6 +21,7 @@ from tunesmith.core.options import NotGiven, Omit, omit
 from tunesmith.types.chat import ChatCompletion, ChatCompletionChunk
 from tunesmith.types.chat_events import ParsedChatCompletion
 
+from .answer_schemas import is_type, response_format_of, type_name
 from .bulk import MapResult
 from .chat_accumulator import ChatCompletionAccumulator
 from .chat_options import (
@@ -30,11 +31,13 @@ from .chat_options import (
     Messages,
 )
 from .chat_stored import StoredChatCompletions
-from .formats import parse_completion, response_format_of
+from .formats import parse_completion
 from .operations import Resource, helper, iteration, overloaded
 from .views import RawView, StreamingView
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from tunesmith.transport.responses import (
         APIResponse,
         AsyncStreamedResponse,
@@ -220,7 +223,7 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
         *,
         model: str,
         messages: Messages,
-        response_format: type[FormatT],
+        response_format: TypeForm[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> ParsedChatCompletion[FormatT]: ...
     @overload
@@ -229,7 +232,7 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
         *,
         model: str,
         messages: Messages,
-        response_format: type[FormatT],
+        response_format: TypeForm[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> Coroutine[Any, Any, ParsedChatCompletion[FormatT]]: ...
     @overload
@@ -238,7 +241,7 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
         *,
         model: str,
         messages: Messages,
-        response_format: type[FormatT],
+        response_format: TypeForm[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> APIResponse[ParsedChatCompletion[FormatT]]: ...
     @overload
@@ -247,7 +250,7 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
         *,
         model: str,
         messages: Messages,
-        response_format: type[FormatT],
+        response_format: TypeForm[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> Coroutine[Any, Any, APIResponse[ParsedChatCompletion[FormatT]]]: ...
     @overloaded
@@ -262,8 +265,9 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
         """Answer a conversation with a value of a given type.
 
         Args:
-            response_format: A pydantic model or another type with a JSON schema; each message's
-                `parsed` is an instance.
+            response_format: A pydantic model or another type with a JSON schema, such as
+                `list[Model]`, `Model | None` or `Literal["yes", "no"]`; each message's `parsed` is
+                a value of it.
             messages: As for `create`.
             model: As for `create`.
             params: As for `create`.
@@ -282,18 +286,36 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
         *,
         model: str,
         messages: Messages,
-        response_format: type[FormatT] | Mapping[str, Any] | Omit | NotGiven = omit,
+        response_format: TypeForm[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> ChatCompletionStreamManager[FormatT]: ...
+    @overload
+    def stream(
+        self: ChatCompletions[Sync],
+        *,
+        model: str,
+        messages: Messages,
+        response_format: Mapping[str, Any] | Omit | NotGiven = omit,
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> ChatCompletionStreamManager[None]: ...
     @overload
     def stream(
         self: ChatCompletions[Async],
         *,
         model: str,
         messages: Messages,
-        response_format: type[FormatT] | Mapping[str, Any] | Omit | NotGiven = omit,
+        response_format: TypeForm[FormatT],
         **params: Unpack[ChatCompletionHelperOptions],
     ) -> AsyncChatCompletionStreamManager[FormatT]: ...
+    @overload
+    def stream(
+        self: ChatCompletions[Async],
+        *,
+        model: str,
+        messages: Messages,
+        response_format: Mapping[str, Any] | Omit | NotGiven = omit,
+        **params: Unpack[ChatCompletionHelperOptions],
+    ) -> AsyncChatCompletionStreamManager[None]: ...
     @helper
     def stream(
         self,
@@ -364,6 +386,15 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
             journal=journal,
             on_progress=on_progress,
         )
+
+    def _create(self, fields: Mapping[str, Any], *, stream: Any) -> Flow[Any]:
+        kind = fields.get("response_format")
+        if is_type(kind):
+            raise TypeError(
+                f"response_format is a mapping here; to get a {type_name(kind)}, call "
+                "chat.completions.parse or chat.completions.stream with the same arguments."
+            )
+        return super()._create(fields, stream=stream)
 
     def _parse(self, fields: Mapping[str, Any], kind: Any) -> Flow[ParsedChatCompletion[Any]]:
         completion = yield from self._create(

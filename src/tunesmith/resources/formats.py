@@ -1,59 +1,29 @@
-"""Typed answers: from a Python type to the schema to send, and from the answer to the type.
-
-The schema follows the strict rules of structured outputs: every property is required and no
-other is allowed.
-"""
+"""Typed answers: from the text of an answer to a value of the type that was requested."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tunesmith.errors import (
     APIResponseValidationError,
     ContentFilterFinishReasonError,
     LengthFinishReasonError,
-    TunesmithError,
 )
 from tunesmith.types.chat import ChatCompletion
 from tunesmith.types.chat_events import ParsedChatCompletion
 
-__all__ = ["parse_completion", "parse_text", "response_format_of"]
+from .answer_schemas import WRAPPER, AnswerType, answer_type, is_type, type_name
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+__all__ = ["check_finished", "has_answer", "parse_completion", "parse_text", "partial_value"]
 
 T = TypeVar("T")
 
 
-def response_format_of(kind: Any) -> Any:
-    """Return the `response_format` to send for a type; mappings pass as they are.
-
-    Raises:
-        TunesmithError: The type has no JSON schema.
-    """
-    if not is_type(kind):
-        return kind
-    from pydantic import TypeAdapter
-    from pydantic.errors import PydanticUserError
-
-    try:
-        schema = TypeAdapter[Any](kind).json_schema()
-    except PydanticUserError as error:
-        raise TunesmithError(f"{kind!r} cannot be a response_format: {error}") from error
-    return {
-        "type": "json_schema",
-        "json_schema": {
-            "name": getattr(kind, "__name__", "answer"),
-            "schema": _strict(schema),
-            "strict": True,
-        },
-    }
-
-
-def is_type(kind: Any) -> bool:
-    """Return whether a `response_format` is a Python type to parse into."""
-    return isinstance(kind, type)
-
-
-def parse_completion(completion: ChatCompletion, kind: type[T]) -> ParsedChatCompletion[T]:
+def parse_completion(completion: ChatCompletion, kind: TypeForm[T]) -> ParsedChatCompletion[T]:
     """Return the completion with each answer read as `kind`.
 
     Raises:
@@ -61,15 +31,28 @@ def parse_completion(completion: ChatCompletion, kind: type[T]) -> ParsedChatCom
         ContentFilterFinishReasonError: An answer was stopped.
         APIResponseValidationError: An answer is not a `kind`.
     """
-    data = completion.model_dump()
+    data = completion.model_dump(exclude_unset=True)
     for choice, plain in zip(completion.choices, data["choices"], strict=True):
         check_finished(choice.finish_reason, completion)
-        text = choice.message.content
-        if text is not None and not choice.message.refusal and is_type(kind):
-            plain["message"]["parsed"] = parse_text(text, kind)
-    parsed = ParsedChatCompletion[Any].model_validate(data)
+        said = choice.message
+        calls = bool(said.tool_calls or said.function_call)
+        if is_type(kind) and has_answer(said.content, refused=bool(said.refusal), calls=calls):
+            plain["message"]["parsed"] = parse_text(said.content or "", kind)
+    # Without a parameter, as pickle finds no class of the name `ParsedChatCompletion[…]`.
+    parsed = ParsedChatCompletion.model_validate(data)
     parsed._set_request_id(completion._request_id)
     return cast("ParsedChatCompletion[T]", parsed)
+
+
+def has_answer(text: str | None, *, refused: bool, calls: bool) -> bool:
+    """Return whether a message has a text to parse.
+
+    Args:
+        text: The text; beside a call of a tool it may be blank.
+        refused: Whether the message is a refusal.
+        calls: Whether it calls tools.
+    """
+    return text is not None and not refused and (bool(text.strip()) or not calls)
 
 
 def check_finished(reason: str | None, completion: ChatCompletion) -> None:
@@ -88,37 +71,53 @@ def check_finished(reason: str | None, completion: ChatCompletion) -> None:
 
 
 def parse_text(text: str, kind: Any) -> Any:
-    """Return JSON text as `kind`.
+    """Return JSON text as `kind`; a type that is no object is the property `value` of one.
+
+    A server that does not keep to schemas may send the value alone, which is taken as well.
 
     Raises:
         APIResponseValidationError: It is not one.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     from tunesmith.core.decode import describe_mismatch
 
     try:
-        return TypeAdapter[Any](kind).validate_json(text)
+        return _read(text, answer_type(kind))
     except ValidationError as error:
-        name = getattr(kind, "__name__", str(kind))
-        raise APIResponseValidationError(
-            f"The answer is not a {name}: {describe_mismatch(error)}. It begins: {text[:200]!r}",
-            body=text,
-        ) from None
+        mismatch = describe_mismatch(error)
+    raise APIResponseValidationError(
+        f"The answer is not a {type_name(kind)}: {mismatch}. It begins: {text[:200]!r}", body=text
+    )
 
 
-def _strict(schema: Any) -> Any:
-    """Return a JSON schema in which objects have exactly the properties they name."""
-    if isinstance(schema, list):
-        return [_strict(item) for item in schema]  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(schema, Mapping):
-        return schema
-    strict = {name: _strict(value) for name, value in cast("Mapping[str, Any]", schema).items()}
-    if strict.get("type") == "object":
-        strict.setdefault("additionalProperties", False)
-        properties = strict.get("properties")
-        if isinstance(properties, Mapping):
-            strict["required"] = list(cast("Mapping[str, Any]", properties))
-    if strict.get("default", ...) is None:
-        del strict["default"]
-    return strict
+def _read(text: str, answer: AnswerType) -> Any:
+    from pydantic import ValidationError
+
+    if answer.wrapper is None:
+        return answer.adapter.validate_json(text)
+    try:
+        return answer.wrapper.model_validate_json(text).value
+    except ValidationError as error:
+        try:
+            return answer.adapter.validate_json(text)
+        except ValidationError as bare_error:
+            raise (error if text.lstrip().startswith("{") else bare_error) from None
+
+
+def partial_value(text: str, kind: Any = None) -> object | None:
+    """Return what incomplete JSON holds so far, None if nothing.
+
+    Args:
+        text: The text so far.
+        kind: The type that it will be; one that is no object is taken out of its property.
+    """
+    from pydantic_core import from_json
+
+    try:
+        value: object = from_json(text.encode(), allow_partial=True)
+    except ValueError:
+        return None
+    if kind is not None and answer_type(kind).wrapper is not None and isinstance(value, Mapping):
+        return cast("Mapping[str, object]", value).get(WRAPPER)
+    return value

@@ -9,7 +9,7 @@ side writes the other side reads.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,11 @@ __all__ = ["TERMINAL_STATUSES", "WireModel"]
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
 """The statuses in which a job of either API can no longer change; unknown ones are not."""
+
+
+def _unset(kind: type[WireModel]) -> WireModel:
+    """Return an object whose state pickle sets next."""
+    return kind.__new__(kind)
 
 
 class WireModel(BaseModel):
@@ -45,6 +50,29 @@ class WireModel(BaseModel):
 
     def _set_request_id(self, request_id: str | None) -> None:
         object.__setattr__(self, "_exchange_id", request_id)
+
+    def __reduce__(self) -> Any:
+        """Pickle `Class[Parameter]` as `Class`, since pickle finds classes by their names."""
+        kind = type(self)
+        origin = kind.__pydantic_generic_metadata__["origin"] or kind
+        return _unset, (origin,), self.__getstate__()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return {**super().__getstate__(), "_exchange_id": self._request_id}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self._set_request_id(state.get("_exchange_id"))
+
+    def __copy__(self) -> Self:
+        return self._same_exchange(super().__copy__())
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self._same_exchange(super().__deepcopy__(memo))
+
+    def _same_exchange(self, copied: Self) -> Self:
+        object.__setattr__(copied, "_exchange_id", self._request_id)
+        return copied
 
     def __str__(self) -> str:
         """Return the class's name and the fields, as people know it from `print(job)`."""
