@@ -109,7 +109,7 @@ def _answer_type(kind: Any) -> AnswerType:
         root = {**rewriter.definition(root.pop("$ref")), **root}
     wrapper = None
     if root.get("type") != "object":
-        wrapper = create_model("Answer", **{WRAPPER: (kind, ...)})
+        wrapper = create_model("Answer", value=(kind, ...))
         root = _closed_object({WRAPPER: root})
     if rewriter.definitions:
         root["$defs"] = rewriter.definitions

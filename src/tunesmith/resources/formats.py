@@ -39,7 +39,7 @@ def parse_completion(completion: ChatCompletion, kind: TypeForm[T]) -> ParsedCha
         if is_type(kind) and has_answer(said.content, refused=bool(said.refusal), calls=calls):
             plain["message"]["parsed"] = parse_text(said.content or "", kind)
     # Without a parameter, as pickle finds no class of the name `ParsedChatCompletion[…]`.
-    parsed = ParsedChatCompletion.model_validate(data)
+    parsed: ParsedChatCompletion[Any] = ParsedChatCompletion.model_validate(data)
     parsed._set_request_id(completion._request_id)
     return cast("ParsedChatCompletion[T]", parsed)
 
