@@ -30,7 +30,12 @@ def register(commands: Commands) -> None:
         "Complete a prompt",
         'tunesmith api completions.create -m ada -p "The capital of France is" -M 5',
     )
-    text.add_argument("-p", "--prompt", required=True, help="the prompt, as it was in training")
+    text.add_argument(
+        "-p",
+        "--prompt",
+        required=True,
+        help=r"the prompt, as it was in training; \n is a line feed",
+    )
     text.add_argument("--echo", action="store_true", help="print the prompt before the completion")
     text.add_argument(
         "--logprobs", type=int, metavar="N", help="log probabilities of the N most likely tokens"

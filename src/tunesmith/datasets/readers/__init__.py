@@ -79,7 +79,7 @@ class _Options(NamedTuple):
 def _source_of_path(path: Path, options: _Options) -> Source:
     _check_readable(path)
     if path.suffix.lower() == ".gz":
-        return _source_of_gzip(path, options)
+        return _source_of_gzip(path, path.stem, options)
     return _reader(path, path.name, options)
 
 
@@ -130,21 +130,21 @@ def _reader(path: Path, name: str, options: _Options) -> Source:
     return Delimited(path, "tsv" if chosen == "tsv" else "csv", options.encoding)
 
 
-def _source_of_gzip(path: Path, options: _Options) -> Source:
+def _source_of_gzip(path: Path, kind: str, options: _Options) -> Source:
     """Return the source that reads an unpacked copy, which is removed with it.
 
-    Byte offsets count in the unpacked content.
+    Byte offsets count in the unpacked content; `kind` is the name that says its format.
     """
     import gzip  # noqa: PLC0415 - few files are packed
     import zlib  # noqa: PLC0415
 
-    copied = _temporary(path.stem)
+    copied = _temporary(kind)
     written = 0
     try:
         with gzip.open(path, "rb") as packed, copied.open("wb") as copy:
             while part := packed.read(_COPIED_AT_ONCE):
                 written += copy.write(part)
-        return _named_copy(copied, path.stem, str(path), options)
+        return _named_copy(copied, kind, str(path), options)
     except (EOFError, OSError, zlib.error) as error:
         copied.unlink(missing_ok=True)
         raise UnreadableError(
@@ -163,7 +163,7 @@ def _source_of_stream(stream: Any, options: _Options) -> Source:
                 copy.write(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
         _refuse_end(stream, copied)
         if copied.suffix.lower() == ".gz":
-            source = _source_of_gzip(copied, options)
+            source = _source_of_gzip(copied, Path(name or "").stem, options)
             copied.unlink()
             source.name = name
             return source
