@@ -278,6 +278,13 @@ class BaseClient(ResourceTree[ModeT_co]):
 
     copy = with_options
 
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy on the same connections, for objects that are copied with their client."""
+        return self.copy()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self.base_url!r})"
 
@@ -305,7 +312,8 @@ def _with_field(headers: Mapping[str, str], name: str, value: str | None) -> dic
 
 
 _RESOURCES = frozenset(
-    name for name, value in vars(ResourceTree).items() if isinstance(value, cached_property)
+    [name for name, value in vars(ResourceTree).items() if isinstance(value, cached_property)]
+    + ["with_raw_response", "with_streaming_response"]
 )
 
 
@@ -318,12 +326,12 @@ class Client(BaseClient[Sync]):
 
     _executor_class = SyncExecutor
 
-    @property
+    @cached_property
     def with_raw_response(self) -> ResourceTree[SyncRaw]:
         """The same operations, returning whole responses: status, header fields, body, value."""
         return ResourceTree(RawExecutor(self._executor))
 
-    @property
+    @cached_property
     def with_streaming_response(self) -> ResourceTree[SyncStreaming]:
         """The same operations, returning responses whose body is read on demand."""
         return ResourceTree(StreamingExecutor(self._executor))
@@ -359,12 +367,12 @@ class AsyncClient(BaseClient[Async]):
 
     _executor_class = AsyncExecutor
 
-    @property
+    @cached_property
     def with_raw_response(self) -> ResourceTree[AsyncRaw]:
         """The same operations, returning whole responses: status, header fields, body, value."""
         return ResourceTree(AsyncRawExecutor(self._executor))
 
-    @property
+    @cached_property
     def with_streaming_response(self) -> ResourceTree[AsyncStreaming]:
         """The same operations, returning responses whose body is read on demand."""
         return ResourceTree(AsyncStreamingExecutor(self._executor))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import inspect
 import pickle
 import warnings
@@ -29,7 +30,7 @@ from tunesmith.core.options import is_omitted
 KEY = "sk-sentinel-do-not-show-4711"
 
 
-def foreign(name: str, module: str = "openai._types", *, truth: bool = False) -> Any:
+def foreign(name: str, module: str = "openai", *, truth: bool = False) -> Any:
     """An instance of a class that another package defines."""
     kind = type(name, (), {"__module__": module, "__bool__": lambda _: truth})
     return kind()
@@ -163,7 +164,7 @@ def test_an_azure_client_moves_as_well(kind):
 
 
 @pytest.mark.parametrize(
-    "value", [foreign("Omit"), foreign("NotGiven"), foreign("NotGiven", "anthropic._types")]
+    "value", [foreign("Omit"), foreign("NotGiven", "openai._types"), foreign("NotGiven", "groq")]
 )
 def test_markers_of_openai_are_understood(mode, stub, completion, value):
     stub.handle = lambda _: answer(completion)
@@ -173,16 +174,24 @@ def test_markers_of_openai_are_understood(mode, stub, completion, value):
     mode.run(
         client.completions.create(
             model="m", prompt="p", max_tokens=value, stream=value, timeout=value, seed=None,
-            extra_headers={"User-Agent": value},
+            extra_headers={"User-Agent": value}, logit_bias={"1": value},
         )
     )  # fmt: skip
-    assert stub.requests[0].json == {"model": "m", "prompt": "p", "seed": None}
+    assert stub.requests[0].json == {"model": "m", "prompt": "p", "seed": None, "logit_bias": {}}
     assert "tunesmith" not in stub.requests[0].headers.get("user-agent", "")
 
 
 @pytest.mark.parametrize(
     "value",
-    [foreign("Omit", "mine"), foreign("Omit", truth=True), foreign("Other"), None, "", 0, False],
+    [
+        foreign("Omit", truth=True),
+        foreign("Other"),
+        type("Omit", (dict,), {})(),
+        None,
+        "",
+        0,
+        False,
+    ],
 )
 def test_other_values_are_no_markers(value):
     assert not is_omitted(value)
@@ -385,3 +394,58 @@ def test_deprecated_operations_warn_in_the_name_of_the_caller(mode, stub, file_o
         with Client(KEY, base_url=stub.url) as blocking:
             blocking.files.retrieve_content("file-1")
     assert [warning.filename for warning in caught] == [__file__]
+
+
+# Programs that trace, copy and distribute
+
+
+def test_what_is_set_on_a_view_stays(mode, stub):
+    client = mode.client(stub.url)
+    for owner in (client, client.files):
+        for name in ("with_raw_response", "with_streaming_response"):
+            assert getattr(owner, name) is getattr(owner, name)
+    client.files.with_raw_response.retrieve = lambda _: "traced"
+    assert client.files.with_raw_response.retrieve("file-1") == "traced"
+    assert client.copy().files.with_raw_response is not client.files.with_raw_response
+
+
+def test_wrapping_a_class_s_operation_keeps_both_modes(mode, stub, completion):
+    """As tracers do it: the attribute is read from the class and replaced by a descriptor."""
+    stub.handle = lambda _: answer(completion)
+    calls = []
+
+    class Traced:
+        def __init__(self, wrapped: Any) -> None:
+            self.wrapped = wrapped
+
+        def __get__(self, instance: Any, owner: type) -> Any:
+            calls.append(owner.__name__)
+            return self.wrapped.__get__(instance, owner)
+
+    from tunesmith.resources.completions import Completions
+
+    with mock.patch.object(Completions, "create", Traced(vars(Completions)["create"])):
+        completions = mode.client(stub.url).completions
+        assert mode.run(completions.create(model="m", prompt="p")).id == "cmpl-1"
+        assert inspect.iscoroutinefunction(completions.create) == (mode.runner is not None)
+    assert calls[0] == "Completions"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_objects_can_be_copied_with_the_client_they_hold(mode, stub, file_object, copied):
+    stub.handle = lambda _: answer(file_object)
+    holder = {"client": mode.client(stub.url, organization="org-1"), "name": "agent"}
+    client = copied(holder["client"]) if copied is copy.copy else copied(holder)["client"]
+    assert client is not holder["client"]
+    assert mode.run(holder["client"].files.retrieve("file-1")).id == "file-1"
+    assert mode.run(client.files.retrieve("file-1")).id == "file-1"
+    assert stub.requests[-1].headers["openai-organization"] == "org-1"
+    assert stub.connections == 1
+    with pytest.raises(TypeError, match="Create one where it is used"):
+        pickle.dumps(client)
+
+
+def test_the_former_place_of_parse(mode, stub):
+    client = mode.client(stub.url)
+    assert client.beta.chat.completions.parse.__func__ is client.chat.completions.parse.__func__
+    assert client.beta.chat.completions.stream.__func__ is client.chat.completions.stream.__func__

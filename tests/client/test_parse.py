@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import json
+import multiprocessing
 import pickle
 import re
 from collections.abc import Iterator
@@ -14,11 +16,11 @@ from enum import Enum
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import pytest
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, RootModel, create_model
 from typing_extensions import TypeAliasType, TypedDict
 
 from http_stub import answer, sse
-from tunesmith import APIResponseValidationError, TunesmithError
+from tunesmith import APIResponseValidationError, Client, TunesmithError
 from tunesmith.resources.answer_schemas import response_format_of, type_name
 from tunesmith.types import ParsedChatCompletion
 
@@ -371,3 +373,47 @@ def test_a_streamed_call_of_a_tool_beside_blank_text(mode, stub):
     assert completion.choices[0].message.parsed is None
     assert completion.choices[0].message.tool_calls[0].function.name == "f"
     assert events[-1].type == "tool_calls.function.arguments.done"
+
+
+def test_parsed_completions_are_written_without_warnings(mode, stub):
+    """Warnings are errors here; a parsed value of a model must not give any."""
+    completion = parsed(mode, stub, Step, json.dumps(STEP))
+    assert completion.model_dump(mode="json")["choices"][0]["message"]["parsed"] == STEP
+    for text in (completion.model_dump_json(), completion.to_json()):
+        assert json.loads(text)["choices"][0]["message"]["parsed"] == STEP
+
+
+def test_parsing_makes_no_class_for_each_answer(mode, stub, monkeypatch):
+    made = []
+    metaclass: Any = type(BaseModel)
+    make = metaclass.__new__
+
+    def counted(kind: Any, name: str, *rest: Any, **options: Any) -> Any:
+        made.append(name)
+        return make(kind, name, *rest, **options)
+
+    parsed(mode, stub, list[Step], json.dumps([STEP]))
+    monkeypatch.setattr(metaclass, "__new__", counted)
+    for _ in range(3):
+        parsed(mode, stub, list[Step], json.dumps([STEP]))
+    assert made == []
+
+
+def test_types_that_are_used_once_are_forgotten():
+    for number in range(300):
+        response_format_of(create_model(f"Used{number}", x=(int, ...)))
+    gc.collect()
+    kept = {kind.__name__ for kind in BaseModel.__subclasses__() if "Used" in kind.__name__}
+    assert len(kept) <= 256
+
+
+def in_another_process(url: str) -> Any:
+    with Client("k", base_url=url) as client:
+        return client.chat.completions.parse(model="m", messages=[], response_format=Step)
+
+
+def test_results_come_back_from_a_pool_of_processes(stub):
+    stub.handle = lambda _: answer(chat_answer(json.dumps(STEP)))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (completion,) = pool.map(in_another_process, [stub.url])
+    assert completion.choices[0].message.parsed == VALUE

@@ -72,13 +72,10 @@ _MARKERS = frozenset({"NotGiven", "Omit"})
 def is_omitted(value: object) -> TypeIs[Omit | NotGiven]:
     """Return whether an argument is `omit` or `not_given`, of this package or of openai's.
 
-    Theirs are known by their names, because openai is not imported here; its sister packages
-    have the same two classes.
+    Theirs are known by their names and by being false, because openai is not imported here; the
+    clients of other services that are generated as it is have the same two classes.
     """
-    kind = type(value)
-    return kind.__name__ in _MARKERS and (
-        kind is Omit or kind is NotGiven or (kind.__module__.endswith("._types") and not value)
-    )
+    return type(value).__name__ in _MARKERS and not value and hasattr(value, "__bool__")
 
 
 def check_seconds(what: str, value: float | None) -> float | None:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         ChatCompletionStreamManager,
     )
 
-__all__ = ["Chat", "ChatCompletions"]
+__all__ = ["Beta", "Chat", "ChatCompletions"]
 
 FormatT = TypeVar("FormatT")
 
@@ -401,6 +401,15 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
             {**fields, "response_format": response_format_of(kind)}, stream=None
         )
         return parse_completion(completion, kind)
+
+
+class Beta(Resource[ModeT_co]):
+    """`client.beta`, where openai's client had `chat.completions.parse` and `stream` first."""
+
+    @cached_property
+    def chat(self) -> Chat[ModeT_co]:
+        """Chat completions, the same as `client.chat`."""
+        return Chat(self._executor)
 
 
 class Chat(Resource[ModeT_co]):

@@ -15,7 +15,7 @@ from tunesmith.core.request import RequestSpec
 from .operations import OperationHost, operation
 
 if TYPE_CHECKING:
-    from .chat_completions import Chat
+    from .chat_completions import Beta, Chat
     from .completions import Completions
     from .files import Files
     from .fine_tuning import FineTuning
@@ -70,6 +70,13 @@ class ResourceTree(OperationHost[ModeT_co]):
         from .chat_completions import Chat
 
         return Chat(self._executor)
+
+    @cached_property
+    def beta(self) -> Beta[ModeT_co]:
+        """The former place of `chat.completions.parse` and `stream`."""
+        from .chat_completions import Beta
+
+        return Beta(self._executor)
 
     @cached_property
     def models(self) -> Models[ModeT_co]:

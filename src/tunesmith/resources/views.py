@@ -24,7 +24,23 @@ SyncT = TypeVar("SyncT")
 AsyncT = TypeVar("AsyncT")
 
 
-class RawView(Generic[SyncT, AsyncT]):
+class _View:
+    """What both attributes share: the view is made once, so that what is set on it stays.
+
+    Programs that trace calls replace `client.chat.completions.with_raw_response.create`.
+    """
+
+    _name: str
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def _kept(self, instance: Any, view: Any) -> Any:
+        # With the view in the instance's dict, this descriptor is not reached again.
+        return vars(instance).setdefault(self._name, view)
+
+
+class RawView(_View, Generic[SyncT, AsyncT]):
     """The attribute `with_raw_response` of a class with operations."""
 
     @overload
@@ -37,10 +53,11 @@ class RawView(Generic[SyncT, AsyncT]):
         if instance is None:
             return self
         plain = instance._executor.plain
-        return owner(AsyncRawExecutor(plain) if plain.is_async else RawExecutor(plain))
+        executor = AsyncRawExecutor(plain) if plain.is_async else RawExecutor(plain)
+        return self._kept(instance, owner(executor))
 
 
-class StreamingView(Generic[SyncT, AsyncT]):
+class StreamingView(_View, Generic[SyncT, AsyncT]):
     """The attribute `with_streaming_response` of a class with operations."""
 
     @overload
@@ -53,4 +70,5 @@ class StreamingView(Generic[SyncT, AsyncT]):
         if instance is None:
             return self
         plain = instance._executor.plain
-        return owner(AsyncStreamingExecutor(plain) if plain.is_async else StreamingExecutor(plain))
+        executor = AsyncStreamingExecutor(plain) if plain.is_async else StreamingExecutor(plain)
+        return self._kept(instance, owner(executor))
