@@ -71,4 +71,28 @@ else:
             model=model, messages=question, response_model=Person, max_retries=1
         )
         assert isinstance(person, Person)
+        named = instructor.Instructor(
+            client=ours,
+            create=instructor.patch(create=ours.chat.completions.create, mode=mode),
+            mode=mode,
+        )
+        assert isinstance(
+            named.create(model=model, messages=question, response_model=Person), Person
+        )
+        person, raw = named.create_with_completion(
+            model=model, messages=question, response_model=Person
+        )
+        assert raw.choices[0].finish_reason in {"stop", "tool_calls"}
+
+    async def asynchronous():
+        async with tunesmith.AsyncClient(base_url=base_url, api_key="any") as client:
+            for mode in modes:
+                create = instructor.patch(create=client.chat.completions.create, mode=mode)
+                named = instructor.AsyncInstructor(client=client, create=create, mode=mode)
+                person = await named.create(model=model, messages=question, response_model=Person)
+                assert isinstance(person, Person)
+
+    asyncio.run(asynchronous())
+    partial = list(named.create_partial(model=model, messages=question, response_model=Person))
+    assert partial[-1].city in {"Paris", "London"}
 print("ok")
