@@ -202,8 +202,8 @@ def test_null_keys_are_dropped_and_null_values_stay():
 def test_function_calls_become_tool_calls_and_their_answers_too():
     function = WEATHER["function"]
     spoken = {"role": "assistant", "content": None, "function_call": call("{}")["function"]}
-    told = {"role": "function", "name": "weather", "content": "sunny"}
-    (value,) = fixed(row(USER, spoken, told, ANSWER, functions=[function]))
+    said = {"role": "function", "name": "weather", "content": "sunny"}
+    (value,) = fixed(row(USER, spoken, said, ANSWER, functions=[function]))
     assert value == row(
         USER,
         {"role": "assistant", "content": None, "tool_calls": [call("{}")]},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.progress.text import printable
 
+from . import conversion
 from .output import WIDEST, print_notice
 from .parser import add_command, add_group
 
@@ -37,7 +38,8 @@ def register(commands: Commands) -> None:
         prepare_data,
         "Guide a file of examples to training data: CSV, TSV, XLSX, JSON, JSONL, TXT or Parquet",
         "tunesmith tools fine_tunes.prepare_data -f data.csv\n"
-        "tunesmith tools fine_tunes.prepare_data -q -f data.csv --prompt text --completion label",
+        "tunesmith tools fine_tunes.prepare_data -q -f data.csv --prompt text --completion label\n"
+        "tunesmith tools fine_tunes.prepare_data -f alpaca.json --to chat",
     )
     prepare.add_argument("-f", "--file", required=True, metavar="FILE", help="the examples")
     prepare.add_argument(
@@ -46,6 +48,8 @@ def register(commands: Commands) -> None:
     prepare.add_argument("--prompt", metavar="COLUMN", help="column of the prompts")
     prepare.add_argument("--completion", metavar="COLUMN", help="column of the completions")
     _add_reading_options(prepare)
+    conversion.add_options(prepare)
+    conversion.register(group)
 
     check = add_command(
         group,
@@ -110,6 +114,8 @@ def prepare_data(arguments: argparse.Namespace) -> int:
         sheet=arguments.sheet,
         prompt=arguments.prompt,
         completion=arguments.completion,
+        template=conversion.template_of(arguments),
+        to=arguments.to,
     )
     return 1 if prepared is None and arguments.quiet else 0
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .format_inference import infer_prompt_format as infer_prompt_format
     from .overlap import check_overlap as check_overlap
     from .prompt_format import PromptFormat as PromptFormat
+    from .recognition import DATA_FORMATS as DATA_FORMATS
+    from .recognition import DataFormat as DataFormat
     from .report import Report as Report
     from .rows import Row as Row
     from .rows import RowFormat as _RowFormat

@@ -318,14 +318,11 @@ def _complete_call(call: Message, new_ids: Iterator[str]) -> Message:
 def _answer(message: Message, unanswered: list[str]) -> Message:
     """Return a tool message with the id of a call; the call is then answered."""
     identifier = message.get("tool_call_id")
-    if not unanswered:
-        return message
-    if identifier in unanswered:
-        unanswered.remove(str(identifier))
-        return message
     if isinstance(identifier, str) and identifier:
+        if identifier in unanswered:
+            unanswered.remove(identifier)
         return message
-    return {**message, "tool_call_id": unanswered.pop(0)}
+    return {**message, "tool_call_id": unanswered.pop(0)} if unanswered else message
 
 
 def _unused_ids(messages: list[Any]) -> Iterator[str]:

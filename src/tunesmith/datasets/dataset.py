@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tunesmith._lazy import set_public_module
 from tunesmith.atomic import write_atomically
@@ -20,7 +20,8 @@ from . import readers
 from .check_options import CheckOptions
 from .dataset_errors import BrokenRowError, DatasetError
 from .near_duplicates import DEFAULT_THRESHOLD
-from .plan_execution import FixedRows, count_fixes, describe_fix, read_rows
+from .plan_execution import FixedRows, read_rows
+from .planned_fixes import PlannedFixes
 from .readers.columns import Columns
 from .readers.memory import LocatedRows
 from .readers.plain_values import plain
@@ -32,11 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from .destinations import Destination
-    from .format_inference import Inference
-    from .plan_execution import Fix
     from .plan_steps import PlanOptions
     from .prompt_format import PromptFormat
     from .readers import Source
+    from .recognition import FormatName
     from .report import Report
     from .rows import RowFormat
     from .task import Task
@@ -52,6 +52,7 @@ _HARMLESS_FAULTS: Final = frozenset(
         "column-unnamed",
         "columns-not-read",
         "control-character",
+        "conversion-loss",
         "encoding-guessed",
         "encoding-replaced",
         "sheets-ignored",
@@ -67,6 +68,8 @@ def read(
     sheet: str | None = None,
     prompt: str | None = None,
     completion: str | None = None,
+    template: Mapping[str, str] | None = None,
+    to: FormatName | None = None,
     prompt_format: PromptFormat | None = None,
 ) -> Dataset:
     """Read a data set.
@@ -84,15 +87,27 @@ def read(
         prompt: Name of the column or key that holds the prompt.
         completion: Name of the column or key that holds the completion. With either of the two,
             rows keep only `prompt` and `completion`, and `check` tells what else held text.
+        template: Texts of the rows with columns in braces, for "user", "assistant" and perhaps
+            "system", or for "prompt" and "completion":
+            `{"user": "{question} {context}", "assistant": "{answer}"}`.
+        to: Format into which the rows are converted, such as "chat"; see `Dataset.convert`.
         prompt_format: The format in which the rows are written, if it is known.
 
     Raises:
         UnreadableError: There is no such file, or its format or encoding is not known.
+        DatasetError: The template has a fault, or the rows cannot be converted to the format.
     """
     opened = readers.open_source(source, format, encoding=encoding, sheet=sheet)
     if prompt is not None or completion is not None:
+        if template is not None:
+            raise DatasetError("Give either the columns prompt and completion, or a template.")
         opened = Columns(opened, prompt or "prompt", completion or "completion")
-    return Dataset(opened, prompt_format=prompt_format)
+    if template is not None:
+        from .conversion.template import templated  # noqa: PLC0415 - as needed
+
+        opened = templated(opened, template)
+    dataset = Dataset(opened, prompt_format=prompt_format)
+    return dataset if to is None else dataset.convert(to)
 
 
 class Dataset:
@@ -181,9 +196,42 @@ class Dataset:
 
     @cached_property
     def shape(self) -> RowFormat:
-        """Row format of most rows at the start."""
+        """Row format of most rows at the start, or the one to which they can be converted."""
+        return detect_row_format(self._start)
+
+    @cached_property
+    def _start(self) -> list[dict[str, Any]]:
         batch = next(iter(self.source.batches()), None)
-        return detect_row_format(batch.values if batch else [])
+        return batch.values if batch else []
+
+    @cached_property
+    def data_format(self) -> FormatName | None:
+        """Format of most rows at the start, a key of `DATA_FORMATS`; None if it is not known."""
+        from .recognition import recognise_rows  # noqa: PLC0415 - as needed
+
+        found = recognise_rows(self._start)
+        return found.name if found else None
+
+    def convert(self, to: FormatName, *, source: FormatName | None = None) -> Dataset:
+        """Return the rows in another format; they are converted as they are read.
+
+        Rows that have the format stay as they are. A row that cannot be converted raises
+        `BrokenRowError` when it is iterated over, and is the error `row-not-converted` in a
+        check; what a conversion leaves out of a row is the warning `conversion-loss`.
+
+        Args:
+            to: The format, a key of `DATA_FORMATS`, such as "chat", "alpaca" or "sharegpt".
+            source: The format of the rows; default: each row is recognised.
+
+        Raises:
+            DatasetError: There is no such format, or it cannot be converted.
+        """
+        from .conversion import row_converter  # noqa: PLC0415 - as needed
+        from .conversion.source import ConvertedRows  # noqa: PLC0415
+
+        converter = row_converter(to, source, self.prompt_format)
+        prompt_format = self.prompt_format if to == "prompt_completion" else None
+        return Dataset(ConvertedRows(self.source, converter), prompt_format=prompt_format)
 
     def check(
         self,
@@ -355,7 +403,7 @@ class Split(NamedTuple):
         return f"Split({name}training={len(self.training):,}, validation={len(self.validation):,})"
 
 
-class Plan:
+class Plan(PlannedFixes):
     """The fixes that a data set needs: what would be changed, how often and how.
 
         plan = dataset.plan()
@@ -377,60 +425,8 @@ class Plan:
     """
 
     def __init__(self, dataset: Dataset, options: PlanOptions) -> None:
-        from .plan_steps import propose_steps  # noqa: PLC0415 - as needed
-
-        proposed = propose_steps(dataset.source, options)
-        self.format: PromptFormat | None = proposed.prompt_format
-        self.inference: Inference | None = proposed.inference
-        self.task = proposed.task
+        super().__init__(dataset.source, options)
         self._dataset = dataset
-        self._options = options
-        self._steps = proposed.steps
-        self._fixes: list[Fix] | None = None
-
-    @property
-    def fixes(self) -> list[Fix]:
-        """The fixes that concern at least one row, in the order in which they are applied.
-
-        Each is counted on the rows as the enabled fixes before it leave them.
-        """
-        if self._fixes is None:
-            self._fixes = count_fixes(self._dataset.source, self._steps)
-        return [fix for fix in self._fixes if fix.count]
-
-    @property
-    def name(self) -> str | None:
-        """Name of the data set, if it has one."""
-        return self._dataset.name
-
-    def enable(self, *ids: str) -> Self:
-        """Apply these fixes; returns the plan.
-
-        Raises:
-            DatasetError: There is no such fix.
-        """
-        return self._set(ids, enabled=True)
-
-    def disable(self, *ids: str) -> Self:
-        """Do not apply these fixes; returns the plan.
-
-        Raises:
-            DatasetError: There is no such fix, or the rows would be unusable without it.
-        """
-        return self._set(ids, enabled=False)
-
-    def _set(self, ids: Iterable[str], *, enabled: bool) -> Self:
-        steps = {step.id: step for step in self._steps}
-        for identifier in ids:
-            if identifier not in steps:
-                raise DatasetError(
-                    f"The plan has no fix {identifier!r}; it has {', '.join(steps)}."
-                )
-            if steps[identifier].necessary and not enabled:
-                raise DatasetError(f"Without the fix {identifier!r} the rows cannot be used.")
-            steps[identifier].enabled = enabled
-        self._fixes = None
-        return self
 
     def edit(
         self,
@@ -466,47 +462,13 @@ class Plan:
             step.enabled = enabled.get(step.id, step.enabled)
         return plan
 
-    def rows(self) -> Iterator[Row]:
-        """Yield the fixed rows, each with its location in the original data."""
-        return iter(FixedRows(self._dataset.source, self._steps))
-
     def apply(self) -> Dataset:
         """Return the fixed data set, which carries the prompt format.
 
         The fixes run whenever it is read; nothing is written.
         """
-        fixed = FixedRows(self._dataset.source, self._steps)
+        fixed = FixedRows(self._source, self._steps)
         return Dataset(fixed, prompt_format=self.format)
-
-    def diff(self) -> str:
-        """Return every fix with its count, its evidence and samples, as text."""
-        return "\n\n".join(map(describe_fix, self.fixes)) or "Nothing needs to be changed."
-
-    def to_json(self) -> str:
-        """Return the plan as JSON: format, task, and each fix with its samples."""
-        data = {
-            "version": 1,
-            "format": self.format.to_dict() if self.format else None,
-            "task": self.task,
-            "fixes": [fix.to_dict() for fix in self.fixes],
-        }
-        return json.dumps(data, indent=2)
-
-    def __repr__(self) -> str:
-        """Return task and fixes with the rows that each changes; reads the data once."""
-        parts = [repr(self.name) if self.name else "in memory"]
-        if self.task is not None:
-            parts.append(f"task={self.task!r}")
-        try:
-            fixes = self.fixes
-        except (DatasetError, OSError):
-            parts.append("unreadable")
-            fixes = []
-        for title, enabled in (("fixes", True), ("disabled", False)):
-            counts = [f"{fix.id}: {fix.count:,}" for fix in fixes if fix.enabled is enabled]
-            if counts or enabled:
-                parts.append(f"{title}={{{', '.join(counts)}}}")
-        return f"Plan({', '.join(parts)})"
 
 
 set_public_module(globals(), "tunesmith.datasets")

@@ -164,12 +164,19 @@ def count_fixes(source: Source, steps: Sequence[Step]) -> list[Fix]:
     """Count the rows that each step changes or drops, after the enabled steps before it.
 
     Returns:
-        One fix for each step, and before them one for the lines that cannot be read.
+        One fix for each step, and before them one for the lines that cannot be read and one for
+        the rows that cannot be converted.
     """
     unreadable = Fix(
         "drop-unreadable-lines",
         "Leave out lines that cannot be read",
         "They hold no row that could be repaired here.",
+        necessary=True,
+    )
+    unconverted = Fix(
+        "drop-unconverted-rows",
+        "Leave out rows that cannot be converted",
+        "What they say cannot be said in the other format.",
         necessary=True,
     )
     fixes = [
@@ -187,7 +194,7 @@ def count_fixes(source: Source, steps: Sequence[Step]) -> list[Fix]:
     ]
     for batch in source.batches():
         if batch.faults:
-            _count_unreadable(batch, unreadable)
+            _count_faults(batch, unreadable, unconverted)
         for row in batch.rows(source.name):
             value: Value = row.value
             for fix, transform, explain in transforms:
@@ -202,7 +209,7 @@ def count_fixes(source: Source, steps: Sequence[Step]) -> list[Fix]:
                 if after is None:
                     break
                 value = after
-    return [unreadable, *fixes]
+    return [unreadable, unconverted, *fixes]
 
 
 def _count(fix: Fix, sample: Sample) -> None:
@@ -211,11 +218,15 @@ def _count(fix: Fix, sample: Sample) -> None:
         fix.samples.append(sample)
 
 
-def _count_unreadable(batch: Batch, fix: Fix) -> None:
+def _count_faults(batch: Batch, unreadable: Fix, unconverted: Fix) -> None:
     for fault in batch.faults:
-        if fault.lost:
-            location = fault.location
-            _count(fix, Sample({"": location.excerpt or location.message}, None, location.line))
+        if not fault.lost:
+            continue
+        location = fault.location
+        fix = unconverted if fault.id == "row-not-converted" else unreadable
+        if len(fix.samples) < _MAX_SAMPLES:
+            fix.reasons.append(location.message)
+        _count(fix, Sample({"": location.excerpt or location.message}, None, location.line))
 
 
 def describe_fix(fix: Fix) -> str:

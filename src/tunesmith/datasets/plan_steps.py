@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from . import fixes, format_fixes
 from .conversation_steps import conversation_steps
@@ -22,7 +22,8 @@ from .optional_steps import number_classes_step, optional_text_steps
 from .pairs import pairs
 from .plan_execution import FixedRows, read_rows
 from .prompt_format import PromptFormat
-from .rows import detect_row_format
+from .recognition import recognise_rows
+from .rows import ROW_FORMATS, detect_row_format
 from .task import Task, infer_task
 from .training_defaults import DEFAULT_TOKEN_LIMIT
 
@@ -74,8 +75,9 @@ def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
     Raises:
         DatasetError: No column could be the prompt or the completion.
     """
-    start = islice(read_rows(source), _ROWS_FOR_DETECTION)
-    row_format = detect_row_format(row.value for row in start)
+    start = [row.value for row in islice(read_rows(source), _ROWS_FOR_DETECTION)]
+    _require_row_format(start)
+    row_format = detect_row_format(start)
     if row_format != "prompt_completion":
         return ProposedSteps(list(conversation_steps(row_format)))
     text_steps = [*_two_texts(read_rows(source)), _typed_line_breaks()]
@@ -101,6 +103,29 @@ def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
         _drop_long(options.token_limit, options.encoding),
     ]
     return ProposedSteps(steps, prompt_format, inference, task)
+
+
+def _require_row_format(rows: list[dict[str, Any]]) -> None:
+    """Refuse rows of a format that is known and that nothing is trained on.
+
+    Raises:
+        DatasetError: Most rows have such a format.
+    """
+    found = recognise_rows(rows)
+    if found is None or found.name in ROW_FORMATS:
+        return
+    advice = (
+        f"Convert them first: datasets.read(FILE, to={found.target!r}), on the command line "
+        f"tunesmith tools convert FILE --to {found.target}."
+        if found.target
+        else "They cannot be converted."
+    )
+    columns = ", ".join(map(repr, rows[0]))
+    raise DatasetError(
+        f"The rows have the format {found.label}, with {found.keys}. {advice} Or name the columns "
+        f"of the texts with prompt='NAME' and completion='NAME', on the command line with "
+        f"--prompt NAME and --completion NAME. The columns are {columns}."
+    )
 
 
 def _two_texts(rows: Iterable[Row]) -> list[Step]:

@@ -47,6 +47,7 @@ _REPORTED_FAULTS: Final = frozenset(
         "bom-inside",
         "cell-value",
         "column-unnamed",
+        "conversion-loss",
         "encoding-guessed",
         "encoding-replaced",
         "sheets-ignored",

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from tunesmith.atomic import write_atomically
 
 from .class_numbers import number_labels
+from .conversion.template import templated
 from .dataset import Dataset, Plan
 from .dataset_errors import DatasetError
 from .pairs import pairs
+from .plan_execution import shorten
 from .preparation import (
     Analysis,
     PreparedData,
@@ -33,15 +35,24 @@ from .preparation import (
 from .prompt_format import PromptFormat, format_path, saved_format
 from .readers import open_path
 from .readers.columns import Columns
+from .recognition import DATA_FORMATS
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
+
+    from .recognition import FormatName
+    from .rows import RowFormat
 
 __all__ = ["Dialog", "prepare_data"]
 
 # The share and the maximum of the tool of openai 0.x.
 _VALIDATION_SHARE: Final = 0.2
 _MAX_VALIDATION_ROWS: Final = 1_000
+# Formats whose prompts may stand in two columns, and the second of them.
+_JOINING: Final = frozenset({"alpaca", "question_answer"})
+_JOINED_COLUMNS: Final = frozenset({"input", "context"})
+_EMPTY: Final[tuple[object, ...]] = (None, "", [], {})
 
 
 class Dialog(Protocol):
@@ -65,8 +76,13 @@ def prepare_data(
     sheet: str | None = None,
     prompt: str | None = None,
     completion: str | None = None,
+    template: Mapping[str, str] | None = None,
+    to: FormatName | None = None,
 ) -> PreparedData | None:
     """Guide a user from a file to training data.
+
+    Rows of a format that is not trained on, such as Alpaca or ShareGPT, are converted if the user
+    agrees.
 
     Args:
         path: CSV, TSV, XLSX, JSON, JSONL, TXT or Parquet.
@@ -76,6 +92,8 @@ def prepare_data(
         sheet: See `datasets.read`.
         prompt: Column that holds the prompts, if it is not called "prompt".
         completion: Column that holds the completions, if it is not called "completion".
+        template: Texts with columns in braces, of which the rows are made; see `datasets.read`.
+        to: Format into which the rows are converted, without a question.
 
     Returns:
         What was written, or None if the user chose to write nothing.
@@ -86,9 +104,17 @@ def prepare_data(
     """
     source = Path(path)
     opened = open_path(source, format, encoding=encoding, sheet=sheet)
-    if prompt is not None or completion is not None:
-        opened = Columns(opened, prompt or "prompt", completion or "completion", keep_others=True)
-    analysis = _analyse(source, Dataset(opened, prompt_format=saved_format(source)))
+    dataset = Dataset(opened, prompt_format=saved_format(source))
+    if template is not None:
+        dataset = Dataset(templated(opened, template))
+    elif prompt is not None or completion is not None:
+        asked = dialog if to is None else None
+        dataset = _columns(dataset, prompt or "prompt", completion or "completion", asked)
+    elif to is None:
+        dataset = _offer_conversion(dataset, dialog)
+    if to is not None:
+        dataset = dataset.convert(to)
+    analysis = _analyse(source, dataset)
     dialog.say(describe_analysis(analysis))
     plan = _decide(analysis.plan, dialog)
     fixed = plan.apply()
@@ -121,6 +147,55 @@ def prepare_data(
     )
     dialog.say(describe_results(prepared, analysis))
     return prepared
+
+
+def _columns(whole: Dataset, prompt: str, completion: str, dialog: Dialog | None) -> Dataset:
+    """Return rows made of two columns, which keep the others for the plan to name.
+
+    Where the format is known and another column belongs to the prompt, the user is asked.
+    """
+    found = DATA_FORMATS.get(whole.data_format or "")
+    if dialog is not None and found is not None and found.name in _JOINING:
+        names = _JOINED_COLUMNS - {prompt, completion}
+        counts = Counter(
+            name
+            for row in whole.readable_rows()
+            for name in names
+            if row.value.get(name) not in _EMPTY
+        )
+        if counts:
+            listed = ", ".join(f"{name!r} ({count:,} rows)" for name, count in counts.items())
+            question = (
+                f"- [Recommended] The rows have the format {found.label}: keep the text of "
+                f"{listed} in the prompt."
+            )
+            if dialog.ask(question, default=True):
+                return whole.convert("prompt_completion")
+    keep_others = dialog is not None
+    columns = Columns(whole.source, prompt, completion, keep_others=keep_others)
+    return Dataset(columns, prompt_format=whole.prompt_format)
+
+
+def _offer_conversion(dataset: Dataset, dialog: Dialog) -> Dataset:
+    """Ask into which format rows are converted that have one that is not trained on."""
+    found = DATA_FORMATS.get(dataset.data_format or "")
+    if found is None or found.target is None or found.name == found.target:
+        return dataset
+    dialog.say(f"The rows have the format {found.label}, with {found.keys}.")
+    targets: dict[RowFormat, None] = dict.fromkeys((found.target, "chat", "prompt_completion"))
+    for target in targets:
+        converted = dataset.convert(target)
+        first = next(converted.readable_rows(), None)
+        if first is None:
+            continue
+        before = next(row for row in dataset.readable_rows() if row.line == first.line)
+        question = (
+            f"- [Recommended] Convert them to {DATA_FORMATS[target].label} rows.\n"
+            f"    line {first.line}: {shorten(before.value)} →\n      {shorten(first.value)}"
+        )
+        if dialog.ask(question, default=True):
+            return converted
+    return dataset
 
 
 def _analyse(source: Path, dataset: Dataset) -> Analysis:

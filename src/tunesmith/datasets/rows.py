@@ -11,13 +11,12 @@ A row is a JSON object with its location in its source. Formats:
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tunesmith._lazy import set_public_module
 
-from .json_types import is_array, is_object
+from .recognition import recognise, recognise_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,10 +30,6 @@ ROW_FORMATS: Final[tuple[RowFormat, ...]] = (
     "chat",
     "preference",
     "reinforcement",
-)
-
-_CHAT_KEYS: Final = frozenset(
-    {"messages", "tools", "parallel_tool_calls", "functions", "function_call"}
 )
 
 
@@ -57,39 +52,20 @@ class Row:
 
 
 def row_format_of(value: Mapping[str, Any]) -> RowFormat | None:
-    """Return the format that the keys of a row imply, or None where they imply none.
-
-    Chat and reinforcement rows share `messages`. A row counts as reinforcement where it has
-    keys that no chat row has and its conversation ends with something other than the
-    assistant, which is what the model is then asked to say.
-    """
-    if "preferred_output" in value or "non_preferred_output" in value:
-        return "preference"
-    if "messages" in value:
-        return "reinforcement" if _is_reinforcement(value) else "chat"
-    if "prompt" in value or "completion" in value:
-        return "prompt_completion"
-    return None
-
-
-def _is_reinforcement(value: Mapping[str, Any]) -> bool:
-    if value.keys() <= _CHAT_KEYS:
-        return False
-    messages = value["messages"]
-    if not is_array(messages) or not messages:
-        return False
-    last = messages[-1]
-    return is_object(last) and last.get("role") in {"user", "developer", "tool"}
+    """Return the format of a row where it is one of the four, or else None."""
+    found = recognise(value)
+    if found is None or found.name != found.target:
+        return None
+    return found.target
 
 
 def detect_row_format(values: Iterable[Mapping[str, Any]]) -> RowFormat:
-    """Return the format of most rows; prompt/completion where no row implies one."""
-    counts: Counter[RowFormat] = Counter(
-        shape for value in values if (shape := row_format_of(value)) is not None
-    )
-    if not counts:
-        return "prompt_completion"
-    return max(counts, key=counts.__getitem__)
+    """Return the format of most rows; prompt/completion where no row has a known one.
+
+    For rows of another known format it is the one to which they can be converted.
+    """
+    found = recognise_rows(values)
+    return found.target or "prompt_completion" if found else "prompt_completion"
 
 
 set_public_module(globals(), "tunesmith.datasets")

@@ -164,6 +164,23 @@ RULES: Final[Mapping[str, Rule]] = {
     "mixed-shapes": Rule(
         "error", "row", "has a different shape from the rest|have a different shape from the rest"
     ),
+    "foreign-format": Rule(
+        "error",
+        "row",
+        "has a format that is not trained on|have a format that is not trained on",
+        "Convert them: datasets.read(FILE, to='chat'), tunesmith tools convert FILE --to chat, or "
+        "tunesmith tools fine_tunes.prepare_data -f FILE.",
+    ),
+    "row-not-converted": Rule(
+        "error", "row", "cannot be converted|cannot be converted", "Repair or drop them."
+    ),
+    "conversion-loss": Rule(
+        "warning",
+        "row",
+        "says something that the other format cannot say|say something that the other format "
+        "cannot say",
+        "See what is left out; choose another format where it matters.",
+    ),
     "missing-field": Rule(
         "error",
         "row",
@@ -205,6 +222,13 @@ RULES: Final[Mapping[str, Rule]] = {
         "row",
         "does not end with the assistant|do not end with the assistant",
         "Cut the messages after the last assistant message.",
+    ),
+    "grader-fields-missing": Rule(
+        "info",
+        "row",
+        "has neither an answer nor another field and is taken for a reinforcement row|have neither "
+        "an answer nor another field and are taken for reinforcement rows",
+        "For supervised fine-tuning, each conversation has to end with the answer to learn.",
     ),
     "last-message-assistant": Rule(
         "warning", "row", "already contains the answer|already contain the answer"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.datasets.rows import row_format_of
+from tunesmith.datasets.recognition import recognise
+from tunesmith.datasets.rows import ROW_FORMATS
 
 from . import chat, preference, prompt_completion
 from .problem import Problem
@@ -29,9 +30,15 @@ def problems(value: dict[str, Any], row_format: RowFormat) -> Iterator[Problem]:
         value: The row.
         row_format: The format of most rows of the data set.
     """
-    declared = row_format_of(value)
-    if declared is None and not value:
+    found = recognise(value)
+    declared = found.name if found and found.name in ROW_FORMATS else None
+    if not value:
         yield Problem("missing-field", "", "the row is empty: {}")
+        return
+    if found is not None and declared is None:
+        yield Problem(
+            "foreign-format", "", f"this is {_article(found.label)} row, with {found.keys}"
+        )
         return
     if (
         declared is not None
@@ -56,6 +63,10 @@ def problems(value: dict[str, Any], row_format: RowFormat) -> Iterator[Problem]:
         yield from chat.reinforcement_problems(value)
     else:
         yield from chat.problems(value)
+
+
+def _article(label: str) -> str:
+    return f"{'an' if label[0] in 'AEIOUaeiou' else 'a'} {label}"
 
 
 _LABELS = {

@@ -75,6 +75,12 @@ def reinforcement_problems(value: dict[str, Any]) -> Iterator[Problem]:
     """Yield every problem of a reinforcement row; other top-level keys belong to the grader."""
     found = yield from _message_list(value, "$", _REINFORCEMENT_ROLES)
     yield from tools.problems(value, "$")
+    if value.keys() <= FIELDS:
+        yield Problem(
+            "grader-fields-missing",
+            "",
+            "no message is from the assistant, and no other field says what the answer should be",
+        )
     if found is not None:
         yield from conversation.tool_call_problems(found, value, "$.messages")
         if found and found[-1].get("role") == "assistant":
