@@ -309,7 +309,8 @@ IMAGE_PART = st.fixed_dictionaries(
     }
 )
 REFUSAL_PART = st.fixed_dictionaries({"type": st.just("refusal"), "refusal": TEXT})
-FUNCTION = st.fixed_dictionaries({"name": NAME, "arguments": TEXT})
+ARGUMENTS = st.dictionaries(NAME, TEXT, max_size=2).map(json.dumps)
+FUNCTION = st.fixed_dictionaries({"name": NAME, "arguments": ARGUMENTS})
 CALL = st.fixed_dictionaries({"id": TEXT, "type": st.just("function"), "function": FUNCTION})
 
 
