@@ -20,7 +20,12 @@ from pydantic import BaseModel, Field, RootModel, create_model
 from typing_extensions import TypeAliasType, TypedDict
 
 from http_stub import answer, sse
-from tunesmith import APIResponseValidationError, Client, TunesmithError
+from tunesmith import (
+    APIResponseValidationError,
+    Client,
+    TunesmithError,
+    pydantic_function_tool,
+)
 from tunesmith.resources.answer_schemas import response_format_of, type_name
 from tunesmith.types import ParsedChatCompletion
 
@@ -417,3 +422,47 @@ def test_results_come_back_from_a_pool_of_processes(stub):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         (completion,) = pool.map(in_another_process, [stub.url])
     assert completion.choices[0].message.parsed == VALUE
+
+
+class Weather(BaseModel):
+    """The weather of a place."""
+
+    place: str
+    days: int = 1
+
+
+def call_of(name: str, arguments: str) -> dict[str, Any]:
+    return {"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def with_tools(mode: Any, stub: Any, call: dict[str, Any], tools: Any) -> Any:
+    stub.then(answer(chat_answer(None, tool_calls=[call])))
+    completions = mode.client(stub.url).chat.completions
+    answered = mode.run(
+        completions.parse(model="m", messages=[], response_format=Step, tools=tools)
+    )
+    return answered.choices[0].message.tool_calls[0].function
+
+
+def test_arguments_are_read_as_the_model_of_their_tool(mode, stub):
+    tools = (pydantic_function_tool(one) for one in (Step, Weather))
+    function = with_tools(mode, stub, call_of("Weather", '{"place": "Rome", "days": 2}'), tools)
+    assert function.parsed_arguments == Weather(place="Rome", days=2)
+    sent_tool = stub.requests[0].json["tools"][1]
+    assert sent_tool["function"]["description"] == "The weather of a place."
+    assert sent_tool["function"]["strict"] is True
+    assert_strict(sent_tool["function"]["parameters"])
+
+
+def test_arguments_of_other_tools(mode, stub):
+    strict = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {}}}
+    loose = {"type": "function", "function": {"name": "g", "parameters": {}}}
+    tools = [{"type": "custom", "custom": {"name": "h"}}, strict, loose]
+    assert with_tools(mode, stub, call_of("f", '{"a": 1}'), tools).parsed_arguments == {"a": 1}
+    assert with_tools(mode, stub, call_of("g", "{"), tools).parsed_arguments is None
+    assert with_tools(mode, stub, call_of("unknown", "{}"), tools).parsed_arguments is None
+    with pytest.raises(APIResponseValidationError, match=r"call of f are no JSON.*'\{'"):
+        with_tools(mode, stub, call_of("f", "{"), tools)
+    tool = pydantic_function_tool(Weather, name="w", description="d")
+    with pytest.raises(APIResponseValidationError, match=r"not a Weather: days: "):
+        with_tools(mode, stub, call_of("w", '{"place": "a", "days": "x"}'), [tool])

@@ -18,6 +18,7 @@ from tunesmith import (
     Stream,
     Timeout,
     omit,
+    pydantic_function_tool,
 )
 from tunesmith.core.modes import Async, Sync
 from tunesmith.resources.chat_streams import AsyncChatCompletionStream, ChatCompletionStream
@@ -35,6 +36,7 @@ from tunesmith.types import (
     FineTuningJobEvent,
     Model,
     ParsedChatCompletion,
+    ParsedFunction,
 )
 
 
@@ -160,7 +162,12 @@ def answers(client: Client) -> None:
     assert_type(parsed, ParsedChatCompletion[list[Sentiment]])
     optional = chat.parse(model="m", messages=[], response_format=Sentiment | None)
     assert_type(optional.choices[0].message.parsed, Sentiment | None)
-    choice = chat.parse(model="m", messages=[], response_format=Literal["yes", "no"])
+    for call in parsed.choices[0].message.tool_calls or ():
+        assert_type(call.function, ParsedFunction | None)
+    choice = chat.parse(
+        model="m", messages=[], response_format=Literal["yes", "no"],
+        tools=[pydantic_function_tool(Sentiment)],
+    )  # fmt: skip
     assert_type(choice, ParsedChatCompletion[Literal["yes", "no"]])
 
 

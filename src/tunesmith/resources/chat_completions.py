@@ -32,6 +32,7 @@ from .chat_options import (
 )
 from .chat_stored import StoredChatCompletions
 from .formats import parse_completion
+from .function_tools import tool_list
 from .operations import Resource, helper, iteration, overloaded
 from .views import RawView, StreamingView
 
@@ -275,7 +276,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
         Raises:
             LengthFinishReasonError: The answer was cut off at the token limit.
             ContentFilterFinishReasonError: The answer was stopped by a filter.
-            APIResponseValidationError: The answer is not of the type.
+            APIResponseValidationError: The answer is not of the type, or the arguments of a call
+                are not what its tool says.
         """
         fields = {"model": model, "messages": messages, **params}
         return self._parse(fields, response_format)
@@ -397,10 +399,12 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
         return super()._create(fields, stream=stream)
 
     def _parse(self, fields: Mapping[str, Any], kind: Any) -> Flow[ParsedChatCompletion[Any]]:
-        completion = yield from self._create(
-            {**fields, "response_format": response_format_of(kind)}, stream=None
-        )
-        return parse_completion(completion, kind)
+        tools = tool_list(fields.get("tools"))
+        fields = {**fields, "response_format": response_format_of(kind)}
+        if tools:
+            fields["tools"] = tools
+        completion = yield from self._create(fields, stream=None)
+        return parse_completion(completion, kind, tools)
 
 
 class Beta(Resource[ModeT_co]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tunesmith.errors import (
@@ -14,6 +14,7 @@ from tunesmith.types.chat import ChatCompletion
 from tunesmith.types.chat_events import ParsedChatCompletion
 
 from .answer_schemas import WRAPPER, AnswerType, answer_type, is_type, type_name
+from .function_tools import parse_arguments
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -23,13 +24,15 @@ __all__ = ["check_finished", "has_answer", "parse_completion", "parse_text", "pa
 T = TypeVar("T")
 
 
-def parse_completion(completion: ChatCompletion, kind: TypeForm[T]) -> ParsedChatCompletion[T]:
-    """Return the completion with each answer read as `kind`.
+def parse_completion(
+    completion: ChatCompletion, kind: TypeForm[T], tools: Sequence[Any] = ()
+) -> ParsedChatCompletion[T]:
+    """Return the completion with each answer read as `kind`, and arguments as their tools say.
 
     Raises:
         LengthFinishReasonError: An answer was cut off.
         ContentFilterFinishReasonError: An answer was stopped.
-        APIResponseValidationError: An answer is not a `kind`.
+        APIResponseValidationError: An answer is not a `kind`, or arguments do not fit their tool.
     """
     data = completion.model_dump(exclude_unset=True)
     for choice, plain in zip(completion.choices, data["choices"], strict=True):
@@ -38,6 +41,13 @@ def parse_completion(completion: ChatCompletion, kind: TypeForm[T]) -> ParsedCha
         calls = bool(said.tool_calls or said.function_call)
         if is_type(kind) and has_answer(said.content, refused=bool(said.refusal), calls=calls):
             plain["message"]["parsed"] = parse_text(said.content or "", kind)
+        for call, plain_call in zip(
+            said.tool_calls or (), plain["message"].get("tool_calls") or (), strict=True
+        ):
+            if call.function is not None and tools:
+                plain_call["function"]["parsed_arguments"] = parse_arguments(
+                    tools, call.function.name, call.function.arguments
+                )
     # Without a parameter, as pickle finds no class of the name `ParsedChatCompletion[…]`.
     parsed: ParsedChatCompletion[Any] = ParsedChatCompletion.model_validate(data)
     parsed._set_request_id(completion._request_id)

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from .chat_events import ParsedChatCompletion as ParsedChatCompletion
     from .chat_events import ParsedChatCompletionMessage as ParsedChatCompletionMessage
     from .chat_events import ParsedChoice as ParsedChoice
+    from .chat_events import ParsedFunction as ParsedFunction
+    from .chat_events import ParsedFunctionToolCall as ParsedFunctionToolCall
     from .chat_events import RefusalDeltaEvent as RefusalDeltaEvent
     from .chat_events import RefusalDoneEvent as RefusalDoneEvent
     from .completions import Completion as Completion

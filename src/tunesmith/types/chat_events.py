@@ -11,7 +11,9 @@ from .chat import (
     ChatCompletion,
     ChatCompletionChoice,
     ChatCompletionChunk,
+    ChatCompletionFunctionCall,
     ChatCompletionMessage,
+    ChatCompletionMessageToolCall,
     ChatCompletionTokenLogprob,
 )
 
@@ -29,6 +31,8 @@ __all__ = [
     "ParsedChatCompletion",
     "ParsedChatCompletionMessage",
     "ParsedChoice",
+    "ParsedFunction",
+    "ParsedFunctionToolCall",
     "RefusalDeltaEvent",
     "RefusalDoneEvent",
 ]
@@ -36,10 +40,27 @@ __all__ = [
 FormatT = TypeVar("FormatT")
 
 
+class ParsedFunction(ChatCompletionFunctionCall):
+    """A function and its arguments, which were read as its tool says.
+
+    Attributes:
+        parsed_arguments: An instance of the tool's model, JSON data of a strict tool, else None.
+    """
+
+    parsed_arguments: Any = None
+
+
+class ParsedFunctionToolCall(ChatCompletionMessageToolCall):
+    """A call whose arguments were read as its tool says."""
+
+    function: ParsedFunction | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
 class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[FormatT]):
     """An answer whose content was parsed into the requested type; None after a refusal."""
 
     parsed: FormatT | None = None
+    tool_calls: list[ParsedFunctionToolCall] | None = None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class ParsedChoice(ChatCompletionChoice, Generic[FormatT]):
