@@ -173,6 +173,12 @@ def test_sharegpt_names_inside_messages():
     assert rows == [row({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})]
 
 
+def test_texts_of_parts_may_be_called_value():
+    parts = [{"type": "text", "value": "q"}, {"type": "text", "text": "q2"}]
+    (value,) = fixed(row({"role": "user", "content": parts}, ANSWER))
+    assert [part["text"] for part in value["messages"][0]["content"]] == ["q", "q2"]
+
+
 def test_null_keys_are_dropped_and_null_values_stay():
     schema = {
         "type": "object",

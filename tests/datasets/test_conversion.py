@@ -200,6 +200,36 @@ def test_a_plan_refuses_by_name_and_says_the_way_out(row, words):
     assert all(word in str(caught.value) for word in words)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [{"from": "human", "value": "q"}], "chosen": {}, "rejected": {}},
+        {"instruction": "q", "chosen": "a", "rejected": "b"},
+    ],
+)
+def test_a_preference_of_alpaca_or_sharegpt_is_to_become_a_preference(row):
+    dataset = datasets.Dataset.from_rows([row])
+    assert dataset.shape == "preference"
+    assert dataset.recognised.label.endswith("preference")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+        {"id": "1", "conversations": [{"from": "human", "value": "q"}]},
+        {"contents": [{"role": "user", "parts": [{"text": "q"}]}]},
+        {"messages": [USER, ANSWER]},
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_a_file_of_one_conversation_is_one_row(tmp_path, row, indent, ending):
+    path = tmp_path / f"one.{ending}"
+    path.write_text(json.dumps(row, indent=indent))
+    assert [one.value for one in datasets.read(path)] == [row]
+
+
 # Converted
 
 

@@ -117,14 +117,20 @@ def unwrap_texts(value: Value) -> Value:
 
 
 def rename_message_keys(value: Value) -> Value:
-    """Rename `from` and `value` of messages to `role` and `content`."""
+    """Rename `from` and `value` of messages to `role` and `content`, `value` of texts to `text`."""
 
     def message(found: Message) -> Message:
-        if "from" not in found or "role" in found or "content" in found:
-            return found
-        return {_MESSAGE_KEYS.get(name, name): item for name, item in found.items()}
+        if "from" in found and "role" not in found and "content" not in found:
+            found = {_MESSAGE_KEYS.get(name, name): item for name, item in found.items()}
+        return _change_field(found, "content", lambda parts: _each(parts, _text_part))
 
     return _messages(value, message)
+
+
+def _text_part(part: Message) -> Message:
+    if part.get("type") != "text" or "text" in part or not isinstance(part.get("value"), str):
+        return part
+    return {("text" if name == "value" else name): item for name, item in part.items()}
 
 
 def map_roles(value: Value) -> Value:

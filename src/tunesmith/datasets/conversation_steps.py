@@ -34,9 +34,9 @@ def conversation_steps(row_format: RowFormat) -> Iterator[Step]:
     )
     yield Step(
         "rename-message-keys",
-        "Rename 'from' and 'value' of messages to 'role' and 'content'",
+        "Rename 'from' and 'value' of messages to 'role' and 'content', 'value' of texts to 'text'",
         stateless(chat_fixes.rename_message_keys),
-        "These are ShareGPT's names.",
+        "These are the names of ShareGPT and of LLaMA-Factory.",
     )
     yield Step(
         "map-roles",

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .plan_steps import PlanOptions
     from .prompt_format import PromptFormat
     from .readers import Source
-    from .recognition import FormatName
+    from .recognition import DataFormat, FormatName
     from .report import Report
     from .rows import RowFormat
     from .task import Task
@@ -205,12 +205,16 @@ class Dataset:
         return batch.values if batch else []
 
     @cached_property
-    def data_format(self) -> FormatName | None:
-        """Format of most rows at the start, a key of `DATA_FORMATS`; None if it is not known."""
+    def recognised(self) -> DataFormat | None:
+        """Format of most rows at the start; None if it is not known."""
         from .recognition import recognise_rows  # noqa: PLC0415 - as needed
 
-        found = recognise_rows(self._start)
-        return found.name if found else None
+        return recognise_rows(self._start)
+
+    @property
+    def data_format(self) -> FormatName | None:
+        """Name of the format of most rows, a key of `DATA_FORMATS`; None if it is not known."""
+        return self.recognised.name if self.recognised else None
 
     def convert(self, to: FormatName, *, source: FormatName | None = None) -> Dataset:
         """Return the rows in another format; they are converted as they are read.

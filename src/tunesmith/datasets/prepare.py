@@ -154,7 +154,7 @@ def _columns(whole: Dataset, prompt: str, completion: str, dialog: Dialog | None
 
     Where the format is known and another column belongs to the prompt, the user is asked.
     """
-    found = DATA_FORMATS.get(whole.data_format or "")
+    found = whole.recognised
     if dialog is not None and found is not None and found.name in _JOINING:
         names = _JOINED_COLUMNS - {prompt, completion}
         counts = Counter(
@@ -178,7 +178,7 @@ def _columns(whole: Dataset, prompt: str, completion: str, dialog: Dialog | None
 
 def _offer_conversion(dataset: Dataset, dialog: Dialog) -> Dataset:
     """Ask into which format rows are converted that have one that is not trained on."""
-    found = DATA_FORMATS.get(dataset.data_format or "")
+    found = dataset.recognised
     if found is None or found.target is None or found.name == found.target:
         return dataset
     dialog.say(f"The rows have the format {found.label}, with {found.keys}.")

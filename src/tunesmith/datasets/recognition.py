@@ -24,6 +24,7 @@ __all__ = [
     "QUESTION_COLUMNS",
     "DataFormat",
     "FormatName",
+    "holds_conversation",
     "question_columns",
     "recognise",
     "recognise_rows",
@@ -137,6 +138,13 @@ def _is_sharegpt(row: Mapping[str, Any]) -> bool:
     return "from" in turn or "role" in turn
 
 
+def holds_conversation(row: Mapping[str, Any]) -> bool:
+    """Return whether an object holds a conversation: then it is a row, not a table of columns."""
+    if "messages" in row or "preferred_output" in row:
+        return True
+    return _is_sharegpt(row) or _is_gemini(row)
+
+
 def _is_anthropic(row: Mapping[str, Any]) -> bool:
     messages = decoded(row.get("messages"))
     if not is_array(messages) or "input" in row:
@@ -223,6 +231,13 @@ _IN_ORDER: Final = (
     ),
     DataFormat("gemini", "Gemini", "'contents' with 'parts'", "chat", _is_gemini),
     DataFormat(
+        "sharegpt",
+        "ShareGPT preference",
+        "'conversations', 'chosen' and 'rejected'",
+        "preference",
+        lambda row: _has_pair(row) and _is_sharegpt(row),
+    ),
+    DataFormat(
         "sharegpt", "ShareGPT", "'conversations' with 'from' and 'value'", "chat", _is_sharegpt
     ),
     DataFormat(
@@ -278,6 +293,13 @@ _IN_ORDER: Final = (
         "prompt_completion",
         _is_prompt_completion,
     ),
+    DataFormat(
+        "alpaca",
+        "Alpaca preference",
+        "'instruction', 'chosen' and 'rejected'",
+        "preference",
+        lambda row: _is_alpaca(row) and "output" not in row,
+    ),
     DataFormat("alpaca", "Alpaca", "'instruction', 'input' and 'output'", "chat", _is_alpaca),
     DataFormat(
         "question_answer",
@@ -298,7 +320,7 @@ _IN_ORDER: Final = (
 )
 
 DATA_FORMATS: Final[Mapping[str, DataFormat]] = {one.name: one for one in _IN_ORDER}
-"""The formats by name."""
+"""The formats by name. ShareGPT and Alpaca rows may be preferences, too: see `recognise`."""
 
 
 def recognise(row: Mapping[str, Any]) -> DataFormat | None:
@@ -308,10 +330,8 @@ def recognise(row: Mapping[str, Any]) -> DataFormat | None:
 
 def recognise_rows(rows: Iterable[Mapping[str, Any]]) -> DataFormat | None:
     """Return the format of most rows, or None where no row has a known one."""
-    counts: Counter[str] = Counter(
-        found.name for row in rows if (found := recognise(row)) is not None
-    )
-    return DATA_FORMATS[counts.most_common(1)[0][0]] if counts else None
+    counts = Counter(found for row in rows if (found := recognise(row)) is not None)
+    return counts.most_common(1)[0][0] if counts else None
 
 
 set_public_module(globals(), "tunesmith.datasets")

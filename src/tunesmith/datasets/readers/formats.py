@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.json_types import is_array, is_object
+from tunesmith.datasets.recognition import holds_conversation
 
 from .json_recovery import WRAPPED_ROWS
 from .lines import MARK, encoding_of
@@ -194,7 +195,7 @@ def _holds_rows(value: Any) -> bool:
     """Return whether the only line of a file is not a row but holds all rows."""
     if is_array(value):
         return any(is_object(row) for row in value)
-    if not is_object(value) or not value or value.keys() & {"messages", "input"}:
+    if not is_object(value) or not value or "input" in value or holds_conversation(value):
         return False
     return all(isinstance(column, list | dict) for column in value.values())
 

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
 from tunesmith.datasets.json_types import is_array, is_object
+from tunesmith.datasets.recognition import holds_conversation
 
 from .batch import Batch, FileSource, ListLocations
 from .json_recovery import LONGEST_SEARCH, WRAPPED_ROWS, RowStart, find_next_value
@@ -93,7 +94,7 @@ def _add(batch: Batch, value: Any, location: Location, *, alone: bool) -> None:
 
 def _rows_of(value: Any) -> list[Any]:
     """Return the rows that one value of the document stands for: nearly always itself."""
-    if not is_object(value) or "messages" in value or not value:
+    if not is_object(value) or not value or holds_conversation(value):
         return [value]
     columns = list(value.values())
     if all(is_array(column) for column in columns):
