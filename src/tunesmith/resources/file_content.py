@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.atomic import write_atomically
+from tunesmith.core.pieces import LineReader, Pieces
 
 if TYPE_CHECKING:
     import os
@@ -69,9 +70,9 @@ class FileBytes:
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """Yield the bytes in chunks of `chunk_size`, 64 KiB by default."""
-        size = chunk_size or _CHUNK
-        for start in range(0, len(self.content), size):
-            yield self.content[start : start + size]
+        pieces: Pieces[bytes] = Pieces(_CHUNK if chunk_size is None else chunk_size)
+        yield from pieces.feed(self.content)
+        yield from pieces.finish()
 
     def iter_raw(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """Yield the bytes in chunks; the same as `iter_bytes`."""
@@ -79,13 +80,16 @@ class FileBytes:
 
     def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
         """Yield the text in chunks of `chunk_size` characters."""
-        size, text = chunk_size or _CHUNK, self.text
-        for start in range(0, len(text), size):
-            yield text[start : start + size]
+        pieces: Pieces[str] = Pieces(_CHUNK if chunk_size is None else chunk_size)
+        yield from pieces.feed(self.text)
+        yield from pieces.finish()
 
     def iter_lines(self) -> Iterator[str]:
-        """Yield the lines of the text without their ends."""
-        yield from self.text.splitlines()
+        r"""Yield the lines of the text without their ends: "\n", "\r\n" or "\r"."""
+        reader = LineReader()
+        for chunk in self.iter_bytes():
+            yield from reader.feed(chunk)
+        yield from reader.finish()
 
     def write_to_file(self, file: str | os.PathLike[str]) -> None:
         """Write the bytes to `file`, completely or not at all."""

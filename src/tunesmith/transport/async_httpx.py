@@ -260,7 +260,8 @@ class AsyncBodyStream:
         if self._done:
             return b""
         try:
-            return await _before_deadline(self._request, anext(self._chunks))
+            while not (chunk := await _before_deadline(self._request, anext(self._chunks))):
+                pass
         except StopAsyncIteration:
             await self._end(complete=True)
             return b""
@@ -269,6 +270,8 @@ class AsyncBodyStream:
             if not is_transport_error(error):
                 raise
             failure = connection_error(error, self._request)
+        else:
+            return chunk
         raise failure
 
     async def drain(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -118,7 +118,7 @@ class _Clients:
 def _request_builder(client: Any, request: Request, chunks: Any) -> Any:
     """Return pyreqwest's builder for a request; `chunks` iterates a body that is not bytes."""
     builder = client.request(request.method, request.url)
-    headers = {name: value for name, value in request.headers.items() if name != "accept-encoding"}
+    headers = dict(request.headers)
     if isinstance(request.body, bytes):
         builder = builder.body_bytes(request.body)
     elif request.body is not None:
@@ -252,8 +252,21 @@ class _Exchange:
 
 def _response(received: Any, request: Request, started: float) -> Response:
     """Return the response without its body."""
-    headers, elapsed = Headers(received.headers.items()), time.perf_counter() - started
+    elapsed = time.perf_counter() - started
+    try:
+        headers = Headers(received.headers.items())
+    except ValueError:
+        headers = Headers(_readable_fields(received.headers))
     return Response(received.status, headers, None, request.info, elapsed=elapsed)
+
+
+def _readable_fields(headers: Any) -> Iterator[tuple[str, str]]:
+    """Yield header fields; pyreqwest reads ASCII alone, so another value is a replacement sign."""
+    for name in headers.keys():  # noqa: SIM118 - no mapping
+        try:
+            yield name, ", ".join(headers.getall(name))
+        except ValueError:
+            yield name, "\N{REPLACEMENT CHARACTER}"
 
 
 class FastTransport:

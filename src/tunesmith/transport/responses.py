@@ -7,12 +7,12 @@ freed at the end of the `with` block.
 
 from __future__ import annotations
 
-import codecs
 import json
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from tunesmith.atomic import write_atomically
 from tunesmith.core.flow import Send, shorten_traceback
+from tunesmith.core.pieces import LineReader, Pieces, TextReader
 from tunesmith.errors import APIError
 
 if TYPE_CHECKING:
@@ -200,34 +200,26 @@ class StreamedResponse(_BaseResponse, Generic[T_co]):
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """Yield the body as it arrives, or in chunks of `chunk_size` bytes."""
+        pieces: Pieces[bytes] = Pieces(chunk_size)
         stream = self.http_response.stream
-        pending = b""
         while chunk := stream.read():
-            if chunk_size is None:
-                yield chunk
-                continue
-            pending += chunk
-            while len(pending) >= chunk_size:
-                yield pending[:chunk_size]
-                pending = pending[chunk_size:]
-        if pending:
-            yield pending
+            yield from pieces.feed(chunk)
+        yield from pieces.finish()
 
-    def iter_text(self) -> Iterator[str]:
-        """Yield the body as UTF-8 text; a character split between two chunks is joined."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
+        """Yield the body as UTF-8 text, as it arrives or in chunks of `chunk_size` characters."""
+        pieces: Pieces[str] = Pieces(chunk_size)
+        reader = TextReader()
         for chunk in self.iter_bytes():
-            yield decoder.decode(chunk)
-        yield decoder.decode(b"", final=True)
+            yield from pieces.feed(reader.feed(chunk))
+        yield from [*pieces.feed(reader.finish()), *pieces.finish()]
 
     def iter_lines(self) -> Iterator[str]:
-        """Yield the lines of the body without their ends."""
-        rest = ""
-        for text in self.iter_text():
-            *lines, rest = (rest + text).split("\n")
-            yield from (line.removesuffix("\r") for line in lines)
-        if rest:
-            yield rest
+        r"""Yield the lines of the body without their ends: "\n", "\r\n" or "\r"."""
+        reader = LineReader()
+        for chunk in self.iter_bytes():
+            yield from reader.feed(chunk)
+        yield from reader.finish()
 
     def read(self) -> bytes:
         """Return the whole body."""
@@ -311,35 +303,32 @@ class AsyncStreamedResponse(_BaseResponse, Generic[T_co]):
 
     async def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """Yield the body as it arrives, or in chunks of `chunk_size` bytes."""
+        pieces: Pieces[bytes] = Pieces(chunk_size)
         stream = self.http_response.stream
-        pending = b""
         while chunk := await stream.read():
-            if chunk_size is None:
-                yield chunk
-                continue
-            pending += chunk
-            while len(pending) >= chunk_size:
-                yield pending[:chunk_size]
-                pending = pending[chunk_size:]
-        if pending:
-            yield pending
+            for piece in pieces.feed(chunk):
+                yield piece
+        for piece in pieces.finish():
+            yield piece
 
-    async def iter_text(self) -> AsyncIterator[str]:
-        """Yield the body as UTF-8 text; a character split between two chunks is joined."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    async def iter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+        """Yield the body as UTF-8 text, as it arrives or in chunks of `chunk_size` characters."""
+        pieces: Pieces[str] = Pieces(chunk_size)
+        reader = TextReader()
         async for chunk in self.iter_bytes():
-            yield decoder.decode(chunk)
-        yield decoder.decode(b"", final=True)
+            for piece in pieces.feed(reader.feed(chunk)):
+                yield piece
+        for piece in [*pieces.feed(reader.finish()), *pieces.finish()]:
+            yield piece
 
     async def iter_lines(self) -> AsyncIterator[str]:
-        """Yield the lines of the body without their ends."""
-        rest = ""
-        async for text in self.iter_text():
-            *lines, rest = (rest + text).split("\n")
-            for line in lines:
-                yield line.removesuffix("\r")
-        if rest:
-            yield rest
+        r"""Yield the lines of the body without their ends: "\n", "\r\n" or "\r"."""
+        reader = LineReader()
+        async for chunk in self.iter_bytes():
+            for line in reader.feed(chunk):
+                yield line
+        for line in reader.finish():
+            yield line
 
     async def read(self) -> bytes:
         """Return the whole body."""

@@ -270,7 +270,8 @@ class BodyStream:
             return b""
         try:
             for chunk in self._chunks:
-                return chunk
+                if chunk:
+                    return chunk
         except BaseException as error:
             self.close()
             if not is_transport_error(error):
