@@ -217,7 +217,7 @@ def test_models_have_their_own_limits():
     openai = destinations.destination_named("openai")
     assert openai.token_limit("chat", "ft:gpt-4.1-mini-2025-04-14:org::id").encoding == "o200k_base"
     assert openai.token_limit("chat", "gpt-3.5-turbo-0613").tokens == 4096
-    assert openai.token_limit("prompt_completion", None).tokens == 2048
+    assert openai.token_limit("prompt_completion", None).tokens == 16_384
 
 
 def test_tokens_are_counted_on_request(tmp_path):

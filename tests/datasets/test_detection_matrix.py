@@ -124,7 +124,7 @@ def distinct(row, number):
     return copied
 
 
-@pytest.mark.parametrize("profile", ["engine", "openai", "together"])
+@pytest.mark.parametrize("profile", ["engine", "openai"])
 @pytest.mark.parametrize("name", VALID_CHAT)
 def test_a_valid_chat_row_has_no_finding(tmp_path, name, profile):
     report = check(tmp_path, [distinct(VALID_CHAT[name], n) for n in range(12)], profile)
@@ -143,7 +143,7 @@ def test_a_valid_preference_row_has_no_finding(tmp_path, name):
 def test_a_valid_reinforcement_row_has_no_finding(tmp_path, name):
     report = check(tmp_path, [distinct(VALID_REINFORCEMENT[name], n) for n in range(12)])
     assert report.shape == "reinforcement"
-    assert {finding.id for finding in report.findings} <= ADVICE
+    assert {finding.id for finding in report.findings} <= ADVICE | {"shape-retired"}
 
 
 FAULTY_CHAT = {
@@ -304,7 +304,8 @@ IMAGE_PART = st.fixed_dictionaries(
     {
         "type": st.just("image_url"),
         "image_url": st.fixed_dictionaries(
-            {"url": TEXT}, optional={"detail": st.sampled_from(["auto", "low", "high"])}
+            {"url": TEXT.map("https://example.com/{}".format)},
+            optional={"detail": st.sampled_from(["auto", "low", "high"])},
         ),
     }
 )

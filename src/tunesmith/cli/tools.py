@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-PROFILES = ("engine", "openai", "azure", "together", "fireworks", "mistral")
+PROFILES = ("engine", "openai", "azure", "together", "fireworks", "mistral", "mistral-finetune")
 SHAPES = ("prompt_completion", "chat", "preference", "reinforcement")
 INPUT_FORMATS = ("jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet")
 FORMATS = ("text", "json", "markdown", "sarif")
@@ -44,6 +44,9 @@ def register(commands: Commands) -> None:
     prepare.add_argument("-f", "--file", required=True, metavar="FILE", help="the examples")
     prepare.add_argument(
         "-q", "--quiet", action="store_true", help="accept every recommendation without asking"
+    )
+    prepare.add_argument(
+        "--bom", action="store_true", help="start the files with a byte order mark, for Azure"
     )
     prepare.add_argument("--prompt", metavar="COLUMN", help="column of the prompts")
     prepare.add_argument("--completion", metavar="COLUMN", help="column of the completions")
@@ -116,6 +119,7 @@ def prepare_data(arguments: argparse.Namespace) -> int:
         completion=arguments.completion,
         template=conversion.template_of(arguments),
         to=arguments.to,
+        byte_order_mark=arguments.bom,
     )
     return 1 if prepared is None and arguments.quiet else 0
 

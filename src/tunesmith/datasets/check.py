@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .check_options import CheckOptions
 from .checks.check_run import CheckRun
-from .checks.file_checks import file_findings, row_count_findings
+from .checks.file_checks import destination_findings, file_findings, row_count_findings
 from .checks.settings import resolve_settings
 from .dataset_errors import DatasetError, UnreadableError
 from .destinations import destination_named
@@ -177,6 +177,8 @@ def check_source(source: Source, options: CheckOptions) -> Report:
         report.tokens, report.longest_row = run.tokens.tokens, run.tokens.longest
     report.findings = run.conclude(destination.severities, _path_of_lines(source))
     report.findings += row_count_findings(report, destination)
+    if report.rows:
+        report.findings += destination_findings(destination, settings.row_format, options.model)
     report.sort()
     return report
 

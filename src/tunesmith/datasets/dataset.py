@@ -7,6 +7,7 @@ and `split` do that.
 
 from __future__ import annotations
 
+import codecs
 import json
 from dataclasses import replace
 from functools import cached_property
@@ -356,11 +357,15 @@ class Dataset:
             Dataset.from_rows(held_out, prompt_format=self.prompt_format, name=self.name),
         )
 
-    def write(self, path: str | os.PathLike[str]) -> Path:
+    def write(self, path: str | os.PathLike[str], *, byte_order_mark: bool = False) -> Path:
         """Write the rows as JSONL, whole or not at all.
 
         If the data set knows its prompt format, it is saved beside: `train.jsonl` has
         `train.format.json`.
+
+        Args:
+            path: The file.
+            byte_order_mark: Whether to start with one, as Azure requires; the others do without.
 
         Raises:
             DatasetError: There is no row to write.
@@ -369,6 +374,8 @@ class Dataset:
         target = Path(path)
         count = 0
         with write_atomically(target) as stream:
+            if byte_order_mark:
+                stream.write(codecs.BOM_UTF8)
             for row in self:
                 stream.write(_to_line(row))
                 count += 1

@@ -78,6 +78,7 @@ def prepare_data(
     completion: str | None = None,
     template: Mapping[str, str] | None = None,
     to: FormatName | None = None,
+    byte_order_mark: bool = False,
 ) -> PreparedData | None:
     """Guide a user from a file to training data.
 
@@ -94,6 +95,7 @@ def prepare_data(
         completion: Column that holds the completions, if it is not called "completion".
         template: Texts with columns in braces, of which the rows are made; see `datasets.read`.
         to: Format into which the rows are converted, without a question.
+        byte_order_mark: Whether the files start with one, as Azure requires.
 
     Returns:
         What was written, or None if the user chose to write nothing.
@@ -130,9 +132,9 @@ def prepare_data(
     if not dialog.ask(f"Your data will be written to {names}. Proceed?", default=True):
         dialog.say("Nothing was written.")
         return None
-    training.write(files[0])
+    training.write(files[0], byte_order_mark=byte_order_mark)
     if validation is not None:
-        validation.write(files[1])
+        validation.write(files[1], byte_order_mark=byte_order_mark)
     classes = _count_labels(plan) if analysis.classes else {}
     parameters = plan.format.inference_parameters(classes or None) if plan.format else {}
     prepared = PreparedData(

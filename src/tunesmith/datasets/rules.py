@@ -60,9 +60,33 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     "file-size": Rule("error", "file", "is larger than the destination accepts", "Split it."),
     "file-bom": Rule("info", "file", "starts with a byte order mark"),
-    "file-bom-missing": Rule("warning", "file", "has no byte order mark"),
+    "file-bom-missing": Rule(
+        "warning",
+        "file",
+        "has no byte order mark",
+        "Write it with one: `Dataset.write(path, byte_order_mark=True)`, or --bom of "
+        "tunesmith tools fine_tunes.prepare_data.",
+    ),
     "rows-too-few": Rule("error", "file", "has fewer rows than the destination requires"),
     "rows-too-many": Rule("error", "file", "has more rows than the destination accepts"),
+    "destination-retired": Rule(
+        "error", "file", "cannot be trained on there any more", "Choose another destination."
+    ),
+    "shape-retired": Rule(
+        "warning", "file", "has rows of a shape from which no model there learns any more"
+    ),
+    "model-shape": Rule(
+        "error",
+        "file",
+        "has rows of a shape from which the model does not learn",
+        "Convert the rows, or choose another model.",
+    ),
+    "model-retired": Rule(
+        "warning", "model", "can no longer be trained or used", "Choose another model."
+    ),
+    "image-rows-too-many": Rule(
+        "error", "file", "has more rows with images than the destination accepts"
+    ),
     "shape-unsupported": Rule(
         "error", "file", "has rows of a shape that the destination does not accept"
     ),
@@ -209,6 +233,42 @@ RULES: Final[Mapping[str, Rule]] = {
     "part-untrainable": Rule(
         "warning", "part", "cannot be used in this method|cannot be used in this method"
     ),
+    "content-mixed": Rule(
+        "error",
+        "row",
+        "mixes texts and lists of parts|mix texts and lists of parts",
+        "Write every content as a list of parts, or every one as a text.",
+    ),
+    "content-and-calls": Rule(
+        "error", "message", "has both content and calls|have both content and calls"
+    ),
+    "column-refused": Rule("error", "key", "is refused there|are refused there", "Remove them."),
+    "role-order": Rule(
+        "error", "message", "is not allowed at its place|are not allowed at their place"
+    ),
+    "tool-call-id-form": Rule(
+        "error",
+        "id",
+        "of a call has a form that is refused there|of calls have a form that is refused there",
+    ),
+    "image-source": Rule(
+        "error",
+        "image",
+        "cannot be read by the destination|cannot be read by the destination",
+        "Give an address, or the image itself as data:image/png;base64,….",
+    ),
+    "image-type": Rule(
+        "error",
+        "image",
+        "is not JPEG, PNG or WEBP as its type says|are not JPEG, PNG or WEBP as their type says",
+    ),
+    "image-size": Rule(
+        "error", "image", "is too large|are too large", "Reduce them: 10 MB are accepted."
+    ),
+    "image-detail": Rule("error", "image", "has an unknown detail|have an unknown detail"),
+    "images-too-many": Rule(
+        "error", "row", "has too many images|have too many images", "Divide the rows."
+    ),
     "weight-value": Rule("error", "weight", "is neither 0 nor 1|are neither 0 nor 1"),
     "weight-ignored": Rule("warning", "weight", "has no effect|have no effect"),
     "weights-all-zero": Rule(
@@ -234,6 +294,12 @@ RULES: Final[Mapping[str, Rule]] = {
         "warning", "row", "already contains the answer|already contain the answer"
     ),
     "tool-type": Rule("error", "tool", "is not a function|are not functions"),
+    "tool-name": Rule(
+        "error", "function", "has a name that is refused|have names that are refused"
+    ),
+    "tool-schema": Rule(
+        "warning", "tool", "has a schema with an unknown type|have schemas with unknown types"
+    ),
     "tool-undeclared": Rule("warning", "call", "names an undeclared tool|name undeclared tools"),
     "tool-call-id-missing": Rule("error", "id", "is missing on a call|are missing on calls"),
     "tool-call-type": Rule("error", "call", "has no valid type|have no valid type"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .base import CheckedData
 from .classes import Classes
 from .duplicate_rows import DuplicateRows
+from .images import Images
 from .prompt_format_check import PromptFormatCheck
 from .row_validator import RowValidator
 from .text_checks import SampledText, SharedPrefixes
@@ -50,6 +51,8 @@ class CheckRun:
             self._near = NearDuplicates(settings.max_examples)
         self._sampled: SampledText | None = None
         self._checks: list[Check] = [DuplicateRows(settings), self.tokens]
+        if settings.images_per_row is not None and settings.row_format != "prompt_completion":
+            self._checks.append(Images(settings))
         if settings.row_format == "prompt_completion":
             self._sampled = SampledText(settings)
             self._checks += [PromptFormatCheck(settings), SharedPrefixes(), self._sampled]

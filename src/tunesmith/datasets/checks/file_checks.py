@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from tunesmith.datasets.destinations import Destination
     from tunesmith.datasets.findings import Severity
     from tunesmith.datasets.report import Report
+    from tunesmith.datasets.rows import RowFormat
 
-__all__ = ["file_findings", "row_count_findings"]
+__all__ = ["destination_findings", "file_findings", "row_count_findings"]
 
 _ADVISED_ROWS: Final = {
     "classification": 200,
@@ -24,6 +25,29 @@ _ADVISED_ROWS: Final = {
     "chat": 50,
 }
 """How many rows the fine-tuning guides advise, by task; classes have a check of their own."""
+
+
+def destination_findings(
+    destination: Destination, row_format: RowFormat, model: str | None
+) -> list[Finding]:
+    """Return findings about the destination itself: what can no longer be trained there."""
+    one = LocationCounter(1, 1)
+    if destination.retired:
+        return [make_finding("destination-retired", one, detail=destination.retired)]
+    findings: list[Finding] = []
+    if model is None:
+        if date := destination.retired_shapes.get(row_format):
+            detail = f"{row_format} at {destination.name}, since {date}"
+            findings.append(make_finding("shape-retired", one, detail=detail))
+        return findings
+    if date := destination.retired_on(model):
+        detail = f"{model} at {destination.name}, since {date}"
+        findings.append(make_finding("model-retired", one, detail=detail))
+    shapes = destination.shapes_of(model)
+    if row_format not in shapes and row_format in destination.shapes:
+        detail = f"{row_format}; {model} learns from {', '.join(shapes)}"
+        findings.append(make_finding("model-shape", one, detail=detail))
+    return findings
 
 
 def row_count_findings(report: Report, destination: Destination) -> list[Finding]:

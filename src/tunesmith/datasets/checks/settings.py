@@ -9,21 +9,23 @@ all over a JSONL file are read twice.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith.datasets.findings import Severity
 from tunesmith.datasets.readers.json_lines import JsonLines
 from tunesmith.datasets.row_formats import problems
 from tunesmith.datasets.rows import detect_row_format
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from tunesmith.datasets.check_options import CheckOptions
     from tunesmith.datasets.destinations import TokenLimit
     from tunesmith.datasets.prompt_format import PromptFormat
     from tunesmith.datasets.readers.batch import Batch, Source
+    from tunesmith.datasets.row_formats.dialects import Dialect
     from tunesmith.datasets.rows import RowFormat
     from tunesmith.datasets.task import Task
 
@@ -50,6 +52,10 @@ class CheckSettings:
         encoding: The vocabulary in which tokens are counted.
         count_tokens: Whether to count the tokens of every row.
         near_duplicates: Whether to look for rows that are almost the same.
+        severities: Severities of the destination that differ from the rules' own.
+        dialect: What the destination asks of rows beyond their format.
+        images_per_row: Images that a row may have, or None for no limit.
+        rows_with_images: Rows that may have images, or None for no limit.
     """
 
     row_format: RowFormat
@@ -61,6 +67,10 @@ class CheckSettings:
     encoding: str = _DEFAULT_ENCODING
     count_tokens: bool = False
     near_duplicates: bool = False
+    severities: Mapping[str, Severity] = field(default_factory=dict[str, Severity])
+    dialect: Dialect = ""
+    images_per_row: int | None = None
+    rows_with_images: int | None = None
 
 
 def resolve_settings(
@@ -90,6 +100,10 @@ def resolve_settings(
         encoding=_encoding(limit, options.model),
         count_tokens=options.count_tokens,
         near_duplicates=options.near_duplicates,
+        severities=options.destination.severities,
+        dialect=options.destination.dialect,
+        images_per_row=options.destination.images_per_row,
+        rows_with_images=options.destination.rows_with_images,
     )
     return settings, batches
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
 
+from . import images
 from .problem import Problem, describe
 
 if TYPE_CHECKING:
@@ -96,5 +97,7 @@ def _part(part: Any, part_path: str, role: str) -> Iterator[Problem]:
                 f"{part_path}.image_url.url",
                 "an image part needs {'image_url': {'url': …}}",
             )
+        else:
+            yield from images.problems(image, f"{part_path}.image_url")
     else:
         yield Problem("part-untrainable", part_path, f"{kind!r} parts are not used in fine-tuning")

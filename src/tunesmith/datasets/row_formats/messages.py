@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
 
-from . import content
+from . import content, tools
 from .problem import Problem, describe
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def _call(function: Any, path: str) -> Iterator[Problem]:
         return
     if not isinstance(function.get("name"), str):
         yield Problem("missing-field", f"{path}.name", "a function call needs a 'name' string")
+    yield from tools.name_problems(function.get("name"), f"{path}.name")
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
         yield Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from tunesmith.datasets.json_types import is_array, is_object
@@ -11,9 +12,12 @@ from .problem import Problem, describe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["declared_schemas", "problems"]
+__all__ = ["declared_schemas", "name_problems", "problems"]
 
 _MAX_FUNCTIONS: Final = 128
+_MAX_DEPTH: Final = 32
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 
 
 def problems(value: dict[str, Any], path: str) -> Iterator[Problem]:
@@ -88,9 +92,35 @@ def _function(function: Any, path: str) -> Iterator[Problem]:
         return
     if not isinstance(function.get("name"), str):
         yield Problem("missing-field", f"{path}.name", "a function needs a 'name' string")
+    yield from name_problems(function.get("name"), f"{path}.name")
     if not is_object(function.get("parameters", {})):
         yield Problem(
             "field-type",
             f"{path}.parameters",
             "'parameters' must be an object (a JSON schema)",
         )
+    elif kind := _unknown_type(function.get("parameters"), 0):
+        yield Problem("tool-schema", f"{path}.parameters", f"{kind!r} is no type of a JSON schema")
+
+
+def name_problems(name: Any, path: str) -> Iterator[Problem]:
+    """Yield the problem of a function's name that no service accepts."""
+    if isinstance(name, str) and not _NAME.fullmatch(name):
+        yield Problem(
+            "tool-name",
+            path,
+            f"{name[:80]!r} must be up to 64 letters, digits, underscores and dashes",
+        )
+
+
+def _unknown_type(schema: Any, depth: int) -> str:
+    """Return a type in a schema, or in one of its parts, that JSON Schema does not know, or ""."""
+    if not is_object(schema) or depth > _MAX_DEPTH:
+        return ""
+    kind = schema.get("type")
+    if isinstance(kind, str) and kind not in _TYPES:
+        return kind
+    properties = schema.get("properties")
+    parts = [*properties.values()] if is_object(properties) else []
+    found = (_unknown_type(part, depth + 1) for part in [*parts, schema.get("items")])
+    return next(filter(None, found), "")
