@@ -187,12 +187,7 @@ def test_a_row_has_no_more_images_than_the_destination_accepts(profile, limit):
     answer = {"role": "assistant", "content": [{"type": "text", "text": "yes"}]}
     for count in (limit, limit + 1):
         rows = [
-            {
-                "messages": [
-                    {"role": "user", "content": [image()] * count},
-                    {**answer, "name": f"n{n}"},
-                ]
-            }
+            {"messages": [asked | {"content": [image()] * count}, answer | {"name": f"n{n}"}]}
             for n in range(12)
         ]
         assert errors(rows, profile) == ({"images-too-many"} if count > limit else set())
