@@ -209,6 +209,8 @@ class APIResponseValidationError(APIError):
         response: The response, its text shortened.
         status_code: Its HTTP status.
         request_id: The server's id of the request, from `x-request-id`.
+        decoded: What the body holds, as plain data, so that the id of an object that was made is
+            not lost; None where it is not JSON.
     """
 
     def __init__(
@@ -217,11 +219,13 @@ class APIResponseValidationError(APIError):
         *,
         response: ResponseInfo | None = None,
         body: object | None = None,
+        decoded: Any = None,
     ) -> None:
         super().__init__(message, request=response.request if response else None, body=body)
         self.response = response
         self.status_code: int = response.status_code if response else 0
         self.request_id: str | None = response.headers.get("x-request-id") if response else None
+        self.decoded = decoded
 
 
 class APIStatusError(APIError):

@@ -32,6 +32,30 @@ EXAMPLES = [
 ]
 
 
+def by_the_standard(stream: bytes) -> list[tuple[str, bytes, str]]:
+    """The steps of section 9.2.6, word for word and slowly."""
+    text = stream.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    data, kind, last_id, found = "", "", "", []
+    for line in lines[:-1]:
+        if line == "":
+            if data:
+                found.append((kind or "message", data.removesuffix("\n"), last_id))
+            data, kind = "", ""
+        elif not line.startswith(":"):
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if name == "event":
+                kind = value
+            elif name == "data":
+                data += value + "\n"
+            elif name == "id" and "\0" not in value:
+                last_id = value
+    return [
+        (kind, data.encode("utf-8", "surrogateescape"), last_id) for kind, data, last_id in found
+    ]
+
+
 def decode(*pieces: bytes) -> list[tuple[str, bytes, str]]:
     decoder = ServerSentEventDecoder()
     return [
@@ -71,4 +95,35 @@ def test_any_split_gives_the_same_events(pieces, data):
     edges = [0, *cuts, len(stream)]
     parts = [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
     assert decode(*parts) == decode(*(bytes([byte]) for byte in stream))
-    assert decode(stream) == decode(*parts)
+    assert decode(stream) == decode(*parts) == by_the_standard(stream)
+
+
+@pytest.mark.parametrize(
+    ("rest", "data"),
+    [(b"data: last", [b"last"]), (b"data: last\n", [b"last"]), (b"data: a\ndata: b", [b"a\nb"]),
+     (b"event: x", []), (b"dat", []), (b"", []), (b"data: last\r", [b"last"])],
+)  # fmt: skip
+def test_finish_gives_the_event_that_the_end_cut_short(rest, data):
+    for parts in ([rest], [bytes([byte]) for byte in rest]):
+        decoder = ServerSentEventDecoder()
+        assert [event for part in parts for event in decoder.feed(part)] == []
+        assert [event.data for event in decoder.finish()] == data
+        assert decoder.finish() == []
+
+
+def test_the_work_is_linear_in_a_long_line():
+    # Counted, not timed: no byte of a line is looked at again when the next chunk comes.
+    class Counted(bytes):
+        looked_at = 0
+
+        def __contains__(self, sought):
+            Counted.looked_at += len(self)
+            return bytes.__contains__(self, sought)
+
+    decoder, total = ServerSentEventDecoder(), 2_000_000
+    decoder.feed(b"data: ")
+    for _ in range(total // 200):
+        assert decoder.feed(Counted(b"x" * 200)) == []
+    (event,) = decoder.feed(b"\n\n")
+    assert len(event.data) == total
+    assert Counted.looked_at == 2 * total

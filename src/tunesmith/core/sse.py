@@ -2,8 +2,11 @@ r"""Server-sent events, decoded as the HTML standard defines them (section 9.2.6
 
 A push decoder: bytes in, complete events out. Lines end with LF, CR LF or CR; a byte
 order mark at the start is skipped; comments, unknown fields and events without data are
-not dispatched; an incomplete event at the end of the stream is dropped. Data stays
-bytes, so that a character split between two packets needs no special handling.
+not dispatched. Data stays bytes, so that a character split between two packets needs no
+special handling. The work is linear in the bytes, however they are cut into chunks.
+
+The standard drops an event that no blank line ends. `feed` does so too; `finish` gives it
+to a reader that knows from the data itself whether it is whole.
 """
 
 from __future__ import annotations
@@ -37,39 +40,81 @@ class ServerSentEventDecoder:
 
     Feed every chunk of the body as it arrives; each call returns the events that it
     completes.
+
+    Attributes:
+        stray_error: The value of a field named "error". The standard has no such field, so it
+            dispatches nothing, but some servers report their errors in it.
     """
 
-    __slots__ = ("_buffer", "_data", "_event", "_id", "_retry", "_skip_line_feed", "_started")
+    __slots__ = (
+        "_data",
+        "_event",
+        "_id",
+        "_line",
+        "_retry",
+        "_skip_line_feed",
+        "_started",
+        "stray_error",
+    )
 
     def __init__(self) -> None:
-        self._buffer = b""
+        # The start of a line whose end has not arrived. A bytearray grows in linear time.
+        self._line = bytearray()
         self._data: list[bytes] = []
         self._event = ""
         self._id = ""
         self._retry: int | None = None
         self._skip_line_feed = False
         self._started = False
+        self.stray_error: bytes | None = None
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Return the events that `chunk` completes, in order."""
-        text = self._buffer + chunk if self._buffer else chunk
         if not self._started:
-            if len(text) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(text):
-                self._buffer = text
-                return []
-            self._started = True
-            text = text.removeprefix(_BYTE_ORDER_MARK)
-        if self._skip_line_feed and text:
+            chunk = self._without_mark(chunk)
+        if self._skip_line_feed and chunk:
             # The CR before it already ended the line; CR LF is one line end.
-            text = text.removeprefix(b"\n")
+            chunk = chunk.removeprefix(b"\n")
             self._skip_line_feed = False
-        if b"\r" in text:
-            return self._feed_any_line_end(text)
+        if b"\r" in chunk:
+            self._skip_line_feed = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if b"\n" not in chunk:
+            self._line += chunk
+            return []
+        if self._line:
+            chunk = bytes(self._line) + chunk
+            self._line.clear()
         if not self._data and not self._event:
-            return self._feed_blocks(text)
-        return self._feed_lines(text)
+            return self._take_blocks(chunk)
+        events: list[ServerSentEvent] = []
+        self._take_lines(chunk, events)
+        return events
 
-    def _feed_blocks(self, text: bytes) -> list[ServerSentEvent]:
+    def finish(self) -> list[ServerSentEvent]:
+        """Return the event that the end of the body cut short, if there is one.
+
+        Neither its last line nor the event itself had an end: the data may be incomplete.
+        """
+        events: list[ServerSentEvent] = []
+        line = bytes(self._line)
+        self._line.clear()
+        if line:
+            self._take_line(line, events)
+        self._dispatch(events)
+        return events
+
+    def _without_mark(self, chunk: bytes) -> bytes:
+        """Return the first bytes without a byte order mark; nothing while it may be half there."""
+        start = bytes(self._line) + chunk
+        self._line.clear()
+        if len(start) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(start):
+            self._line += start
+            return b""
+        self._started = True
+        return start.removeprefix(_BYTE_ORDER_MARK)
+
+    def _take_blocks(self, text: bytes) -> list[ServerSentEvent]:
         """Decode the common case quickly: whole events that are one `data: ` line each."""
         *blocks, rest = text.split(b"\n\n")
         events: list[ServerSentEvent] = []
@@ -80,21 +125,14 @@ class ServerSentEventDecoder:
             for line in block.split(b"\n"):
                 self._take_line(line, events)
             self._take_line(b"", events)
-        self._buffer = rest
+        self._take_lines(rest, events)
         return events
 
-    def _feed_lines(self, text: bytes) -> list[ServerSentEvent]:
-        *lines, self._buffer = text.split(b"\n")
-        events: list[ServerSentEvent] = []
+    def _take_lines(self, text: bytes, events: list[ServerSentEvent]) -> None:
+        *lines, rest = text.split(b"\n")
         for line in lines:
             self._take_line(line, events)
-        return events
-
-    def _feed_any_line_end(self, text: bytes) -> list[ServerSentEvent]:
-        if text.endswith(b"\r"):
-            self._skip_line_feed = True
-        lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        return self._feed_lines(lines)
+        self._line += rest
 
     def _take_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
         if not line:
@@ -110,6 +148,8 @@ class ServerSentEventDecoder:
             self._id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) < _MAX_RETRY_DIGITS:
             self._retry = int(value)
+        elif name == b"error":
+            self.stray_error = value
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._data:

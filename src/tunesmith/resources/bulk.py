@@ -27,6 +27,7 @@ from tunesmith.core.flow import (
     Sleep,
     Start,
 )
+from tunesmith.core.lenient import read_json
 from tunesmith.core.modes import ModeT_co
 from tunesmith.core.signatures import keywords_of, unknown_keyword
 from tunesmith.errors import APIStatusError, TunesmithError
@@ -160,7 +161,7 @@ def _start_requests(
         index, request, rounds = upcoming
         saved = book.get(index, request) if book is not None else None
         if saved is not None:
-            answer = model.model_validate_json(saved)
+            answer = read_json(model, saved.encode())
             state.ready[index] = MapResult(index, request, answer, None)
             continue
         state.running[index] = (request, rounds)

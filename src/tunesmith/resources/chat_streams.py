@@ -72,6 +72,7 @@ class ChatCompletionStream(Generic[FormatT]):
         """
         self.until_done()
         completion: ParsedChatCompletion[FormatT] = self._accumulator.final()
+        completion._set_request_id(self.response.request_id)
         return completion
 
     def close(self) -> None:
@@ -81,6 +82,7 @@ class ChatCompletionStream(Generic[FormatT]):
     def _read(self) -> Iterator[Any]:
         for chunk in self._stream:
             yield from self._accumulator.add(chunk)
+        yield from self._accumulator.finish()
 
 
 class ChatCompletionStreamManager(Generic[FormatT]):
@@ -147,6 +149,7 @@ class AsyncChatCompletionStream(Generic[FormatT]):
         """
         await self.until_done()
         completion: ParsedChatCompletion[FormatT] = self._accumulator.final()
+        completion._set_request_id(self.response.request_id)
         return completion
 
     async def close(self) -> None:
@@ -161,6 +164,8 @@ class AsyncChatCompletionStream(Generic[FormatT]):
         async for chunk in self._stream:
             for event in self._accumulator.add(chunk):
                 yield event
+        for event in self._accumulator.finish():
+            yield event
 
 
 class AsyncChatCompletionStreamManager(Generic[FormatT]):

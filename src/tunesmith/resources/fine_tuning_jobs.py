@@ -356,7 +356,7 @@ class NewEvents:
         self._pages = jobs._pages(
             _path(name, "/events"), FineTuningJobEvent, {"limit": _EVENTS_PER_PAGE}
         )
-        self._seen: set[str] = set()
+        self._seen: set[object] = set()
 
     def read(self) -> Flow[builtins.list[FineTuningJobEvent]]:
         """Return the new events, oldest first; newest-first pages are read back to a known one."""
@@ -364,12 +364,17 @@ class NewEvents:
         cursor: PageCursor | None = PageCursor()
         while cursor is not None:
             page = yield from self._pages(cursor)
-            unknown = [event for event in page.data if event.id not in self._seen]
+            unknown = [event for event in page.data if _identity(event) not in self._seen]
             fresh += unknown
             cursor = page.next if len(unknown) == len(page.data) else None
-        self._seen.update(event.id for event in fresh)
+        self._seen.update(map(_identity, fresh))
         fresh.reverse()
         return fresh
+
+
+def _identity(event: FineTuningJobEvent) -> object:
+    """Return what tells an event from others: its id, or all of it where the server sends none."""
+    return event.id or (event.created_at, event.message, str(event.data))
 
 
 def _path(fine_tuning_job_id: str, rest: str = "") -> str:

@@ -19,7 +19,17 @@ from .function_tools import parse_arguments
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
-__all__ = ["check_finished", "has_answer", "parse_completion", "parse_text", "partial_value"]
+__all__ = [
+    "UNFINISHED",
+    "check_finished",
+    "has_answer",
+    "parse_completion",
+    "parse_text",
+    "partial_value",
+]
+
+UNFINISHED = frozenset({"length", "content_filter"})
+"""The finish reasons of answers that were cut off, so that they cannot be parsed."""
 
 T = TypeVar("T")
 

@@ -380,15 +380,19 @@ def _unseen(response: Response, seen: EventCount) -> Emitting[FineTuneEvent]:
     """Emit the events of one stream that lie beyond those seen."""
     reader = EventReader(response, FineTuneEvent)
     place = 0
-    while chunk := (yield Read(response)):
-        for event in reader.feed(chunk):
+    chunk: bytes = yield Read(response)
+    while True:
+        # The end of the body may hold a last event, too.
+        for event in reader.feed(chunk) if chunk else reader.finish():
             if event is END:
                 return
             place += 1
             if place > seen.value:
                 seen.value = place
                 yield Emit(event)
-    reader.finish()
+        if not chunk:
+            return
+        chunk = yield Read(response)
 
 
 def _path(fine_tune_id: str, rest: str = "") -> str:

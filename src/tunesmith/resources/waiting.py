@@ -43,9 +43,11 @@ __all__ = [
 RETRY_SECONDS = 600.0
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
+# A proxy's page in place of the answer passes within seconds, or it is there to stay.
+_FOREIGN_SECONDS = 15.0
 # Up to this many waiters, reading each job costs less than reading the list of all jobs.
 _FEW_WAITERS = 4
-_TRANSIENT = (APIConnectionError, InternalServerError, RateLimitError, APIResponseValidationError)
+_TRANSIENT = (APIConnectionError, InternalServerError, RateLimitError)
 
 
 class Job(Protocol):
@@ -101,6 +103,13 @@ def resume_hint(resource: str, name: str) -> str:
     )
 
 
+def is_transient(error: Exception) -> bool:
+    """Return whether a failure may pass; an answer in JSON that is no job will not change."""
+    if isinstance(error, APIResponseValidationError):
+        return error.decoded is None
+    return isinstance(error, _TRANSIENT) and getattr(error, "retryable", True)
+
+
 class RetryBudget:
     """Limits how long transient failures are retried, with a growing pause after each.
 
@@ -110,20 +119,22 @@ class RetryBudget:
 
     def __init__(self, seconds: float = RETRY_SECONDS) -> None:
         self._seconds = seconds
-        self._since: float | None = None
+        # When uninterrupted failure began, and when that with foreign answers did.
+        self._since: dict[bool, float] = {}
         self._pause = _FIRST_PAUSE
 
     def succeeded(self) -> None:
         """Restore the full budget after a success."""
-        self._since = None
+        self._since.clear()
         self._pause = _FIRST_PAUSE
 
     def pause_after(self, error: Exception) -> float:
         """Return the seconds to pause after `error`; raise it if permanent or out of budget."""
         now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        transient = isinstance(error, _TRANSIENT) and getattr(error, "retryable", True)
-        if not transient or now - self._since > self._seconds:
+        foreign = isinstance(error, APIResponseValidationError)
+        since = self._since.setdefault(foreign, now)
+        seconds = min(self._seconds, _FOREIGN_SECONDS) if foreign else self._seconds
+        if not is_transient(error) or now - since > seconds:
             raise error
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         return self._pause
@@ -271,7 +282,7 @@ def wait_shared(
                 job = yield from _retrieve_one(retrieve, one)
                 if isinstance(job, Exception) or job.is_terminal:
                     ended[one] = job
-        except _TRANSIENT as error:
+        except APIError as error:
             # The next poll retries; until then there is no news.
             budget.pause_after(error)
         else:
@@ -296,18 +307,22 @@ def _retrieve_one(retrieve: Callable[[str], Flow[JobT]], name: str) -> Flow[JobT
     """Return a job, or the error that concerns only the waiter for this job."""
     try:
         return (yield from retrieve(name))
-    except _TRANSIENT:
-        raise
     except APIError as error:
+        if is_transient(error):
+            raise
         return error
 
 
 def _summaries(pages: PageFlow[Any], names: frozenset[str]) -> Flow[dict[str, Any]]:
-    """Page through the list until all of `names` are found; return them by id."""
+    """Page through the list until all of `names` are found; return those found, by id."""
     found: dict[str, Any] = {}
     cursor: PageCursor | None = PageCursor()
     while cursor is not None and len(found) < len(names):
-        page = yield from pages(cursor)
+        try:
+            page = yield from pages(cursor)
+        except APIResponseValidationError:
+            # A job of somebody else that cannot be read; ours are then read one by one.
+            break
         found.update({item.id: item for item in page.data if item.id in names})
         cursor = page.next
     return found

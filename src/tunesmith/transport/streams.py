@@ -71,7 +71,10 @@ class Stream(Generic[T_co]):
                         stream.drain()
                         return
                     yield item
-            reader.finish()
+            for item in reader.finish():
+                if item is END:
+                    return
+                yield item
         except APIConnectionError as error:
             failure = reader.interrupted(error)
         else:
@@ -130,7 +133,10 @@ class AsyncStream(Generic[T_co]):
                         await stream.drain()
                         return
                     yield item
-            reader.finish()
+            for item in reader.finish():
+                if item is END:
+                    return
+                yield item
         except APIConnectionError as error:
             failure = reader.interrupted(error)
         else:

@@ -1,14 +1,16 @@
 """The base of every wire object.
 
-A wire object is strict about shape and lenient about values: a missing required
-field is an error that names it, while unknown enum values and extra fields pass,
-so a server that grows does not break its clients. Fields keep the names and the
-order of the public contract. Client and engine share these classes: what one
-side writes the other side reads.
+A wire object is strict about what identifies an answer, an id or a text, and lenient about
+bookkeeping: a missing identifying field is an error that names it; other fields that a server
+leaves out have the empty value of their type, 0, "" or []. Unknown enum values and extra fields
+pass, so a server that grows does not break its clients. Fields keep the names and the order of
+the public contract. Client and engine share these classes: what one side writes the other side
+reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -30,7 +32,9 @@ class WireModel(BaseModel):
     """A JSON object of the wire contract.
 
     Fields beyond the declared ones are kept and readable as attributes
-    (`model_extra`). The schema is compiled on first use, which keeps imports cheap.
+    (`model_extra`). `model_fields_set` tells which fields the server sent; in an answer a null
+    counts as not sent where the field has no null. The schema is compiled on first use, which
+    keeps imports cheap.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
@@ -39,6 +43,17 @@ class WireModel(BaseModel):
 
     list_columns: ClassVar[tuple[str, ...]] = ()
     """The fields that a notebook shows of each object in a list; empty for the first ones."""
+
+    _essential: ClassVar[frozenset[str] | None] = None
+    """The fields that an unreadable answer is an error for; None for all. Others are left out."""
+
+    @classmethod
+    def _mended(cls, content: Any, position: int) -> Any:
+        """Return what a careless server's content of this object means.
+
+        Called before validation is tried again. `position` is the object's place in its list.
+        """
+        return content
 
     # A slot of its own, as a private attribute would cost a Python call for each object made.
     __slots__ = ("_exchange_id",)
@@ -90,6 +105,14 @@ class WireModel(BaseModel):
     def to_json(self, *, indent: int | None = 2, exclude_unset: bool = True) -> str:
         """Return the object as JSON text, without the fields the server left out."""
         return self.model_dump_json(indent=indent, exclude_unset=exclude_unset)
+
+
+def with_index(content: Mapping[str, Any], position: int) -> dict[str, Any]:
+    """Return the content of an item; its index is its position if none was sent."""
+    item = dict(content)
+    if item.get("index") is None:
+        item["index"] = position
+    return item
 
 
 set_public_module(globals(), "tunesmith.types")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from tunesmith._lazy import set_public_module
 
@@ -56,6 +56,36 @@ class ParsedFunctionToolCall(ChatCompletionMessageToolCall):
     function: ParsedFunction | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
+class _Event:
+    """An event some of whose fields are computed when they are first read.
+
+    A stream of n chunks has n texts "so far"; most programs read none of them.
+    """
+
+    __slots__ = ("_later",)
+
+    @classmethod
+    def later(cls, **fields: Any) -> Self:
+        """Return an event; a field given as a function is computed by it when it is read."""
+        event = object.__new__(cls)
+        later = {name: value for name, value in fields.items() if callable(value)}
+        object.__setattr__(event, "_later", later)
+        object.__setattr__(event, "type", vars(cls)["__dataclass_fields__"]["type"].default)
+        for name, value in fields.items():
+            if name not in later:
+                object.__setattr__(event, name, value)
+        return event
+
+    def __getattr__(self, name: str) -> Any:
+        # Called for slots that have not been filled.
+        if name != "_later" and name in (later := getattr(self, "_later", {})):
+            value = later[name]()
+            object.__setattr__(self, name, value)
+            del later[name]
+            return value
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
 class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[FormatT]):
     """An answer whose content was parsed into the requested type; None after a refusal."""
 
@@ -76,7 +106,7 @@ class ParsedChatCompletion(ChatCompletion, Generic[FormatT]):
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkEvent:
+class ChunkEvent(_Event):
     """A chunk as it came, and the answer so far."""
 
     chunk: ChatCompletionChunk
@@ -85,7 +115,7 @@ class ChunkEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class ContentDeltaEvent:
+class ContentDeltaEvent(_Event):
     """New text; `parsed` is what the incomplete JSON so far holds, if a type was requested."""
 
     delta: str
@@ -104,7 +134,7 @@ class ContentDoneEvent(Generic[FormatT]):
 
 
 @dataclass(frozen=True, slots=True)
-class RefusalDeltaEvent:
+class RefusalDeltaEvent(_Event):
     """New text of a refusal."""
 
     delta: str
@@ -121,7 +151,7 @@ class RefusalDoneEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionToolCallArgumentsDeltaEvent:
+class FunctionToolCallArgumentsDeltaEvent(_Event):
     """A piece of a tool call's arguments; `arguments` is the JSON text so far."""
 
     name: str
@@ -144,7 +174,7 @@ class FunctionToolCallArgumentsDoneEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class LogprobsContentDeltaEvent:
+class LogprobsContentDeltaEvent(_Event):
     """Log probabilities of new tokens."""
 
     content: list[ChatCompletionTokenLogprob]
@@ -161,7 +191,7 @@ class LogprobsContentDoneEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class LogprobsRefusalDeltaEvent:
+class LogprobsRefusalDeltaEvent(_Event):
     """Log probabilities of new tokens of a refusal."""
 
     refusal: list[ChatCompletionTokenLogprob]

@@ -47,13 +47,14 @@ class FileObject(WireModel):
         "status",
         "created_at",
     )
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"id"})
 
     id: str
-    bytes: int
-    created_at: int
-    filename: str
+    bytes: int = 0
+    created_at: int = 0
+    filename: str = ""
     object: Literal["file"] | str = "file"
-    purpose: FilePurpose
+    purpose: FilePurpose = ""
     status: FileStatus = "processed"
     expires_at: int | None = None
     status_details: str | None = None
@@ -62,9 +63,11 @@ class FileObject(WireModel):
 class FileDeleted(WireModel):
     """The answer to a deletion."""
 
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"id", "deleted"})
+
     id: str
     object: Literal["file"] | str = "file"
-    deleted: bool
+    deleted: bool = True
 
 
 set_public_module(globals(), "tunesmith.types")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from tunesmith._lazy import set_public_module
 from tunesmith.core.modes import ModeT_co
@@ -44,6 +45,8 @@ class FineTuningJobError(WireModel):
 class FineTuningJobHyperparameters(WireModel):
     """Requested values, "auto" for the server to choose; later the values that it chose."""
 
+    _essential: ClassVar[frozenset[str] | None] = frozenset()
+
     n_epochs: Literal["auto"] | int | None = None
     batch_size: Literal["auto"] | int | None = None
     learning_rate_multiplier: Literal["auto"] | float | None = None
@@ -59,7 +62,7 @@ class FineTuningJobMethodConfig(WireModel):
 class FineTuningJobMethod(WireModel):
     """How the model is trained: "supervised", "dpo" or "reinforcement"."""
 
-    type: Literal["supervised", "dpo", "reinforcement"] | str
+    type: Literal["supervised", "dpo", "reinforcement"] | str = ""
     supervised: FineTuningJobMethodConfig | None = None
     dpo: FineTuningJobMethodConfig | None = None
     reinforcement: FineTuningJobMethodConfig | None = None
@@ -68,7 +71,7 @@ class FineTuningJobMethod(WireModel):
 class FineTuningJobIntegrationWandb(WireModel):
     """Where a Weights & Biases run of the job is written."""
 
-    project: str
+    project: str = ""
     entity: str | None = None
     name: str | None = None
     tags: list[str] | None = None
@@ -77,7 +80,7 @@ class FineTuningJobIntegrationWandb(WireModel):
 class FineTuningJobIntegration(WireModel):
     """An outside service that follows the job."""
 
-    type: Literal["wandb"] | str
+    type: Literal["wandb"] | str = ""
     wandb: FineTuningJobIntegrationWandb | None = None
 
 
@@ -85,10 +88,11 @@ class FineTuningJobEvent(WireModel):
     """One message of a job; `type` "metrics" carries numbers in `data`."""
 
     list_columns: ClassVar[tuple[str, ...]] = ("created_at", "level", "message")
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"message"})
 
-    id: str
-    created_at: int
-    level: Literal["info", "warn", "error"] | str
+    id: str = ""
+    created_at: int = 0
+    level: Literal["info", "warn", "error"] | str = "info"
     message: str
     object: Literal["fine_tuning.job.event"] | str = "fine_tuning.job.event"
     data: dict[str, Any] | None = None
@@ -115,21 +119,26 @@ class FineTuningJob(WireModel, PausableJobMethods[FineTuningJobEvent, ModeT_co])
         "fine_tuned_model",
         "created_at",
     )
+    _essential: ClassVar[frozenset[str] | None] = frozenset(
+        {"id", "status", "error", "fine_tuned_model", "training_file", "result_files"}
+    )
 
     id: str
-    created_at: int
+    created_at: int = 0
     error: FineTuningJobError | None = None
     fine_tuned_model: str | None = None
     finished_at: int | None = None
-    hyperparameters: FineTuningJobHyperparameters
-    model: str
+    hyperparameters: FineTuningJobHyperparameters = Field(
+        default_factory=FineTuningJobHyperparameters
+    )
+    model: str = ""
     object: Literal["fine_tuning.job"] | str = "fine_tuning.job"
-    organization_id: str
-    result_files: list[str]
+    organization_id: str = ""
+    result_files: list[str] = Field(default_factory=list[str])
     seed: int | None = None
     status: FineTuningJobStatus
     trained_tokens: int | None = None
-    training_file: str
+    training_file: str = ""
     validation_file: str | None = None
     estimated_finish: int | None = None
     integrations: list[FineTuningJobIntegration] | None = None
@@ -141,6 +150,20 @@ class FineTuningJob(WireModel, PausableJobMethods[FineTuningJobEvent, ModeT_co])
     def is_terminal(self) -> bool:
         """True once the job can no longer change: succeeded, failed or cancelled."""
         return self.status in TERMINAL_STATUSES
+
+    @classmethod
+    def _mended(cls, content: Any, position: int) -> Any:
+        """An error may be a text, and a result file a whole file object as in the legacy API."""
+        if not isinstance(content, Mapping):
+            return content
+        mended = {**content}
+        if isinstance(error := mended.get("error"), str):
+            mended["error"] = {"message": error}
+        if isinstance(files := mended.get("result_files"), list):
+            mended["result_files"] = [
+                file.get("id") if isinstance(file, Mapping) else file for file in files
+            ]
+        return mended
 
 
 class FineTuningJobSummary(WireModel):
@@ -160,6 +183,8 @@ class FineTuningJobSummary(WireModel):
 class FineTuningJobCheckpointMetrics(WireModel):
     """The job's metrics at one step; null where they were not computed."""
 
+    _essential: ClassVar[frozenset[str] | None] = frozenset()
+
     step: float | None = None
     train_loss: float | None = None
     train_mean_token_accuracy: float | None = None
@@ -178,14 +203,15 @@ class FineTuningJobCheckpoint(WireModel):
         "metrics",
         "created_at",
     )
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"id", "fine_tuned_model_checkpoint"})
 
     id: str
-    created_at: int
+    created_at: int = 0
     fine_tuned_model_checkpoint: str
-    fine_tuning_job_id: str
-    metrics: FineTuningJobCheckpointMetrics
+    fine_tuning_job_id: str = ""
+    metrics: FineTuningJobCheckpointMetrics = Field(default_factory=FineTuningJobCheckpointMetrics)
     object: Literal["fine_tuning.job.checkpoint"] | str = "fine_tuning.job.checkpoint"
-    step_number: int
+    step_number: int = 0
 
 
 set_public_module(globals(), "tunesmith.types")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from tunesmith._lazy import set_public_module
 
@@ -20,6 +22,8 @@ __all__ = [
 
 class GraderRunErrors(WireModel):
     """What went wrong in a run; every flag is false in a good one."""
+
+    _essential: ClassVar[frozenset[str] | None] = frozenset()
 
     formula_parse_error: bool = False
     invalid_variable_error: bool = False
@@ -40,22 +44,26 @@ class GraderRunErrors(WireModel):
 class GraderRunMetadata(WireModel):
     """How a run went; `execution_time` in seconds."""
 
-    errors: GraderRunErrors
-    execution_time: float
-    name: str
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"errors", "scores"})
+
+    errors: GraderRunErrors = Field(default_factory=GraderRunErrors)
+    execution_time: float = 0.0
+    name: str = ""
     sampled_model_name: str | None = None
-    scores: dict[str, Any]
+    scores: dict[str, Any] = Field(default_factory=dict[str, Any])
     token_usage: int | None = None
-    type: str
+    type: str = ""
 
 
 class GraderRunResponse(WireModel):
     """A sample's score."""
 
-    metadata: GraderRunMetadata
-    model_grader_token_usage_per_model: dict[str, Any]
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"metadata", "reward", "sub_rewards"})
+
+    metadata: GraderRunMetadata = Field(default_factory=GraderRunMetadata)
+    model_grader_token_usage_per_model: dict[str, Any] = Field(default_factory=dict[str, Any])
     reward: float
-    sub_rewards: dict[str, Any]
+    sub_rewards: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
 class GraderValidateResponse(WireModel):
@@ -67,17 +75,21 @@ class GraderValidateResponse(WireModel):
 class CheckpointPermission(WireModel):
     """A project's permission to use a checkpoint."""
 
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"id"})
+
     id: str
-    created_at: int
+    created_at: int = 0
     object: Literal["checkpoint.permission"] | str = "checkpoint.permission"
-    project_id: str
+    project_id: str = ""
 
 
 class CheckpointPermissionDeleted(WireModel):
     """The answer to the deletion of a permission."""
 
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"id", "deleted"})
+
     id: str
-    deleted: bool
+    deleted: bool = True
     object: Literal["checkpoint.permission"] | str = "checkpoint.permission"
 
 

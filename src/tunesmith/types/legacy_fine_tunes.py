@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from tunesmith._lazy import set_public_module
 from tunesmith.core.modes import ModeT_co
@@ -21,15 +24,18 @@ class FineTuneEvent(WireModel):
     """One message of a fine-tune. It has no id: its place in the list is its identity."""
 
     list_columns: ClassVar[tuple[str, ...]] = ("created_at", "level", "message")
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"message"})
 
     object: Literal["fine-tune-event"] | str = "fine-tune-event"
-    created_at: int
+    created_at: int = 0
     level: Literal["info", "warn", "error"] | str = "info"
     message: str
 
 
 class FineTuneHyperparams(WireModel, LegacyHyperparameters):
     """The values that the job trains with; null until the server has derived them from the data."""
+
+    _essential: ClassVar[frozenset[str] | None] = frozenset()
 
 
 class FineTune(WireModel, JobMethods[FineTuneEvent, ModeT_co]):
@@ -52,25 +58,39 @@ class FineTune(WireModel, JobMethods[FineTuneEvent, ModeT_co]):
         "fine_tuned_model",
         "created_at",
     )
+    _essential: ClassVar[frozenset[str] | None] = frozenset(
+        {"id", "status", "fine_tuned_model", "training_files", "result_files"}
+    )
 
     id: str
     object: Literal["fine-tune"] | str = "fine-tune"
-    created_at: int
-    updated_at: int
-    model: str
+    created_at: int = 0
+    updated_at: int = 0
+    model: str = ""
     fine_tuned_model: str | None = None
-    organization_id: str
+    organization_id: str = ""
     status: FineTuneStatus
-    hyperparams: FineTuneHyperparams
-    training_files: list[FileObject]
-    validation_files: list[FileObject]
-    result_files: list[FileObject]
+    hyperparams: FineTuneHyperparams = Field(default_factory=FineTuneHyperparams)
+    training_files: list[FileObject] = Field(default_factory=list[FileObject])
+    validation_files: list[FileObject] = Field(default_factory=list[FileObject])
+    result_files: list[FileObject] = Field(default_factory=list[FileObject])
     events: list[FineTuneEvent] | None = None
 
     @property
     def is_terminal(self) -> bool:
         """True once the job can no longer change: succeeded, failed or cancelled."""
         return self.status in TERMINAL_STATUSES
+
+    @classmethod
+    def _mended(cls, content: Any, position: int) -> Any:
+        """A file may be its id alone, as in the fine-tuning jobs API."""
+        if not isinstance(content, Mapping):
+            return content
+        mended = {**content}
+        for name in ("training_files", "validation_files", "result_files"):
+            if isinstance(files := mended.get(name), list):
+                mended[name] = [{"id": file} if isinstance(file, str) else file for file in files]
+        return mended
 
 
 set_public_module(globals(), "tunesmith.types")

@@ -15,18 +15,21 @@ class Model(WireModel):
     """A model that completions can name. Fields that the engine adds are in `model_extra`."""
 
     list_columns: ClassVar[tuple[str, ...]] = ("id", "owned_by", "created")
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"id"})
 
     id: str
-    created: int
+    created: int = 0
     object: Literal["model"] | str = "model"
-    owned_by: str
+    owned_by: str = ""
 
 
 class ModelDeleted(WireModel):
     """The answer to a deletion."""
 
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"id", "deleted"})
+
     id: str
-    deleted: bool
+    deleted: bool = True
     object: Literal["model"] | str = "model"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tunesmith._lazy import set_public_module
 
@@ -24,13 +24,15 @@ class Upload(WireModel):
         file: The file object, once the upload is completed.
     """
 
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"id", "status", "file"})
+
     id: str
-    bytes: int
-    created_at: int
-    expires_at: int
-    filename: str
+    bytes: int = 0
+    created_at: int = 0
+    expires_at: int = 0
+    filename: str = ""
     object: Literal["upload"] | str = "upload"
-    purpose: str
+    purpose: str = ""
     status: UploadStatus
     file: FileObject | None = None
 
@@ -38,10 +40,12 @@ class Upload(WireModel):
 class UploadPart(WireModel):
     """One part of an upload; at most 64 MB."""
 
+    _essential: ClassVar[frozenset[str] | None] = frozenset({"id"})
+
     id: str
-    created_at: int
+    created_at: int = 0
     object: Literal["upload.part"] | str = "upload.part"
-    upload_id: str
+    upload_id: str = ""
 
 
 set_public_module(globals(), "tunesmith.types")
