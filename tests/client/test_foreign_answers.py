@@ -170,7 +170,7 @@ def test_null_choices_are_no_answer(mode, stub):
      [{"error": {"message": "No endpoints found", "code": 502}}],  # Gemini, magentic#382
      {"error": "No endpoints found"}],
 )  # fmt: skip
-def test_an_error_with_status_200_is_told(mode, stub, content):
+def test_an_error_with_status_200_is_reported(mode, stub, content):
     stub.then(answer(content, 200, x_request_id="req-1"))
     with pytest.raises(tunesmith.APIResponseValidationError, match="No endpoints found") as caught:
         ask(mode, mode.client(stub.url))
@@ -253,13 +253,13 @@ def test_an_end_mark_after_a_whole_answer(mode, stub):
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "named"),
     [(b'data: {"choices": []}\n\ndata: [DONE]\n\n', "an event stream, which was not asked for"),
      (b"<!DOCTYPE html><p>Sign in</p>", "a web page"), (b"", "empty")],
 )  # fmt: skip
-def test_a_body_that_is_no_json_is_told_as_what_it_is(mode, stub, body, told):
+def test_a_body_that_is_no_json_is_named_for_what_it_is(mode, stub, body, named):
     stub.then(raw(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)))
-    with pytest.raises(tunesmith.APIResponseValidationError, match=told) as caught:
+    with pytest.raises(tunesmith.APIResponseValidationError, match=named) as caught:
         ask(mode, mode.client(stub.url))
     assert caught.value.decoded is None
 
@@ -346,7 +346,7 @@ def test_half_an_event_is_a_truncation(mode, stub, lenient):
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "named"),
     [(b'{"error": {"message": "prompt too long", "code": "ctx"}}', "JSON in place of an event stream, with an error: prompt too long"),
      (b'{"object": "error", "message": "prompt too long"}', "with an error: prompt too long"),
      (b'{"id": "chatcmpl-7", "choices": []}', "JSON in place.*with id 'chatcmpl-7'.*may not stream"),
@@ -356,13 +356,13 @@ def test_half_an_event_is_a_truncation(mode, stub, lenient):
      (b"[" * 200_000, "in place of an event stream")],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", [b"application/json", b"text/event-stream"])
-def test_an_answer_that_is_no_stream_is_told_as_what_it_is(mode, stub, body, told, kind):
+def test_an_answer_that_is_no_stream_is_named_for_what_it_is(mode, stub, body, named, kind):
     """sglang#2810, chatGPTBox#294: JSON, a page or plain text where events were asked for."""
     head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (kind, len(body))
     stub.handle = lambda _: raw(head + body)
     client = mode.client(stub.url, max_connections=1)
     for _ in range(2):
-        with pytest.raises(tunesmith.APIResponseValidationError, match=told):
+        with pytest.raises(tunesmith.APIResponseValidationError, match=named):
             chunks_of(mode, client)
     stub.handle = lambda _: sse(delta("a"))
     assert len(chunks_of(mode, client)) == 1
