@@ -46,7 +46,11 @@ from tunesmith.resources.file_content import FileBytes
 RESOURCES = {
     "files": ["test_files.py"],
     "uploads": ["test_uploads.py", "uploads/test_parts.py"],
-    "fine-tuning jobs": ["fine_tuning/test_jobs.py", "fine_tuning/jobs/test_checkpoints.py"],
+    "fine-tuning jobs": [
+        "fine_tuning/test_jobs.py",
+        "fine_tuning/jobs/test_checkpoints.py",
+        "../lib/test_fine_tuning_positional_arguments.py",
+    ],
     "checkpoint permissions": ["fine_tuning/checkpoints/test_permissions.py"],
     "graders": ["fine_tuning/alpha/test_graders.py"],
     "completions": ["test_completions.py"],
@@ -274,7 +278,7 @@ def _row(name: str, counts: Counter[str]) -> str:
 
 def flat_name(file: str) -> str:
     """Return the name of a test file's copy."""
-    return "test_" + re.sub(r"(^|/)(test_)?", "_", file).strip("_")
+    return "test_" + re.sub(r"(^|/)(\.\./)?(test_)?", "_", file).strip("_")
 
 
 @contextlib.contextmanager

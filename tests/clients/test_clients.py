@@ -177,3 +177,26 @@ def test_a_node_program(
     copied = shutil.copy(HERE / "programs" / script, folder)
 
     run_program(["node", str(copied), engine.base_url, str(training_file), "tiny"])
+
+
+def test_openai_pythons_own_resource_tests(environments: Path):
+    """They need the published OpenAPI document, which is in no package registry."""
+    specification = os.environ.get("TUNESMITH_TEST_OPENAPI")
+    if not specification or shutil.which("npm") is None:
+        pytest.skip("needs npm, and TUNESMITH_TEST_OPENAPI with the path of openapi.yaml")
+    folder = environments / "steady"
+    mock = folder / "node_modules" / ".bin" / "steady"
+    if not mock.exists():
+        folder.mkdir(exist_ok=True)
+        install("npm", "install", "--silent", "--prefix", str(folder), "@stdy/cli@0.22.2")
+    source = environments / "openai-3.54.0"
+    if not source.exists():
+        name = "openai==3.54.0"
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:"]
+        install(*pip, "--dest", str(environments), name)
+        shutil.unpack_archive(environments / "openai-3.54.0.tar.gz", environments, filter="data")
+    script = [sys.executable, str(HERE / "openai_resource_tests.py")]
+    command = [*script, str(source / "tests"), str(mock), specification]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+
+    assert done.returncode == 0, done.stdout + done.stderr
