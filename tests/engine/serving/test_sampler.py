@@ -22,9 +22,14 @@ def model_logits():
     return torch.tensor(PROBABILITIES).log()
 
 
-def frequencies(draws=4000, **options):
-    from tunesmith.engine.serving.sampler import sample_tokens
+def sample_tokens(logits, states):
+    from tunesmith.engine.serving.sampler import most_likely, sample_token
 
+    rows = zip(logits, states, most_likely(logits), strict=True)
+    return [sample_token(*row) for row in rows]
+
+
+def frequencies(draws=4000, **options):
     state = SamplingState(random=Random(7), **options)
     counts = Counter(sample_tokens(model_logits().unsqueeze(0), [state])[0] for _ in range(draws))
     return [counts[token] / draws for token in range(4)]
@@ -52,16 +57,12 @@ def test_the_nucleus_is_the_smallest_that_reaches_its_mass(top_p, kept):
 def test_a_nucleus_wider_than_the_candidates():
     import torch
 
-    from tunesmith.engine.serving.sampler import sample_tokens
-
     logits = torch.zeros(1, 2000)
     state = SamplingState(top_p=0.5, random=Random(1))
     assert len({sample_tokens(logits, [state])[0] for _ in range(500)}) > 300
 
 
 def test_temperature_zero_takes_the_most_likely():
-    from tunesmith.engine.serving.sampler import sample_tokens
-
     assert sample_tokens(model_logits().expand(3, 4), [SamplingState(temperature=0)] * 3) == [
         0,
         0,
@@ -70,7 +71,7 @@ def test_temperature_zero_takes_the_most_likely():
 
 
 def test_penalties_count_what_was_generated():
-    from tunesmith.engine.serving.sampler import adjust_logits, sample_tokens
+    from tunesmith.engine.serving.sampler import adjust_logits
 
     state = SamplingState(temperature=0, presence_penalty=0.2, frequency_penalty=0.1)
     chosen = []
@@ -89,8 +90,6 @@ def test_penalties_count_what_was_generated():
 def test_bias_and_grammar():
     import torch
 
-    from tunesmith.engine.serving.sampler import sample_tokens
-
     biased = SamplingState(temperature=0, logit_bias={3: 100})
     assert sample_tokens(model_logits().unsqueeze(0), [biased]) == [3]
     held = SamplingState(allowed=torch.tensor([False, False, True, False]))
@@ -107,3 +106,30 @@ def test_scores():
     assert [token for token, _ in score.top] == [0, 1]
     impossible = torch.tensor([[0.0, float("-inf")]])
     assert compute_logprobs(impossible, [1], top_logprobs=0)[0].logprob == -9999.0
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-30, 1e-6, 1e-3])
+@pytest.mark.parametrize("top_p", [0.0, 0.5, 1.0])
+def test_a_temperature_near_zero_takes_the_most_likely(temperature, top_p):
+    state = SamplingState(temperature=temperature, top_p=top_p, random=Random(3))
+    assert sample_tokens(1000 * model_logits().unsqueeze(0), [state]) == [0]
+
+
+def test_rounded_logits_give_the_token_of_exact_ones():
+    import torch
+
+    from tunesmith.engine.serving.sampler import most_likely, sample_token
+
+    generator = torch.Generator().manual_seed(5)
+    close = 0
+    for scale in (0.01, 1.0, 30.0):
+        exact = scale * torch.randn(200, 5000, generator=generator)
+        exact[:, 7] = exact.max(dim=-1).values * (1 + 1e-3 * torch.rand(200, generator=generator))
+        rounded = exact.bfloat16().float()
+        candidates = most_likely(rounded)
+        close += sum(one.is_close for one in candidates)
+        for row, likeliest in enumerate(candidates):
+            state = SamplingState(temperature=0)
+            token = sample_token(rounded[row], state, likeliest, exact[row].__getitem__)
+            assert token == int(exact[row].argmax())
+    assert close > 100

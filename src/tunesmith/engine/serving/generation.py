@@ -51,6 +51,8 @@ class GenerationRequest(BaseModel):
         logit_bias: Token id → what is added to its logit.
         response_schema: JSON schema that the answer must follow.
         stream: Whether to report each piece as it comes, else each choice at once.
+        organization: Whose request it is, for fair shares between organisations.
+        key: The id of the key that sent it, for fair shares within the organisation.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +73,8 @@ class GenerationRequest(BaseModel):
     seed: int | None = None
     response_schema: dict[str, Any] | None = None
     stream: bool = False
+    organization: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

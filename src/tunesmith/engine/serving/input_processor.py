@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_chat_template",
+    "find_stop_tokens",
     "for_template",
     "max_new_tokens",
     "render_chat",
@@ -96,6 +97,36 @@ def check_chat_template(vocabulary: Vocabulary) -> None:
             param="model",
             code="no_chat_template",
         )
+
+
+def find_stop_tokens(vocabulary: Vocabulary, request: GenerationRequest) -> frozenset[int]:
+    """Return the tokens that end the answers of a request, besides the model's own end tokens.
+
+    These are the special tokens among its stop sequences, which are no text and so are never
+    found in it, and in a conversation the token that ends a turn in the chat template: training
+    teaches the model to end its answers with it.
+    """
+    added = {
+        token.content: number for number, token in vocabulary.tokenizer.added_tokens_decoder.items()
+    }
+    ending = {added[text] for text in request.stop if text in added}
+    if request.chat is not None:
+        ending |= _turn_end(vocabulary, set(added.values()))
+    return frozenset(ending)
+
+
+def _turn_end(vocabulary: Vocabulary, special: set[int]) -> set[int]:
+    """Return the special token behind an assistant's message in the chat template, if any."""
+    answer = "answer"
+    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
+    try:
+        text: str = vocabulary.tokenizer.apply_chat_template(
+            messages, chat_template=vocabulary.chat_template, tokenize=False
+        )
+    except Exception:  # noqa: BLE001 - templates raise what they like; the request itself is next
+        return set()
+    rest = vocabulary.tokenizer.encode(text.rpartition(answer)[2], add_special_tokens=False)
+    return set(rest[:1]) & special
 
 
 def max_new_tokens(vocabulary: Vocabulary, prompt: list[int], max_tokens: int | None) -> int:

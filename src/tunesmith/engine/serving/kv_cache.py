@@ -161,9 +161,11 @@ class KVCache(Cache):
         if size[0] * size[1] > self.budget:
             size = needed
         if size != (self.slots, self.length):
-            self.slots, self.length = size
+            # Where memory runs out in between, all layers have room for the smaller of both sizes.
+            self.slots, self.length = min(self.slots, size[0]), min(self.length, size[1])
             for layer in self._kv_layers:
                 layer.resize(*size)
+            self.slots, self.length = size
 
     def release(self) -> None:
         """Free all memory; what was stored is lost."""

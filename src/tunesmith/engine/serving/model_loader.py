@@ -40,18 +40,22 @@ class SelectiveLMHead(nn.Module):
     """A model's `lm_head`, computed only for the positions that are needed.
 
     It flattens the hidden states (B, T, D) to a contiguous matrix (a strided 3-D input costs
-    a hundred times as much) and keeps only the rows named by `rows`. With `exact` the
-    product is computed in float32, so that log probabilities have no bf16 rounding.
+    a hundred times as much) and keeps only the rows named by `rows`. Of these, the ones named
+    by `exact_rows` are computed in float32, so that log probabilities have no bf16 rounding.
 
     Args:
         head: The model's own output layer.
+
+    Attributes:
+        hidden: The hidden states (rows, D) of the last pass.
     """
 
     def __init__(self, head: nn.Linear) -> None:
         super().__init__()
         self.head = head
         self.rows: Tensor | None = None
-        self.exact = False
+        self.exact_rows: list[int] = []
+        self.hidden: Tensor | None = None
         self._exact_weight: Tensor | None = None
 
     @property
@@ -64,12 +68,26 @@ class SelectiveLMHead(nn.Module):
         hidden = hidden.reshape(-1, hidden.shape[-1])
         if self.rows is not None:
             hidden = hidden[self.rows]
-        weight = self._float_weight() if self.exact else None
+        self.hidden = hidden
+        weight = self._float_weight() if self.exact_rows else None
         if weight is None:
             result: Tensor = self.head(hidden)
             return result
+        if len(self.exact_rows) == hidden.shape[0]:
+            return self._exact(hidden, weight)
+        result = self.head(hidden).float()
+        result[self.exact_rows] = self._exact(hidden[self.exact_rows], weight)
+        return result
+
+    def _exact(self, hidden: Tensor, weight: Tensor) -> Tensor:
         bias: Tensor | None = self.head.bias
         return nn.functional.linear(hidden.float(), weight, None if bias is None else bias.float())
+
+    def logits_of(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return the logits (K,) of some tokens (K,) after one hidden state (D,), in float32."""
+        logits = self.head.weight[tokens].float() @ hidden.float()
+        bias: Tensor | None = self.head.bias
+        return logits if bias is None else logits + bias[tokens].float()
 
     def _float_weight(self) -> Tensor | None:
         weight = self.head.weight

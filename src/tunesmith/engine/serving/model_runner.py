@@ -7,22 +7,43 @@ next, and in which slots of the cache, is the scheduler's decision.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from .attention_mask import attention_mask
-from .sampler import compute_logprobs, sample_tokens
-from .sampling_state import Logprobs
+from .sampler import compute_logprobs, most_likely, sample_token
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .kv_cache import KVCache
     from .model_loader import LoadedBase
+    from .sampler import Candidates, Rescore
+    from .sampling_state import Logprobs
     from .sequence import Sequence
 
-__all__ = ["ModelRunner"]
+__all__ = ["ModelRunner", "NextTokenLogits"]
+
+
+@dataclass(frozen=True, slots=True)
+class NextTokenLogits:
+    """The logits of the next token of B sequences, and what they were computed from.
+
+    Attributes:
+        values: (B, V), in float32 where a sequence needs log probabilities, else in the precision
+            of the model.
+        hidden: (B, D).
+    """
+
+    values: Tensor
+    hidden: Tensor
+
+    def select(self, rows: list[int]) -> NextTokenLogits:
+        """Return those of some rows."""
+        index = torch.tensor(rows, device=self.values.device)
+        return NextTokenLogits(self.values[index], self.hidden[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +58,9 @@ class ModelRunner:
     base: LoadedBase
     cache: KVCache
 
-    def prefill(self, sequences: list[Sequence], first_slot: int, start: int, stop: int) -> Tensor:
+    def prefill(
+        self, sequences: list[Sequence], first_slot: int, start: int, stop: int
+    ) -> NextTokenLogits:
         """Compute keys and values of the tokens from `start` to `stop` of each sequence.
 
         Log probabilities of prompt tokens are stored in a sequence that needs them; such a
@@ -50,7 +73,7 @@ class ModelRunner:
             stop: Position after the last one; shorter sequences end before it.
 
         Returns:
-            Logits (B', V) after the last token of each of the B' sequences that end by `stop`.
+            Logits after the last token of each of the sequences that end by `stop`.
         """
         device = self.base.device
         length = stop - start
@@ -70,20 +93,24 @@ class ModelRunner:
             ]
         self.cache.prepare_prefill(first_slot, len(sequences), start, length)
         positions = torch.arange(start, stop, device=device).unsqueeze(0)  # (1, T)
-        exact = scored or any(sequence.needs_logprobs for sequence in sequences)
-        logits = self._forward(sequences, tokens, positions, stop, rows, exact=exact)
+        if scored:
+            exact_rows = rows
+        else:
+            ending = [sequence for sequence in sequences if sequence.num_tokens <= stop]
+            exact_rows = _rows_with_logprobs(ending)
+        logits = self._forward(sequences, tokens, positions, stop, rows, exact_rows=exact_rows)
         for sequence in sequences:
             sequence.num_cached = min(sequence.num_tokens, stop)
         if scored:
-            _append_prompt_logprobs(sequences[0], logits, start)
-            logits = logits[-1:]
+            _append_prompt_logprobs(sequences[0], logits.values, start)
+            logits = logits.select([-1])
         return logits
 
-    def decode(self, sequences: list[Sequence]) -> Tensor:
+    def decode(self, sequences: list[Sequence]) -> NextTokenLogits:
         """Compute keys and values of the last token of each sequence, in the first slots.
 
         Returns:
-            Logits (B, V) of the next tokens.
+            Logits of the next tokens.
         """
         device = self.base.device
         width = max(sequence.num_cached for sequence in sequences) + 1
@@ -94,34 +121,38 @@ class ModelRunner:
         tokens = torch.tensor(  # (B, 1)
             [[sequence.tokens[-1]] for sequence in sequences], device=device
         )
-        exact = any(sequence.needs_logprobs for sequence in sequences)
-        logits = self._forward(sequences, tokens, positions.unsqueeze(1), width, None, exact=exact)
+        exact_rows = _rows_with_logprobs(sequences)
+        logits = self._forward(
+            sequences, tokens, positions.unsqueeze(1), width, None, exact_rows=exact_rows
+        )
         for sequence in sequences:
             sequence.num_cached += 1
         return logits
 
     def sample(
-        self, sequences: list[Sequence], logits: Tensor
-    ) -> list[tuple[int, Logprobs | None]]:
+        self, sequences: list[Sequence], logits: NextTokenLogits
+    ) -> list[tuple[int, Logprobs | None] | Exception]:
         """Return the next token of each sequence and, where it needs them, log probabilities.
+
+        A sequence whose token cannot be sampled gets the exception instead, and the others
+        their tokens.
 
         Args:
             sequences: B sequences.
-            logits: Their logits (B, V), float32.
+            logits: Of B next tokens.
         """
-        for sequence in sequences:
-            if sequence.grammar is not None:
-                sequence.sampling.allowed = sequence.grammar.allowed_tokens()
-        tokens = sample_tokens(logits, [sequence.sampling for sequence in sequences])
-        rows = [row for row, sequence in enumerate(sequences) if sequence.needs_logprobs]
-        logprobs: list[Logprobs | None] = [None] * len(sequences)
-        if rows:
-            most = max(sequences[row].group.request.logprobs or 0 for row in rows)
-            found = compute_logprobs(logits[rows], [tokens[row] for row in rows], most)
-            for row, entry in zip(rows, found, strict=True):
-                wanted = sequences[row].group.request.logprobs or 0
-                logprobs[row] = Logprobs(entry.token, entry.logprob, entry.top[:wanted])
-        return list(zip(tokens, logprobs, strict=True))
+        is_rounded = self.base.lm_head.weight.dtype != torch.float32
+        values = logits.values.float()
+        likeliest = most_likely(values)
+        sampled: list[tuple[int, Logprobs | None] | Exception] = []
+        for row, sequence in enumerate(sequences):
+            hidden = logits.hidden[row]
+            rescore = partial(self.base.lm_head.logits_of, hidden) if is_rounded else None
+            try:
+                sampled.append(_sample(sequence, values[row], likeliest[row], rescore))
+            except Exception as error:  # noqa: BLE001 - one sequence must not stop the others
+                sampled.append(error)
+        return sampled
 
     def _forward(
         self,
@@ -131,8 +162,8 @@ class ModelRunner:
         width: int,
         rows: list[int] | None,
         *,
-        exact: bool,
-    ) -> Tensor:
+        exact_rows: list[int],
+    ) -> NextTokenLogits:
         """Run the model.
 
         Args:
@@ -141,17 +172,14 @@ class ModelRunner:
             positions: Their positions, (B, T) or (1, T).
             width: Number of positions that the pass attends to.
             rows: Which rows of the flattened (B * T) hidden states get logits; None for all.
-            exact: Whether to compute the logits in float32.
-
-        Returns:
-            Logits (rows, V).
+            exact_rows: Which of these get their logits in float32.
         """
         base = self.base
         base.lora.set_active([sequence.adapter for sequence in sequences])
         base.lm_head.rows = (
             None if rows is None else torch.tensor(rows, dtype=torch.long, device=base.device)
         )
-        base.lm_head.exact = exact
+        base.lm_head.exact_rows = exact_rows
         logits: Tensor = base.model(
             input_ids=tokens,
             position_ids=positions.expand(tokens.shape),
@@ -159,7 +187,27 @@ class ModelRunner:
             past_key_values=self.cache,
             use_cache=True,
         ).logits
-        return logits
+        hidden = base.lm_head.hidden
+        assert hidden is not None  # noqa: S101 - for the type checker
+        return NextTokenLogits(logits, hidden)
+
+
+def _rows_with_logprobs(sequences: list[Sequence]) -> list[int]:
+    return [row for row, sequence in enumerate(sequences) if sequence.needs_logprobs]
+
+
+def _sample(
+    sequence: Sequence, logits: Tensor, likeliest: Candidates, rescore: Rescore | None
+) -> tuple[int, Logprobs | None]:
+    """Sample one sequence's next token from its logits (V,)."""
+    state = sequence.sampling
+    if sequence.grammar is not None:
+        state.allowed = sequence.grammar.allowed_tokens()
+    token = sample_token(logits, state, likeliest, rescore)
+    if not sequence.needs_logprobs:
+        return token, None
+    wanted = sequence.group.request.logprobs or 0
+    return token, compute_logprobs(logits.unsqueeze(0), [token], wanted)[0]
 
 
 def _append_prompt_logprobs(sequence: Sequence, logits: Tensor, start: int) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.models.model_info import ServableModel
 
+    from .generation import GenerationDelta
     from .model_loader import LoadedBase
     from .scheduler import Scheduler
 
@@ -145,16 +146,14 @@ class _ModelWorker:
         group = create_sequence_group(number, request, base, adapter)
         if base not in self._schedulers:
             self._schedulers[base] = Scheduler(base, self._limits)
-        for delta in self._schedulers[base].add(group):
-            self._report({"kind": "delta", "id": number, **delta_to_json(delta)})
+        for output in self._schedulers[base].add(group):
+            self._output.write(self._line(*output))
+        self._output.flush()
 
     def _step(self, base: LoadedBase, scheduler: Scheduler) -> None:
         try:
-            lines = [
-                encode_line({"kind": "delta", "id": number, **delta_to_json(delta)})
-                for number, delta in scheduler.step()
-            ]
-        except Exception as error:  # noqa: BLE001 - out of memory, most likely
+            lines = [self._line(number, output) for number, output in scheduler.step()]
+        except Exception as error:  # noqa: BLE001 - nobody may be left waiting
             del self._schedulers[base]
             for number in scheduler.request_ids:
                 self._fail(number, error)
@@ -163,19 +162,28 @@ class _ModelWorker:
                 self._output.write(b"".join(lines))
                 self._output.flush()
 
+    def _line(self, number: int, output: GenerationDelta | Exception) -> bytes:
+        if isinstance(output, Exception):
+            return encode_line(_error_report(number, output))
+        return encode_line({"kind": "delta", "id": number, **delta_to_json(output)})
+
     def _fail(self, number: int, error: Exception) -> None:
-        if not isinstance(error, GenerationError):
-            logger.error("request %s failed", number, exc_info=error)
-            error = GenerationError(
-                f"Generating the answer failed ({type(error).__name__}); see the engine's log.",
-                kind=ErrorKind.INTERNAL,
-                code="generation_failed",
-            )
-        self._report({"kind": "error", "id": number, **error_to_json(error)})
+        self._report(_error_report(number, error))
 
     def _report(self, message: dict[str, Any]) -> None:
         self._output.write(encode_line(message))
         self._output.flush()
+
+
+def _error_report(number: int, error: Exception) -> dict[str, Any]:
+    if not isinstance(error, GenerationError):
+        logger.error("request %s failed", number, exc_info=error)
+        error = GenerationError(
+            f"Generating the answer failed ({type(error).__name__}); see the engine's log.",
+            kind=ErrorKind.INTERNAL,
+            code="generation_failed",
+        )
+    return {"kind": "error", "id": number, **error_to_json(error)}
 
 
 def _half_of_memory() -> int:

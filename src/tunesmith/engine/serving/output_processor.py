@@ -85,7 +85,9 @@ def _delta(sequence: Sequence, index: int) -> GenerationDelta | None:
 def _usage(group: SequenceGroup) -> GenerationUsage:
     return GenerationUsage(
         prompt_tokens=sum(map(len, group.prompts)),
-        completion_tokens=sum(len(sequence.tokens) for sequence in group.sequences),
+        completion_tokens=sum(
+            len(sequence.tokens) - sequence.ended_by_token for sequence in group.sequences
+        ),
     )
 
 

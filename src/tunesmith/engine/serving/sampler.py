@@ -2,44 +2,98 @@
 
 Each sequence has a `SamplingState` with its own random numbers, so an answer does not depend
 on the requests that it shares a batch with (up to the rounding of the batch's matrix
-products). Log probabilities are those of the model itself, before penalties, bias,
-temperature and top_p, as in the legacy completions API.
+products), nor, at temperature 0, on whether log probabilities are asked for. Log
+probabilities are those of the model itself, before penalties, bias, temperature and top_p, as
+in the legacy completions API.
 
 Shapes: B sequences, V tokens in the vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
 from .sampling_state import LOWEST_LOGPROB, Logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from .sampling_state import SamplingState
 
-__all__ = ["adjust_logits", "compute_logprobs", "sample_tokens"]
+__all__ = [
+    "Candidates",
+    "Rescore",
+    "adjust_logits",
+    "compute_logprobs",
+    "most_likely",
+    "sample_token",
+]
 
+Rescore: TypeAlias = "Callable[[Tensor], Tensor]"
+"""Returns the logits (K,) of some tokens (K,), computed in float32."""
+
+_BF16_BITS = 8
+_MIN_TEMPERATURE = 1e-5  # below it, as at 0, the most likely token is taken
 TOP_P_CANDIDATES = 256  # enough for most values of top_p; more cost a full sort
 
 
-def sample_tokens(logits: Tensor, states: Sequence[SamplingState]) -> list[int]:
-    """Return the next token of each of B sequences from its row of `logits` (B, V), float32."""
-    most_likely: list[int] = logits.argmax(dim=-1).tolist()
-    tokens: list[int] = []
-    for row, state in enumerate(states):
-        if state.adjusts_logits:
-            tokens.append(_sample(state, adjust_logits(state, logits[row])))
-        elif state.temperature == 0:
-            tokens.append(most_likely[row])
-        else:
-            tokens.append(_sample(state, logits[row]))
-    return tokens
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The most likely token of a row of logits, and whether rounding may have hidden another.
+
+    Attributes:
+        token: The most likely token.
+        is_close: True if another logit lies within the rounding of bfloat16.
+        tolerance: The widest distance at which two logits may have changed places.
+    """
+
+    token: int
+    is_close: bool
+    tolerance: float
+
+
+def most_likely(logits: Tensor) -> list[Candidates]:
+    """Return the most likely token of each row of `logits` (B, V), float32.
+
+    bfloat16 has 8 significant bits, so each of two logits may be off by half a unit of the last
+    of them: 2^-8 of the largest logit's power of two. Twice that is taken.
+    """
+    top, tokens = logits.max(dim=-1)
+    _, exponents = torch.frexp(logits.abs().amax(dim=-1))  # the largest is below 2^exponent
+    tolerance = torch.ldexp(torch.ones_like(top), exponents - _BF16_BITS + 1)
+    close = (logits >= (top - tolerance).unsqueeze(-1)).sum(dim=-1) > 1
+    columns = zip(tokens.tolist(), close.tolist(), tolerance.tolist(), strict=True)
+    return [Candidates(*column) for column in columns]
+
+
+def sample_token(
+    logits: Tensor, state: SamplingState, likeliest: Candidates, rescore: Rescore | None = None
+) -> int:
+    """Return the next token of one sequence.
+
+    Args:
+        logits: The sequence's logits (V,), float32.
+        state: How to sample.
+        likeliest: What `most_likely` returns for these logits.
+        rescore: Returns the logits of some tokens without rounding, if these were rounded. With it
+            the most likely token is the same as that of logits computed in float32.
+    """
+    adjusted = adjust_logits(state, logits) if state.adjusts_logits else logits
+    if state.temperature >= _MIN_TEMPERATURE:
+        return _draw_token(state, adjusted)
+    if adjusted is logits and not (rescore and likeliest.is_close):
+        return likeliest.token
+    best = adjusted.max()
+    tokens = (adjusted >= best - likeliest.tolerance).nonzero().squeeze(1)
+    if rescore is None or len(tokens) == 1 or not torch.isfinite(best):
+        return int(adjusted.argmax())
+    changed_by = adjusted[tokens] - logits[tokens]
+    return int(tokens[(rescore(tokens) + changed_by).argmax()])
 
 
 def compute_logprobs(logits: Tensor, tokens: Sequence[int], top_logprobs: int) -> list[Logprobs]:
@@ -78,11 +132,10 @@ def adjust_logits(state: SamplingState, logits: Tensor) -> Tensor:
     return logits
 
 
-def _sample(state: SamplingState, logits: Tensor) -> int:
-    """Return the next token of one sequence from its adjusted logits (V,), float32."""
-    if state.temperature == 0:
-        return int(logits.argmax())
-    probabilities = torch.softmax(logits / state.temperature, dim=-1)
+def _draw_token(state: SamplingState, logits: Tensor) -> int:
+    """Return a token drawn from one sequence's adjusted logits (V,), float32."""
+    # Without the largest one, a low temperature would make them overflow.
+    probabilities = torch.softmax((logits - logits.max()) / state.temperature, dim=-1)
     if state.top_p >= 1:
         return _draw(probabilities, state.random.random())
     candidates, ids = probabilities.topk(min(TOP_P_CANDIDATES, probabilities.numel()))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .detokenizer import IncrementalDetokenizer
 from .generation_errors import GenerationError
-from .input_processor import max_new_tokens
+from .input_processor import find_stop_tokens, max_new_tokens
 from .sampling_state import SamplingState
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ class Sequence:
         prompt_logprobs: Those of the prompt's tokens from the second on, with `echo`.
         num_cached: How many of its tokens have keys and values in the cache.
         forks: Sequences with the same prompt; they copy this one's cache after its prefill.
+        ended_by_token: Whether its last token ended it, and so is no part of the answer.
         echoed: Whether the prompt has been reported, with `echo`.
+        prefill_alone: Whether its prompt must not share a pass with others, as one that failed.
     """
 
     group: SequenceGroup
@@ -58,7 +60,14 @@ class Sequence:
     num_cached: int = 0
     forks: list[Sequence] = field(default_factory=list)
     finish_reason: str | None = None
+    ended_by_token: bool = False
     echoed: bool = False
+    prefill_alone: bool = False
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """The organisation and the key that it is generated for."""
+        return self.group.request.organization, self.group.request.key
 
     @property
     def num_tokens(self) -> int:
@@ -105,7 +114,8 @@ class Sequence:
             self.logprobs.append(logprobs)
         if self.grammar is not None:
             self.grammar.accept_token(token)
-        if token in vocabulary.eos_token_ids:
+        if token in vocabulary.eos_token_ids or token in self.group.stop_token_ids:
+            self.ended_by_token = True
             self.finish_reason = "stop"
             return
         token_bytes = vocabulary.token_bytes
@@ -131,6 +141,8 @@ class SequenceGroup:
         sequences: `max(n, best_of)` of each prompt, prompt by prompt.
         unfinished: For each prompt, how many of its sequences are still generated.
         unreported: How many of the choices to return have not been reported to their end.
+        stop_token_ids: Tokens that end the answers of this request besides the model's own: that
+            which ends a turn in the chat template, and special tokens among the stop sequences.
 
     Raises:
         GenerationError: A prompt does not fit the context, or `logit_bias` names an unknown
@@ -160,6 +172,7 @@ class SequenceGroup:
         ]
         self.unfinished: list[int] = [width] * len(prompts)
         self.unreported: int = len(prompts) * request.n
+        self.stop_token_ids: frozenset[int] = find_stop_tokens(vocabulary, request)
 
     def parents(self) -> list[Sequence]:
         """Return the first sequence of each prompt, with the others of that prompt as its forks."""

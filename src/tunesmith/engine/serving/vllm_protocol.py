@@ -43,7 +43,7 @@ def completion_body(name: str, group: SequenceGroup) -> dict[str, Any]:
         "frequency_penalty": request.frequency_penalty,
         "logit_bias": {str(token): bias for token, bias in request.logit_bias.items()} or None,
         "stop": request.stop,
-        "stop_token_ids": sorted(group.vocabulary.eos_token_ids),
+        "stop_token_ids": sorted(group.vocabulary.eos_token_ids | group.stop_token_ids),
         "seed": request.seed,
         "echo": sequence.needs_prompt_logprobs,
         "return_token_ids": True,
