@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import time
 
 import httpx
@@ -170,3 +172,33 @@ def test_a_client_that_leaves_stops_the_generation(engine, stream):
     while rows_in_flight(engine):
         assert time.monotonic() < deadline, "the request is still in flight"
         time.sleep(0.02)
+
+
+def test_a_client_that_leaves_while_its_stream_waits_gives_up_its_place(engine):
+    """The model is busy with others, so the stream has not begun when its client goes."""
+    body = {"model": "ada", "prompt": "I", "max_tokens": 1500, "stream": True, "n": 32}
+    body["logit_bias"] = {"0": -100, "2": -100}
+    with (
+        httpx.Client(base_url=engine.http.base_url) as busy,
+        busy.stream("POST", PATH, json=body) as response,
+    ):
+        lines = response.iter_lines()
+        next(lines)
+        pending = []
+        for _ in range(5):
+            address = engine.http.base_url
+            one = socket.create_connection((address.host, address.port))
+            content = json.dumps(body).encode()
+            head = f"POST /v1{PATH} HTTP/1.1\r\nhost: {address.host}\r\n"
+            head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+            one.sendall(head.encode() + content)
+            pending.append(one)
+        deadline = time.monotonic() + 60
+        while rows_in_flight(engine) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for one in pending:
+            one.close()
+        while rows_in_flight(engine) > 1:
+            assert time.monotonic() < deadline, "closed sockets are still in flight"
+            time.sleep(0.02)

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from tunesmith.engine.models.model_info import ServableModel
+    from tunesmith.engine.security.keys import Identity
     from tunesmith.engine.serving.backend import ServingBackend
     from tunesmith.engine.serving.generation import GenerationDelta, GenerationRequest
 
 __all__ = ["resolve_model", "respond_streaming", "respond_whole", "response_head", "usage_object"]
+
+_LARGE_ANSWER = 1000  # scored tokens; their JSON is made beside the event loop
 
 CLIENT_CLOSED_REQUEST = 499
 """Not in `http.HTTPStatus`: the client has disconnected and does not see this status."""
@@ -90,6 +93,8 @@ async def respond_whole(
         raise _api_error(failure)
     if not deltas:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+    if sum(len(delta.tokens) for delta in deltas) > _LARGE_ANSWER:
+        return await anyio.to_thread.run_sync(lambda: JSONResponse(build(deltas)))
     return JSONResponse(build(deltas))
 
 
@@ -105,10 +110,20 @@ async def respond_streaming(
     answered gets its error status.
     """
     stream = _deltas(request, model, generation)
-    try:
-        first = await anext(stream)
-    except GenerationError as error:
-        raise _api_error(error) from None
+    first: GenerationDelta | None = None
+    failure: GenerationError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_cancel_on_disconnect, request, tasks.cancel_scope)
+        try:
+            first = await anext(stream)
+        except GenerationError as error:
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise _api_error(failure)
+    if first is None:  # the client has gone while its request waited
+        await stream.aclose()
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     return StreamingResponse(
         _events(first, stream, chunks, KeyCheck(request)),
         media_type="text/event-stream",
@@ -148,7 +163,9 @@ def _deltas(
     request: Request, model: ServableModel, generation: GenerationRequest
 ) -> AsyncGenerator[GenerationDelta, None]:
     backend: ServingBackend = request.app.state.backend
-    return backend.generate(model, generation)
+    key: Identity = request.scope["identity"]
+    owner = {"organization": key.organization, "key": key.key_id or ""}
+    return backend.generate(model, generation.model_copy(update=owner))
 
 
 async def _cancel_on_disconnect(request: Request, scope: anyio.CancelScope) -> None:

@@ -9,15 +9,24 @@ from __future__ import annotations
 import math
 from typing import Any, cast
 
-__all__ = ["find_json_fault"]
+__all__ = ["MAX_DEPTH", "find_json_fault"]
 
-_MAX_DEPTH = 32
+MAX_DEPTH = 32
 
 
-def find_json_fault(value: Any, depth: int = 0) -> str | None:
-    """Return what prevents a decoded JSON value from being written as JSON again, or None."""
-    if depth > _MAX_DEPTH:
-        return f"it is nested more than {_MAX_DEPTH} levels deep"
+def find_json_fault(value: Any, max_depth: int = MAX_DEPTH) -> str | None:
+    """Return what prevents a decoded JSON value from being written as JSON again, or None.
+
+    Args:
+        value: As `json.loads` returns it.
+        max_depth: Most levels of nesting.
+    """
+    return _find_fault(value, max_depth, max_depth)
+
+
+def _find_fault(value: Any, levels: int, max_depth: int) -> str | None:
+    if levels < 0:
+        return f"it is nested more than {max_depth} levels deep"
     if isinstance(value, str):
         return _find_text_fault(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -28,7 +37,9 @@ def find_json_fault(value: Any, depth: int = 0) -> str | None:
         children = [*pairs.keys(), *pairs.values()]
     elif isinstance(value, list):
         children = value
-    return next((fault for child in children if (fault := find_json_fault(child, depth + 1))), None)
+    return next(
+        (fault for child in children if (fault := _find_fault(child, levels - 1, max_depth))), None
+    )
 
 
 def _find_text_fault(text: str) -> str | None:

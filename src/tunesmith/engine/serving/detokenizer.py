@@ -9,6 +9,7 @@ token can change: never half a character, never what may be the start of a stop 
 from __future__ import annotations
 
 import codecs
+import functools
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["IncrementalDetokenizer", "TextPiece", "TokenBytes", "token_label"]
+
+_NORMALIZER_MARGIN = 4
 
 
 def token_label(data: bytes) -> str:
@@ -48,6 +51,20 @@ class TokenBytes:
             if token.special:
                 self._special.add(token_id)
         self._cache: dict[int, bytes] = {}
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """Most bytes of a text that one token stands for.
+
+        A normalizer may shorten the text before it is cut into tokens, by blanks mostly; a margin
+        is left for that.
+        """
+        is_byte_level = self._kind == "byte-level"  # then a name has one character for each byte
+        names = self._tokenizer.get_vocab()
+        most = max(len(name) if is_byte_level else len(name.encode()) for name in names)
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        shortens = getattr(backend, "normalizer", None) is not None
+        return most * (_NORMALIZER_MARGIN if shortens else 1)
 
     def is_special(self, token: int) -> bool:
         """Return True for a control token, which is not part of the text."""

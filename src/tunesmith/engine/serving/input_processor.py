@@ -170,11 +170,27 @@ def _token_ids(vocabulary: Vocabulary, prompt: str | list[int], index: int) -> l
     return list(prompt) or [vocabulary.start_token_id]
 
 
+def _check_length(vocabulary: Vocabulary, data: bytes, param: str) -> None:
+    """Raise GenerationError for a text that cannot fit the context, whatever its tokens are.
+
+    To count them takes seconds for a few megabytes.
+    """
+    longest = vocabulary.token_bytes.longest
+    if len(data) <= vocabulary.context_length * longest:
+        return
+    raise GenerationError(
+        f"This model's context length is {vocabulary.context_length} tokens of at most {longest} "
+        f"bytes each, but {param} has {len(data)} bytes. Shorten it.",
+        param=param,
+        code="context_length_exceeded",
+    )
+
+
 def _encode(
     vocabulary: Vocabulary, text: str, param: str, *, add_special_tokens: bool
 ) -> list[int]:
     try:
-        text.encode()
+        data = text.encode()
     except UnicodeEncodeError as error:
         raise GenerationError(
             f"{param} contains half of a surrogate pair, which is not a character "
@@ -182,5 +198,6 @@ def _encode(
             param=param,
             code="invalid_text",
         ) from None
+    _check_length(vocabulary, data, param)
     tokens: list[int] = vocabulary.tokenizer.encode(text, add_special_tokens=add_special_tokens)
     return tokens

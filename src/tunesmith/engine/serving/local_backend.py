@@ -146,17 +146,20 @@ class LocalBackend:
             "model": model_to_json(model),
             "request": request.model_dump(mode="json", exclude_defaults=True),
         }
-        async with contextlib.aclosing(self._request(command)) as reports:
+        owner = (request.organization, request.key)
+        async with contextlib.aclosing(self._request(command, owner)) as reports:
             async for report in reports:
                 delta = delta_from_json(report)
                 yield delta
                 if delta.usage is not None:
                     return
 
-    async def _request(self, command: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    async def _request(
+        self, command: dict[str, Any], owner: tuple[str, str] | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
         worker = await self._live_worker()
         try:
-            async with contextlib.aclosing(worker.request(command)) as reports:
+            async with contextlib.aclosing(worker.request(command, owner)) as reports:
                 async for report in reports:
                     yield report
         finally:

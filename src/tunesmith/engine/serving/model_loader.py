@@ -6,6 +6,7 @@ models stay in memory is decided by `model_store`.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,7 @@ class LoadedBase:
         weights_bytes: Bytes of the weights.
         adapters: Its adapters in memory by folder, least recently used first.
         grammar_tokenizer: llguidance's form of the tokenizer, made when first needed.
+        tokenizer_lock: Held while the tokenizer is used, which one thread may do at a time.
     """
 
     path: Path
@@ -122,6 +124,7 @@ class LoadedBase:
     weights_bytes: int
     adapters: OrderedDict[Path, LoraAdapter] = field(default_factory=OrderedDict)
     grammar_tokenizer: Any = None
+    tokenizer_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def chat_template(self) -> str:

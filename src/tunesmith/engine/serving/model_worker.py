@@ -1,10 +1,11 @@
 """The model worker: a process that reads commands on standard input and generates.
 
 Started by `worker_client` as `python -m tunesmith.engine.serving.model_worker SETTINGS`, with
-the environment set before torch loads. A thread reads commands; everything else happens in
-one loop that steps the schedulers of all base models in turn. The process ends when its input
-does, so it never outlives the server. Reports go to standard output; anything else that is
-printed goes to standard error. It knows nothing of HTTP, of keys or of the database.
+the environment set before torch loads. A thread reads commands and others prepare requests;
+everything else happens in one loop that steps the schedulers of all base models in turn. The
+process ends when its input does, so it never outlives the server. Reports go to standard output;
+anything else that is printed goes to standard error. It knows nothing of HTTP, of keys or of the
+database.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import queue
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -39,10 +41,13 @@ if TYPE_CHECKING:
     from .generation import GenerationDelta
     from .model_loader import LoadedBase
     from .scheduler import Scheduler
+    from .sequence import SequenceGroup
 
 __all__ = ["main"]
 
 logger: logging.Logger = logging.getLogger("tunesmith.serving")
+
+PREPARING_THREADS = 2
 
 CPU_PREFILL_TOKENS, GPU_PREFILL_TOKENS = 512, 8192
 
@@ -77,13 +82,19 @@ class _ModelWorker:
             cache_bytes=settings.cache_bytes,
         )
         self._schedulers: dict[LoadedBase, Scheduler] = {}
+        self._preparing: dict[int, LoadedBase] = {}  # requests that are not in a scheduler yet
+        self._threads = ThreadPoolExecutor(PREPARING_THREADS, "prepare")
         self._models = ModelStore(
             budget=settings.memory_bytes or _half_of_memory(),
             device=device,
             dtype=dtype,
-            is_busy=lambda base: base in self._schedulers and self._schedulers[base].busy,
+            is_busy=self._is_busy,
             on_unload=lambda base: self._schedulers.pop(base, None),
         )
+
+    def _is_busy(self, base: LoadedBase) -> bool:
+        scheduler = self._schedulers.get(base)
+        return (scheduler is not None and scheduler.busy) or base in self._preparing.values()
 
     def run(self) -> None:
         """Run for as long as the process lives."""
@@ -111,6 +122,7 @@ class _ModelWorker:
             return
         number = command["id"]
         if kind == "cancel":
+            self._preparing.pop(number, None)
             for scheduler in self._schedulers.values():
                 scheduler.abort(number)
             return
@@ -123,7 +135,9 @@ class _ModelWorker:
                 self._report({"kind": "loaded", "id": number, "sizes": sizes})
                 self._report({"kind": "done", "id": number})
             elif kind == "generate":
-                self._generate(number, command)
+                self._prepare(number, command)
+            elif kind == "prepared" and number in self._preparing:
+                self._start(self._preparing.pop(number), command["group"])
         except Exception as error:  # noqa: BLE001 - one request must not stop the others
             self._fail(number, error)
 
@@ -138,12 +152,31 @@ class _ModelWorker:
         while scheduler.busy:
             scheduler.step()
 
-    def _generate(self, number: int, command: dict[str, Any]) -> None:
-        from .scheduler import Scheduler, create_sequence_group  # noqa: PLC0415
+    def _prepare(self, number: int, command: dict[str, Any]) -> None:
+        """Tokenise a request's prompts and compile its grammar beside the loop."""
+        from .scheduler import create_sequence_group  # noqa: PLC0415
 
         base, adapter = self._models.get(model_from_json(command["model"]))
         request = GenerationRequest.model_validate(command["request"])
-        group = create_sequence_group(number, request, base, adapter)
+        self._preparing[number] = base
+
+        def prepare() -> None:
+            try:
+                group: SequenceGroup | Exception = create_sequence_group(
+                    number, request, base, adapter
+                )
+            except Exception as error:  # noqa: BLE001 - the loop reports it
+                group = error
+            self._commands.put({"kind": "prepared", "id": number, "group": group})
+
+        self._threads.submit(prepare)
+
+    def _start(self, base: LoadedBase, group: SequenceGroup | Exception) -> None:
+        """Give a prepared request to the scheduler of its model."""
+        from .scheduler import Scheduler  # noqa: PLC0415
+
+        if isinstance(group, Exception):
+            raise group
         if base not in self._schedulers:
             self._schedulers[base] = Scheduler(base, self._limits)
         for output in self._schedulers[base].add(group):

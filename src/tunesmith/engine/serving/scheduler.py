@@ -66,13 +66,16 @@ def create_sequence_group(
 ) -> SequenceGroup:
     """Return the sequences that answer a request, none of them started.
 
+    May be called in another thread than the scheduler's.
+
     Raises:
         GenerationError: The prompts cannot be tokenised, do not fit the context, or are to be
             answered in a form that cannot be expressed.
     """
-    prompts = tokenize_prompts(base, request)
     grammar = compile_grammar(base, request)
-    return SequenceGroup(request_id, request, base, prompts, adapter=adapter, grammar=grammar)
+    with base.tokenizer_lock:
+        prompts = tokenize_prompts(base, request)
+        return SequenceGroup(request_id, request, base, prompts, adapter=adapter, grammar=grammar)
 
 
 @dataclass(slots=True)
@@ -231,8 +234,6 @@ class Scheduler:
         if not self._others_turn or self.prefilling is None:
             return None
         self._make_way()
-        if self.prefilling is None:
-            return None
         sequence = self.waiting.peek([*self.running, self.prefilling])
         if sequence is None or sequence.owner == self.prefilling.owner:
             return None

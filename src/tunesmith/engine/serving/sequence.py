@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sequence", "SequenceGroup"]
 
+_MAX_LOGPROBS = 500_000  # some 40 MB of JSON
+
 
 @dataclass(slots=True, eq=False)
 class Sequence:
@@ -145,8 +147,8 @@ class SequenceGroup:
             which ends a turn in the chat template, and special tokens among the stop sequences.
 
     Raises:
-        GenerationError: A prompt does not fit the context, or `logit_bias` names an unknown
-            token.
+        GenerationError: A prompt does not fit the context, `logit_bias` names an unknown token,
+            or the log probabilities asked for are too many for one answer.
     """
 
     def __init__(
@@ -164,6 +166,7 @@ class SequenceGroup:
         self.vocabulary = vocabulary
         self.prompts = prompts
         _check_logit_bias(request, vocabulary)
+        _check_answer_size(request, prompts)
         width = max(request.n, request.best_of)
         self.sequences: list[Sequence] = [
             self._sequence(prompt_index, choice, adapter, grammar)
@@ -215,4 +218,22 @@ def _check_logit_bias(request: GenerationRequest, vocabulary: Vocabulary) -> Non
             f"logit_bias names the token id {unknown[0]}; this model's ids go from 0 to "
             f"{vocabulary.vocab_size - 1}.",
             param="logit_bias",
+        )
+
+
+def _check_answer_size(request: GenerationRequest, prompts: list[list[int]]) -> None:
+    """Raise GenerationError if the answer could hold more log probabilities than a response may."""
+    if request.logprobs is None:
+        return
+    tokens = sum(
+        (request.max_tokens or 0) + (len(prompt) if request.echo else 0) for prompt in prompts
+    )
+    entries = tokens * request.n * (1 + request.logprobs)
+    if entries > _MAX_LOGPROBS:
+        raise GenerationError(
+            f"The answer could hold {entries} log probabilities; one response may hold "
+            f"{_MAX_LOGPROBS}. Ask for fewer choices, tokens or alternatives, or send several "
+            "requests.",
+            param="logprobs",
+            code="answer_too_large",
         )

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Grammar", "compile_grammar"]
 
+# The work that a grammar may cost before the answer, and at each token: without limits a pattern
+# such as ^(x{1000}){1000}$ takes seconds.
+_COMPILE_FUEL = 1_000_000
+_STEP_FUEL = 100_000
+
 # With free whitespace a small model may write blanks until max_tokens.
 JSON_LAYOUT: dict[str, Any] = {
     "whitespace_flexible": False,
@@ -64,6 +69,12 @@ class Grammar:
     def accept_token(self, token: int) -> None:
         """Advance by the token that was sampled."""
         self.matcher.consume_token(token)
+        if self.matcher.is_error():
+            raise GenerationError(
+                f"The grammar of the answer cannot be followed any further: "
+                f"{self.matcher.get_error()}",
+                code="grammar_too_large",
+            )
 
     def copy(self) -> Grammar:
         """Return an independent copy for another sequence."""
@@ -76,14 +87,17 @@ def compile_grammar(base: LoadedBase, request: GenerationRequest) -> Grammar | N
     Raises:
         GenerationError: The schema uses something that cannot be expressed.
     """
-    from llguidance import LLMatcher  # noqa: PLC0415 - only few requests need it
+    from llguidance import LLMatcher, LLParserLimits  # noqa: PLC0415 - only few requests need it
 
     param = "tools" if request.response_schema is None else "response_format"
     rules = _rules(base, request)
     if rules is None:
         return None
     grammar = LLMatcher.grammar_from_lark(rules)
-    matcher = LLMatcher(_grammar_tokenizer(base), grammar, log_level=0)
+    limits = LLParserLimits(initial_lexer_fuel=_COMPILE_FUEL, step_lexer_fuel=_STEP_FUEL)
+    matcher = LLMatcher(_grammar_tokenizer(base), grammar, log_level=0, limits=limits)
+    if not matcher.is_error():
+        matcher.compute_logit_bias()  # some patterns prove too large only here
     if matcher.is_error():
         raise GenerationError(
             f"The JSON schema in {param} cannot be followed: {matcher.get_error()}",

@@ -94,6 +94,11 @@ class FileTokenizer:
         """Ids of the control tokens."""
         return [token_id for token_id, token in self.added_tokens_decoder.items() if token.special]
 
+    def get_vocab(self) -> dict[str, int]:
+        """Return the ids of all tokens by their names."""
+        names: dict[str, int] = self.backend_tokenizer.get_vocab()
+        return names
+
     def convert_ids_to_tokens(self, token: int) -> str | None:
         """Return a token's name in the vocabulary."""
         name: str | None = self.backend_tokenizer.id_to_token(token)

@@ -41,6 +41,7 @@ class WorkerClient:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.pending: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
+        self._owners: dict[int, tuple[str, str] | None] = {}
         self._process = process
         self._numbers = itertools.count(1)
         self._ready = asyncio.Event()
@@ -71,24 +72,27 @@ class WorkerClient:
         if not self.alive:
             raise _stopped()
 
-    async def request(self, command: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    async def request(
+        self, command: dict[str, Any], owner: tuple[str, str] | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Send a command; yield its reports up to its last one.
 
         Closing the iterator early cancels the command.
+
+        Args:
+            command: The command.
+            owner: The organisation and the key that it is for, each of which has a limited number
+                of places in the queue; None for the engine itself.
 
         Raises:
             GenerationError: The worker reports an error, or too many requests are pending.
             WorkerStoppedError: The worker ended meanwhile.
         """
-        if len(self.pending) >= MAX_PENDING:
-            raise GenerationError(
-                f"The engine is answering {MAX_PENDING} requests already. Try again shortly.",
-                kind=ErrorKind.LIMIT_REACHED,
-                code="engine_overloaded",
-            )
+        self._check_places(owner)
         number = next(self._numbers)
         reports: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.pending[number] = reports
+        self._owners[number] = owner
         complete = False
         try:
             await self._send({**command, "id": number})
@@ -104,8 +108,29 @@ class WorkerClient:
             raise _stopped()
         finally:
             self.pending.pop(number, None)
+            self._owners.pop(number, None)
             if not complete and not self._stopping:
                 self.notify({"kind": "cancel", "id": number})
+
+    def _check_places(self, owner: tuple[str, str] | None) -> None:
+        """Raise GenerationError if there is no place in the queue for another request.
+
+        An organisation may hold as many places as are free, and a key half as many: alone it gets
+        half of them, and there is always a place left for the next one.
+        """
+        free = MAX_PENDING - len(self.pending)
+        if owner is None:
+            return
+        organization = sum(one is not None and one[0] == owner[0] for one in self._owners.values())
+        key = sum(one == owner for one in self._owners.values())
+        if organization < free and key < (free + 1) // 2:
+            return
+        raise GenerationError(
+            f"{key} requests of this key and {organization} of its organisation are waiting for "
+            "an answer, as many as the engine has places for. Try again shortly.",
+            kind=ErrorKind.LIMIT_REACHED,
+            code="engine_overloaded",
+        )
 
     def notify(self, command: dict[str, Any]) -> None:
         """Send a command that gets no report."""
