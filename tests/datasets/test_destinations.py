@@ -223,3 +223,27 @@ def test_prepared_files_can_have_the_mark(tmp_path):
     source.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
     prepared = prepare_data(source, Yes(), byte_order_mark=True)
     assert prepared.training.read_bytes().startswith(codecs.BOM_UTF8)
+
+
+def test_report_ids_of_other_services_are_refused_by_mistral_finetune():
+    # opencode#1680: call_PTLP8xhu3uwZk4l3nlnrrJha
+    row = VERDICTS["call id openai"]["row"]
+    report = Dataset.from_rows([row]).check("mistral-finetune")
+    found = next(finding for finding in report.errors if finding.id == "tool-call-id-form")
+    assert found.count == 2
+    assert "must be nine letters or digits" in found.message
+
+
+def test_report_a_file_with_a_mark_is_named_where_it_is_refused(tmp_path):
+    # OpenAI-API-dotnet#59: "Line 1 is not a dictionary (HINT: line starts with: \"{\"p...\")"
+    path = Dataset.from_rows(TALKS).write(tmp_path / "train.jsonl", byte_order_mark=True)
+    found = {finding.id: finding for finding in check_file(path, "openai").warnings}
+    assert "save the file as plain UTF-8" in found["file-bom"].message
+    assert "file-bom" not in {finding.id for finding in check_file(path, "azure").findings}
+
+
+def test_report_a_column_that_together_does_not_know_is_refused():
+    # together-python#220
+    rows = [talk(number) | {"source": "web"} for number in range(12)]
+    assert errors(rows, "together") == {"column-refused"}
+    assert errors(rows, "engine") == set()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.datasets import Dataset, check_file, read, tokens
+from tunesmith.datasets import PROFILES, Dataset, check_file, read, tokens
+from tunesmith.datasets.destinations import TokenLimit
 from tunesmith.datasets.row_formats.tool_arguments import first_misfit
 
 CASES = Path(__file__).parent / "cases"
@@ -171,12 +173,24 @@ def test_tools_count_as_tokens_and_in_the_limit(tmp_path):
         tokens.estimate_message_tokens(each["messages"], "cl100k_base", tools=each["tools"])
         for each in rows
     )
-    held = tokens.count(json.dumps(rows[1]["tools"][0], separators=(",", ":")), "cl100k_base")
+    held = tokens.count(json.dumps(rows[1]["tools"][0]), "cl100k_base")
     assert report.tokens == expected
     assert report.longest_row > held > 2_048
     for options in ({}, {"count_tokens": True}):
         (found,) = (f for f in check_file(path, **options).findings if f.id == "token-limit")
         assert [location.line for location in found.examples] == [2]
+
+
+def test_a_line_without_spaces_is_counted_with_them(tmp_path):
+    """A line of fewer bytes than the limit may hold more tokens than that with spaces in it."""
+    numbers = {"enum": [[n] for n in range(100)] * 3}
+    value = row('{"city": "Oslo"}', numbers)
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(value, separators=(",", ":")) + "\n")
+    exact = tokens.estimate_message_tokens(value["messages"], "cl100k_base", tools=value["tools"])
+    assert check_file(path, count_tokens=True).longest_row == exact
+    profile = replace(PROFILES["engine"], limits={"chat": TokenLimit(exact - 1, "cl100k_base")})
+    assert "token-limit" in {finding.id for finding in check_file(path, profile).findings}
 
 
 def test_tools_of_a_preference_row_and_functions_count_too():
@@ -194,7 +208,7 @@ def test_tools_of_a_preference_row_and_functions_count_too():
     }
     for value in (preference, old):
         report = Dataset.from_rows([value]).check(count_tokens=True)
-        assert report.tokens > tokens.count(json.dumps(WEATHER, separators=(",", ":")), "gpt-4")
+        assert report.tokens > tokens.count(json.dumps(WEATHER), "gpt-4")
 
 
 def test_null_fields_of_structs_in_parquet_are_absent_keys(tmp_path):
@@ -217,3 +231,54 @@ def test_null_columns_of_flat_rows_stay():
     arrow = pytest.importorskip("pyarrow")
     table = arrow.Table.from_pylist([{"prompt": "a", "completion": None}])
     assert next(iter(read(table))).value == {"prompt": "a", "completion": None}
+
+
+def test_report_a_published_example_calls_its_function_with_a_value_outside_the_enumeration():
+    # openai-cookbook#812 and azure-docs#120001: both show "celcius" beside "celsius" in the enum.
+    call = {
+        "name": "get_current_weather",
+        "arguments": '{"location": "San Francisco, USA", "format": "celcius"}',
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            "location": {"type": "string"},
+            "format": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+        },
+        "required": ["location", "format"],
+    }
+    value = {
+        "messages": [
+            {"role": "user", "content": "What is the weather in San Francisco?"},
+            {"role": "assistant", "function_call": call},
+        ],
+        "functions": [{"name": "get_current_weather", "parameters": schema}],
+    }
+    found = findings(value)
+    assert list(found) == ["tool-arguments-schema"]
+    assert found["tool-arguments-schema"].message.endswith(
+        "$.format must be one of 'celsius', 'fahrenheit'"
+    )
+    value["functions"] = [{"name": "other"}]
+    assert "tool-undeclared" in findings(value)
+
+
+def test_report_a_tool_without_its_type_is_named():
+    # openai-cookbook#1248
+    value = row('{"city": "Oslo"}')
+    del value["tools"][0]["type"]
+    assert findings(value)["tool-type"].examples[0].path == "$.tools[0].type"
+
+
+def test_report_tools_of_different_shape_survive_arrow():
+    # ms-swift#10125: the fields of other tools come back as null and reach the template.
+    arrow = pytest.importorskip("pyarrow")
+    other = {"type": "object", "properties": {"day": {"type": "string"}}}
+    rows = [
+        row('{"city": "Oslo"}', {"type": "object", "properties": {"city": {"type": "string"}}}),
+        row('{"day": "Monday"}', other),
+    ]
+    table = arrow.Table.from_pylist(rows)
+    read_back = [each.value for each in read(table)]
+    assert read_back[1]["tools"] == rows[1]["tools"]
+    assert findings(*read_back) == {}

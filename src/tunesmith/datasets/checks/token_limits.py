@@ -54,9 +54,18 @@ class TokenLimits:
         sizes = rows.sizes()
         if sizes is None:
             self._count(rows, range(len(rows)), only_if_long=True)
-        elif max(sizes, default=0) > self.limit:
-            suspects = [i for i in range(len(rows)) if sizes[i] > self.limit]
+        elif max(sizes, default=0) > (certain := self._certain_size(rows.row_format)):
+            suspects = [i for i in range(len(rows)) if sizes[i] > certain]
             self._count(rows, suspects, only_if_long=True)
+
+    def _certain_size(self, row_format: RowFormat) -> int:
+        """Return the bytes of a line up to which a row is within the limit.
+
+        A tool is counted with the spaces of JSON, which the line may do without: at most one for
+        each of its bytes.
+        """
+        limit = self.limit or 0
+        return limit if row_format == "prompt_completion" else limit // 2
 
     def _all_short(self, rows: ValidRows) -> bool:
         longest = max(map(len, rows.prompts)) + max(map(len, rows.completion_counts))

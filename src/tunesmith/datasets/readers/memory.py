@@ -12,9 +12,12 @@ from tunesmith.datasets.optional import optional
 
 from .batch import Batch, ListLocations
 from .names import distinct
+from .nested_nulls import without_null_fields
 from .plain_values import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tunesmith.datasets.rows import Row
 
 __all__ = ["LocatedRows", "Rows", "rows_of"]
@@ -72,12 +75,8 @@ def rows_of(source: Any) -> Rows:
     Raises:
         UnreadableError: `source` is none of these.
     """
-    if hasattr(source, "iter_rows") and hasattr(source, "columns"):
-        return Rows(_Restartable(lambda: source.iter_rows(named=True)))
-    if hasattr(source, "itertuples") and hasattr(source, "columns"):
-        return Rows(_Restartable(lambda: _pandas_rows(source)))
-    if hasattr(source, "to_batches") and hasattr(source, "column_names"):
-        return Rows(_Restartable(lambda: _arrow_rows(source)))
+    if (table := _rows_of_table(source)) is not None:
+        return Rows(_Restartable(table))
     if isinstance(source, Mapping):
         return Rows(_rows_of_columns(source))
     if isinstance(source, list | tuple) or (
@@ -90,6 +89,19 @@ def rows_of(source: Any) -> Rows:
         f"Cannot read rows from {type(source).__name__}: give a path, a file object, a frame or "
         "an iterable of mappings."
     )
+
+
+def _rows_of_table(source: Any) -> Callable[[], Iterable[dict[str, Any]]] | None:
+    """Return what starts to read the rows of a table of another library, or None."""
+    if hasattr(source, "iter_rows") and hasattr(source, "columns"):
+        return lambda: map(without_null_fields, source.iter_rows(named=True))
+    if hasattr(source, "itertuples") and hasattr(source, "columns"):
+        return lambda: _pandas_rows(source)
+    if hasattr(source, "to_batches") and hasattr(source, "column_names"):
+        return lambda: _arrow_rows(source)
+    if hasattr(source, "features") and hasattr(source, "column_names"):
+        return lambda: map(without_null_fields, source)
+    return None
 
 
 def _rows_of_columns(columns: Mapping[Any, Any]) -> list[dict[str, Any]]:

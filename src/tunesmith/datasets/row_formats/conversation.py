@@ -57,6 +57,7 @@ def tool_call_problems(
             continue
         yield from _unanswered_problems(unanswered)
         unanswered = {}
+        yield from _function_call_problems(message, declared, message_path)
         for number, call in enumerate(_calls(message)):
             call_path = f"{message_path}.tool_calls[{number}]"
             if isinstance(call.get("id"), str):
@@ -67,14 +68,30 @@ def tool_call_problems(
                     "tool-undeclared", call_path, f"calls {name!r}, which 'tools' does not declare"
                 )
             elif name is not None:
-                yield from _argument_problems(call, name, declared[name], call_path)
+                yield from _argument_problems(
+                    call.get("function"), name, declared[name], f"{call_path}.function"
+                )
     # A conversation may end with the call itself: the call is then what the model learns.
 
 
-def _argument_problems(
-    call: dict[str, Any], name: str, schema: Any, call_path: str
+def _function_call_problems(
+    message: dict[str, Any], declared: dict[str, Any], message_path: str
 ) -> Iterator[Problem]:
-    function = call.get("function")
+    """Yield what is wrong with the older form of a call."""
+    call = message.get("function_call")
+    name = call.get("name") if is_object(call) else None
+    if not isinstance(name, str):
+        return
+    path = f"{message_path}.function_call"
+    if name in declared:
+        yield from _argument_problems(call, name, declared[name], path)
+    else:
+        yield Problem(
+            "tool-undeclared", path, f"calls {name!r}, which 'functions' does not declare"
+        )
+
+
+def _argument_problems(function: Any, name: str, schema: Any, path: str) -> Iterator[Problem]:
     arguments = function.get("arguments") if is_object(function) else None
     if not isinstance(arguments, str):
         return
@@ -85,7 +102,7 @@ def _argument_problems(
     if is_object(value) and (misfit := first_misfit(value, schema)):
         yield Problem(
             "tool-arguments-schema",
-            f"{call_path}.function.arguments",
+            f"{path}.arguments",
             f"the arguments of {name!r} do not fit its schema: {misfit}",
         )
 

@@ -1,8 +1,8 @@
 """The texts of a conversation that become tokens, and the tokens around them.
 
 The published formula for chat models: three tokens for each message, one more for a name, three
-for the answer. Tools are counted as their JSON, without spaces: how a service or a template writes
-them is not known here, so what holds tools is an estimate. Images have no texts.
+for the answer. Tools are counted as JSON, as most chat templates write them; how a service does is
+not known, so what holds tools is an estimate. Images have no texts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def tool_texts(row: Mapping[str, Any]) -> list[str]:
     for name in ("tools", "functions"):
         value = row.get(name)
         declared += value if is_array(value) else []
-    return [json.dumps(tool, ensure_ascii=False, separators=(",", ":")) for tool in declared]
+    return [json.dumps(tool, ensure_ascii=False) for tool in declared]
 
 
 def _collect_strings(value: Any, texts: list[str]) -> None:
