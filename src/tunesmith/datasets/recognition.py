@@ -48,6 +48,7 @@ FormatName: TypeAlias = Literal[
     "text",
     "trl_stepwise",
     "tokenized",
+    "turn",
 ]
 
 
@@ -317,6 +318,13 @@ _IN_ORDER: Final = (
     ),
     DataFormat("text", "text corpus", "'text'", "prompt_completion", _is_corpus),
     DataFormat("tokenized", "tokenized", "'input_ids'", None, lambda row: "input_ids" in row),
+    DataFormat(
+        "turn",
+        "single turn",
+        "a turn of a conversation, which belongs into a list under 'messages'",
+        None,
+        lambda row: {"role", "content"} <= row.keys() or {"from", "value"} <= row.keys(),
+    ),
 )
 
 DATA_FORMATS: Final[Mapping[str, DataFormat]] = {one.name: one for one in _IN_ORDER}

@@ -22,6 +22,7 @@ from .example import (
     as_conversation,
     messages_of,
     note,
+    note_fields,
     plain_text,
     rest_of,
     split_system,
@@ -30,6 +31,17 @@ from .example import (
 __all__ = ["DATA_URL", "read", "write"]
 
 DATA_URL: Final = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+);base64,(?P<data>.*)", re.DOTALL)
+_BLOCKS: Final = (
+    "type",
+    "text",
+    "id",
+    "name",
+    "input",
+    "tool_use_id",
+    "content",
+    "is_error",
+    "source",
+)
 _THINKING: Final = ("thinking", "redacted_thinking")
 
 
@@ -44,7 +56,7 @@ def read(row: dict[str, Any]) -> Example:
         messages += _messages_of(message, f"$.messages[{position}]", ids, lost)
     known = ("messages", "system", "tools")
     messages = messages_of(messages, "$.messages")
-    tools = _tools(row.get("tools"))
+    tools = _tools(row.get("tools"), lost)
     return Example("conversation", messages, tools, rest=rest_of(row, known), lost=lost)
 
 
@@ -70,7 +82,7 @@ def _is_text_block(block: Any) -> bool:
     return is_object(block) and isinstance(block.get("text"), str)
 
 
-def _tools(value: Any) -> list[Any] | None:
+def _tools(value: Any, lost: list[str]) -> list[Any] | None:
     found = decoded(value)
     if not is_array(found) or not found:
         return None
@@ -78,6 +90,7 @@ def _tools(value: Any) -> list[Any] | None:
     for position, tool in enumerate(found):
         if not is_object(tool) or not isinstance(tool.get("name"), str):
             raise NotConvertibleError("it is no tool with a name", f"$.tools[{position}]")
+        note_fields(tool, ("type", "name", "description", "input_schema"), "tools", lost)
         function = {name: tool[name] for name in ("name", "description") if tool.get(name)}
         if "input_schema" in tool:
             function["parameters"] = tool["input_schema"]
@@ -92,12 +105,15 @@ def _messages_of(message: Any, path: str, ids: CallIds, lost: list[str]) -> list
     if not is_array(content):
         return [message]
     role = standard_role(message["role"])
+    note_fields(message, ("role", "content"), "messages", lost)
     parts: list[Message] = []
     calls: list[Message] = []
     results: list[Message] = []
     for position, block in enumerate(content):
         block_path = f"{path}.content[{position}]"
         kind = block.get("type", "text") if is_object(block) else None
+        if is_object(block) and kind not in _THINKING:
+            note_fields(block, _BLOCKS, "blocks", lost)
         if kind == "tool_use":
             calls.append(new_call(ids, block.get("name"), block.get("input"), block.get("id")))
         elif kind == "tool_result":

@@ -34,12 +34,19 @@ class CallIds:
         self.unanswered.append(identifier)
         return identifier
 
-    def answered(self, name: str | None = None) -> str:
-        """Return the id of the next call without an answer, of this function where one is named.
+    def answered(self, name: str | None = None, identifier: str | None = None) -> str:
+        """Return the id of the next call without an answer.
+
+        Args:
+            name: The function that was called, where that is known.
+            identifier: The id of the call, where that is known.
 
         Raises:
             NotConvertibleError: There is no such call.
         """
+        if identifier in self.unanswered:
+            self.unanswered.remove(identifier)
+            return identifier
         matches = [one for one in self.unanswered if name is None or self.names[one] == name]
         if not matches:
             raise NotConvertibleError("the result of a tool answers no call before it")

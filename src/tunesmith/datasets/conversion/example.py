@@ -30,6 +30,7 @@ __all__ = [
     "labelled_answers",
     "messages_of",
     "note",
+    "note_fields",
     "plain_text",
     "rest_of",
     "split_system",
@@ -236,6 +237,12 @@ def plain_text(message: Message, path: str, lost: list[str]) -> str:
     if len(texts) > 1:
         note(lost, "the borders between parts of text")
     return "\n".join(texts)
+
+
+def note_fields(value: Mapping[str, Any], known: Iterable[str], of: str, lost: list[str]) -> None:
+    """Note the fields of a part of a row that are not known and not empty."""
+    for name in rest_of(value, known):
+        note(lost, f"'{name}' of {of}")
 
 
 def note(lost: list[str], phrase: str) -> None:

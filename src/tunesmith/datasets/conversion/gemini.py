@@ -22,6 +22,7 @@ from .example import (
     as_conversation,
     messages_of,
     note,
+    note_fields,
     plain_text,
     rest_of,
     split_system,
@@ -31,6 +32,18 @@ __all__ = ["read", "write"]
 
 _SYSTEM: Final = ("systemInstruction", "system_instruction")
 _OUTPUT: Final = "output"
+_PARTS: Final = (
+    "text",
+    "thought",
+    "functionCall",
+    "function_call",
+    "functionResponse",
+    "function_response",
+    "inlineData",
+    "inline_data",
+    "fileData",
+    "file_data",
+)
 
 
 def read(row: dict[str, Any]) -> Example:
@@ -67,6 +80,7 @@ def _messages_of(content: Any, path: str, ids: CallIds, lost: list[str]) -> list
     parts = [parts] if is_object(parts) else parts
     if not is_array(parts):
         raise NotConvertibleError("it has no 'parts'", path)
+    note_fields(content, ("role", "parts"), "contents", lost)
     role = "assistant" if content.get("role") == "model" else "user"
     own: list[Message] = []
     calls: list[Message] = []
@@ -77,14 +91,17 @@ def _messages_of(content: Any, path: str, ids: CallIds, lost: list[str]) -> list
             raise NotConvertibleError("it is no part", part_path)
         call = part.get("functionCall", part.get("function_call"))
         result = part.get("functionResponse", part.get("function_response"))
+        note_fields(part, _PARTS, "parts", lost)
         if is_object(call):
             calls.append(new_call(ids, call.get("name"), call.get("args"), call.get("id")))
-        elif is_object(result):
+        if is_object(result):
             results.append(_result(result, ids))
-        elif part.get("thought"):
+        if part.get("thought"):
             note(lost, "thoughts")
-        else:
+        elif not is_object(call) and not is_object(result):
             own.append(_part(part, part_path))
+        elif isinstance(part.get("text"), str) and part["text"].strip():
+            own.append({"type": "text", "text": part["text"]})
     if not own and not calls:
         return results
     plain = len(own) == 1 and own[0]["type"] == "text"
@@ -96,7 +113,7 @@ def _result(result: Message, ids: CallIds) -> Message:
     response = result.get("response")
     if is_object(response) and response.keys() == {_OUTPUT}:
         response = response[_OUTPUT]
-    identifier = ids.answered(result.get("name"))
+    identifier = ids.answered(result.get("name"), result.get("id"))
     return {"role": "tool", "tool_call_id": identifier, "content": to_text(response)}
 
 

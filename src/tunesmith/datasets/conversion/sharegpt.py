@@ -27,6 +27,7 @@ from .example import (
     as_conversation,
     divide,
     note,
+    note_fields,
     plain_text,
     rest_of,
     split_system,
@@ -36,6 +37,7 @@ from .example import (
 __all__ = ["read", "write"]
 
 _KNOWN: Final = ("conversations", "conversation", "system", "system_prompt", "tools")
+_TURN: Final = ("from", "value", "role", "content", "weight")
 _CALL_TURNS: Final = frozenset({"function_call", "tool_call"})
 _CALL_TAG: Final = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _RESULT_TAG: Final = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
@@ -47,7 +49,7 @@ def read(row: dict[str, Any]) -> Example:
     """Read a ShareGPT row; one with `chosen` and `rejected` is a preference."""
     name = "conversations" if "conversations" in row else "conversation"
     turns = decoded(row[name])
-    ids = CallIds()
+    ids, lost = CallIds(), list[str]()
     system = row.get("system") or row.get("system_prompt")
     messages: list[Message] = []
     if isinstance(system, str) and system:
@@ -55,20 +57,24 @@ def read(row: dict[str, Any]) -> Example:
     tagged = any(map(_is_tagged, turns))
     for position, turn in enumerate(turns):
         messages += _messages_of(turn, f"$.{name}[{position}]", ids, tagged=tagged)
+        if is_object(turn):
+            note_fields(turn, _TURN, "turns", lost)
     tools = tools_of(row.get("tools"))
     if "chosen" in row and "rejected" in row:
+        for answer in (row["chosen"], row["rejected"]):
+            note_fields(answer if is_object(answer) else {}, _TURN, "turns", lost)
         answers = Answers(
             _messages_of(row["chosen"], "$.chosen", ids),
             _messages_of(row["rejected"], "$.rejected", ids),
         )
         rest = rest_of(row, (*_KNOWN, "chosen", "rejected"))
-        return Example("preference", messages, tools, answers, rest=rest)
+        return Example("preference", messages, tools, answers, rest=rest, lost=lost)
     label = next((it for key in ("label", "kto_tag") if isinstance(it := row.get(key), bool)), None)
     if label is not None:
         divide(messages)
         rest = rest_of(row, (*_KNOWN, "label", "kto_tag"))
-        return Example("labelled", messages, tools, label=label, rest=rest)
-    return Example("conversation", messages, tools, rest=rest_of(row, _KNOWN))
+        return Example("labelled", messages, tools, label=label, rest=rest, lost=lost)
+    return Example("conversation", messages, tools, rest=rest_of(row, _KNOWN), lost=lost)
 
 
 def _is_tagged(turn: Any) -> bool:
@@ -93,7 +99,10 @@ def _messages_of(turn: Any, path: str, ids: CallIds, *, tagged: bool = False) ->
         return _results(text, ids, path)
     if role not in {"system", "user", "assistant"}:
         raise NotConvertibleError(f"the speaker {speaker!r} is not known", f"{path}.from")
-    return [{"role": role, "content": text}]
+    message: Message = {"role": role, "content": text}
+    if role == "assistant" and turn.get("weight") is not None:
+        message["weight"] = turn["weight"]
+    return [message]
 
 
 def _call_message(text: str, calls: list[str], ids: CallIds, path: str) -> Message:

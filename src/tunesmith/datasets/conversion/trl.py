@@ -8,6 +8,7 @@ Source: TRL's page on dataset formats.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 from tunesmith.datasets.json_text import decoded
@@ -39,7 +40,11 @@ __all__ = [
     "write_prompt_completion",
 ]
 
-_KNOWN: Final = ("prompt", "messages", "completion", "chosen", "rejected", "tools")
+_KNOWN: Final = ("completion", "chosen", "rejected", "tools", "system")
+# Where data sets keep the prompt; the first that is there counts.
+_PROMPTS: Final = ("prompt", "messages", "question", "query", "input")
+# Dialogues in one text, as in Anthropic's data on helpfulness and harmlessness.
+_SPEAKER: Final = re.compile(r"(?:\A|\n)\n(Human|Assistant):[ ]?")
 
 
 def _messages(row: dict[str, Any], name: str, role: str, tools: Any = None) -> list[Message]:
@@ -57,39 +62,68 @@ def _is_message(value: Any) -> bool:
     return is_object(value) and ("role" in value or "from" in value)
 
 
+def _prompt_name(row: dict[str, Any]) -> str | None:
+    return next((name for name in _PROMPTS if name in row), None)
+
+
 def _prompt(row: dict[str, Any], tools: Any) -> list[Message]:
-    name = "prompt" if "prompt" in row else "messages"
-    return _messages(row, name, "user", tools)
+    name = _prompt_name(row)
+    messages = _messages(row, name, "user", tools) if name else []
+    if messages and messages[0]["role"] == "system":
+        return messages
+    return [*_messages(row, "system", "system"), *messages] if row.get("system") else messages
 
 
 def _example(row: dict[str, Any], **parts: Any) -> Example:
-    known = {*_KNOWN, *(("label", "kto_tag") if parts["kind"] == "labelled" else ())}
+    labels = ("label", "kto_tag") if parts["kind"] == "labelled" else ()
+    known = (*_KNOWN, *labels, _prompt_name(row) or "")
     return Example(tools=tools_of(row.get("tools")), rest=rest_of(row, known), **parts)
 
 
 def read_preference(row: dict[str, Any]) -> Example:
     """Read a preference row, with its prompt or with one that both answers begin with."""
     tools = row.get("tools")
-    chosen = _messages(row, "chosen", "assistant", tools)
-    rejected = _messages(row, "rejected", "assistant", tools)
-    if "prompt" in row or "messages" in row:
-        prompt = _prompt(row, tools)
-        # Some data sets repeat the prompt at the start of both answers.
-        if prompt and chosen[: len(prompt)] == rejected[: len(prompt)] == prompt:
-            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
-    elif isinstance(row.get("chosen"), str) and len(chosen) == 1:
-        raise NotConvertibleError(
-            "it has no 'prompt', and where the prompt ends inside two texts is not known",
-            "$.prompt",
-        )
-    else:
+    chosen, rejected = (_answer(row, name, tools) for name in ("chosen", "rejected"))
+    prompt = _prompt(row, tools)
+    if not _prompt_name(row):
+        if _is_plain(row["chosen"]):
+            raise NotConvertibleError(
+                "it has no 'prompt', and where the prompt ends inside two texts is not known",
+                "$.prompt",
+            )
         shared = 0
         while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
             shared += 1
-        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+        prompt = [*prompt, *chosen[:shared]]
+        chosen, rejected = chosen[shared:], rejected[shared:]
+    elif prompt and chosen[: len(prompt)] == rejected[: len(prompt)] == prompt:
+        # Some data sets repeat the prompt at the start of both answers.
+        chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     if not chosen or not rejected:
         raise NotConvertibleError("one of its answers is empty")
     return _example(row, kind="preference", messages=prompt, answers=Answers(chosen, rejected))
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a text is one answer, not a dialogue or messages."""
+    return isinstance(value, str) and not is_array(decoded(value)) and not _dialogue(value)
+
+
+def _answer(row: dict[str, Any], name: str, tools: Any) -> list[Message]:
+    value = row[name]
+    if isinstance(value, str) and not _prompt_name(row) and (turns := _dialogue(value)):
+        return turns
+    return _messages(row, name, "assistant", tools)
+
+
+def _dialogue(text: str) -> list[Message]:
+    """Return the turns of a text in which `Human:` and `Assistant:` speak; none for another."""
+    before, *parts = _SPEAKER.split(text)
+    if before.strip() or len(parts) <= 2:  # noqa: PLR2004 - one speaker and one turn
+        return []
+    roles = {"Human": "user", "Assistant": "assistant"}
+    turns = zip(parts[::2], parts[1::2], strict=True)
+    return [{"role": roles[speaker], "content": said.strip()} for speaker, said in turns]
 
 
 def write_preference(example: Example) -> Written:
