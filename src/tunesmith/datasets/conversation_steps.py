@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import chat_fixes
 from .fixes import Step, drop_duplicates, stateless
-from .row_formats import problems
+from .row_formats import chat, problems
 from .rules import RULES
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ _MAX_REASONS: Final = 2
 
 def conversation_steps(row_format: RowFormat) -> Iterator[Step]:
     """Yield the steps for rows of a format that holds messages."""
+    for step in _mending_steps(row_format):
+        if row_format == "chat":
+            step.exempt = chat.is_plain
+        yield step
+    yield Step("drop-duplicates", "Drop rows that repeat an earlier one", drop_duplicates)
+
+
+def _mending_steps(row_format: RowFormat) -> Iterator[Step]:
     yield Step(
         "unwrap-texts",
         "Read messages, tools and calls that are held as text",
@@ -95,7 +103,6 @@ def conversation_steps(row_format: RowFormat) -> Iterator[Step]:
             "No message is from the assistant: there is nothing to learn.",
         )
     yield _drop_invalid(row_format)
-    yield Step("drop-duplicates", "Drop rows that repeat an earlier one", drop_duplicates)
 
 
 def _drop_invalid(row_format: RowFormat) -> Step:

@@ -65,6 +65,8 @@ class Step:
         necessary: Whether the rows are unusable without it.
         explain: Returns why the step changes this very row, for a sample; None where the row
             before and after says it.
+        exempt: A fast test of rows that the step leaves as they are; None where there is none.
+            All steps of a plan that have one have the same.
     """
 
     id: str
@@ -74,6 +76,7 @@ class Step:
     enabled: bool = True
     necessary: bool = False
     explain: Callable[[Value], str] | None = None
+    exempt: Callable[[Value], bool] | None = None
 
 
 def stateless(transform: Transform) -> Callable[[], Transform]:

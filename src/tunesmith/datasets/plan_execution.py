@@ -15,7 +15,7 @@ from .readers import Batch, ListLocations
 from .rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .fixes import Step, Transform, Value
     from .readers import Source
@@ -131,9 +131,12 @@ class FixedRows:
         self._steps = [step for step in steps if step.enabled]
 
     def __iter__(self) -> Iterator[Row]:
-        transforms = [step.new_transform() for step in self._steps]
+        exempt = _exemption(self._steps)
+        transforms = [(step.new_transform(), step.exempt) for step in self._steps]
+        every = [transform for transform, _ in transforms]
+        few = [transform for transform, exemption in transforms if exemption is None]
         for row in read_rows(self._source):
-            value = _apply(transforms, row.value)
+            value = _apply(few if exempt(row.value) else every, row.value)
             if value is not None:
                 yield Row(value, row.line, row.byte_offset, row.file)
 
@@ -149,6 +152,11 @@ def read_rows(source: Source) -> Iterator[Row]:
     """Yield the rows of a source; lines that cannot be read are left out."""
     for batch in source.batches():
         yield from batch.rows(source.name)
+
+
+def _exemption(steps: Sequence[Step]) -> Callable[[Value], bool]:
+    """Return the fast test of rows that the steps with an exemption leave as they are."""
+    return next((step.exempt for step in steps if step.exempt is not None), lambda _: False)
 
 
 def _apply(transforms: Sequence[Transform], value: Value) -> Value | None:
@@ -189,15 +197,17 @@ def count_fixes(source: Source, steps: Sequence[Step]) -> list[Fix]:
         )
         for step in steps
     ]
-    transforms = [
+    every = [
         (fix, step.new_transform(), step.explain) for fix, step in zip(fixes, steps, strict=True)
     ]
+    few = [part for part, step in zip(every, steps, strict=True) if step.exempt is None]
+    exempt = _exemption(steps)
     for batch in source.batches():
         if batch.faults:
             _count_faults(batch, unreadable, unconverted)
         for row in batch.rows(source.name):
             value: Value = row.value
-            for fix, transform, explain in transforms:
+            for fix, transform, explain in few if exempt(value) else every:
                 after = transform(value)
                 if after is value:
                     continue
