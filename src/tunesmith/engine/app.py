@@ -22,6 +22,7 @@ from .api import (
     routes_legacy_fine_tunes,
     routes_models,
     routes_tokenizer,
+    routes_uploads,
 )
 from .api.dependencies import Services
 from .api.middleware import RequestContext
@@ -117,6 +118,7 @@ def create_app(
     openapi.install(app)
     for routes in (
         routes_files,
+        routes_uploads,
         routes_legacy_fine_tunes,
         routes_fine_tuning_jobs,
         routes_models,

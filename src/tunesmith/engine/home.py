@@ -58,6 +58,11 @@ class Home:
         return self.root / "files"
 
     @property
+    def uploads(self) -> Path:
+        """One folder per unfinished upload: its parts."""
+        return self.root / "uploads"
+
+    @property
     def jobs(self) -> Path:
         """One folder per job: its specification, log and checkpoints."""
         return self.root / "jobs"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.engine.home import Home
-from tunesmith.engine.store import file_queries, job_queries, model_queries
+from tunesmith.engine.store import file_queries, job_queries, model_queries, upload_queries
 from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.store.database import Database
 from tunesmith.engine.store.garbage_collection import collect_garbage
-from tunesmith.engine.store.records import FileRow, JobRow, ModelRow
+from tunesmith.engine.store.records import FileRow, JobRow, ModelRow, UploadPartRow, UploadRow
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -84,3 +84,29 @@ def test_only_unreferenced_data_is_removed(tmp_path: Path, database: Database):
     assert [path for path in gone if path.exists()] == []
     assert removed.places == len(gone)
     assert collect_garbage(home, database).places == 0
+
+
+def test_uploads_that_ended_or_expired_leave_nothing(tmp_path: Path, database: Database):
+    home = Home(tmp_path)
+    now = time.time()
+    rows = [
+        UploadRow("upload_open", "local", now, now + 60, "a", "fine-tune", 5),
+        UploadRow("upload_old", "local", now - 7200, now - 3600, "a", "fine-tune", 5),
+        UploadRow("upload_off", "local", now, now + 60, "a", "fine-tune", 5, status="cancelled"),
+    ]
+    with database.write() as connection:
+        for number, row in enumerate(rows):
+            upload_queries.insert_upload(connection, row)
+            part = UploadPartRow(f"part_{number}", row.id, now, 5, "0" * 64)
+            upload_queries.insert_part(connection, part)
+            (home.uploads / row.id).mkdir(parents=True)
+            (home.uploads / row.id / part.id).write_bytes(b"12345")
+
+    collect_garbage(home, database)
+
+    assert [folder.name for folder in home.uploads.iterdir()] == ["upload_open"]
+    with database.read() as connection:
+        assert upload_queries.get(connection, "local", "upload_old") is None
+        assert upload_queries.received(connection, "upload_open") == (1, 5)
+        assert upload_queries.received(connection, "upload_old") == (0, 0)
+        assert upload_queries.get(connection, "other", "upload_open") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ _log = logging.getLogger("tunesmith.engine.access")
 _audit = logging.getLogger("tunesmith.engine.audit")
 
 _MAX_LOGGED = 512
+_UPLOAD_PART = re.compile(r"(?:/dashboard)?/v1/uploads/[^/]+/parts")
 _UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -111,7 +113,7 @@ class RequestContext:
             _audit.info(text, fields, extra={"fields": fields})
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        if scope["path"] in self._unlimited:
+        if scope["path"] in self._unlimited or _UPLOAD_PART.fullmatch(scope["path"]):
             return receive
         limit = self._body_bytes
         received = 0

@@ -39,15 +39,21 @@ class Upload:
 
 
 async def read_upload(
-    body: AsyncIterator[bytes], content_type: str, blob: IncomingBlob, *, max_bytes: int
+    body: AsyncIterator[bytes],
+    content_type: str,
+    blob: IncomingBlob,
+    *,
+    max_bytes: int,
+    field_name: str = "file",
 ) -> Upload:
-    """Read a multipart form with one file, named `file`, into `blob`.
+    """Read a multipart form with one file into `blob`.
 
     Args:
         body: The request's body in chunks.
         content_type: The request's content type, which holds the boundary.
         blob: Receives the file.
         max_bytes: Largest file, in bytes.
+        field_name: Name of the file's field.
 
     Raises:
         ApiError: The form is malformed or too large.
@@ -56,10 +62,10 @@ async def read_upload(
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise invalid(
-            "Upload a file as multipart/form-data, with the fields `purpose` and `file`.",
-            param="file",
+            f"Send the file as multipart/form-data, in the field `{field_name}`.",
+            param=field_name,
         )
-    reader = _Reader(blob, max_bytes)
+    reader = _Reader(blob, max_bytes, field_name)
     try:
         parser = MultipartParser(boundary, reader.callbacks())
         received = 0
@@ -83,10 +89,11 @@ async def read_upload(
 class _Reader:
     """The parser's callbacks and the state between them."""
 
-    def __init__(self, blob: IncomingBlob, max_bytes: int) -> None:
+    def __init__(self, blob: IncomingBlob, max_bytes: int, file_field: str) -> None:
         self.upload = Upload()
         self.ended = False
         self._blob = blob
+        self._file_field = file_field
         self._max_bytes = max_bytes
         self._header_name = b""
         self._header_value = b""
@@ -126,20 +133,20 @@ class _Reader:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        if self._name != "file":
+        if self._name != self._file_field:
             return
         if self.upload.has_file:
-            raise invalid("Send one file in a request.", param="file")
+            raise invalid("Send one file in a request.", param=self._file_field)
         self.upload.has_file = True
         self.upload.filename = options.get(b"filename", b"").decode("utf-8", "replace")
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == "file":
+        if self._name == self._file_field:
             if self._blob.bytes + end - start > self._max_bytes:
                 raise ApiError(
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                     f"The file is larger than this engine accepts ({self._max_bytes} bytes).",
-                    param="file",
+                    param=self._file_field,
                     code="file_too_large",
                 )
             self._blob.write(data[start:end])
@@ -149,7 +156,7 @@ class _Reader:
             raise invalid(f"The field {self._name!r} is too long.", param=self._name)
 
     def _part_end(self) -> None:
-        if self._name is None or self._name == "file":
+        if self._name is None or self._name == self._file_field:
             return
         if len(self.upload.fields) >= _MAX_FIELDS:
             raise invalid(f"The form has more than {_MAX_FIELDS} fields.")

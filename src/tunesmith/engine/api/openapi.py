@@ -18,6 +18,9 @@ from tunesmith.types.fine_tuning import (
 )
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 from tunesmith.types.models import Model, ModelDeleted
+from tunesmith.types.uploads import Upload, UploadPart
+
+from .file_fields import PURPOSES
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -47,6 +50,10 @@ _RESPONSES: dict[tuple[str, str], type[BaseModel]] = {
     ("post", "/v1/files"): FileObject,
     ("get", "/v1/files/{file_id}"): FileObject,
     ("delete", "/v1/files/{file_id}"): FileDeleted,
+    ("post", "/v1/uploads"): Upload,
+    ("post", "/v1/uploads/{upload_id}/parts"): UploadPart,
+    ("post", "/v1/uploads/{upload_id}/complete"): Upload,
+    ("post", "/v1/uploads/{upload_id}/cancel"): Upload,
     ("post", "/v1/fine-tunes"): FineTune,
     ("get", _FINE_TUNE): FineTune,
     ("post", f"{_FINE_TUNE}/cancel"): FineTune,
@@ -93,14 +100,7 @@ _UPLOAD = {
                     "file": {"type": "string", "format": "binary"},
                     "purpose": {
                         "type": "string",
-                        "enum": [
-                            "assistants",
-                            "batch",
-                            "evals",
-                            "fine-tune",
-                            "user_data",
-                            "vision",
-                        ],
+                        "enum": list(PURPOSES),
                     },
                     "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
                     "expires_after[seconds]": {
@@ -110,6 +110,19 @@ _UPLOAD = {
                     },
                     "prompt_format": {"type": "string", "description": "JSON object"},
                 },
+            }
+        }
+    },
+}
+
+_PART = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["data"],
+                "properties": {"data": {"type": "string", "format": "binary"}},
             }
         }
     },
@@ -149,6 +162,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             operation["responses"] = _responses(method, path)
     document["paths"]["/v1/files"]["post"]["requestBody"] = _UPLOAD
+    document["paths"]["/v1/uploads/{upload_id}/parts"]["post"]["requestBody"] = _PART
     return document
 
 

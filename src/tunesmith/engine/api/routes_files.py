@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -21,6 +20,7 @@ from tunesmith.engine.store.records import FileRow, new_token
 from tunesmith.engine.store.removal import remove
 
 from .dependencies import CurrentKey, Services, get_services
+from .file_fields import base_name, check_purpose, lifetime_seconds
 from .http_errors import ApiError, invalid, not_found
 from .idempotency import IdempotencyKey, fingerprint_of
 from .keyed_route import KeyedRoute
@@ -35,11 +35,7 @@ __all__ = ["router"]
 
 router: APIRouter = APIRouter(prefix="/v1/files", tags=["files"], route_class=KeyedRoute)
 
-_PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 _MAX_PAGE_SIZE = 10_000
-_MIN_LIFETIME_SECONDS = 3600
-_MAX_LIFETIME_SECONDS = 2_592_000
-_MAX_NAME_LENGTH = 255
 
 
 @router.post("", summary="Upload a file")
@@ -67,15 +63,18 @@ def _store(request: Request, key: Identity, upload: Upload, blob: IncomingBlob) 
     idempotency = IdempotencyKey.from_request(request, key.organization, "files")
     if not upload.has_file:
         raise invalid("Missing required parameter: 'file'.", param="file")
+    lifetime = lifetime_seconds(
+        upload.fields.get("expires_after[anchor]"), upload.fields.get("expires_after[seconds]")
+    )
     row = FileRow(
         id=f"file-{new_token()}",
         organization=key.organization,
         created_at=now,
-        filename=_base_name(upload.filename),
-        purpose=_purpose(upload.fields),
+        filename=base_name(upload.filename),
+        purpose=check_purpose(upload.fields.get("purpose")),
         bytes=blob.bytes,
         sha256=blob.sha256,
-        expires_at=_expiry(upload.fields, now),
+        expires_at=None if lifetime is None else now + lifetime,
         prompt_format=_prompt_format(upload.fields),
     )
     fingerprint = fingerprint_of([row.filename, row.sha256, upload.fields])
@@ -172,40 +171,6 @@ def _find(services: Services, key: Identity, file_id: str) -> FileRow:
     if row is None:
         raise not_found("file", file_id)
     return row
-
-
-def _base_name(filename: str | None) -> str:
-    name = re.split(r"[/\\]", filename or "")[-1]
-    name = "".join(character for character in name if character.isprintable())
-    return name[:_MAX_NAME_LENGTH] or "upload"
-
-
-def _purpose(fields: dict[str, str]) -> str:
-    purpose = fields.get("purpose")
-    if purpose is None:
-        raise invalid("Missing required parameter: 'purpose'.", param="purpose")
-    if purpose not in _PURPOSES:
-        known = ", ".join(_PURPOSES)
-        raise invalid(f"{purpose!r} is not one of the purposes {known}.", param="purpose")
-    return purpose
-
-
-def _expiry(fields: dict[str, str], now: float) -> float | None:
-    anchor = fields.get("expires_after[anchor]")
-    seconds = fields.get("expires_after[seconds]")
-    if anchor is None and seconds is None:
-        return None
-    if anchor != "created_at":
-        raise invalid("expires_after[anchor] must be 'created_at'.", param="expires_after")
-    if seconds is None or not re.fullmatch(r"\d{1,9}", seconds, re.ASCII):
-        raise invalid("expires_after[seconds] must be a whole number.", param="expires_after")
-    if not _MIN_LIFETIME_SECONDS <= int(seconds) <= _MAX_LIFETIME_SECONDS:
-        raise invalid(
-            f"expires_after[seconds] must be between {_MIN_LIFETIME_SECONDS} and "
-            f"{_MAX_LIFETIME_SECONDS}.",
-            param="expires_after",
-        )
-    return now + int(seconds)
 
 
 def _prompt_format(fields: dict[str, str]) -> dict[str, Any] | None:

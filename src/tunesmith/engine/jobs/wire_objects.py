@@ -19,13 +19,14 @@ from tunesmith.types.fine_tuning import (
 )
 from tunesmith.types.job_parameters import LEGACY_HYPERPARAMETERS
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent, FineTuneHyperparams
+from tunesmith.types.uploads import Upload
 
 from .event_messages import event_message, event_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tunesmith.engine.store.records import CheckpointRow, EventRow, FileRow, JobRow
+    from tunesmith.engine.store.records import CheckpointRow, EventRow, FileRow, JobRow, UploadRow
 
 __all__ = [
     "checkpoint_object",
@@ -35,6 +36,7 @@ __all__ = [
     "fine_tune_event",
     "fine_tuning_job",
     "organization_id",
+    "upload_object",
 ]
 
 _LEGACY_STATUS = {"validating_files": "pending", "queued": "pending", "paused": "pending"}
@@ -61,6 +63,21 @@ def file_object(row: FileRow) -> dict[str, Any]:
     if row.prompt_format is not None and find_json_fault(row.prompt_format) is None:
         data["prompt_format"] = row.prompt_format
     return data
+
+
+def upload_object(row: UploadRow, file: FileRow | None, now: float) -> dict[str, Any]:
+    """Return an upload as JSON data, with its file once there is one."""
+    is_expired = row.status == "pending" and row.expires_at <= now
+    upload = Upload(
+        id=row.id,
+        bytes=row.bytes,
+        created_at=int(row.created_at),
+        expires_at=int(row.expires_at),
+        filename=row.filename,
+        purpose=row.purpose,
+        status="expired" if is_expired else row.status,
+    )
+    return upload.model_dump() | {"file": None if file is None else file_object(file)}
 
 
 def fine_tune(

@@ -1,4 +1,4 @@
-"""Removes expired files, orphaned contents and the temporary files of ended jobs."""
+"""Removes expired files and uploads, orphaned contents, temporary files of ended jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tunesmith.engine.domain.job import TERMINAL_STATUSES
 
-from . import file_queries
+from . import file_queries, upload_queries
 from .blobs import BlobStore
 from .removal import remove, set_aside
 from .schema import files, jobs, models
@@ -46,9 +46,11 @@ def collect_garbage(home: Home, database: Database) -> Removed:
     with database.write() as connection:
         for row in file_queries.expired(connection, time.time()):
             file_queries.remove(connection, row.id)
+        upload_queries.remove_expired(connection, time.time())
     with database.write() as connection:
         garbage = [
             *_orphaned_contents(home, connection),
+            *_ended_uploads(home, connection),
             *_job_leftovers(home, connection),
             *_orphaned_models(home, connection),
         ]
@@ -67,6 +69,14 @@ def _orphaned_contents(home: Home, connection: Connection) -> Iterator[Path]:
     for path in BlobStore(home.files).all_paths():
         if path.name not in known and path.stat().st_mtime < cutoff:
             yield path
+
+
+def _ended_uploads(home: Home, connection: Connection) -> Iterator[Path]:
+    """Yield folders of uploads that were completed, were cancelled or have expired."""
+    pending = upload_queries.pending_ids(connection)
+    for folder in _children(home.uploads):
+        if folder.name not in pending:
+            yield folder
 
 
 def _job_leftovers(home: Home, connection: Connection) -> Iterator[Path]:

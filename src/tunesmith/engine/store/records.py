@@ -20,6 +20,8 @@ __all__ = [
     "FileRow",
     "JobRow",
     "ModelRow",
+    "UploadPartRow",
+    "UploadRow",
     "from_row",
     "new_token",
 ]
@@ -45,6 +47,41 @@ class FileRow:
     sha256: str
     expires_at: float | None = None
     prompt_format: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """A file that arrives in parts.
+
+    Attributes:
+        expires_at: No parts are accepted from then on.
+        bytes: The size that was announced.
+        lifetime_seconds: How long the file is kept; None for ever.
+        status: "pending", "completed" or "cancelled".
+        file_id: The file, once the upload is completed.
+    """
+
+    id: str
+    organization: str
+    created_at: float
+    expires_at: float
+    filename: str
+    purpose: str
+    bytes: int
+    lifetime_seconds: int | None = None
+    status: str = "pending"
+    file_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPartRow:
+    """One part of an upload, whose content is in the upload's folder."""
+
+    id: str
+    upload_id: str
+    created_at: float
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +189,9 @@ class CheckpointRow:
     metrics: dict[str, Any]
 
 
-Record = TypeVar("Record", FileRow, JobRow, EventRow, ModelRow, CheckpointRow)
+Record = TypeVar(
+    "Record", FileRow, JobRow, EventRow, ModelRow, CheckpointRow, UploadRow, UploadPartRow
+)
 
 
 def from_row(kind: type[Record], row: Row[Any]) -> Record:

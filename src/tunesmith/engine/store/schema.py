@@ -24,7 +24,18 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["checkpoints", "events", "files", "idempotency", "jobs", "keys", "metadata", "models"]
+__all__ = [
+    "checkpoints",
+    "events",
+    "files",
+    "idempotency",
+    "jobs",
+    "keys",
+    "metadata",
+    "models",
+    "upload_parts",
+    "uploads",
+]
 
 metadata: MetaData = MetaData(
     naming_convention={
@@ -62,6 +73,33 @@ files: Table = Table(
     Column("prompt_format", JSON(none_as_null=True)),
     Index(None, "organization", "created_at", "id"),
     Index(None, "sha256"),
+)
+
+uploads: Table = Table(
+    "uploads",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(40), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("lifetime_seconds", Integer),
+    Column("status", String(20), nullable=False),
+    Column("file_id", String(40)),
+    Index(None, "expires_at"),
+)
+
+upload_parts: Table = Table(
+    "upload_parts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("upload_id", String(40), ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Index(None, "upload_id"),
 )
 
 jobs: Table = Table(
