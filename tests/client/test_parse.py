@@ -466,3 +466,18 @@ def test_arguments_of_other_tools(mode, stub):
     tool = pydantic_function_tool(Weather, name="w", description="d")
     with pytest.raises(APIResponseValidationError, match=r"not a Weather: days: "):
         with_tools(mode, stub, call_of("w", '{"place": "a", "days": "x"}'), [tool])
+
+
+def test_a_parsed_message_is_sent_back_as_it_came(mode, stub):
+    tools = [pydantic_function_tool(Weather)]
+    call = call_of("Weather", '{"place": "Rome"}')
+    stub.then(answer(chat_answer(json.dumps(STEP), tool_calls=[call])), answer(chat_answer("b")))
+    completions = mode.client(stub.url).chat.completions
+    first = mode.run(completions.parse(model="m", messages=[], response_format=Step, tools=tools))
+    message = first.choices[0].message
+    assert message.tool_calls[0].function.parsed_arguments == Weather(place="Rome")
+    again = {"role": "assistant", "tool_calls": message.tool_calls}
+    mode.run(completions.create(model="m", messages=[message, again]))
+    sent_back, by_hand = stub.requests[-1].json["messages"]
+    assert sent_back == {"role": "assistant", "content": json.dumps(STEP), "tool_calls": [call]}
+    assert by_hand["tool_calls"] == [call]

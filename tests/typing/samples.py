@@ -171,6 +171,16 @@ def answers(client: Client) -> None:
     assert_type(choice, ParsedChatCompletion[Literal["yes", "no"]])
 
 
+def conversations(client: Client, prompt: str) -> None:
+    inferred = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": prompt}]
+    texts: list[dict[str, str]] = inferred
+    parts: list[dict[str, object]] = [{"role": "user", "content": [{"type": "text"}]}]
+    answered: ChatCompletion = client.chat.completions.create(model="m", messages=inferred)
+    client.chat.completions.create(model="m", messages=texts)
+    client.chat.completions.create(model="m", messages=parts)
+    client.chat.completions.create(model="m", messages=[answered.choices[0].message, *inferred])
+
+
 async def asynchronous_answers(client: AsyncClient) -> None:
     chat = client.chat.completions
     async with chat.stream(model="m", messages=[]) as stream:

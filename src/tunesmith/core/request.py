@@ -200,7 +200,8 @@ def _to_plain(value: object) -> object:
         raise TypeError(value.message)
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, type):
-        return dump(mode="json", exclude_unset=True, by_alias=True)
+        added = getattr(value, "added_here", None)
+        return dump(mode="json", exclude_unset=True, by_alias=True, exclude=added)
     if isinstance(value, Mapping):
         return without_omitted(value)
     if isinstance(value, Enum):

@@ -41,6 +41,9 @@ class WireModel(BaseModel):
         extra="allow", defer_build=True, protected_namespaces=()
     )
 
+    added_here: ClassVar[dict[str, Any] | None] = None
+    """The fields that this package adds, which are left out where the object is sent."""
+
     list_columns: ClassVar[tuple[str, ...]] = ()
     """The fields that a notebook shows of each object in a list; empty for the first ones."""
 

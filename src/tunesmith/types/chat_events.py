@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from tunesmith._lazy import set_public_module
 
@@ -47,11 +47,15 @@ class ParsedFunction(ChatCompletionFunctionCall):
         parsed_arguments: An instance of the tool's model, JSON data of a strict tool, else None.
     """
 
+    added_here: ClassVar[dict[str, Any] | None] = {"parsed_arguments": True}
+
     parsed_arguments: Any = None
 
 
 class ParsedFunctionToolCall(ChatCompletionMessageToolCall):
     """A call whose arguments were read as its tool says."""
+
+    added_here: ClassVar[dict[str, Any] | None] = {"function": ParsedFunction.added_here}
 
     function: ParsedFunction | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -88,6 +92,11 @@ class _Event:
 
 class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[FormatT]):
     """An answer whose content was parsed into the requested type; None after a refusal."""
+
+    added_here: ClassVar[dict[str, Any] | None] = {
+        "parsed": True,
+        "tool_calls": {"__all__": ParsedFunctionToolCall.added_here},
+    }
 
     parsed: FormatT | None = None
     tool_calls: list[ParsedFunctionToolCall] | None = None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
