@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tunesmith.core.environment import server_url
+from tunesmith.core.environment import login, server_url
 from tunesmith.core.settings import AzureEndpoint
 from tunesmith.core.urls import with_query
 
@@ -55,6 +55,11 @@ class _AzureSettings:
         self.credential = key or token
         self.key_header = "api-key" if key else "authorization"
         root, self.query = server_url(endpoint)
+        if login(endpoint) is not None:
+            raise ConfigurationError(
+                f"The Azure endpoint for {root} contains a user name and password, which Azure "
+                "does not take. Pass api_key or azure_ad_token."
+            )
         if f"{_PATH}/" in root:
             raise ConfigurationError(
                 f"The Azure endpoint {root} is the URL of one operation. The endpoint ends before "

@@ -17,11 +17,13 @@ from tunesmith.core.environment import (
     base_headers,
     check_count,
     credential,
+    login,
     lowercase_names,
     organization_headers,
     server_url,
     without_user_headers,
 )
+from tunesmith.core.headers import update_fields
 from tunesmith.core.modes import (
     Async,
     AsyncRaw,
@@ -32,7 +34,7 @@ from tunesmith.core.modes import (
     SyncStreaming,
 )
 from tunesmith.core.options import DEFAULT_TIMEOUT, Timeout, is_omitted, not_given
-from tunesmith.core.redact import Secret
+from tunesmith.core.redact import Login, Secret
 from tunesmith.core.retry import RetryPolicy
 from tunesmith.core.settings import Settings
 from tunesmith.core.urls import with_query
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 
     from tunesmith.core.hooks import Hooks
     from tunesmith.core.options import NotGiven, TimeoutLike
-    from tunesmith.core.settings import AzureEndpoint
+    from tunesmith.core.settings import AzureEndpoint, Credential
 
 __all__ = ["DEFAULT_BASE_URL", "AsyncClient", "Client"]
 
@@ -96,7 +98,8 @@ class BaseClient(ResourceTree[ModeT_co]):
             admin_api_key: The key for operations on checkpoint permissions. From
                 TUNESMITH_ADMIN_KEY or OPENAI_ADMIN_KEY.
             base_url: The server, from TUNESMITH_BASE_URL or OPENAI_BASE_URL; by default the
-                embedded engine's address. A query in it is sent with each request.
+                embedded engine's address. A query in it is sent with each request; a user name
+                and password are sent as basic authentication, in place of a key, and never shown.
             organization: Sent with each request, from TUNESMITH_ORG_ID or OPENAI_ORG_ID.
             project: Sent with each request, from TUNESMITH_PROJECT_ID or OPENAI_PROJECT_ID.
             timeout: Seconds, a Timeout, or `(connect, read)`; 600 by default, 5 to connect.
@@ -122,7 +125,7 @@ class BaseClient(ResourceTree[ModeT_co]):
         settings = Settings(
             base_url=url,
             base_query=query,
-            credential=credential(api_key, url),
+            credential=credential(api_key, url, login(base_url)),
             admin_key=admin_credential(admin_api_key),
             headers=base_headers(organization, project, default_headers),
             default_query=dict(default_query or {}),
@@ -148,14 +151,18 @@ class BaseClient(ResourceTree[ModeT_co]):
     @base_url.setter
     def base_url(self, value: str) -> None:
         url, query = server_url(value)
-        azure = _moved(self._settings.azure, url)
-        self._change(base_url=url, base_query=query, azure=azure)
+        self._change(
+            base_url=url,
+            base_query=query,
+            azure=_moved(self._settings.azure, url),
+            credential=self._credential_for(value, None),
+        )
 
     @property
     def api_key(self) -> str | None:
-        """The key in plain text; None if a function returns it."""
+        """The key in plain text; None if a function returns it or the URL has a login."""
         key = self._settings.credential
-        return key.reveal() if isinstance(key, Secret) else None
+        return key.reveal() if isinstance(key, Secret) and not isinstance(key, Login) else None
 
     @api_key.setter
     def api_key(self, value: str | Callable[[], str | Awaitable[str]] | None) -> None:
@@ -214,6 +221,14 @@ class BaseClient(ResourceTree[ModeT_co]):
         """Change settings of this client; its resources see them, its clones do not."""
         self._executor.settings = replace(self._settings, **changes)
 
+    def _credential_for(self, base_url: str, api_key: Any) -> Credential:
+        """Return the credential of a clone for another server."""
+        now, new_login = self._settings.credential, login(base_url)
+        # A login belongs to the server that it was given for; a key goes along.
+        if api_key is None and new_login is None and not isinstance(now, Login):
+            api_key = now
+        return credential(api_key, server_url(base_url).url, new_login)
+
     def _clone(self, http_client: Any, **changes: Any) -> Self:
         """Return a client with other settings, on the same connections or on `http_client`."""
         connections: Connections = self._executor.connections
@@ -254,9 +269,9 @@ class BaseClient(ResourceTree[ModeT_co]):
         if base_url is not None:
             url, base_query = server_url(base_url)
             changes |= {"base_url": url, "base_query": base_query, "azure": _moved(now.azure, url)}
-        if api_key is not None or base_url is not None:
-            key = api_key if api_key is not None else now.credential
-            changes["credential"] = credential(key, changes.get("base_url", now.base_url))
+            changes["credential"] = self._credential_for(base_url, api_key)
+        elif api_key is not None:
+            changes["credential"] = credential(api_key, now.base_url)
         if admin_api_key is not None:
             changes["admin_key"] = admin_credential(admin_api_key)
         if not is_omitted(timeout):
@@ -266,12 +281,10 @@ class BaseClient(ResourceTree[ModeT_co]):
         given = {"retry": retry, "hooks": hooks, "require_stream_end": require_stream_end}
         changes |= {name: value for name, value in given.items() if value is not None}
         kept = now.headers if set_default_headers is None else without_user_headers(now.headers)
-        changes["headers"] = {
-            **kept,
-            **organization_headers(organization, project),
-            **lowercase_names(set_default_headers),
-            **lowercase_names(default_headers),
-        }
+        headers = {**kept, **organization_headers(organization, project)}
+        update_fields(headers, set_default_headers)
+        update_fields(headers, default_headers)
+        changes["headers"] = headers
         query = now.default_query if set_default_query is None else set_default_query
         changes["default_query"] = {**query, **(default_query or {})}
         return self._clone(http_client, **changes)
@@ -286,7 +299,9 @@ class BaseClient(ResourceTree[ModeT_co]):
         return self.copy()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self.base_url!r})"
+        # A debugger may show a client whose construction has failed.
+        address = repr(self.base_url) if "_executor" in vars(self) else "…"
+        return f"{type(self).__name__}(base_url={address})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -308,7 +323,7 @@ def _moved(azure: AzureEndpoint | None, url: str) -> AzureEndpoint | None:
 def _with_field(headers: Mapping[str, str], name: str, value: str | None) -> dict[str, str]:
     """Return header fields with one replaced, or removed if `value` is None."""
     kept = {field: text for field, text in headers.items() if field != name}
-    return kept if value is None else {**kept, name: value}
+    return kept if value is None else {**kept, **lowercase_names({name: value})}
 
 
 _RESOURCES = frozenset(

@@ -211,3 +211,26 @@ def tls_stub(self_signed: tuple[Path, Path]) -> Any:
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join(2)
+
+
+@pytest.fixture(scope="session")
+def issued(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Paths of a certificate for localhost, its key, and the authority that issued it."""
+    import subprocess
+    from types import SimpleNamespace
+
+    folder = tmp_path_factory.mktemp("certificates")
+    (folder / "extensions").write_text(
+        "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n"
+    )
+    authority = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=Authority -keyout a.key -out a.pem"
+    leaf = "openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout l.key -out l.csr"
+    signed = "openssl x509 -req -in l.csr -CA a.pem -CAkey a.key -CAcreateserial -days 2 -extfile extensions -out l.pem"
+    try:
+        for command in (authority, leaf, signed):
+            subprocess.run(command.split(), check=True, capture_output=True, cwd=folder)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    return SimpleNamespace(
+        authority=folder / "a.pem", certificate=folder / "l.pem", key=folder / "l.key"
+    )

@@ -26,6 +26,7 @@ from tunesmith import (
     Page,
 )
 from tunesmith.core.options import is_omitted
+from tunesmith.core.redact import Secret
 
 KEY = "sk-sentinel-do-not-show-4711"
 
@@ -155,7 +156,7 @@ def test_an_azure_client_moves_as_well(kind):
     client.api_key = "key"
     settings = client._settings
     assert settings.azure.root == "https://two.openai.azure.com/openai"
-    assert settings.credential_headers("key") == {"api-key": "key"}
+    assert settings.credential_headers(Secret("key")) == {"api-key": "key"}
     moved = client.with_options(base_url="https://three.openai.azure.com/openai")
     assert moved._settings.azure.root == "https://three.openai.azure.com/openai"
 

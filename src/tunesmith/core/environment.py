@@ -6,17 +6,18 @@ for the official client need no changes. An empty variable counts as unset.
 
 from __future__ import annotations
 
+import base64
 import os
 import platform
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tunesmith._version import __version__
 from tunesmith.errors import ConfigurationError
 
-from .options import is_omitted, without_omitted
-from .redact import Secret
-from .urls import is_loopback_url
+from .headers import update_fields
+from .redact import Login, Secret
+from .urls import is_loopback_url, shown_url, without_userinfo
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -30,8 +31,10 @@ __all__ = [
     "admin_credential",
     "base_headers",
     "check_count",
+    "checked_key",
     "credential",
     "environment",
+    "login",
     "lowercase_names",
     "organization_headers",
     "server_url",
@@ -67,7 +70,7 @@ class BaseURL(NamedTuple):
     """A base URL in two parts.
 
     Attributes:
-        url: Scheme, host and path, without a trailing slash.
+        url: Scheme, host and path, without user name, password and trailing slash.
         query: What follows the "?", which every request has.
     """
 
@@ -81,13 +84,13 @@ def server_url(base_url: str | None) -> BaseURL:
     Raises:
         ConfigurationError: The base URL is invalid.
     """
-    text = str(base_url or environment("BASE_URL") or DEFAULT_BASE_URL).strip()
+    text = _given_url(base_url)
     address, _, query = text.partition("#")[0].partition("?")
-    url = address.rstrip("/")
+    url = without_userinfo(address).rstrip("/")
     if not _is_server(url) or any(sign.isspace() or not sign.isprintable() for sign in text):
         raise ConfigurationError(
-            f"The base URL {url!r} is invalid. Pass base_url (or set TUNESMITH_BASE_URL) like "
-            f"{DEFAULT_BASE_URL!r}."
+            f"The base URL {shown_url(url)!r} is invalid. Pass base_url (or set "
+            f"TUNESMITH_BASE_URL) like {DEFAULT_BASE_URL!r}."
         )
     return BaseURL(url, query.strip("&"))
 
@@ -114,37 +117,68 @@ def check_count(name: str, value: int | None) -> None:
         raise ConfigurationError(f"{name} is a whole number of 1 or more, not {given!r:.80}.")
 
 
+def login(base_url: str | None) -> Login | None:
+    """Return user name and password of the base URL, None if it has none."""
+    url = _given_url(base_url)
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return None
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return Login(base64.b64encode(pair.encode("utf-8", "surrogatepass")).decode())
+
+
+def _given_url(base_url: str | None) -> str:
+    # A line break comes along when a URL is read from a file.
+    return str(base_url or environment("BASE_URL") or DEFAULT_BASE_URL).strip()
+
+
 def credential(
-    api_key: str | Credential | Callable[[], str | Awaitable[str]] | None, base_url: str
+    api_key: str | Credential | Callable[[], str | Awaitable[str]] | None,
+    base_url: str,
+    url_login: Login | None = None,
 ) -> Credential:
-    """Return the API key, or the function that provides it.
+    """Return the API key, the function that provides it, or the login of the base URL.
 
     Raises:
-        ConfigurationError: The key is invalid, or missing for a server on another machine.
+        ConfigurationError: The key is invalid, or missing for a server on another machine; or both
+            a key and a login are given.
     """
+    if url_login is not None:
+        # Both go into the field Authorization; a key of the environment is not meant for this URL.
+        if api_key is not None:
+            raise ConfigurationError(
+                "base_url contains a user name and password, and api_key is given as well, but "
+                "only one of them can be sent as Authorization. Drop one; a second credential "
+                "can be sent in default_headers under another name."
+            )
+        return url_login
     if isinstance(api_key, Secret) or callable(api_key):
         return api_key
-    key = _key(api_key or environment("API_KEY"))
+    key = checked_key(api_key or environment("API_KEY"))
     if key is not None:
         return key
     if is_loopback_url(base_url):
         return NO_KEY
     raise ConfigurationError(
-        f"There is no API key for {base_url}. Pass api_key, or set TUNESMITH_API_KEY or "
+        f"There is no API key for {shown_url(base_url)}. Pass api_key, or set TUNESMITH_API_KEY or "
         "OPENAI_API_KEY in the environment."
     )
 
 
 def admin_credential(admin_api_key: str | None) -> Secret | None:
     """Return the administrator's key, None if there is none."""
-    return _key(admin_api_key or environment("ADMIN_KEY"))
+    return checked_key(admin_api_key or environment("ADMIN_KEY"))
 
 
-def _key(text: str | None) -> Secret | None:
-    given: Any = text
-    if not isinstance(given, str | None):
+def checked_key(text: object) -> Secret | None:
+    """Return a key without the spaces and line breaks around it; None if nothing is left.
+
+    Raises:
+        ConfigurationError: It is no text, or contains what no header field can carry.
+    """
+    if not isinstance(text, str | None):
         raise ConfigurationError(
-            f"An API key is text or a function that returns it, not {type(given).__name__}."
+            f"An API key is text or a function that returns it, not {type(text).__name__}."
         )
     key = (text or "").strip()
     if not key.isascii() or not key.isprintable():
@@ -158,7 +192,7 @@ def base_headers(
     organization: str | None, project: str | None, default_headers: Mapping[str, str] | None
 ) -> dict[str, str]:
     """Return the header fields that every request has, by lower-case name."""
-    return {
+    fields = {
         "accept": "application/json",
         "accept-encoding": "gzip, deflate",
         "user-agent": _user_agent(),
@@ -168,23 +202,20 @@ def base_headers(
         **organization_headers(
             organization or environment("ORG_ID"), project or environment("PROJECT_ID")
         ),
-        **lowercase_names(default_headers),
     }
+    update_fields(fields, default_headers)
+    return fields
 
 
 def lowercase_names(headers: Mapping[str, str] | None) -> dict[str, str]:
     """Return header fields with their names in lower case; those marked `omit` are left out.
 
     Raises:
-        ConfigurationError: A name or a value is not text.
+        ConfigurationError: A field cannot be sent.
     """
-    for name, value in (headers or {}).items():
-        given: tuple[Any, Any] = (name, value)
-        if not all(isinstance(one, str) or is_omitted(one) for one in given):
-            raise ConfigurationError(
-                f"The header field {name!r} is not text but {type(value).__name__}."
-            )
-    return {name.lower(): value for name, value in without_omitted(headers or {}).items()}
+    fields: dict[str, str] = {}
+    update_fields(fields, headers)
+    return fields
 
 
 def organization_headers(organization: str | None, project: str | None) -> dict[str, str]:
@@ -202,7 +233,7 @@ def _custom_headers() -> dict[str, str]:
     """Return the fields of CUSTOM_HEADERS: one `Name: value` per line."""
     lines = (environment("CUSTOM_HEADERS") or "").splitlines()
     fields = (line.partition(":") for line in lines if ":" in line)
-    return {name.strip().lower(): value.strip() for name, _, value in fields}
+    return lowercase_names({name.strip(): value for name, _, value in fields})
 
 
 def _user_agent() -> str:

@@ -22,16 +22,16 @@ from tunesmith.errors import (
     status_error_class,
 )
 
-from .environment import NO_KEY
+from .environment import NO_KEY, checked_key
 from .flow import Call, Flow, Send, Sleep
-from .headers import HeaderFields
+from .headers import HeaderFields, update_fields
 from .options import Timeout, is_omitted
-from .redact import Secret
+from .redact import MASK, Secret, secret_values
 from .redirects import MAX_REDIRECTS, is_redirect, redirected
 from .request import Request, RequestSpec, deadline_exceeded, json_body, query_string
 from .response import Response
 from .retry import Outcome, next_delay, retrying
-from .urls import with_query
+from .urls import shown_url, with_query, without_userinfo
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -66,9 +66,10 @@ def exchange(settings: Settings, spec: RequestSpec) -> Flow[Response]:
 
 def _checked_key(key: object) -> Secret:
     """Return the key that the user's function returned, wrapped at once so that it never shows."""
-    if not isinstance(key, str) or not key:
+    secret = checked_key(key)
+    if secret is None:
         raise ConfigurationError("The function given as api_key returned no key.")
-    return Secret(key)
+    return secret
 
 
 def _build_request(settings: Settings, spec: RequestSpec, key: Secret | None) -> Request:
@@ -76,7 +77,7 @@ def _build_request(settings: Settings, spec: RequestSpec, key: Secret | None) ->
     options = spec.options
     headers = HeaderFields(settings.headers)
     if key is not None:
-        headers.update(settings.credential_headers(key.reveal()))
+        headers.update(settings.credential_headers(key))
     if spec.headers:
         headers.update(spec.headers)
     body = spec.body or json_body(spec.json, options.get("extra_body"))
@@ -102,19 +103,21 @@ def _build_request(settings: Settings, spec: RequestSpec, key: Secret | None) ->
 
 def _add_extra_headers(headers: HeaderFields, extra: Mapping[str, Any] | None) -> None:
     for name, value in (extra or {}).items():
-        if is_omitted(value):
-            headers.pop(name.lower(), None)
-        elif isinstance(value, str):
-            headers[name.lower()] = value
-        else:
+        if not isinstance(value, str) and not is_omitted(value):
             kind = type(value).__name__
             raise TypeError(f"The field {name!r} of extra_headers is text, not {kind}.")
+    update_fields(headers, extra)
 
 
 def _url(settings: Settings, spec: RequestSpec) -> str:
     base_query = settings.base_query
     if "://" in spec.path:
         url, base_query = spec.path, ""
+        if without_userinfo(url) != url:
+            raise ConfigurationError(
+                f"The URL for {without_userinfo(url)} contains a user name and password. Pass them "
+                "in base_url, or as a header field in extra_headers."
+            )
     elif settings.azure is not None:
         url = settings.azure.url(spec)
     else:
@@ -149,9 +152,16 @@ def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Fl
         raise outcome
     outcome.attempts = attempt
     if not outcome.is_success:
+        _mask_echoes(request, outcome)
         keyless = outcome.status == HTTPStatus.UNAUTHORIZED and settings.credential is NO_KEY
         raise status_error(outcome, _NO_KEY_HINT if keyless else "")
     return outcome
+
+
+def _mask_echoes(request: Request, response: Response) -> None:
+    """Mask the credentials that a server repeats in its message, as the message is shown."""
+    for secret in secret_values(request.headers):
+        response.body = (response.body or b"").replace(secret.encode(), MASK.encode())
 
 
 def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
@@ -191,7 +201,8 @@ def _follow_redirects(request: Request, response: Response) -> Flow[Response]:
             response.sent = request
             return response
     raise TooManyRedirectsError(
-        f"The server redirected more than {MAX_REDIRECTS} times, the last time to {request.url}.",
+        f"The server redirected more than {MAX_REDIRECTS} times, the last time to "
+        f"{shown_url(request.url)}.",
         request=request.info,
         retryable=False,
     )
@@ -205,6 +216,8 @@ def _check_deadline(request: Request) -> None:
 def _check_delay(request: Request, delay: float, outcome: Outcome) -> None:
     if request.deadline is None or time.monotonic() + delay < request.deadline:
         return
+    if isinstance(outcome, Response):
+        _mask_echoes(request, outcome)
     cause = outcome if isinstance(outcome, APIConnectionError) else status_error(outcome)
     raise deadline_exceeded(request) from cause.with_traceback(None)
 

@@ -10,8 +10,8 @@ from urllib.parse import urljoin, urlsplit
 from tunesmith.errors import TooManyRedirectsError
 
 from .headers import HeaderFields
-from .redact import SECRET_HEADERS
-from .urls import DEFAULT_PORTS, same_origin
+from .redact import is_secret_name
+from .urls import DEFAULT_PORTS, same_origin, shown_url, without_userinfo
 
 if TYPE_CHECKING:
     from .request import Request
@@ -49,18 +49,21 @@ def redirected(request: Request, response: Response) -> Request:
         TooManyRedirectsError: The target is not HTTP, goes from https to http, or requires a
             body again that can be read only once.
     """
-    target = urljoin(request.url, response.headers["location"])
+    # A password in the target is the server's, not the user's: it is neither used nor shown.
+    target = without_userinfo(urljoin(request.url, response.headers["location"]))
     old, new = urlsplit(request.url).scheme, urlsplit(target).scheme
     if new not in DEFAULT_PORTS or (old, new) == ("https", "http"):
         raise TooManyRedirectsError(
-            f"The server redirects to {target}, which is not followed: only HTTP URLs are, and "
-            "never from https to http.",
+            f"The server redirects to {shown_url(target)}, which is not followed: only HTTP URLs "
+            "are, and never from https to http.",
             request=request.info,
             retryable=False,
         )
     headers = request.headers
     if not same_origin(request.url, target):
-        headers = _without(headers, SECRET_HEADERS)
+        headers = HeaderFields(
+            {name: value for name, value in headers.items() if not is_secret_name(name)}
+        )
     if response.status == HTTPStatus.SEE_OTHER or (
         response.status in _POST_BECOMES_GET and request.method == "POST"
     ):
@@ -70,7 +73,8 @@ def redirected(request: Request, response: Response) -> Request:
     body = request.body
     if body is not None and not isinstance(body, bytes) and not body.replayable:
         raise TooManyRedirectsError(
-            f"The server redirects an upload to {target}, but its source can be read only once.",
+            f"The server redirects an upload to {shown_url(target)}, but its source can be read "
+            "only once.",
             request=request.info,
             retryable=False,
         )

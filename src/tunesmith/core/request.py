@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 from tunesmith.errors import DeadlineExceededError, RequestInfo
 
 from .options import RequestOptions, Timeout, is_omitted, without_omitted
+from .urls import shown_url
 
 if TYPE_CHECKING:
     from .headers import HeaderFields
@@ -107,8 +108,8 @@ class Request:
 
     @property
     def info(self) -> RequestInfo:
-        """Method and URL, for errors."""
-        return RequestInfo(self.method, self.url)
+        """Method and URL, for errors: without credentials."""
+        return RequestInfo(self.method, shown_url(self.url))
 
     def limits(self) -> Timeout:
         """Return the time limits, none longer than the time left until the deadline."""
@@ -117,14 +118,15 @@ class Request:
         return self.timeout.clipped(max(0.0, self.deadline - time.monotonic()))
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url} {self.headers!r}>"
+        return f"<Request {self.method} {shown_url(self.url)} {self.headers!r}>"
 
 
 def deadline_exceeded(request: Request) -> DeadlineExceededError:
     """Return the error for a call whose total time has passed."""
     return DeadlineExceededError(
-        f"{request.method} {request.url} did not finish within the {request.timeout.total:g} "
-        "seconds allowed in total. Allow more with timeout=Timeout(total=…).",
+        f"{request.method} {shown_url(request.url)} did not finish within the "
+        f"{request.timeout.total:g} seconds allowed in total. Allow more with "
+        "timeout=Timeout(total=…).",
         request=request.info,
         retryable=False,
     )
@@ -147,9 +149,15 @@ def fill_path(template: str, **values: str) -> str:
             raise TypeError(f"Expected text for `{name}`, not {kind}{hint}.")
         if value in {".", ".."}:
             raise ValueError(f"{value!r} is not a valid value for `{name}`.")
-    return template.format_map(
-        {name: quote(str(value), safe=_SEGMENT_SAFE) for name, value in values.items()}
-    )
+    return template.format_map({name: _segment(name, value) for name, value in values.items()})
+
+
+def _segment(name: str, value: object) -> str:
+    try:
+        return quote(str(value), safe=_SEGMENT_SAFE)
+    except UnicodeEncodeError:
+        problem = f"The value for `{name}` holds half of a character (a lone surrogate)."
+    raise ValueError(problem)
 
 
 def json_body(fields: Mapping[str, Any] | None, extra: object | None = None) -> bytes | None:
@@ -183,9 +191,14 @@ def json_body(fields: Mapping[str, Any] | None, extra: object | None = None) -> 
 
 
 def _to_json(value: object) -> bytes:
-    text = json.dumps(
-        value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_to_plain
-    )
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_to_plain
+        )
+    except RecursionError:
+        text = ""
+    if not text:
+        raise ValueError("The request's body is nested too deeply to be sent as JSON.")
     # Lone surrogates in a text cannot be encoded as UTF-8; JSON escapes can carry them.
     try:
         return text.encode()
@@ -272,8 +285,14 @@ def query_string(values: Mapping[str, object]) -> str:
 
     Raises:
         TypeError: A value is neither text, a number, a bool, None, a list nor a mapping of such.
+        ValueError: A value cannot be part of a URL.
     """
-    return urlencode(list(_query_pairs(without_omitted(values))))
+    pairs = list(_query_pairs(without_omitted(values)))
+    try:
+        return urlencode(pairs)
+    except UnicodeEncodeError:
+        names = ", ".join(name for name, _ in pairs)
+    raise ValueError(f"A query parameter holds half of a character (a lone surrogate): {names!a}.")
 
 
 def _query_pairs(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:

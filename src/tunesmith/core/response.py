@@ -176,7 +176,8 @@ class Response:
 
     def info(self, limit: int = 4096) -> ResponseInfo:
         """Return plain data for an error, with at most `limit` characters of text."""
-        return ResponseInfo(self.status, dict(self.headers), self.text[:limit], self.request)
+        headers = redacted_headers(self.headers.items())
+        return ResponseInfo(self.status, headers, self.text[:limit], self.request)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process can use: no connection and no credential."""

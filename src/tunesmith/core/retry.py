@@ -14,7 +14,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from tunesmith._lazy import set_public_module
-from tunesmith.errors import APIConnectionError, ConfigurationError
+from tunesmith.errors import (
+    APIConnectionError,
+    APIResponseValidationError,
+    APIStatusError,
+    ConfigurationError,
+    DeadlineExceededError,
+)
 
 from .options import check_seconds
 from .response import Response
@@ -24,9 +30,12 @@ if TYPE_CHECKING:
 
     import tenacity
 
-__all__ = ["Outcome", "RetryPolicy", "next_delay", "retrying", "server_delay"]
+__all__ = ["Outcome", "RetryPolicy", "may_pass", "next_delay", "retrying", "server_delay"]
 
 Outcome = Response | APIConnectionError
+
+
+_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT.value, HTTPStatus.TOO_MANY_REQUESTS.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +59,7 @@ class RetryPolicy:
     max_delay: float = 8.0
     jitter: float = 0.25
     max_retry_after: float = 120.0
-    statuses: frozenset[int] = frozenset(
-        {HTTPStatus.REQUEST_TIMEOUT.value, HTTPStatus.TOO_MANY_REQUESTS.value}
-    )
+    statuses: frozenset[int] = _STATUSES
     should_retry: Callable[[Outcome], bool | None] | None = None
 
     def __post_init__(self) -> None:
@@ -80,13 +87,8 @@ class RetryPolicy:
             return outcome.retryable
         if outcome.is_success:
             return False
-        requested = outcome.headers.get("x-should-retry")
-        if requested in {"true", "false"}:
-            return requested == "true" and self._accepts_delay(outcome)
-        retryable = outcome.status in self.statuses or (
-            outcome.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        )
-        return retryable and self._accepts_delay(outcome)
+        passing = _status_may_pass(outcome.status, outcome.headers, self.statuses)
+        return passing and self._accepts_delay(outcome)
 
     def delay(self, attempt: int, outcome: Outcome | None) -> float:
         """Return the seconds to wait after failed attempt number `attempt`, counted from 1."""
@@ -100,6 +102,30 @@ class RetryPolicy:
     def _accepts_delay(self, response: Response) -> bool:
         requested = server_delay(response.headers)
         return requested is None or requested <= self.max_retry_after
+
+
+def may_pass(error: Exception) -> bool:
+    """Return whether a call that failed with `error` may succeed later, without any change.
+
+    By the same rules as retries, but for callers that wait long: a call's own deadline passes, and
+    so does a page of a gateway in place of the API's answer.
+    """
+    if isinstance(error, APIConnectionError):
+        return error.retryable or isinstance(error, DeadlineExceededError)
+    if isinstance(error, APIStatusError):
+        headers = error.response.headers if error.response else {}
+        return _status_may_pass(error.status_code, headers, _STATUSES)
+    if isinstance(error, APIResponseValidationError):
+        # JSON is the API's own answer, and it will be the same next time.
+        return error.decoded is None
+    return False
+
+
+def _status_may_pass(status: int, headers: Mapping[str, str], statuses: frozenset[int]) -> bool:
+    requested = headers.get("x-should-retry")
+    if requested in {"true", "false"}:
+        return requested == "true"
+    return status in statuses or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def server_delay(headers: Mapping[str, str], now: float | None = None) -> float | None:

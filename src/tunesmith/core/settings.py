@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .options import DEFAULT_TIMEOUT, Timeout
-from .redact import Secret, redacted_headers
+from .redact import Login, Secret, redacted_headers
 from .request import fill_path
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ class Settings:
             return self.admin_key
         return self.credential
 
-    def credential_headers(self, key: str) -> dict[str, str]:
+    def credential_headers(self, key: Secret) -> dict[str, str]:
         """Return the header field that carries the key."""
-        if self.key_header == "authorization":
-            return {"authorization": f"Bearer {key}"}
-        return {self.key_header: key}
+        if self.key_header == "authorization" or isinstance(key, Login):
+            return {"authorization": f"{key.scheme} {key.reveal()}"}
+        return {self.key_header: key.reveal()}
 
     def __repr__(self) -> str:
         headers = redacted_headers(self.headers.items())

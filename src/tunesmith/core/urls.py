@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 from urllib.parse import parse_qsl, quote_plus, urlsplit
+
+from .redact import MASK, is_secret_name
 
 __all__ = [
     "DEFAULT_PORTS",
@@ -12,7 +15,9 @@ __all__ = [
     "is_loopback_url",
     "origin_of",
     "same_origin",
+    "shown_url",
     "with_query",
+    "without_userinfo",
 ]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -64,3 +69,25 @@ def with_query(url: str, base: str, query: str) -> str:
 def _server(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+
+
+def without_userinfo(url: str) -> str:
+    """Return a URL without user name and password."""
+    scheme, separator, rest = url.partition("://")
+    end = min((rest.find(mark) % (len(rest) + 1) for mark in "/?#"), default=len(rest))
+    authority = rest[:end].rpartition("@")[2]
+    return f"{scheme}{separator}{authority}{rest[end:]}" if separator else url
+
+
+def shown_url(url: str) -> str:
+    """Return a URL for messages and logs: without password, secret query parameters masked."""
+    if "@" in url:
+        url = without_userinfo(url)
+    if "?" not in url:
+        return url
+    return re.sub(r"([?&;])([^=&;#]*)=([^&;#]*)", _shown_parameter, url)
+
+
+def _shown_parameter(found: re.Match[str]) -> str:
+    mark, name, value = found.groups()
+    return f"{mark}{name}={MASK if value and is_secret_name(name) else value}"

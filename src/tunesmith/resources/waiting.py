@@ -15,14 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, SharedWait, Sleep
 from tunesmith.core.paging import PageCursor, PageFlow
-from tunesmith.errors import (
-    APIConnectionError,
-    APIError,
-    APIResponseValidationError,
-    InternalServerError,
-    RateLimitError,
-    WaitTimeoutError,
-)
+from tunesmith.core.retry import may_pass
+from tunesmith.errors import APIError, APIResponseValidationError, WaitTimeoutError
 
 from .operations import Resource
 
@@ -47,7 +41,6 @@ _LONGEST_PAUSE = 5.0
 _FOREIGN_SECONDS = 15.0
 # Up to this many waiters, reading each job costs less than reading the list of all jobs.
 _FEW_WAITERS = 4
-_TRANSIENT = (APIConnectionError, InternalServerError, RateLimitError)
 
 
 class Job(Protocol):
@@ -103,13 +96,6 @@ def resume_hint(resource: str, name: str) -> str:
     )
 
 
-def is_transient(error: Exception) -> bool:
-    """Return whether a failure may pass; an answer in JSON that is no job will not change."""
-    if isinstance(error, APIResponseValidationError):
-        return error.decoded is None
-    return isinstance(error, _TRANSIENT) and getattr(error, "retryable", True)
-
-
 class RetryBudget:
     """Limits how long transient failures are retried, with a growing pause after each.
 
@@ -134,7 +120,7 @@ class RetryBudget:
         foreign = isinstance(error, APIResponseValidationError)
         since = self._since.setdefault(foreign, now)
         seconds = min(self._seconds, _FOREIGN_SECONDS) if foreign else self._seconds
-        if not is_transient(error) or now - since > seconds:
+        if not may_pass(error) or now - since > seconds:
             raise error
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         return self._pause
@@ -283,7 +269,7 @@ def wait_shared(
                 if isinstance(job, Exception) or job.is_terminal:
                     ended[one] = job
         except APIError as error:
-            # The next poll retries; until then there is no news.
+            # The next poll retries what may pass; until then there is no news.
             budget.pause_after(error)
         else:
             budget.succeeded()
@@ -308,7 +294,7 @@ def _retrieve_one(retrieve: Callable[[str], Flow[JobT]], name: str) -> Flow[JobT
     try:
         return (yield from retrieve(name))
     except APIError as error:
-        if is_transient(error):
+        if may_pass(error):
             raise
         return error
 

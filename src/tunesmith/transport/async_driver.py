@@ -23,7 +23,7 @@ from tunesmith.core.flow import (
     Start,
     shorten_traceback,
 )
-from tunesmith.errors import APIError
+from tunesmith.errors import TunesmithError
 
 from .streams import AsyncStream
 from .tasks import SharedTaskWaits, TaskGroup
@@ -90,8 +90,9 @@ class AsyncDriver:
         except StopIteration as stop:
             value: T = stop.value
             return value
-        except APIError as error:
+        except TunesmithError as error:
             failure = error
+        outcome = None  # It may be a key; this frame stays in the traceback.
         raise shorten_traceback(failure)
 
     async def iterate(self, flow: Emitting[T]) -> AsyncIterator[T]:
@@ -111,7 +112,7 @@ class AsyncDriver:
                     effect = flow.send(outcome)
         except StopIteration:
             return
-        except APIError as error:
+        except TunesmithError as error:
             failure = error
         finally:
             await self._abandon(flow)

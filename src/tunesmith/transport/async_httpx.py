@@ -19,11 +19,11 @@ from tunesmith.errors import APIConnectionError
 
 from .async_pool import LoopLocal, acquire, read_in_threads
 from .connection_errors import pool_timeout
+from .failure_table import is_library_failure
 from .httpx_adapter import (
+    async_connection_transport,
     connection_error,
-    is_transport_error,
     parsed_url,
-    transport_settings,
     wire_headers,
     wire_timeout,
 )
@@ -61,7 +61,7 @@ class _Pool:
         idle = self._idle.take(url)
         if idle is not None:
             return idle
-        return _Connection(origin_of(url), httpx.AsyncHTTPTransport(**transport_settings(url)))
+        return _Connection(origin_of(url), async_connection_transport(url))
 
     def keep(self, connection: _Connection) -> None:
         """Keep a connection whose response has been read."""
@@ -84,7 +84,7 @@ class AsyncHttpxTransport:
 
     def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
         self._max_connections = max_connections
-        self._pools = LoopLocal(lambda: _Pool(max_connections))
+        self._pools = LoopLocal(lambda: _Pool(max_connections), _Pool.close)
 
     async def send(self, request: Request) -> Response:
         """Send a request and return its response.
@@ -105,7 +105,7 @@ class AsyncHttpxTransport:
             return await _exchange(pool, connection, request)
         except BaseException as error:
             await pool.discard(connection)
-            if not is_transport_error(error):
+            if not is_library_failure(error):
                 raise
             failure = connection_error(error, request)
         raise failure
@@ -211,7 +211,7 @@ class AsyncUserClientTransport:
             finally:
                 await received.aclose()
         except Exception as error:
-            if not is_transport_error(error):
+            if not is_library_failure(error):
                 raise
             failure = connection_error(error, request)
         else:
@@ -267,7 +267,7 @@ class AsyncBodyStream:
             return b""
         except BaseException as error:
             await self.aclose()
-            if not is_transport_error(error):
+            if not is_library_failure(error):
                 raise
             failure = connection_error(error, self._request)
         else:

@@ -6,13 +6,14 @@ A module of its own, because blocking clients do not load asyncio.
 from __future__ import annotations
 
 import asyncio
-import weakref
-from typing import TYPE_CHECKING, Generic, TypeVar
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from .pool import ProcessLocal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from tunesmith.core.request import Body
 
@@ -22,25 +23,63 @@ T = TypeVar("T")
 
 
 class LoopLocal(Generic[T]):
-    """A value per event loop, created again in a forked child; freed with its loop."""
+    """A value per event loop, created again in a forked child; closed and freed with its loop.
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    Args:
+        make: Returns a new value.
+        close: Closes a value whose loop is about to end.
+    """
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
         self._make = make
-        self._loops: ProcessLocal[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, T]] = (
-            ProcessLocal(weakref.WeakKeyDictionary)
-        )
+        self._close = close
+        self._lock = threading.Lock()
+        self._loops: ProcessLocal[dict[asyncio.AbstractEventLoop, _Kept[T]]] = ProcessLocal(dict)
 
     def get(self) -> T:
         """Return the running loop's value."""
-        loop, values = asyncio.get_running_loop(), self._loops.get()
-        value = values.get(loop)
-        if value is None:
-            value = values[loop] = self._make()
-        return value
+        loop = asyncio.get_running_loop()
+        kept = self._loops.get().get(loop)
+        return self._add(loop) if kept is None else kept.value
 
     def drop(self) -> T | None:
         """Remove the running loop's value and return it, None if there is none."""
-        return self._loops.get().pop(asyncio.get_running_loop(), None)
+        kept = self._loops.get().pop(asyncio.get_running_loop(), None)
+        return None if kept is None else kept.value
+
+    def _add(self, loop: asyncio.AbstractEventLoop) -> T:
+        loops = self._loops.get()
+        with self._lock:
+            for closed in [one for one in loops if one.is_closed()]:
+                del loops[closed]  # Its sockets close when they are collected.
+            value = self._make()
+            end = self._until_the_loop_ends(loop, value)
+            loops[loop] = _Kept(value, end)
+        # Started here, up to its `yield`, so that the loop knows of it.
+        with contextlib.suppress(StopIteration):
+            end.asend(None).send(None)
+        return value
+
+    async def _until_the_loop_ends(
+        self, loop: asyncio.AbstractEventLoop, value: T
+    ) -> AsyncGenerator[None]:
+        # A loop closes its unfinished asynchronous generators at its end, while it still runs
+        # (`shutdown_asyncgens`, which `asyncio.run` calls). Connections are closed with it:
+        # left alone they would hold their sockets, and the loop that holds them.
+        try:
+            yield
+        finally:
+            kept = self._loops.get().get(loop)
+            if kept is not None and kept.value is value:
+                del self._loops.get()[loop]
+                await self._close(value)
+
+
+class _Kept(NamedTuple, Generic[T]):
+    """A value, and the generator that ends with its loop."""
+
+    value: T
+    end: AsyncGenerator[None]
 
 
 async def acquire(semaphore: asyncio.Semaphore, seconds: float | None) -> bool:

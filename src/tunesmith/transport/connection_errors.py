@@ -6,32 +6,69 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tunesmith.core.redact import scrubbed
 from tunesmith.core.request import deadline_exceeded
 from tunesmith.core.urls import is_loopback_url
 from tunesmith.errors import (
     APIConnectionError,
+    ConfigurationError,
     ConnectTimeoutError,
     PoolTimeoutError,
     ReadTimeoutError,
     WriteTimeoutError,
 )
 
+from .failure_table import library_class_names
+from .proxies import environment_proxy, shown_proxy
+
 if TYPE_CHECKING:
     from tunesmith.core.request import Request
     from tunesmith.errors import RequestInfo
 
-__all__ = ["connect_error", "connect_timeout", "pool_timeout", "read_timeout", "write_timeout"]
+__all__ = [
+    "broken",
+    "connect_error",
+    "connect_timeout",
+    "pool_timeout",
+    "read_timeout",
+    "shown_reason",
+    "write_timeout",
+]
 
 
-def connect_error(reason: str, request: Request) -> APIConnectionError:
-    """Return the error for a connection that failed, with what to do about it."""
+# What a failed TLS handshake says, as OpenSSL and rustls word it, without spaces and underscores.
+_CERTIFICATE = ("CERTIFICATEVERIFYFAILED", "INVALIDPEERCERTIFICATE")
+_OTHER_NAME = ("HOSTNAMEMISMATCH", "IPADDRESSMISMATCH", "NOTVALIDFORNAME")
+_NO_TLS = ("WRONGVERSIONNUMBER", "INVALIDCONTENTTYPE", "HTTPREQUEST", "RECORDLAYERFAILURE")
+_DISAGREEMENT = (
+    *("HANDSHAKEFAILURE", "PROTOCOLVERSION", "UNSUPPORTEDPROTOCOL", "NOSHAREDCIPHER"),
+    *("NOPROTOCOLSAVAILABLE", "INSUFFICIENTSECURITY", "UNRECOGNIZEDNAME", "UNRECOGNISEDNAME"),
+    *("CERTIFICATEREQUIRED", "BADCERTIFICATE", "UNKNOWNCA", "ACCESSDENIED", "CERTIFICATEEXPIRED"),
+    *("CERTIFICATEREVOKED", "CERTIFICATEUNKNOWN", "UNSUPPORTEDCERTIFICATE"),
+)
+
+
+def connect_error(reason: str, request: Request, *, own_client: bool = False) -> APIConnectionError:
+    """Return the error for a connection that failed, with what to do about it.
+
+    A handshake that ends early passes; a certificate that is not trusted stays so.
+
+    Args:
+        reason: What the HTTP library says.
+        request: The request.
+        own_client: Whether a client of the user's sent it, which may use other proxies.
+    """
     info = request.info
-    if "CERTIFICATE" in reason.upper() or "SSL" in reason.upper():
+    final = _final_tls_error(reason, info)
+    if final is not None:
+        return APIConnectionError(final, request=info, retryable=False)
+    proxy = None if own_client else _proxy_of(request)
+    if proxy is not None:
         return APIConnectionError(
-            f"No secure connection to {_server(info)}: {reason}. If the server's certificate is "
-            "your own, set SSL_CERT_FILE to the certificate of its authority.",
+            f"No connection to {_server(info)} through the proxy {proxy}: {reason}. The "
+            "environment names this proxy (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY); if the server "
+            "is to be reached without it, add its name to NO_PROXY.",
             request=info,
-            retryable=False,
         )
     if is_loopback_url(info.url):
         port = urlsplit(info.url).port
@@ -44,11 +81,57 @@ def connect_error(reason: str, request: Request) -> APIConnectionError:
     return APIConnectionError(f"No connection to {_server(info)}: {reason}.", request=info)
 
 
+def _final_tls_error(reason: str, info: RequestInfo) -> str | None:
+    """Return the message for a TLS handshake that fails each time, None for all other reasons."""
+    said = "".join(filter(str.isalnum, reason.upper()))
+    server = _server(info)
+    if any(mark in said for mark in _CERTIFICATE):
+        if any(mark in said for mark in _OTHER_NAME):
+            return (
+                f"No secure connection to {server}: {reason}. base_url must have a name that is "
+                "in the server's certificate."
+            )
+        return (
+            f"No secure connection to {server}: {reason}. If the server's certificate is "
+            "your own, set SSL_CERT_FILE to the certificate of its authority."
+        )
+    if any(mark in said for mark in _NO_TLS):
+        return (
+            f"No secure connection to {server}: {reason}. The server does not speak TLS at this "
+            "port; if that is right, use http:// in base_url."
+        )
+    if any(mark in said for mark in _DISAGREEMENT):
+        return f"No secure connection to {server}: {reason}. Server and client do not agree on TLS."
+    return None
+
+
+def _proxy_of(request: Request) -> str | None:
+    """Return the proxy of a request as it may be shown."""
+    try:
+        proxy = environment_proxy(request.url)
+    except ConfigurationError:
+        return None
+    return None if proxy is None else shown_proxy(proxy)
+
+
 def connect_timeout(request: Request) -> ConnectTimeoutError:
     """Return the error for a connection that took too long."""
+    proxy = _proxy_of(request)
+    way = f" through the proxy {proxy}, which the environment names," if proxy else ""
+    limit = _seconds(request.timeout.connect)
     return ConnectTimeoutError(
-        f"No connection to {_server(request.info)} within {_seconds(request.timeout.connect)}.",
+        f"No connection to {_server(request.info)}{way} within {limit}.",
         request=request.info,
+    )
+
+
+def broken(
+    reason: str, request: Request, *, retryable: bool, what: str = "The connection broke"
+) -> APIConnectionError:
+    """Return the error for a failure that has no message of its own."""
+    info = request.info
+    return APIConnectionError(
+        f"{what} during {info.method} {info.url}: {reason}.", request=info, retryable=retryable
     )
 
 
@@ -83,6 +166,17 @@ def pool_timeout(request: Request, connections: int | None = None) -> APIConnect
         "once, or raise max_connections.",
         request=request.info,
     )
+
+
+def shown_reason(error: BaseException, request: Request, text: str = "") -> str:
+    """Return what a library says of a failure, without the request's credentials."""
+    said = text or str(error)
+    # An encoding error shows the text that it failed on.
+    if not said or isinstance(error, UnicodeError):
+        return type(error).__name__
+    said = said.replace(request.url, request.info.url)
+    name = "" if library_class_names(error) else f"{type(error).__name__}: "
+    return name + scrubbed(said, request.headers).rstrip(".")
 
 
 def _server(info: RequestInfo) -> str:

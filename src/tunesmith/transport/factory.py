@@ -88,7 +88,9 @@ def make_async_transport(
         from .async_pool import LoopLocal
         from .httpx_adapter import http2_async_client
 
-        return AsyncUserClientTransport(LoopLocal(lambda: http2_async_client(limit)))
+        return AsyncUserClientTransport(
+            LoopLocal(lambda: http2_async_client(limit), lambda client: client.aclose())
+        )
     from .async_httpx import AsyncHttpxTransport
 
     return AsyncHttpxTransport(max_connections=limit)

@@ -8,6 +8,8 @@ child forked from a process that has used pyreqwest, requests are sent with a fa
 from __future__ import annotations
 
 import asyncio
+import atexit
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -16,28 +18,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyreqwest.client import ClientBuilder, SyncClientBuilder
 from pyreqwest.exceptions import (
-    BuilderError,
     ConnectError,
     ConnectTimeoutError,
-    PyreqwestError,
     RequestTimeoutError,
     WriteTimeoutError,
 )
+from pyreqwest.proxy import ProxyBuilder
 
 from tunesmith import errors
 from tunesmith.core.headers import Headers
 from tunesmith.core.request import deadline_exceeded
 from tunesmith.core.response import Response
-from tunesmith.core.urls import is_loopback_url
 
 from .async_pool import LoopLocal, acquire, read_in_threads
+from .certificates import check_certificates, trusted_certificates
 from .connection_errors import (
+    broken,
     connect_error,
     connect_timeout,
     pool_timeout,
     read_timeout,
+    shown_reason,
     write_timeout,
 )
+from .failure_table import is_library_failure, passes
 from .pool import (
     DRAIN_SECONDS,
     KEEP_ALIVE_SECONDS,
@@ -46,6 +50,7 @@ from .pool import (
     PROBES,
     fork_count,
 )
+from .proxies import environment_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +67,10 @@ T = TypeVar("T")
 
 _MAX_CLIENTS = 16
 
+# At the interpreter's exit: how long to wait for pyreqwest's thread, and how often to look.
+_EXIT_SECONDS = 2.0
+_EXIT_LOOKS = 3
+
 # The fork count of the process that uses pyreqwest; empty until a client is built.
 _user: list[int] = []
 
@@ -69,6 +78,38 @@ _user: list[int] = []
 def _used_by_parent() -> bool:
     """Return whether a parent process uses pyreqwest: it cannot be started again after a fork."""
     return bool(_user) and _user[0] != fork_count()
+
+
+def _leave_python() -> None:
+    """At the interpreter's exit, wait until pyreqwest's thread runs no Python code.
+
+    It wakes an event loop by calling into asyncio. Python up to 3.13 ends a thread that it finds
+    there once finalization has begun, and ending a thread of Rust aborts the process
+    ("PyGILState_Release: thread state must be current when releasing").
+    """
+    until = time.monotonic() + _EXIT_SECONDS
+    quiet = 0
+    while quiet < _EXIT_LOOKS and time.monotonic() < until:
+        quiet = 0 if _runs_python() else quiet + 1
+        # Sleeping releases the interpreter to the thread that waits for it.
+        time.sleep(0.001)
+
+
+def _runs_python() -> bool:
+    """Return whether a thread that Python did not start is in asyncio or in this package."""
+    own = {thread.ident for thread in threading.enumerate()}
+    for number, frame in sys._current_frames().items():  # noqa: SLF001 - documented, CPython's
+        outermost = frame
+        while outermost.f_back is not None:
+            outermost = outermost.f_back
+        module: str = outermost.f_globals.get("__name__", "")
+        if number not in own and module.partition(".")[0] in {"asyncio", "tunesmith"}:
+            return True
+    return False
+
+
+# What is registered first runs last, so this is done when the module is loaded.
+atexit.register(_leave_python)
 
 
 class _Clients:
@@ -81,14 +122,21 @@ class _Clients:
 
     def of(self, request: Request) -> Any:
         """Return the client for a request."""
-        limits = request.timeout
-        key = (is_loopback_url(request.url), limits.connect, limits.read)
+        limits, secure = request.timeout, request.url.startswith("https:")
+        key = (
+            environment_proxy(request.url),
+            limits.connect,
+            limits.read,
+            trusted_certificates() if secure else None,
+        )
         client = self._clients.get(key)
         if client is None:
             while len(self._clients) >= _MAX_CLIENTS:
                 # Its requests in progress go on; its idle connections close.
                 self._clients.pop(next(iter(list(self._clients))), None)
-            client = self._clients[key] = self._build(*key)
+            if secure:
+                check_certificates()  # pyreqwest ignores what it cannot read.
+            client = self._clients[key] = self._build(*key[:3])
         return client
 
     def clear(self) -> list[Any]:
@@ -96,7 +144,7 @@ class _Clients:
         clients, self._clients = list(self._clients.values()), {}
         return clients
 
-    def _build(self, local: bool, connect: float | None, read: float | None) -> Any:  # noqa: FBT001
+    def _build(self, proxy: str | None, connect: float | None, read: float | None) -> Any:
         _user[:] = [fork_count()]
         builder = (
             self._builder()
@@ -112,7 +160,9 @@ class _Clients:
             builder = builder.connect_timeout(timedelta(seconds=connect))
         if read is not None:
             builder = builder.read_timeout(timedelta(seconds=read))
-        return (builder.no_proxy() if local else builder).build()
+        # The environment is read here, so that its exceptions hold on every transport.
+        builder = builder.no_proxy() if proxy is None else builder.proxy(ProxyBuilder.all(proxy))
+        return builder.build()
 
 
 def _request_builder(client: Any, request: Request, chunks: Any) -> Any:
@@ -185,11 +235,11 @@ class _Exchange:
         self._reader: Any = None
         self.finished = False
 
-    def send(self, client: Any, chunks: Any, body_stream: Any) -> Steps[Response]:
+    def send(self, clients: _Clients, chunks: Any, body_stream: Any) -> Steps[Response]:
         """Send the request and return its response; a streamed body is a `body_stream`."""
         request, started = self._request, time.perf_counter()
         try:
-            builder = _request_builder(client, request, chunks)
+            builder = _request_builder(clients.of(request), request, chunks)
             if not request.stream:
                 received = yield builder.build().send()
                 response = _response(received, request, started)
@@ -205,7 +255,9 @@ class _Exchange:
                 response.stream = body_stream(self)
             else:
                 response.body = (yield received.bytes()).to_bytes()
-        except PyreqwestError as error:
+        except Exception as error:
+            if not is_library_failure(error):
+                raise
             failure = _connection_error(error, request)
         else:
             return response
@@ -220,12 +272,11 @@ class _Exchange:
             return b""
         try:
             chunk = yield self._reader.read_chunk()
-        except PyreqwestError as error:
+        except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:
             yield from self.finish()
+            if not is_library_failure(error):
+                raise
             failure = _connection_error(error, self._request)
-        except (Exception, KeyboardInterrupt, asyncio.CancelledError):
-            yield from self.finish()
-            raise
         else:
             if chunk is None:
                 yield from self.finish()
@@ -303,7 +354,7 @@ class FastTransport:
             raise pool_timeout(request, self._limit)
         exchange = _Exchange(request, "__enter__", "__exit__", permits.release)
         chunks = None if body is None or isinstance(body, bytes) else body.chunks()
-        return _perform(exchange.send(self._clients.of(request), chunks, _BodyStream))
+        return _perform(exchange.send(self._clients, chunks, _BodyStream))
 
     def close(self) -> None:
         """Close the connections."""
@@ -374,8 +425,7 @@ class AsyncFastTransport:
     ) -> None:
         self._fallback = fallback
         self._limit = max_connections
-        self._clients = LoopLocal(lambda: _Clients(ClientBuilder, http2=http2))
-        self._permits = LoopLocal(lambda: asyncio.Semaphore(max_connections))
+        self._pools = LoopLocal(lambda: _AsyncPool(max_connections, http2=http2), _AsyncPool.close)
 
     async def send(self, request: Request) -> Response:
         """Send a request and return its response.
@@ -385,20 +435,32 @@ class AsyncFastTransport:
         """
         if _used_by_parent():
             return await self._fallback.get().send(request)
-        permits = self._permits.get()
-        if not await acquire(permits, request.limits().pool):
+        pool = self._pools.get()
+        if not await acquire(pool.permits, request.limits().pool):
             raise pool_timeout(request, self._limit)
-        exchange = _Exchange(request, "__aenter__", "__aexit__", permits.release)
-        client, body = self._clients.get().of(request), request.body
+        exchange = _Exchange(request, "__aenter__", "__aexit__", pool.permits.release)
+        body = request.body
         chunks = None if body is None or isinstance(body, bytes) else read_in_threads(body)
-        return await _perform_async(exchange.send(client, chunks, _AsyncBodyStream))
+        return await _perform_async(exchange.send(pool.clients, chunks, _AsyncBodyStream))
 
     async def aclose(self) -> None:
         """Close the connections."""
         if _used_by_parent():
             await self._fallback.get().aclose()
             return
-        for client in self._clients.get().clear():
+        await self._pools.get().close()
+
+
+class _AsyncPool:
+    """The clients of one event loop, and a permit for each request."""
+
+    def __init__(self, limit: int, *, http2: bool) -> None:
+        self.clients = _Clients(ClientBuilder, http2=http2)
+        self.permits = asyncio.Semaphore(limit)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self.clients.clear():
             await client.close()
 
 
@@ -433,33 +495,35 @@ class _AsyncBodyStream:
         await _perform_async(self._exchange.finish())
 
 
-def _connection_error(error: PyreqwestError, request: Request) -> errors.APIConnectionError:
+def _connection_error(error: BaseException, request: Request) -> errors.APIConnectionError:
     """Return this package's error for one of pyreqwest's, to be raised outside the handler."""
-    info = request.info
     if request.deadline is not None and time.monotonic() >= request.deadline - 0.005:
         return deadline_exceeded(request)
     if isinstance(error, RequestTimeoutError):
         return _timeout_error(error, request)
+    causes = _causes(error)
+    reason = shown_reason(error, request, causes)
     # pyreqwest calls every failure of a connection a connect error; its causes differ.
-    if isinstance(error, ConnectError) and "(Connect)" in (reasons := _reasons(error)):
-        return connect_error(reasons, request)
-    return errors.APIConnectionError(
-        f"The connection broke during {info.method} {info.url}: {_reasons(error)}",
-        request=info,
-        retryable=not isinstance(error, BuilderError),
-    )
+    if isinstance(error, ConnectError) and "(Connect)" in causes:
+        return connect_error(reason, request)
+    # What arrived incomplete or garbled is a decoding error there, too.
+    lost = any(mark in causes for mark in ("(SendRequest)", "reading a body from connection"))
+    if lost or passes(error):
+        return broken(reason, request, retryable=True)
+    return broken(reason, request, retryable=False, what="The request failed")
 
 
-def _timeout_error(error: PyreqwestError, request: Request) -> errors.APITimeoutError:
-    if isinstance(error, ConnectTimeoutError) and "(Connect)" in _reasons(error):
+def _timeout_error(error: RequestTimeoutError, request: Request) -> errors.APITimeoutError:
+    if isinstance(error, ConnectTimeoutError) and "(Connect)" in _causes(error):
         return connect_timeout(request)
     if isinstance(error, WriteTimeoutError):
         return write_timeout(request)
     return read_timeout(request)
 
 
-def _reasons(error: PyreqwestError) -> str:
+def _causes(error: BaseException) -> str:
     """Return pyreqwest's message, causes included."""
     details: Any = error.args[1] if len(error.args) > 1 else {}
-    causes = [str(cause.get("message")) for cause in (details or {}).get("causes") or ()]
-    return ": ".join([str(error.args[0]) if error.args else type(error).__name__, *causes])
+    listed = details.get("causes") if isinstance(details, dict) else None
+    causes = [str(cause.get("message")) for cause in listed or ()]
+    return ": ".join([str(error.args[0]) if error.args else "", *causes])

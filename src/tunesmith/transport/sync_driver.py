@@ -22,7 +22,7 @@ from tunesmith.core.flow import (
     Start,
     shorten_traceback,
 )
-from tunesmith.errors import APIError
+from tunesmith.errors import TunesmithError
 
 from .streams import Stream
 
@@ -90,8 +90,9 @@ class SyncDriver:
         except StopIteration as stop:
             value: T = stop.value
             return value
-        except APIError as error:
+        except TunesmithError as error:
             failure = error
+        outcome = None  # It may be a key; this frame stays in the traceback.
         raise shorten_traceback(failure)
 
     def iterate(self, flow: Emitting[T]) -> Iterator[T]:
@@ -111,7 +112,7 @@ class SyncDriver:
                     effect = flow.send(outcome)
         except StopIteration:
             return
-        except APIError as error:
+        except TunesmithError as error:
             failure = error
         finally:
             self._abandon(flow)

@@ -21,11 +21,11 @@ from tunesmith.core.urls import origin_of
 from tunesmith.errors import APIConnectionError
 
 from .connection_errors import pool_timeout
+from .failure_table import is_library_failure
 from .httpx_adapter import (
     connection_error,
-    is_transport_error,
+    connection_transport,
     parsed_url,
-    transport_settings,
     wire_content,
     wire_headers,
     wire_timeout,
@@ -81,7 +81,7 @@ class _Pool:
     def take(self, url: str) -> _Connection:
         """Return a connection to the server of `url`, an idle one if there is one."""
         idle = self._idle.take(url)
-        return idle or _Connection(origin_of(url), httpx.HTTPTransport(**transport_settings(url)))
+        return idle or _Connection(origin_of(url), connection_transport(url))
 
     def keep(self, connection: _Connection) -> None:
         """Keep a connection whose response has been read."""
@@ -118,7 +118,7 @@ class HttpxTransport:
             return _exchange(pool, connection, request)
         except BaseException as error:
             pool.discard(connection)
-            if not is_transport_error(error):
+            if not is_library_failure(error):
                 raise
             failure = connection_error(error, request)
         raise failure
@@ -215,7 +215,7 @@ class UserClientTransport:
             finally:
                 received.close()
         except Exception as error:
-            if not is_transport_error(error):
+            if not is_library_failure(error):
                 raise
             failure = connection_error(error, request)
         else:
@@ -274,7 +274,7 @@ class BodyStream:
                     return chunk
         except BaseException as error:
             self.close()
-            if not is_transport_error(error):
+            if not is_library_failure(error):
                 raise
             failure = connection_error(error, self._request)
         else:

@@ -63,33 +63,59 @@ class SharedTaskWaits:
 
     def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]]) -> None:
         self._run = run
-        self._pollers: dict[tuple[int, str], _Poller] = {}
+        self._pollers: dict[tuple[asyncio.AbstractEventLoop, str], _Poller] = {}
 
     async def wait(self, wait: SharedWait) -> Any:
         """Wait until `wait.name` has ended and return its value; None after the timeout."""
-        key = (id(asyncio.get_running_loop()), wait.key)
+        deadline = None if wait.timeout is None else time.monotonic() + wait.timeout
+        while True:
+            future = await self._wait_once(wait, deadline)
+            if not future.done():
+                return None
+            if not future.cancelled():
+                return future.result()
+            # Only the polling task was cancelled, by other code: another one takes over.
+
+    async def _wait_once(self, wait: SharedWait, deadline: float | None) -> asyncio.Future[Any]:
+        """Return the future of one waiter when it is done, or pending after the deadline."""
+        key = (asyncio.get_running_loop(), wait.key)
         poller = self._pollers.get(key)
-        if poller is None or poller.task.done():
-            poller = self._pollers[key] = _Poller(self._run, wait)
+        if poller is None:
+            # It leaves the table when it ends, or as soon as nobody waits: a waiter that comes
+            # later must never join a task that is being cancelled.
+            poller = self._pollers[key] = _Poller(self._run, wait, lambda: self._retire(key))
         future = poller.add(wait)
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
-            async with asyncio.timeout(wait.timeout):
-                return await future
-        except TimeoutError:
-            return None
+            await asyncio.wait([future], timeout=remaining)
         finally:
             poller.remove(wait, future)
+        return future
+
+    def _retire(self, key: tuple[asyncio.AbstractEventLoop, str]) -> None:
+        self._pollers.pop(key, None)
 
 
 class _Poller:
-    """The tasks that wait with one key, and the task that polls for them."""
+    """The tasks that wait with one key, and the task that polls for them.
 
-    def __init__(self, run: Callable[[Flow[Any]], Awaitable[Any]], wait: SharedWait) -> None:
+    Args:
+        retire: Called once, when the poller takes no more waiters.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Flow[Any]], Awaitable[Any]],
+        wait: SharedWait,
+        retire: Callable[[], None],
+    ) -> None:
         self._run = run
         self._poll = wait.poll
+        self._retire = [retire]
         self._waiting: dict[str, set[asyncio.Future[Any]]] = {}
         self._intervals: list[float] = []
-        self.task = asyncio.create_task(self._poll_until_unused())
+        self._task = asyncio.create_task(self._poll_until_unused())
+        self._task.add_done_callback(self._end)
 
     def add(self, wait: SharedWait) -> asyncio.Future[Any]:
         """Add a waiter; the future gets the value of its name."""
@@ -101,14 +127,16 @@ class _Poller:
     def remove(self, wait: SharedWait, future: asyncio.Future[Any]) -> None:
         """Remove a waiter; the last one ends the polls."""
         self._intervals.remove(wait.interval)
-        future.cancel()
+        if future.done() and not future.cancelled():
+            future.exception()  # A waiter that was cancelled at this moment does not raise it.
         futures = self._waiting.get(wait.name)
         if futures is not None:
             futures.discard(future)
             if not futures:
                 del self._waiting[wait.name]
         if not self._waiting:
-            self.task.cancel()
+            self._stop_accepting()
+            self._task.cancel()
 
     async def _poll_until_unused(self) -> None:
         # One iteration of the loop lets all who start to wait together share the first poll.
@@ -127,8 +155,21 @@ class _Poller:
                 await asyncio.sleep(min(self._intervals))
 
     def _fail(self, error: Exception) -> None:
+        self._stop_accepting()
         waiting, self._waiting = self._waiting, {}
         for futures in waiting.values():
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Let the waiters that are left start another poller."""
+        del task
+        self._stop_accepting()
+        for futures in self._waiting.values():
+            for future in futures:
+                future.cancel()
+
+    def _stop_accepting(self) -> None:
+        while self._retire:
+            self._retire.pop()()

@@ -67,6 +67,26 @@ class _SharedState:
         self.polling = False
         self.intervals: list[float] = []
 
+    def enter(self, wait: SharedWait) -> None:
+        """Add a waiter."""
+        with self.changed:
+            self.waiting[wait.name] = self.waiting.get(wait.name, 0) + 1
+            self.intervals.append(wait.interval)
+
+    def leave(self, wait: SharedWait) -> None:
+        """Remove a waiter, and what was found for the last one of its name."""
+        with self.changed:
+            self.intervals.remove(wait.interval)
+            self.waiting[wait.name] -= 1
+            if self.waiting[wait.name] == 0:
+                del self.waiting[wait.name]
+                self.found.pop(wait.name, None)
+
+    def publish(self, found: dict[str, Any]) -> None:
+        """Keep what was found for those who still wait, and wake them; `changed` is held."""
+        self.found.update((name, value) for name, value in found.items() if name in self.waiting)
+        self.changed.notify_all()
+
 
 class SharedThreadWaits:
     """The shared waits of a blocking client."""
@@ -78,21 +98,17 @@ class SharedThreadWaits:
 
     def wait(self, wait: SharedWait) -> Any:
         """Block until `wait.name` has ended and return its value; None after the timeout."""
+        deadline = None if wait.timeout is None else time.monotonic() + wait.timeout
         with self._lock:
             state = self._states.setdefault(wait.key, _SharedState())
-        deadline = None if wait.timeout is None else time.monotonic() + wait.timeout
-        with state.changed:
-            state.waiting[wait.name] = state.waiting.get(wait.name, 0) + 1
-            state.intervals.append(wait.interval)
+            state.enter(wait)
         try:
             return self._wait(state, wait, deadline)
         finally:
-            with state.changed:
-                state.intervals.remove(wait.interval)
-                state.waiting[wait.name] -= 1
-                if state.waiting[wait.name] == 0:
-                    del state.waiting[wait.name]
-                    state.found.pop(wait.name, None)
+            with self._lock:
+                state.leave(wait)
+                if not state.waiting and self._states.get(wait.key) is state:
+                    del self._states[wait.key]
 
     def _wait(self, state: _SharedState, wait: SharedWait, deadline: float | None) -> Any:
         while True:
@@ -116,8 +132,7 @@ class SharedThreadWaits:
                 self._stop_polling(state, found)
                 continue
             with state.changed:
-                state.found.update(found)
-                state.changed.notify_all()
+                state.publish(found)
                 pause = min(state.intervals)
             if deadline is not None:
                 pause = min(pause, deadline - time.monotonic())
@@ -130,6 +145,5 @@ class SharedThreadWaits:
     def _stop_polling(self, state: _SharedState, found: dict[str, Any]) -> None:
         """Publish what was found and wake the other waiters, one of which polls next."""
         with state.changed:
-            state.found.update(found)
             state.polling = False
-            state.changed.notify_all()
+            state.publish(found)
