@@ -202,6 +202,25 @@ def test_content_in_parts(mode, stub):
     assert (message.content, message.content_parts) == ("best", parts)
 
 
+def test_a_message_with_gaps_can_be_sent_back(mode, stub):
+    """What was assumed of an answer is sent with it: the tool's answer refers to it."""
+    calls = [{"function": {"name": "f", "arguments": {"x": 1}}}]
+    parts = [*THOUGHTS, {"type": "text", "text": "hm"}]
+    stub.handle = lambda _: answer(
+        {"choices": [{"message": {"content": parts, "tool_calls": calls}}]}
+    )
+    client = mode.client(stub.url)
+    message = ask(mode, client).choices[0].message
+    tool = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "1"}
+    mode.run(client.chat.completions.create(model="m", messages=[message, tool]))
+    back = stub.requests[1].json["messages"]
+    assert back[0] == {
+        "role": "assistant", "content": parts, "tool_calls": [
+            {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}],
+    }  # fmt: skip
+    assert back[1]["tool_call_id"] == "call_0"
+
+
 def test_logprobs_with_gaps(mode, stub):
     """litellm#21932: `top_logprobs` is null. sglang#20323: so are impossible probabilities."""
     content = [{"token": "a", "logprob": None, "top_logprobs": None}]

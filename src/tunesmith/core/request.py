@@ -214,7 +214,9 @@ def _to_plain(value: object) -> object:
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, type):
         added = getattr(value, "added_here", None)
-        return dump(mode="json", exclude_unset=True, by_alias=True, exclude=added)
+        sent: object = dump(mode="json", exclude_unset=True, by_alias=True, exclude=added)
+        completed = getattr(value, "_completed", None)
+        return sent if completed is None else completed(sent)
     if isinstance(value, Mapping):
         return without_omitted(value)
     if isinstance(value, Enum):

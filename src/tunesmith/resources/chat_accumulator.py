@@ -112,7 +112,7 @@ class _Choice:
     content: GrowingText | None = None
     refusal: GrowingText | None = None
     finish_reason: str | None = None
-    # The calls by the order in which they began, and the latest one at each index on the wire.
+    # The calls in the order of their indices, and the latest one at each index on the wire.
     tool_calls: list[_ToolCall] = field(default_factory=list[_ToolCall])
     calls_by_index: dict[int, _ToolCall] = field(default_factory=dict[int, _ToolCall])
     function_call: _Function | None = None
@@ -350,8 +350,11 @@ def _call_of(choice: _Choice, piece: ChatCompletionToolCallDelta) -> _ToolCall:
         same = [call for call in choice.tool_calls if piece.id and call.id == piece.id]
         known = same[0] if same else choice.tool_calls[-1] if choice.tool_calls else None
     if known is None or _begins_another(known, piece):
-        known = _ToolCall(len(choice.tool_calls))
+        taken = {call.index for call in choice.tool_calls}
+        own = "index" in piece.model_fields_set and piece.index not in taken
+        known = _ToolCall(piece.index if own else max(taken, default=-1) + 1)
         choice.tool_calls.append(known)
+        choice.tool_calls.sort(key=lambda call: call.index)
     choice.calls_by_index[piece.index] = known
     return known
 

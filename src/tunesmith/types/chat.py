@@ -144,6 +144,19 @@ class ChatCompletionMessage(WireModel):
         """Content may be a list of parts, and a single tool call stand without its list."""
         return _with_call_list(_with_text(content))
 
+    def _completed(self, sent: dict[str, Any]) -> dict[str, Any]:
+        """Return the message as a request needs it, which the answer may not have been.
+
+        What a server left out has been assumed here, and the next request refers to it; parts
+        of content go back as they came.
+        """
+        if parts := sent.pop("content_parts", None):
+            sent["content"] = parts
+        sent.setdefault("role", self.role)
+        for plain, call in zip(sent.get("tool_calls") or (), self.tool_calls or (), strict=True):
+            plain.update(id=call.id, type=call.type)
+        return sent
+
 
 class ChatCompletionStoreMessage(ChatCompletionMessage):
     """A message of a stored completion, whoever wrote it."""
