@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import tunesmith
-from http_stub import answer
+from http_stub import answer, sse
 from tls_server import Handshakes
-from tunesmith import AsyncClient, Client, RetryPolicy
+from tunesmith import AsyncClient, Client, RetryPolicy, Timeout
 from tunesmith.transport.async_driver import AsyncDriver
 
 MODEL = {"id": "m", "created": 1, "owned_by": "me"}
@@ -269,6 +269,63 @@ def test_a_bad_ssl_cert_file_is_named(mode, monkeypatch, tmp_path, content):
     client = mode.client("https://models.test/v1")
     with pytest.raises(tunesmith.ConfigurationError, match=r"SSL_CERT_FILE is .*missing\.pem"):
         mode.run(client.models.retrieve("m"))
+
+
+@pytest.mark.parametrize("moment", ["connecting", "reading", "waiting for the pool"])
+def test_cancelled_requests_leave_no_connection_occupied(stub, transport, completion, moment):
+    """Each cancelled request gives its place back, wherever it was."""
+    stub.handle = lambda r: sse(completion, done=False, tail=[0.2]) if "compl" in r.path else answer(MODEL)  # fmt: skip
+
+    async def one(client: AsyncClient) -> None:
+        if moment == "connecting":
+            await client.models.retrieve("m")
+        else:
+            stream = await client.completions.create(model="m", prompt="p", stream=True)
+            async for _ in stream:
+                pass
+
+    async def main() -> str:
+        settings = {"timeout": Timeout(5, pool=2), "retry": RetryPolicy(0)}
+        async with AsyncClient(
+            "k", base_url=stub.url, transport=transport, max_connections=2, **settings
+        ) as client:
+            for _ in range(6):
+                count = 6 if moment == "waiting for the pool" else 2
+                tasks = [asyncio.create_task(one(client)) for _ in range(count)]
+                await asyncio.sleep(0 if moment == "connecting" else 0.03)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            return (await client.models.retrieve("m")).id
+
+    assert asyncio.run(main()) == "m"
+
+
+def test_a_client_that_is_forgotten_disturbs_no_later_loop(stub, transport, caplog):
+    """Collected while another loop runs, it neither starts tasks there nor logs anything."""
+    stub.handle = lambda _: answer(MODEL)
+
+    async def use() -> None:
+        await AsyncClient("k", base_url=stub.url, transport=transport).models.retrieve("m")
+
+    async def collect() -> int:
+        gc.collect()
+        await asyncio.sleep(0.01)
+        return len(asyncio.all_tasks())
+
+    for _ in range(3):
+        asyncio.run(use())
+        assert asyncio.run(collect()) == 1
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
+@pytest.mark.parametrize("proxy", ["socks5h://127.0.0.1:1", "socks://p:1", "ftp://p:1", "nonsense"])
+def test_a_client_on_this_machine_does_not_mind_the_proxy(mode, stub, monkeypatch, proxy):
+    """Neither the import nor the client nor its calls look at a proxy that is not for them."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    stub.handle = lambda _: answer(MODEL)
+    assert mode.run(mode.client(stub.url).models.retrieve("m")).id == "m"
 
 
 EXIT = """

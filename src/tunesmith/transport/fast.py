@@ -504,6 +504,8 @@ def _connection_error(error: BaseException, request: Request) -> errors.APIConne
     causes = _causes(error)
     reason = shown_reason(error, request, causes)
     # pyreqwest calls every failure of a connection a connect error; its causes differ.
+    if "proxy authorization required" in causes:
+        return broken(reason, request, retryable=False, what="The proxy refused")
     if isinstance(error, ConnectError) and "(Connect)" in causes:
         return connect_error(reason, request)
     # What arrived incomplete or garbled is a decoding error there, too.

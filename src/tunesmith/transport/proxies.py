@@ -118,7 +118,7 @@ def _split_port(entry: str) -> tuple[str, int | None]:
         name, _, port = entry.partition(":")
     else:
         name, port = entry, ""
-    return name, int(port) if port.isdecimal() else None
+    return (name, int(port)) if port.isdecimal() else (entry.strip("[]"), None)
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
