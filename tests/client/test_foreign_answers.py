@@ -131,6 +131,25 @@ def test_events_without_ids_come_once(mode, stub, job):
     assert [event.message for event in found] == ["step 1", "step 2"]
 
 
+def test_events_that_come_oldest_first(mode, stub, job):
+    """Azure's specification shows them so; the hosted service sends the newest first."""
+    sent = [{"id": f"e-{n}", "message": f"step {n}", "created_at": n} for n in range(1, 6)]
+    half = [True]
+
+    def handle(request):
+        if "/events" not in request.path:
+            half[0] = len(stub.requests) < 6
+            return answer({**job, "status": "running" if half[0] else "succeeded"})
+        known = sent[:3] if half[0] else sent
+        later = [event for event in known if f"after={event['id']}&" in f"{request.path}&"]
+        rest = known[known.index(later[0]) + 1 :] if later else known
+        return answer({"object": "list", "data": rest[:2], "has_more": len(rest) > 2})
+
+    stub.handle = handle
+    found = mode.items(mode.client(stub.url).fine_tuning.jobs.events("ftjob-1", poll=0.01))
+    assert [event.message for event in found] == [f"step {n}" for n in range(1, 6)]
+
+
 @pytest.mark.parametrize(
     "usage",
     [{"prompt_tokens": 11, "completion_tokens": None, "total_tokens": None},  # bifrost#5425

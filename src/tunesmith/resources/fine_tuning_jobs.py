@@ -359,16 +359,23 @@ class NewEvents:
         self._seen: set[object] = set()
 
     def read(self) -> Flow[builtins.list[FineTuningJobEvent]]:
-        """Return the new events, oldest first; newest-first pages are read back to a known one."""
+        """Return the new events, oldest first.
+
+        Newest-first pages are read back to a known event; those of servers that begin with the
+        oldest, to the end.
+        """
         fresh: builtins.list[FineTuningJobEvent] = []
+        forward = False
         cursor: PageCursor | None = PageCursor()
         while cursor is not None:
             page = yield from self._pages(cursor)
             unknown = [event for event in page.data if _identity(event) not in self._seen]
             fresh += unknown
-            cursor = page.next if len(unknown) == len(page.data) else None
+            forward |= bool(page.data) and page.data[0].created_at < page.data[-1].created_at
+            cursor = page.next if forward or len(unknown) == len(page.data) else None
         self._seen.update(map(_identity, fresh))
-        fresh.reverse()
+        if not forward:
+            fresh.reverse()
         return fresh
 
 
