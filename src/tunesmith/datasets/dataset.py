@@ -8,7 +8,6 @@ and `split` do that.
 from __future__ import annotations
 
 import codecs
-import json
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from . import readers
 from .check_options import CheckOptions
 from .dataset_errors import BrokenRowError, DatasetError
 from .near_duplicates import DEFAULT_THRESHOLD
-from .plan_execution import FixedRows, read_rows
+from .plan_execution import FixedRows, json_line, read_rows
 from .planned_fixes import PlannedFixes
 from .readers.columns import Columns
 from .readers.memory import LocatedRows
@@ -377,7 +376,7 @@ class Dataset:
             if byte_order_mark:
                 stream.write(codecs.BOM_UTF8)
             for row in self:
-                stream.write(_to_line(row))
+                stream.write(json_line(row))
                 count += 1
             if not count:
                 raise DatasetError(f"There is no row to write to {str(target)!r}.")
@@ -386,15 +385,6 @@ class Dataset:
 
             self.prompt_format.save(format_path(target))
         return target
-
-
-def _to_line(row: Row) -> bytes:
-    try:
-        return json.dumps(row.value, ensure_ascii=False).encode("utf-8") + b"\n"
-    except (UnicodeEncodeError, TypeError, ValueError) as error:
-        raise BrokenRowError(
-            f"line {row.line} cannot be written as JSON: {error}.", row.line, row.byte_offset
-        ) from None
 
 
 class Split(NamedTuple):

@@ -52,6 +52,8 @@ _STOP_AT_END: Final = re.compile(
     + _SPACE
     + r"\Z"
 )
+_SEPARATOR_SIGNS: Final = ("###", "===", "---", "->", "=>")
+_STOP_SIGNS: Final = ("###", "END", "STOP", "<|endoftext|>", "</s>")
 # The characters \ and n, alone or around one of the markers, at the end of a text.
 _MARK: Final = r"(?:(?<!#)###(?: =>)?|={3}>?|-{3}>?|->)"
 _TYPED_AT_END: Final = re.compile(
@@ -70,7 +72,7 @@ def without_separators(text: str, separator: str) -> str:
         while other := next((mark for mark in SEPARATORS if bare.endswith(mark)), ""):
             bare = bare.removesuffix(other)
         return bare
-    return _without(_SEPARATOR_AT_END, bare)
+    return _without(_SEPARATOR_AT_END, bare, _SEPARATOR_SIGNS)
 
 
 def without_stops(text: str, stop: str) -> str:
@@ -78,10 +80,14 @@ def without_stops(text: str, stop: str) -> str:
     bare = text
     while stop and bare.endswith(stop):
         bare = bare.removesuffix(stop)
-    return bare if bare != text else _without(_STOP_AT_END, bare)
+    return bare if bare != text else _without(_STOP_AT_END, bare, _STOP_SIGNS)
 
 
-def _without(pattern: re.Pattern[str], text: str) -> str:
+def _without(pattern: re.Pattern[str], text: str, signs: tuple[str, ...]) -> str:
+    """Return the text without what the pattern finds; without any of `signs` it finds nothing."""
+    tail = text[-_TAIL:]
+    if not any(sign in tail for sign in signs):
+        return text
     while match := pattern.search(text, max(0, len(text) - _TAIL)):
         text = text[: match.start()]
     return text

@@ -1,8 +1,12 @@
-"""Prompts and completions as text, from rows of any format."""
+"""Prompts and completions as text, from rows of any format; and a store of them on disk."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+import marshal
+import tempfile
+import weakref
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from .rows import Row
 
@@ -11,7 +15,7 @@ if TYPE_CHECKING:
 
     AnyRow: TypeAlias = Row | Mapping[str, Any]
 
-__all__ = ["Pair", "as_rows", "completion_text", "pairs", "prompt_text"]
+__all__ = ["Pair", "StoredPairs", "as_rows", "completion_text", "pairs", "prompt_text"]
 
 
 class Pair(NamedTuple):
@@ -22,6 +26,44 @@ class Pair(NamedTuple):
     line: int
 
 
+_BATCH_ROWS: Final = 1024
+_IN_MEMORY: Final = 1 << 23
+
+
+class StoredPairs:
+    """Prompt/completion rows that are read once, and can then be read again quickly.
+
+    They are in memory while they are few and in a temporary file beyond that, so memory does not
+    grow with the data. Lines are kept, other fields are not.
+
+    Args:
+        rows: The rows; one without two strings is left out.
+    """
+
+    def __init__(self, rows: Iterable[AnyRow]) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed below
+        weakref.finalize(self, self._file.close)
+        self._places: list[tuple[int, int]] = []
+        found = pairs(rows)
+        start = 0
+        while batch := list(islice(found, _BATCH_ROWS)):
+            # Not pickle: nothing is ever loaded that another process could have written.
+            size = self._file.write(marshal.dumps(list(map(tuple, batch))))
+            self._places.append((start, size))
+            start += size
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield the pairs."""
+        for start, size in self._places:
+            self._file.seek(start)
+            batch: list[tuple[str, str, int]] = marshal.loads(self._file.read(size))  # noqa: S302 - our own file
+            yield from map(Pair._make, batch)
+
+    def __iter__(self) -> Iterator[Row]:
+        for prompt, completion, line in self.pairs():
+            yield Row({"prompt": prompt, "completion": completion}, line)
+
+
 def as_rows(rows: Iterable[AnyRow]) -> Iterator[Row]:
     """Yield rows with their locations; a mapping gets its number, counted from 1, as its line."""
     for number, row in enumerate(rows, 1):
@@ -30,6 +72,9 @@ def as_rows(rows: Iterable[AnyRow]) -> Iterator[Row]:
 
 def pairs(rows: Iterable[AnyRow]) -> Iterator[Pair]:
     """Yield the prompt/completion rows; a row without two strings is left out."""
+    if isinstance(rows, StoredPairs):
+        yield from rows.pairs()
+        return
     for row in as_rows(rows):
         prompt, completion = row.value.get("prompt"), row.value.get("completion")
         if isinstance(prompt, str) and isinstance(completion, str):

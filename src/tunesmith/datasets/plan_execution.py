@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from .dataset_errors import BrokenRowError
 from .json_types import is_array, is_object
 from .readers import Batch, ListLocations
+from .readers.batch import pairs_of
 from .rows import Row
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from .fixes import Step, Transform, Value
     from .readers import Source
+
+    _CountedTransform: TypeAlias = tuple["Fix", Transform, Callable[[Value], str] | None]
 
 __all__ = [
     "ABSENT",
@@ -131,21 +135,78 @@ class FixedRows:
         self._steps = [step for step in steps if step.enabled]
 
     def __iter__(self) -> Iterator[Row]:
+        for value, batch, index in self._values():
+            line, offset = batch.locations.line(index), batch.locations.offset(index)
+            yield Row(value, line, offset, self.name)
+
+    def _values(self) -> Iterator[tuple[Value, Batch, int]]:
+        """Yield each fixed row, the batch it comes from and its place there."""
         exempt = _exemption(self._steps)
         transforms = [(step.new_transform(), step.exempt) for step in self._steps]
         every = [transform for transform, _ in transforms]
         few = [transform for transform, exemption in transforms if exemption is None]
-        for row in read_rows(self._source):
-            value = _apply(few if exempt(row.value) else every, row.value)
-            if value is not None:
-                yield Row(value, row.line, row.byte_offset, row.file)
+        for batch in self._source.batches():
+            for index, row in enumerate(batch.values):
+                value = _apply(few if exempt(row) else every, row)
+                if value is not None:
+                    yield value, batch, index
 
     def batches(self) -> Iterator[Batch]:
         """See `Source.batches`."""
-        rows = iter(self)
+        rows = self._values()
         while part := list(islice(rows, _BATCH_ROWS)):
-            locations = ListLocations([row.line for row in part])
-            yield Batch([row.value for row in part], locations, len(part))
+            values = [value for value, _, _ in part]
+            lines = [batch.locations.line(index) for _, batch, index in part]
+            pairs = pairs_of(values)
+            yield Batch(values, ListLocations(lines), len(part), pairs=pairs)
+
+
+class WrittenRows:
+    """A `Source` that writes the rows of another one as JSONL whenever it is read.
+
+    Args:
+        source: The rows.
+        stream: Where to write them.
+    """
+
+    def __init__(self, source: Source, stream: IO[bytes]) -> None:
+        self.name: str | None = source.name
+        self.format: str = source.format
+        self.size: int | None = source.size
+        self.rows = 0
+        self._source = source
+        self._stream = stream
+
+    def batches(self) -> Iterator[Batch]:
+        """See `Source.batches`.
+
+        Raises:
+            BrokenRowError: A row cannot be written as JSON.
+        """
+        self.rows = 0
+        self._stream.seek(0)
+        self._stream.truncate()
+        for batch in self._source.batches():
+            self._stream.writelines(map(json_line, batch.rows(self.name)))
+            self.rows += len(batch.values)
+            yield batch
+
+
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def json_line(row: Row) -> bytes:
+    """Return a row as a line of JSONL.
+
+    Raises:
+        BrokenRowError: It cannot be written as JSON.
+    """
+    try:
+        return _ENCODE(row.value).encode("utf-8") + b"\n"
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
+        raise BrokenRowError(
+            f"line {row.line} cannot be written as JSON: {error}.", row.line, row.byte_offset
+        ) from None
 
 
 def read_rows(source: Source) -> Iterator[Row]:
@@ -168,8 +229,15 @@ def _apply(transforms: Sequence[Transform], value: Value) -> Value | None:
     return value
 
 
-def count_fixes(source: Source, steps: Sequence[Step]) -> list[Fix]:
+def count_fixes(
+    source: Source, steps: Sequence[Step], observe: Callable[[Value], None] | None = None
+) -> list[Fix]:
     """Count the rows that each step changes or drops, after the enabled steps before it.
+
+    Args:
+        source: The rows.
+        steps: The steps.
+        observe: Called with each row that the enabled steps leave.
 
     Returns:
         One fix for each step, and before them one for the lines that cannot be read and one for
@@ -205,21 +273,32 @@ def count_fixes(source: Source, steps: Sequence[Step]) -> list[Fix]:
     for batch in source.batches():
         if batch.faults:
             _count_faults(batch, unreadable, unconverted)
-        for row in batch.rows(source.name):
-            value: Value = row.value
-            for fix, transform, explain in few if exempt(value) else every:
-                after = transform(value)
-                if after is value:
-                    continue
-                if explain is not None and len(fix.samples) < _MAX_SAMPLES:
-                    fix.reasons.append(explain(value))
-                _count(fix, Sample(value, after, row.line))
-                if not fix.enabled:
-                    continue
-                if after is None:
-                    break
-                value = after
+        for index, row in enumerate(batch.values):
+            value = _count_row(few if exempt(row) else every, row, batch, index)
+            if value is not None and observe is not None:
+                observe(value)
     return [unreadable, unconverted, *fixes]
+
+
+def _count_row(
+    transforms: Sequence[_CountedTransform], value: Value, batch: Batch, index: int
+) -> Value | None:
+    """Count the steps that change a row; return what the enabled ones leave of it."""
+    for fix, transform, explain in transforms:
+        after = transform(value)
+        if after is value:
+            continue
+        fix.count += 1
+        if len(fix.samples) < _MAX_SAMPLES:
+            if explain is not None:
+                fix.reasons.append(explain(value))
+            fix.samples.append(Sample(value, after, batch.locations.line(index)))
+        if not fix.enabled:
+            continue
+        if after is None:
+            return None
+        value = after
+    return value
 
 
 def _count(fix: Fix, sample: Sample) -> None:

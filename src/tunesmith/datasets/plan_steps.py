@@ -19,7 +19,7 @@ from .fixes import FIELDS, Step, stateless
 from .format_choice import choose_prompt_format
 from .format_inference import Inference, infer_prompt_format
 from .optional_steps import number_classes_step, optional_text_steps
-from .pairs import pairs
+from .pairs import StoredPairs, pairs
 from .plan_execution import FixedRows, read_rows
 from .prompt_format import PromptFormat
 from .recognition import recognise_rows
@@ -81,7 +81,7 @@ def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
     if row_format != "prompt_completion":
         return ProposedSteps(list(conversation_steps(row_format)))
     text_steps = [*_two_texts(read_rows(source)), _typed_line_breaks()]
-    rows = FixedRows(source, [*text_steps, _drop_empty(PromptFormat("", "", ""))])
+    rows = StoredPairs(FixedRows(source, [*text_steps, _drop_empty(PromptFormat("", "", ""))]))
     prompt_format = options.prompt_format
     inference = None if prompt_format else infer_prompt_format(rows)
     known = inference.format if inference else prompt_format or PromptFormat()

@@ -7,7 +7,7 @@ Here they are counted, described, enabled and disabled. What a plan makes of a d
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith._lazy import set_public_module
 
@@ -15,7 +15,7 @@ from .dataset_errors import DatasetError
 from .plan_execution import FixedRows, count_fixes, describe_fix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .format_inference import Inference
     from .plan_execution import Fix
@@ -64,7 +64,16 @@ class PlannedFixes:
         Each is counted on the rows as the enabled fixes before it leave them.
         """
         if self._fixes is None:
-            self._fixes = count_fixes(self._source, self._steps)
+            return self.count_fixes()
+        return [fix for fix in self._fixes if fix.count]
+
+    def count_fixes(self, observe: Callable[[dict[str, Any]], None] | None = None) -> list[Fix]:
+        """Read the data, count the fixes anew and return them, as `fixes` does.
+
+        Args:
+            observe: Called with each row as the enabled fixes leave it.
+        """
+        self._fixes = count_fixes(self._source, self._steps, observe)
         return [fix for fix in self._fixes if fix.count]
 
     @property

@@ -8,11 +8,14 @@ texts themselves are in `preparation`.
 
 from __future__ import annotations
 
+import codecs
 import json
+import shutil
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 from tunesmith.atomic import write_atomically
 
@@ -21,7 +24,7 @@ from .conversion.template import templated
 from .dataset import Dataset, Plan
 from .dataset_errors import DatasetError
 from .pairs import pairs
-from .plan_execution import shorten
+from .plan_execution import WrittenRows, shorten
 from .preparation import (
     Analysis,
     PreparedData,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .recognition import FormatName
+    from .report import Report
     from .rows import RowFormat
 
 __all__ = ["Dialog", "prepare_data"]
@@ -49,6 +53,7 @@ __all__ = ["Dialog", "prepare_data"]
 # The share and the maximum of the tool of openai 0.x.
 _VALIDATION_SHARE: Final = 0.2
 _MAX_VALIDATION_ROWS: Final = 1_000
+_COPIED_AT_ONCE: Final = 1 << 20
 # Formats whose prompts may stand in two columns, and the second of them.
 _JOINING: Final = frozenset({"alpaca", "question_answer"})
 _JOINED_COLUMNS: Final = frozenset({"input", "context"})
@@ -119,35 +124,20 @@ def prepare_data(
     analysis = _analyse(source, dataset)
     dialog.say(describe_analysis(analysis))
     plan = _decide(analysis.plan, dialog)
-    fixed = plan.apply()
-    report = fixed.check(prompt_format=plan.format)
-    if report.errors:
-        dialog.say(describe_errors(report))
-        if not dialog.ask("Write the file all the same?", default=False):
-            dialog.say("Nothing was written.")
-            return None
-    training, validation = _divide(fixed, analysis, dialog)
-    files = _free_paths(source, split=validation is not None)
-    names = " and ".join(repr(file.name) for file in files)
-    if not dialog.ask(f"Your data will be written to {names}. Proceed?", default=True):
-        dialog.say("Nothing was written.")
-        return None
-    training.write(files[0], byte_order_mark=byte_order_mark)
-    if validation is not None:
-        validation.write(files[1], byte_order_mark=byte_order_mark)
-    classes = _count_labels(plan) if analysis.classes else {}
-    parameters = plan.format.inference_parameters(classes or None) if plan.format else {}
-    prepared = PreparedData(
-        training=files[0],
-        validation=files[1] if validation is not None else None,
-        format_file=format_path(files[0]) if plan.format else None,
-        prompt_format=plan.format,
-        command=create_command(files, classes, plan.format),
-        inference_parameters=parameters,
-        class_numbers=_save_class_numbers(plan, analysis, files[0]),
-        report=report,
-    )
-    dialog.say(describe_results(prepared, analysis))
+    with tempfile.TemporaryFile() as stream:
+        # The rows are written while they are checked: fixing them takes longest.
+        written = WrittenRows(plan.apply().source, stream)
+        report = Dataset(written).check(prompt_format=plan.format)
+        prepared = _finish(
+            plan,
+            report,
+            analysis,
+            stream if written.rows else None,
+            dialog,
+            byte_order_mark=byte_order_mark,
+        )
+    if prepared is not None:
+        dialog.say(describe_results(prepared, analysis))
     return prepared
 
 
@@ -200,20 +190,104 @@ def _offer_conversion(dataset: Dataset, dialog: Dialog) -> Dataset:
     return dataset
 
 
+def _finish(
+    plan: Plan,
+    report: Report,
+    analysis: Analysis,
+    stream: IO[bytes] | None,
+    dialog: Dialog,
+    *,
+    byte_order_mark: bool,
+) -> PreparedData | None:
+    """Ask the last questions and write the files; None where nothing is to be written.
+
+    Args:
+        plan: The plan as decided.
+        report: What a check found in the rows that it leaves.
+        analysis: What was found before.
+        stream: The rows as JSONL; None if there are none.
+        dialog: Asks the questions.
+        byte_order_mark: Whether the files begin with one.
+    """
+    fixed = plan.apply()
+    if report.errors:
+        dialog.say(describe_errors(report))
+        if not dialog.ask("Write the file all the same?", default=False):
+            dialog.say("Nothing was written.")
+            return None
+    training, validation = _divide(fixed, analysis, dialog)
+    files = _free_paths(analysis.source, split=validation is not None)
+    names = " and ".join(repr(file.name) for file in files)
+    if not dialog.ask(f"Your data will be written to {names}. Proceed?", default=True):
+        dialog.say("Nothing was written.")
+        return None
+    if validation is not None or stream is None:
+        training.write(files[0], byte_order_mark=byte_order_mark)
+    else:
+        _keep(stream, files[0], plan.format, codecs.BOM_UTF8 if byte_order_mark else b"")
+    if validation is not None:
+        validation.write(files[1], byte_order_mark=byte_order_mark)
+    classes = _count_labels(plan) if analysis.classes else {}
+    parameters = plan.format.inference_parameters(classes or None) if plan.format else {}
+    return PreparedData(
+        training=files[0],
+        validation=files[1] if validation is not None else None,
+        format_file=format_path(files[0]) if plan.format else None,
+        prompt_format=plan.format,
+        command=create_command(files, classes, plan.format),
+        inference_parameters=parameters,
+        class_numbers=_save_class_numbers(plan, analysis, files[0]),
+        report=report,
+    )
+
+
+def _keep(
+    stream: IO[bytes], target: Path, prompt_format: PromptFormat | None, start: bytes
+) -> None:
+    """Write `start` and what is in a stream as a file, and its prompt format beside it."""
+    stream.seek(0)
+    with write_atomically(target) as copy:
+        copy.write(start)
+        shutil.copyfileobj(stream, copy, _COPIED_AT_ONCE)
+    if prompt_format is not None:
+        prompt_format.save(format_path(target))
+
+
 def _analyse(source: Path, dataset: Dataset) -> Analysis:
     plan = dataset.plan(dataset.prompt_format)
     if plan.format is None:
         return Analysis(source, dataset, plan, {})
-    prompts: set[str] = set()
-    labels: Counter[str] = Counter()
-    for pair in pairs(plan.rows()):
-        prompts.add(pair.prompt)
-        labels[plan.format.bare_completion(pair.completion).strip()] += 1
-    if not labels:
+    variety = _Variety(plan.format, count_all=plan.task == "classification")
+    plan.count_fixes(variety.observe)
+    if not variety.rows:
         raise DatasetError("The file holds no row to learn from." + _first_fault(dataset))
-    _require_variety(prompts, labels)
-    classes = dict(labels.most_common()) if plan.task == "classification" else {}
+    _require_variety(variety)
+    classes = dict(variety.labels.most_common()) if plan.task == "classification" else {}
     return Analysis(source, dataset, plan, classes)
+
+
+class _Variety:
+    """Which prompts and labels there are: all labels of classes, else only whether any differ.
+
+    Args:
+        prompt_format: The format of the rows.
+        count_all: Whether to count each label.
+    """
+
+    def __init__(self, prompt_format: PromptFormat, *, count_all: bool) -> None:
+        self.rows = 0
+        self.prompts: set[str] = set()
+        self.labels: Counter[str] = Counter()
+        self._bare = prompt_format.bare_completion
+        self._count_all = count_all
+
+    def observe(self, value: dict[str, Any]) -> None:
+        """Add a row."""
+        self.rows += 1
+        if len(self.prompts) <= 1:
+            self.prompts.add(value["prompt"])
+        if self._count_all or len(self.labels) <= 1:
+            self.labels[self._bare(value["completion"]).strip()] += 1
 
 
 def _count_labels(plan: Plan) -> dict[str, int]:
@@ -232,8 +306,8 @@ def _first_fault(dataset: Dataset) -> str:
     return f" The first line that cannot be read is {location}: {location.message}."
 
 
-def _require_variety(prompts: set[str], labels: Counter[str]) -> None:
-    rows = sum(labels.values())
+def _require_variety(variety: _Variety) -> None:
+    rows, prompts, labels = variety.rows, variety.prompts, variety.labels
     if rows == 1:
         return
     if len(labels) == 1:

@@ -17,9 +17,10 @@ from .base import ValidRows
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunesmith.datasets.findings import Finding, Location, Severity
+    from tunesmith.datasets.findings import Finding, Severity
     from tunesmith.datasets.readers.batch import Batch
     from tunesmith.datasets.row_formats.dialects import Dialect
+    from tunesmith.datasets.row_formats.problem import Problem
     from tunesmith.datasets.rows import RowFormat
 
     from .settings import CheckSettings
@@ -43,7 +44,7 @@ class RowValidator:
         """Add a batch and return the rows that follow the rules."""
         self.lines += batch.lines
         for fault in batch.faults:
-            self._count(fault.id, fault.location)
+            self._counter(fault.id).add(fault.location)
         rows = ValidRows(batch, self.row_format, None)
         # Plain rows fulfil all rules but those of mistral-finetune on the order of roles.
         if self.dialect == "mistral-finetune" or not _all_valid(rows, batch):
@@ -56,20 +57,27 @@ class RowValidator:
         for index, value in enumerate(batch.values):
             valid = bool(value)
             for problem in problems(value, self.row_format):
-                self._count(problem.id, batch.location(index, problem.path, problem.message))
+                self._add(problem, batch, index)
                 severity = self.severities.get(problem.id, RULES[problem.id].severity)
                 valid = valid and severity != "error"
             for problem in dialect_problems(value, self.row_format, self.dialect):
-                self._count(problem.id, batch.location(index, problem.path, problem.message))
+                self._add(problem, batch, index)
             if valid:
                 indices.append(index)
         return indices
 
-    def _count(self, rule: str, location: Location) -> None:
+    def _add(self, problem: Problem, batch: Batch, index: int) -> None:
+        counter = self._counter(problem.id)
+        counter.count += 1
+        # A row of thousands of unknown fields has thousands of problems, few of them shown.
+        if counter.wants_examples:
+            counter.examples.append(batch.location(index, problem.path, problem.message))
+
+    def _counter(self, rule: str) -> LocationCounter:
         counter = self.counters.get(rule)
         if counter is None:
             counter = self.counters[rule] = LocationCounter(self.max_examples)
-        counter.add(location)
+        return counter
 
     def merge(self, following: RowValidator, lines: int) -> None:
         """See `Check.merge`."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from tunesmith.datasets.findings import LocationCounter
 from tunesmith.datasets.rules import make_finding
 from tunesmith.datasets.tokens.conversations import TOKENS_PER_ROW, message_texts, tool_texts
+from tunesmith.datasets.tokens.model_encodings import ENCODINGS
+from tunesmith.datasets.tokens.vocabulary import MAX_TOKEN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,6 +84,8 @@ class TokenLimits:
             row_texts, extra = texts_of(rows.values[index], rows.row_format)
             if only_if_long and self._fits_by_length(row_texts, extra):
                 continue
+            if only_if_long and self._exceeds_by_length(rows, index, row_texts):
+                continue
             counted.append(index)
             extras.append(extra)
             sizes.append(len(row_texts))
@@ -119,6 +123,17 @@ class TokenLimits:
             return True
         return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) <= available
 
+    def _exceeds_by_length(self, rows: ValidRows, index: int, texts: list[str]) -> bool:
+        """Count a row as too long where its characters alone prove that; no token is counted."""
+        length = sum(map(len, texts))
+        fewest = -(-length // MAX_TOKEN_BYTES)
+        if self.limit is None or fewest <= self.limit or self.settings.encoding not in ENCODINGS:
+            return False
+        message = f"{length:,} characters, at least {fewest:,} tokens; the limit is {self.limit:,}"
+        self.over.add(rows.location(index, "", message))
+        self.longest = max(self.longest, fewest)
+        return True
+
     def merge(self, following: TokenLimits, lines: int) -> None:
         """See `Check.merge`."""
         self.over.merge(following.over, lines)
@@ -131,7 +146,8 @@ class TokenLimits:
         if not self.over.count:
             return []
         locations = self.over.examples
-        first = f"; line {locations[0].line} has {locations[0].message.partition(' tokens')[0]}"
+        first = locations[0].message.partition(" tokens")[0].rpartition(", ")[2]
+        first = f"; line {locations[0].line} has {first}"
         limit = f"{self.limit:,} tokens of {self.settings.encoding}"
         return [make_finding("token-limit", self.over, detail=f"the limit is {limit}{first}")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import accumulate
-from operator import sub
+from operator import itemgetter, sub
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.datasets.findings import Fault, Location, excerpt_of
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Batch", "ChunkLocations", "FileSource", "ListLocations", "RowLocations", "Source"]
+__all__ = [
+    "Batch",
+    "ChunkLocations",
+    "FileSource",
+    "ListLocations",
+    "RowLocations",
+    "Source",
+    "pairs_of",
+]
 
 
 class RowLocations(Protocol):
@@ -209,3 +217,16 @@ class FileSource:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
+
+
+def pairs_of(values: list[dict[str, Any]]) -> tuple[list[str], list[str]] | None:
+    """Return prompts and completions where each row is these two strings and nothing else."""
+    if set(map(len, values)) != {2}:
+        return None
+    try:
+        prompts = list(map(itemgetter("prompt"), values))
+        completions = list(map(itemgetter("completion"), values))
+    except KeyError:
+        return None
+    strings = {*map(type, prompts), *map(type, completions)} == {str}
+    return (prompts, completions) if strings else None

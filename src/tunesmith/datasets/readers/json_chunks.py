@@ -19,6 +19,7 @@ from tunesmith.datasets.json_types import is_array, is_object
 from tunesmith.datasets.optional import optional
 from tunesmith.datasets.row_formats.chat import is_plain
 
+from .batch import pairs_of
 from .byte_scan import scan_strings
 from .json_values import character_faults, decode_line
 
@@ -88,7 +89,7 @@ class ChunkDecoder:
         values = _decoder()(chunk)
         if values is None or len(values) != lines or set(map(type, values)) != {dict}:
             return None
-        pairs = _pairs(values)
+        pairs = pairs_of(values)
         if self._learns:
             self._expected = "pairs" if pairs is not None else None
             if all(map(is_plain, values)):
@@ -103,18 +104,6 @@ def _is_proven(chunk: bytes, decoded: Decoded) -> bool:
         return False
     # Every key and every string has two quotes: a chunk with no more than that repeats no key.
     return found.quotes == _fewest_quotes(decoded) or _keys_proven(chunk, decoded)
-
-
-def _pairs(values: list[dict[str, Any]]) -> tuple[list[str], list[str]] | None:
-    if set(map(len, values)) != {2}:
-        return None
-    try:
-        prompts = list(map(itemgetter("prompt"), values))
-        completions = list(map(itemgetter("completion"), values))
-    except KeyError:
-        return None
-    strings = {*map(type, prompts), *map(type, completions)} == {str}
-    return (prompts, completions) if strings else None
 
 
 def _fewest_quotes(decoded: Decoded) -> int:
