@@ -27,6 +27,7 @@ __all__ = ["number_classes_step", "optional_text_steps"]
 
 _MIN_PREFIX: Final = {"prompt": 12, "completion": 5}
 _MIN_ROWS_FOR_PREFIX: Final = 10
+_LONGEST_PREFIX: Final = 10_000
 _ROWS_FOR_CASE: Final = 1_000
 # More than one capital in so many letters is worth a proposal; scripts without case have none.
 _LETTERS_PER_CAPITAL: Final = 3
@@ -102,8 +103,9 @@ def _text_statistics(rows: Iterable[Row], prompt_format: PromptFormat) -> _TextS
         for name, text in texts.items():
             prefixes[name] = _common_prefix(prefixes[name], text.lstrip())
             if number < _ROWS_FOR_CASE:
-                statistics.upper[name] += sum(map(str.isupper, text))
-                statistics.letters[name] += sum(map(str.isalpha, text))
+                start = text[:_LONGEST_PREFIX]
+                statistics.upper[name] += sum(map(str.isupper, start))
+                statistics.letters[name] += sum(map(str.isalpha, start))
         seen = number + 1
         if seen > _ROWS_FOR_CASE and not any(prefixes.values()):
             break
@@ -113,8 +115,10 @@ def _text_statistics(rows: Iterable[Row], prompt_format: PromptFormat) -> _TextS
 
 
 def _common_prefix(known: str | None, text: str) -> str:
-    if known is None or text.startswith(known):
-        return text if known is None else known
+    if known is None:
+        return text[:_LONGEST_PREFIX]
+    if text.startswith(known):
+        return known
     limit = min(len(known), len(text))
     same = next((index for index in range(limit) if known[index] != text[index]), limit)
     return known[:same]

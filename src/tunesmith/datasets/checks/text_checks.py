@@ -26,6 +26,8 @@ _FEWEST_ROWS: Final = 3
 
 _SAMPLED_ROWS: Final = 500
 _BOUNDARY_CHARACTERS: Final = 100
+_SAMPLED_END: Final = 4_000
+_LONGEST_PREFIX: Final = 10_000
 _FEWEST_LETTERS: Final = 200
 
 
@@ -78,11 +80,20 @@ def _extremes(texts: Collection[str], before: tuple[str, str] | None) -> tuple[s
 
 
 def _common_prefix(least: str, greatest: str) -> str:
-    """Return what both start with; every text between the two in order starts with it, too."""
+    """Return what both start with; every text between the two in order starts with it, too.
+
+    Of a long text only the beginning counts.
+    """
+    least, greatest = least[:_LONGEST_PREFIX], greatest[:_LONGEST_PREFIX]
     for position, (left, right) in enumerate(zip(least, greatest, strict=False)):
         if left != right:
             return least[:position]
     return least[: len(greatest)]
+
+
+def _ends_of(text: str) -> str:
+    """Return a text, or of a long one its beginning and its end."""
+    return text if len(text) <= 2 * _SAMPLED_END else text[:_SAMPLED_END] + text[-_SAMPLED_END:]
 
 
 class _SampledRow(NamedTuple):
@@ -109,7 +120,8 @@ class SampledText:
             # Valid rows that are plain pairs have no problem; others may have one that only warns.
             if rows.pairs is None and any(problems(rows.values[index], "prompt_completion")):
                 continue
-            self.rows.append(_SampledRow(rows.line(index), rows.offset(index), prompt, completion))
+            texts = _ends_of(prompt), _ends_of(completion)
+            self.rows.append(_SampledRow(rows.line(index), rows.offset(index), *texts))
             if len(self.rows) >= _SAMPLED_ROWS:
                 return
 
