@@ -151,6 +151,7 @@ def test_a_check_of_the_cases_names_their_format_once_a_row(file, name, shape):
     finding = next(one for one in report.errors if one.id == "foreign-format")
     assert finding.count == len(dataset)
     assert DATA_FORMATS[name].label in str(finding)
+    assert f"convert it to {shape} rows" in str(finding)
     assert "convert" in finding.fix
     assert {one.id for one in report.errors} <= {"foreign-format", "file-format"}
 

@@ -230,7 +230,7 @@ _IN_ORDER: Final = (
         "preference",
         lambda row: "preferred_output" in row or "non_preferred_output" in row,
     ),
-    DataFormat("gemini", "Gemini", "'contents' with 'parts'", "chat", _is_gemini),
+    DataFormat("gemini", "Gemini", "'contents' of 'parts'", "chat", _is_gemini),
     DataFormat(
         "sharegpt",
         "ShareGPT preference",
@@ -239,7 +239,7 @@ _IN_ORDER: Final = (
         lambda row: _has_pair(row) and _is_sharegpt(row),
     ),
     DataFormat(
-        "sharegpt", "ShareGPT", "'conversations' with 'from' and 'value'", "chat", _is_sharegpt
+        "sharegpt", "ShareGPT", "'conversations' of 'from' and 'value'", "chat", _is_sharegpt
     ),
     DataFormat(
         "kto",
@@ -258,7 +258,7 @@ _IN_ORDER: Final = (
     DataFormat(
         "anthropic",
         "Anthropic",
-        "'messages' with a top-level 'system' or with content blocks",
+        "'messages' and a top-level 'system', or content blocks",
         "chat",
         _is_anthropic,
     ),
@@ -273,12 +273,12 @@ _IN_ORDER: Final = (
     DataFormat(
         "trl_prompt_completion",
         "TRL conversational prompt-completion",
-        "'prompt' and 'completion' with messages",
+        "messages under 'prompt' and 'completion'",
         "chat",
         _is_trl_prompt_completion,
     ),
     DataFormat(
-        "trl_prompt", "TRL prompt-only", "'prompt' with messages", "reinforcement", _is_trl_prompt
+        "trl_prompt", "TRL prompt-only", "messages under 'prompt'", "reinforcement", _is_trl_prompt
     ),
     DataFormat(
         "trl_stepwise",

@@ -88,7 +88,11 @@ RULES: Final[Mapping[str, Rule]] = {
         "error", "file", "has more rows with images than the destination accepts"
     ),
     "shape-unsupported": Rule(
-        "error", "file", "has rows of a shape that the destination does not accept"
+        "error",
+        "file",
+        "has rows of a shape that the destination does not accept",
+        "Choose another destination, or add what is missing: for supervised fine-tuning each "
+        "conversation ends with the answer to learn.",
     ),
     # Lines and bytes
     "encoding": Rule(

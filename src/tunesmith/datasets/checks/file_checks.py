@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tunesmith.datasets.findings import Finding, Location, LocationCounter
 from tunesmith.datasets.readers.lines import byte_order_mark
+from tunesmith.datasets.recognition import DATA_FORMATS
 from tunesmith.datasets.rules import make_finding
 
 if TYPE_CHECKING:
@@ -59,7 +60,11 @@ def row_count_findings(report: Report, destination: Destination) -> list[Finding
         return [make_finding("file-empty", LocationCounter(1, 1))]
     findings: list[Finding] = []
     if report.shape not in destination.shapes:
-        detail = f"{report.shape}; {destination.name} accepts {', '.join(destination.shapes)}"
+        accepted = ", ".join(destination.shapes)
+        detail = (
+            f"{report.shape}, with {DATA_FORMATS[report.shape].keys}; {destination.name} accepts "
+            f"{accepted}"
+        )
         findings.append(make_finding("shape-unsupported", LocationCounter(1, 1), detail=detail))
     if rows < destination.minimum_rows:
         detail = f"{rows} of at least {destination.minimum_rows} ({destination.name})"

@@ -36,9 +36,9 @@ def problems(value: dict[str, Any], row_format: RowFormat) -> Iterator[Problem]:
         yield Problem("missing-field", "", "the row is empty: {}")
         return
     if found is not None and declared is None:
-        yield Problem(
-            "foreign-format", "", f"this is {_article(found.label)} row, with {found.keys}"
-        )
+        advice = f": convert it to {_LABELS[found.target]} rows" if found.target else ""
+        message = f"this is {_article(found.label)} row, with {found.keys}{advice}"
+        yield Problem("foreign-format", "", message)
         return
     if (
         declared is not None
