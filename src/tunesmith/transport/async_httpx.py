@@ -19,11 +19,13 @@ from tunesmith.errors import APIConnectionError
 
 from .async_pool import LoopLocal, acquire, read_in_threads
 from .connection_errors import pool_timeout
+from .direct import AsyncDirectConnection
 from .failure_table import is_library_failure
 from .httpx_adapter import (
     async_connection_transport,
     connection_error,
     parsed_url,
+    transport_settings,
     wire_headers,
     wire_timeout,
 )
@@ -40,13 +42,22 @@ __all__ = ["AsyncHttpxTransport", "AsyncUserClientTransport"]
 
 
 class _Connection:
-    """A transport of httpx for one connection."""
+    """One connection, or a transport of httpx for one."""
 
     __slots__ = ("origin", "transport")
 
-    def __init__(self, origin: str, transport: httpx.AsyncHTTPTransport) -> None:
+    def __init__(
+        self, origin: str, transport: httpx.AsyncHTTPTransport | AsyncDirectConnection
+    ) -> None:
         self.origin = origin
         self.transport = transport
+
+
+def _new_connection(url: str) -> httpx.AsyncHTTPTransport | AsyncDirectConnection:
+    settings = transport_settings(url)
+    if settings["proxy"] is not None:
+        return async_connection_transport(url)
+    return AsyncDirectConnection(url, settings)
 
 
 class _Pool:
@@ -61,7 +72,7 @@ class _Pool:
         idle = self._idle.take(url)
         if idle is not None:
             return idle
-        return _Connection(origin_of(url), async_connection_transport(url))
+        return _Connection(origin_of(url), _new_connection(url))
 
     def keep(self, connection: _Connection) -> None:
         """Keep a connection whose response has been read."""
@@ -137,15 +148,7 @@ async def _before_deadline(request: Request, work: Awaitable[T]) -> T:
 
 async def _exchange(pool: _Pool, connection: _Connection, request: Request) -> Response:
     started = time.perf_counter()
-    received = await connection.transport.handle_async_request(
-        httpx.Request(
-            request.method,
-            parsed_url(request.url),
-            headers=wire_headers(request),
-            content=_content(request),
-            extensions={"timeout": request.timeout.phases()},
-        )
-    )
+    received = await _send(request, connection)
     elapsed = time.perf_counter() - started
     response = Response(
         received.status_code, received.headers.raw, None, request.info, elapsed=elapsed
@@ -300,6 +303,23 @@ class AsyncBodyStream:
             await self._received.aclose()
         finally:
             await self._release(complete)
+
+
+async def _send(request: Request, connection: _Connection) -> Any:
+    """Return the response, its body unread."""
+    extensions = {"timeout": request.timeout.phases()}
+    transport, content = connection.transport, _content(request)
+    if isinstance(transport, AsyncDirectConnection):
+        return await transport.send(request, content, extensions)
+    return await transport.handle_async_request(
+        httpx.Request(
+            request.method,
+            parsed_url(request.url),
+            headers=wire_headers(request),
+            content=content,
+            extensions=extensions,
+        )
+    )
 
 
 def _content(request: Request) -> bytes | AsyncIterator[bytes] | None:

@@ -21,11 +21,13 @@ from tunesmith.core.urls import origin_of
 from tunesmith.errors import APIConnectionError
 
 from .connection_errors import pool_timeout
+from .direct import DirectConnection
 from .failure_table import is_library_failure
 from .httpx_adapter import (
     connection_error,
     connection_transport,
     parsed_url,
+    transport_settings,
     wire_content,
     wire_headers,
     wire_timeout,
@@ -42,11 +44,11 @@ __all__ = ["HttpxTransport", "UserClientTransport"]
 
 
 class _Connection:
-    """A transport of httpx for one connection, and its socket once it is connected."""
+    """One connection, or a transport of httpx for one, and its socket once it is connected."""
 
     __slots__ = ("origin", "socket", "transport")
 
-    def __init__(self, origin: str, transport: httpx.HTTPTransport) -> None:
+    def __init__(self, origin: str, transport: httpx.HTTPTransport | DirectConnection) -> None:
         self.origin = origin
         self.transport = transport
         self.socket: socket.socket | None = None
@@ -71,6 +73,13 @@ class _Connection:
                 return
 
 
+def _new_connection(url: str) -> httpx.HTTPTransport | DirectConnection:
+    settings = transport_settings(url)
+    if settings["proxy"] is not None:
+        return connection_transport(url)
+    return DirectConnection(url, settings)
+
+
 class _Pool:
     """The connections of one process: idle ones by origin, and a permit for each request."""
 
@@ -81,7 +90,7 @@ class _Pool:
     def take(self, url: str) -> _Connection:
         """Return a connection to the server of `url`, an idle one if there is one."""
         idle = self._idle.take(url)
-        return idle or _Connection(origin_of(url), connection_transport(url))
+        return idle or _Connection(origin_of(url), _new_connection(url))
 
     def keep(self, connection: _Connection) -> None:
         """Keep a connection whose response has been read."""
@@ -142,7 +151,7 @@ def _exchange(pool: _Pool, connection: _Connection, request: Request) -> Respons
     deadline = request.deadline
     timer = None if deadline is None else watchdog().start_timer(deadline, connection.cut)
     try:
-        received = connection.transport.handle_request(_httpx_request(request, connection))
+        received = _send(request, connection)
         elapsed = time.perf_counter() - started
         if connection.current_socket() is None:
             connection.socket = _socket_of(received)
@@ -314,16 +323,22 @@ class BodyStream:
             self._release(complete)
 
 
-def _httpx_request(request: Request, connection: _Connection) -> httpx.Request:
+def _send(request: Request, connection: _Connection) -> Any:
+    """Return the response, its body unread."""
     extensions: dict[str, Any] = {"timeout": request.limits().phases()}
     if connection.socket is None or request.deadline is not None:
         extensions["trace"] = connection.trace
-    return httpx.Request(
-        request.method,
-        parsed_url(request.url),
-        headers=wire_headers(request),
-        content=wire_content(request),
-        extensions=extensions,
+    transport, content = connection.transport, wire_content(request)
+    if isinstance(transport, DirectConnection):
+        return transport.send(request, content, extensions)
+    return transport.handle_request(
+        httpx.Request(
+            request.method,
+            parsed_url(request.url),
+            headers=wire_headers(request),
+            content=content,
+            extensions=extensions,
+        )
     )
 
 

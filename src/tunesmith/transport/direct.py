@@ -1,0 +1,237 @@
+"""One HTTP/1.1 connection each, of httpcore: the layer beneath httpx, called directly.
+
+httpx's pool and its request and response objects are two thirds of a small request's cost, and
+on asyncio the pool looks for the module sniffio a dozen times per request, which costs more than
+all else where that is not installed. These classes take the place of an httpx transport that is
+limited to one connection, and raise httpx's errors. Proxies and HTTP/2 stay with httpx.
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import httpcore
+import httpx
+
+from .httpx_adapter import parsed_url, wire_headers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tunesmith.core.request import Request
+
+__all__ = ["AsyncDirectConnection", "DirectConnection"]
+
+
+class _Target(NamedTuple):
+    """What a URL means for a request: httpcore's form of it, and the host field."""
+
+    url: httpcore.URL
+    host: bytes
+
+
+@functools.lru_cache(maxsize=512)
+def _target(url: str) -> _Target:
+    parsed = parsed_url(url)
+    whole = httpcore.URL(
+        scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path
+    )
+    return _Target(whole, parsed.netloc)
+
+
+class _Fields:
+    """The header fields of a response, as httpcore gives them."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
+        self.raw = raw
+
+    def __contains__(self, name: str) -> bool:
+        wanted = name.encode()
+        return any(field.lower() == wanted for field, _ in self.raw)
+
+
+class _Received:
+    """A response, with the part of httpx.Response that the transports use."""
+
+    __slots__ = ("extensions", "headers", "status_code", "stream")
+
+    def __init__(self, received: httpcore.Response, stream: Any) -> None:
+        self.status_code = received.status
+        self.headers = _Fields(received.headers)
+        self.stream = stream
+        self.extensions = received.extensions
+
+    def close(self) -> None:
+        """End a blocking response."""
+        self.stream.close()
+
+    async def aclose(self) -> None:
+        """End an asynchronous response."""
+        await self.stream.aclose()
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """Yield the body decompressed."""
+        return self._decoding().iter_bytes()
+
+    def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """Yield the body decompressed."""
+        return self._decoding().aiter_bytes()
+
+    def _decoding(self) -> httpx.Response:
+        return httpx.Response(self.status_code, headers=self.headers.raw, stream=self.stream)
+
+
+class _Stream(httpx.SyncByteStream):
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream
+        except Exception as error:
+            failure = _as_httpx(error)
+            if failure is error:
+                raise
+        else:
+            return
+        raise failure
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _AsyncStream(httpx.AsyncByteStream):
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield chunk
+        except Exception as error:
+            failure = _as_httpx(error)
+            if failure is error:
+                raise
+        else:
+            return
+        raise failure
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class DirectConnection:
+    """A blocking connection to the server of one URL; opened with its first request.
+
+    Args:
+        url: Any URL of the server.
+        settings: The arguments of an httpx transport for one connection.
+    """
+
+    def __init__(self, url: str, settings: dict[str, Any]) -> None:
+        self._arguments = _arguments(url, settings)
+        self._connection: httpcore.HTTPConnection | None = None
+
+    def send(self, request: Request, content: Any, extensions: dict[str, Any]) -> _Received:
+        """Send a request and return its response, its body unread.
+
+        Raises:
+            httpx.RequestError: No response arrived.
+        """
+        connection = self._connection
+        if connection is None or connection.is_closed() or connection.has_expired():
+            self.close()
+            connection = self._connection = httpcore.HTTPConnection(**self._arguments)
+        try:
+            received = connection.handle_request(_message(request, content, extensions))
+        except Exception as error:
+            failure = _as_httpx(error)
+            if failure is error:
+                raise
+        else:
+            return _Received(received, _Stream(received.stream))
+        raise failure
+
+    def close(self) -> None:
+        """Close the connection, if one is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+class AsyncDirectConnection:
+    """The same for asyncio; see `DirectConnection`."""
+
+    def __init__(self, url: str, settings: dict[str, Any]) -> None:
+        backend = httpcore.AnyIOBackend()
+        self._arguments = {**_arguments(url, settings), "network_backend": backend}
+        self._connection: httpcore.AsyncHTTPConnection | None = None
+
+    async def send(self, request: Request, content: Any, extensions: dict[str, Any]) -> _Received:
+        """Send a request and return its response, its body unread.
+
+        Raises:
+            httpx.RequestError: No response arrived.
+        """
+        connection = self._connection
+        if connection is None or connection.is_closed() or connection.has_expired():
+            await self.aclose()
+            connection = self._connection = httpcore.AsyncHTTPConnection(**self._arguments)
+        try:
+            message = _message(request, content, extensions)
+            received = await connection.handle_async_request(message)
+        except Exception as error:
+            failure = _as_httpx(error)
+            if failure is error:
+                raise
+        else:
+            return _Received(received, _AsyncStream(received.stream))
+        raise failure
+
+    async def aclose(self) -> None:
+        """Close the connection, if one is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
+
+
+def _arguments(url: str, settings: dict[str, Any]) -> dict[str, Any]:
+    verify = settings["verify"]
+    return {
+        "origin": _target(url).url.origin,
+        "ssl_context": verify if isinstance(verify, ssl.SSLContext) else None,
+        "keepalive_expiry": settings["limits"].keepalive_expiry,
+        "socket_options": settings["socket_options"],
+    }
+
+
+def _message(request: Request, content: Any, extensions: dict[str, Any]) -> httpcore.Request:
+    """Return a request as httpx would send it."""
+    target = _target(request.url)
+    headers = [
+        (name.encode("ascii"), value.encode("ascii"))
+        for name, value in wire_headers(request).items()
+    ]
+    if "host" not in request.headers:
+        headers.insert(0, (b"Host", target.host))
+    if isinstance(content, bytes):
+        headers.append((b"Content-Length", b"%d" % len(content)))
+    elif content is not None and request.body.length is None:  # type: ignore[union-attr]
+        headers.append((b"Transfer-Encoding", b"chunked"))
+    return httpcore.Request(
+        request.method, target.url, headers=headers, content=content, extensions=extensions
+    )
+
+
+def _as_httpx(error: Exception) -> Exception:
+    """Return httpx's error of the same name for one of httpcore's, any other as it is."""
+    kind = type(error)
+    if kind.__module__.partition(".")[0] != "httpcore":
+        return error
+    known: Any = getattr(httpx, kind.__name__, httpx.TransportError)
+    failure: Exception = known(str(error))
+    return failure
