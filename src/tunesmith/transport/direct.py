@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncDirectConnection", "DirectConnection"]
 
+# What is left of a body must be larger than this to be read past the parser.
+_LARGE = 1 << 20
+_READ_SIZE = 1 << 19
+
 
 class _Target(NamedTuple):
     """What a URL means for a request: httpcore's form of it, and the host field."""
@@ -85,13 +89,70 @@ class _Received:
         return httpx.Response(self.status_code, headers=self.headers.raw, stream=self.stream)
 
 
+class _Rest:
+    """The rest of a large body, which is read from the socket, past httpcore and its parser.
+
+    After its first chunk the parser holds nothing of the body, and the length says where it ends.
+    The connection is not used again, because its parser does not know of the rest.
+    """
+
+    __slots__ = ("length", "read_timeout", "received", "stream")
+
+    def __init__(self, received: httpcore.Response, request: httpcore.Request) -> None:
+        self.stream: Any = received.extensions["network_stream"]
+        self.read_timeout = request.extensions["timeout"]["read"]
+        self.length = _length(received.headers)
+        self.received = 0
+
+    def is_large(self, chunk: bytes) -> bool:
+        """Count a chunk; return whether so much is left that another connection costs less."""
+        self.received += len(chunk)
+        return self.length - self.received > _LARGE
+
+    def next_size(self, chunk: bytes | None = None) -> int:
+        """Count a chunk and return how many bytes to read next, 0 at the end.
+
+        Raises:
+            httpx.RemoteProtocolError: The chunk is empty: the connection was closed too early.
+        """
+        if chunk is not None:
+            if not chunk:
+                raise httpx.RemoteProtocolError(
+                    "peer closed connection without sending complete message body "
+                    f"(received {self.received} bytes, expected {self.length})"
+                )
+            self.received += len(chunk)
+        return min(_READ_SIZE, self.length - self.received)
+
+
+def _length(headers: list[tuple[bytes, bytes]]) -> int:
+    """Return the content length; 0 if the body's end is known otherwise."""
+    fields = {name.lower(): value for name, value in headers}
+    length = fields.get(b"content-length", b"")
+    return int(length) if length.isdigit() and b"transfer-encoding" not in fields else 0
+
+
 class _Stream(httpx.SyncByteStream):
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, rest: _Rest) -> None:
         self._stream = stream
+        self._rest = rest
 
     def __iter__(self) -> Iterator[bytes]:
+        # Held, because a generator that is dropped in mid-body closes the connection.
+        rest, chunks = self._rest, iter(self._stream)
         try:
-            yield from self._stream
+            for chunk in chunks:
+                yield chunk
+                if rest.length > _LARGE and rest.is_large(chunk):
+                    break
+            else:
+                return
+            size = rest.next_size()
+            while size:
+                chunk = rest.stream.read(size, timeout=rest.read_timeout)
+                size = rest.next_size(chunk)
+                yield chunk
+            chunks.close()
         except Exception as error:
             failure = _as_httpx(error)
             if failure is error:
@@ -105,13 +166,25 @@ class _Stream(httpx.SyncByteStream):
 
 
 class _AsyncStream(httpx.AsyncByteStream):
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, rest: _Rest) -> None:
         self._stream = stream
+        self._rest = rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        rest, chunks = self._rest, aiter(self._stream)
         try:
-            async for chunk in self._stream:
+            async for chunk in chunks:
                 yield chunk
+                if rest.length > _LARGE and rest.is_large(chunk):
+                    break
+            else:
+                return
+            size = rest.next_size()
+            while size:
+                chunk = await rest.stream.read(size, timeout=rest.read_timeout)
+                size = rest.next_size(chunk)
+                yield chunk
+            await chunks.aclose()
         except Exception as error:
             failure = _as_httpx(error)
             if failure is error:
@@ -147,13 +220,14 @@ class DirectConnection:
             self.close()
             connection = self._connection = httpcore.HTTPConnection(**self._arguments)
         try:
-            received = connection.handle_request(_message(request, content, extensions))
+            message = _message(request, content, extensions)
+            received = connection.handle_request(message)
         except Exception as error:
             failure = _as_httpx(error)
             if failure is error:
                 raise
         else:
-            return _Received(received, _Stream(received.stream))
+            return _Received(received, _Stream(received.stream, _Rest(received, message)))
         raise failure
 
     def close(self) -> None:
@@ -189,7 +263,8 @@ class AsyncDirectConnection:
             if failure is error:
                 raise
         else:
-            return _Received(received, _AsyncStream(received.stream))
+            stream = _AsyncStream(received.stream, _Rest(received, message))
+            return _Received(received, stream)
         raise failure
 
     async def aclose(self) -> None:
