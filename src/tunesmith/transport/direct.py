@@ -3,7 +3,7 @@
 httpx's pool and its request and response objects are two thirds of a small request's cost, and
 on asyncio the pool looks for the module sniffio a dozen times per request, which costs more than
 all else where that is not installed. These classes take the place of an httpx transport that is
-limited to one connection, and raise httpx's errors. Proxies and HTTP/2 stay with httpx.
+limited to one connection. Proxies and HTTP/2 stay with httpx.
 """
 
 from __future__ import annotations
@@ -113,11 +113,11 @@ class _Rest:
         """Count a chunk and return how many bytes to read next, 0 at the end.
 
         Raises:
-            httpx.RemoteProtocolError: The chunk is empty: the connection was closed too early.
+            httpcore.RemoteProtocolError: The chunk is empty: the connection was closed too early.
         """
         if chunk is not None:
             if not chunk:
-                raise httpx.RemoteProtocolError(
+                raise httpcore.RemoteProtocolError(
                     "peer closed connection without sending complete message body "
                     f"(received {self.received} bytes, expected {self.length})"
                 )
@@ -133,6 +133,8 @@ def _length(headers: list[tuple[bytes, bytes]]) -> int:
 
 
 class _Stream(httpx.SyncByteStream):
+    """The body of a blocking response."""
+
     def __init__(self, stream: Any, rest: _Rest) -> None:
         self._stream = stream
         self._rest = rest
@@ -140,58 +142,45 @@ class _Stream(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         # Held, because a generator that is dropped in mid-body closes the connection.
         rest, chunks = self._rest, iter(self._stream)
-        try:
-            for chunk in chunks:
-                yield chunk
-                if rest.length > _LARGE and rest.is_large(chunk):
-                    break
-            else:
-                return
-            size = rest.next_size()
-            while size:
-                chunk = rest.stream.read(size, timeout=rest.read_timeout)
-                size = rest.next_size(chunk)
-                yield chunk
-            chunks.close()
-        except Exception as error:
-            failure = _as_httpx(error)
-            if failure is error:
-                raise
+        for chunk in chunks:
+            yield chunk
+            if rest.length > _LARGE and rest.is_large(chunk):
+                break
         else:
             return
-        raise failure
+        size = rest.next_size()
+        while size:
+            chunk = rest.stream.read(size, timeout=rest.read_timeout)
+            size = rest.next_size(chunk)
+            yield chunk
+        chunks.close()
 
     def close(self) -> None:
         self._stream.close()
 
 
 class _AsyncStream(httpx.AsyncByteStream):
+    """The body of an asynchronous response."""
+
     def __init__(self, stream: Any, rest: _Rest) -> None:
         self._stream = stream
         self._rest = rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        # Held, because a generator that is dropped in mid-body closes the connection.
         rest, chunks = self._rest, aiter(self._stream)
-        try:
-            async for chunk in chunks:
-                yield chunk
-                if rest.length > _LARGE and rest.is_large(chunk):
-                    break
-            else:
-                return
-            size = rest.next_size()
-            while size:
-                chunk = await rest.stream.read(size, timeout=rest.read_timeout)
-                size = rest.next_size(chunk)
-                yield chunk
-            await chunks.aclose()
-        except Exception as error:
-            failure = _as_httpx(error)
-            if failure is error:
-                raise
+        async for chunk in chunks:
+            yield chunk
+            if rest.length > _LARGE and rest.is_large(chunk):
+                break
         else:
             return
-        raise failure
+        size = rest.next_size()
+        while size:
+            chunk = await rest.stream.read(size, timeout=rest.read_timeout)
+            size = rest.next_size(chunk)
+            yield chunk
+        await chunks.aclose()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -213,22 +202,15 @@ class DirectConnection:
         """Send a request and return its response, its body unread.
 
         Raises:
-            httpx.RequestError: No response arrived.
+            Exception: One of httpcore's: no response arrived.
         """
         connection = self._connection
         if connection is None or connection.is_closed() or connection.has_expired():
             self.close()
             connection = self._connection = httpcore.HTTPConnection(**self._arguments)
-        try:
-            message = _message(request, content, extensions)
-            received = connection.handle_request(message)
-        except Exception as error:
-            failure = _as_httpx(error)
-            if failure is error:
-                raise
-        else:
-            return _Received(received, _Stream(received.stream, _Rest(received, message)))
-        raise failure
+        message = _message(request, content, extensions)
+        received = connection.handle_request(message)
+        return _Received(received, _Stream(received.stream, _Rest(received, message)))
 
     def close(self) -> None:
         """Close the connection, if one is open."""
@@ -249,23 +231,15 @@ class AsyncDirectConnection:
         """Send a request and return its response, its body unread.
 
         Raises:
-            httpx.RequestError: No response arrived.
+            Exception: One of httpcore's: no response arrived.
         """
         connection = self._connection
         if connection is None or connection.is_closed() or connection.has_expired():
             await self.aclose()
             connection = self._connection = httpcore.AsyncHTTPConnection(**self._arguments)
-        try:
-            message = _message(request, content, extensions)
-            received = await connection.handle_async_request(message)
-        except Exception as error:
-            failure = _as_httpx(error)
-            if failure is error:
-                raise
-        else:
-            stream = _AsyncStream(received.stream, _Rest(received, message))
-            return _Received(received, stream)
-        raise failure
+        message = _message(request, content, extensions)
+        received = await connection.handle_async_request(message)
+        return _Received(received, _AsyncStream(received.stream, _Rest(received, message)))
 
     async def aclose(self) -> None:
         """Close the connection, if one is open."""
@@ -300,13 +274,3 @@ def _message(request: Request, content: Any, extensions: dict[str, Any]) -> http
     return httpcore.Request(
         request.method, target.url, headers=headers, content=content, extensions=extensions
     )
-
-
-def _as_httpx(error: Exception) -> Exception:
-    """Return httpx's error of the same name for one of httpcore's, any other as it is."""
-    kind = type(error)
-    if kind.__module__.partition(".")[0] != "httpcore":
-        return error
-    known: Any = getattr(httpx, kind.__name__, httpx.TransportError)
-    failure: Exception = known(str(error))
-    return failure
