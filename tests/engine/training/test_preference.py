@@ -37,8 +37,8 @@ def test_the_preferred_reply_gains_and_the_metrics_show_it(make_spec, recorder, 
     outcome = train(spec, observer)
     first, last = observer.steps[0], observer.steps[-1]
     # Before the first step the model is its own reference.
-    assert first.training_loss == pytest.approx(np.log(2), abs=0.02)
-    assert first.extra["rewards/margin"] == pytest.approx(0, abs=0.03)
+    assert first.training_loss == pytest.approx(np.log(2), abs=1e-3)
+    assert first.extra["rewards/margin"] == pytest.approx(0, abs=1e-3)
     assert last.training_loss < 0.5
     assert last.extra["rewards/accuracy"] == 1.0
     assert last.validation.extra["validation_rewards/margin"] > 0.5
@@ -48,6 +48,29 @@ def test_the_preferred_reply_gains_and_the_metrics_show_it(make_spec, recorder, 
     assert rows[-1]["validation_rewards/accuracy"] == "1"
     assert observer.plans[0].examples == 12
     assert last.elapsed_examples == 72
+
+
+@pytest.mark.parametrize("recipe", ["lora", "fast", "full"])
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_before_it_learns_a_model_is_its_own_reference(
+    make_spec, recorder, make_file, recipe, batch_size
+):
+    replies = ["no", "love it", "hate it all and more", "a long answer " * 9]
+    rows = [
+        pair(replies[n % 4], replies[(n + 1) % 4], f"what a day {'again ' * n}") for n in range(20)
+    ]
+    spec = make_spec(
+        method="dpo",
+        training_path=make_file("pairs.jsonl", rows),
+        recipe=recipe,
+        n_epochs=1,
+        batch_size=batch_size,
+        learning_rate_multiplier=1e-9,
+    )
+    observer = recorder()
+    train(spec, observer)
+    for step in observer.steps:
+        assert step.training_loss == pytest.approx(np.log(2), abs=1e-3)
 
 
 def test_loss_and_gradient_are_those_of_the_formula(make_spec, recorder, pairs, tiny_base_model):

@@ -123,10 +123,17 @@ class LossComputation:
             owner=np.repeat(np.arange(len(used)), [len(positions) for positions in used]),
         )
 
-    def hidden(self, batch: Batch) -> torch.Tensor:
-        """Return what enters the output layer, shape (positions, hidden)."""
+    def hidden(self, batch: Batch, *, as_in_training: bool = False) -> torch.Tensor:
+        """Return what enters the output layer, shape (positions, hidden).
+
+        Args:
+            batch: The batch.
+            as_in_training: Compute without gradients exactly what is computed with them.
+        """
         with self._precision:
-            return self._model.last_hidden(batch.inputs, batch.mask, batch.selection)
+            return self._model.last_hidden(
+                batch.inputs, batch.mask, batch.selection, as_in_training=as_in_training
+            )
 
     def predict(
         self, batch: Batch, hidden: torch.Tensor, tokens: Sequence[int] = ()
@@ -145,10 +152,13 @@ class LossComputation:
                 parts.append(_predictions(logits, losses, batch.targets[rows], tokens))
         return _join(parts)
 
-    def evaluate(self, batch: Batch, tokens: Sequence[int] = ()) -> Predictions:
+    def evaluate(
+        self, batch: Batch, tokens: Sequence[int] = (), *, as_in_training: bool = False
+    ) -> Predictions:
         """Run a batch through the whole model and return `predict` of it, without gradients."""
         with torch.no_grad():
-            return self.predict(batch, self.hidden(batch), tokens)
+            hidden = self.hidden(batch, as_in_training=as_in_training)
+            return self.predict(batch, hidden, tokens)
 
     def backward(self, batch: Batch, hidden: torch.Tensor, weights: torch.Tensor) -> Predictions:
         """Add the gradients of the weighted sum of a batch's losses.

@@ -4,6 +4,10 @@ Each row is a conversation with a preferred and a non-preferred reply. The refer
 model before the training. The reward of a reply is beta times the gain of its log
 probability over the reference, and the loss is
 -log sigmoid(reward of the preferred reply - reward of the other).
+
+A difference between model and reference is a reward, so both are computed in the same way:
+each pair goes through the layers alone, by the kernels of the training. Another batch or another
+kernel rounds differently in bfloat16, by up to a nat for a reply.
 """
 
 from __future__ import annotations
@@ -116,12 +120,14 @@ def with_reference(
         return Pairs(source, np.load(path, allow_pickle=False))
     reference = np.zeros(len(source.examples))
     is_complete = True
-    for part in computation.micro_batches(range(len(source.examples)), source.lengths):
+    for pair in distributed.shard(range(len(source.examples) // 2)):
         is_complete = should_continue()
         if not is_complete:
             break
-        batch = computation.collate(source, part)
-        reference[part] = _log_probabilities(batch, computation.evaluate(batch))
+        both = [2 * pair, 2 * pair + 1]
+        batch = computation.collate(source, both)
+        predictions = computation.evaluate(batch, as_in_training=True)
+        reference[both] = _log_probabilities(batch, predictions)
     if not distributed.broadcast(is_complete):
         return None
     distributed.sum_array(reference)
@@ -222,7 +228,8 @@ class Preference:
         assert self._validation is not None  # noqa: S101 - called only where there are pairs
         counts = _PairCounts(PredictionCounts())
         for batch, reference in self._batches(self._validation, indices):
-            self._add(counts, batch, self._computation.evaluate(batch), reference)
+            predictions = self._computation.evaluate(batch, as_in_training=True)
+            self._add(counts, batch, predictions, reference)
         distributed.sum_fields(counts)
         return ValidationRecord(
             loss=counts.loss / counts.pairs,
@@ -235,10 +242,9 @@ class Preference:
     def _batches(
         self, source: Pairs, indices: Sequence[int]
     ) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
-        """Yield parts of a batch of pairs, each with its reference, shape (examples,)."""
-        lengths = [2 * max(pair) for pair in source.lengths]
-        for part in self._computation.micro_batches(indices, lengths):
-            both = [example for index in part for example in (2 * index, 2 * index + 1)]
+        """Yield each pair of a batch, with its reference, shape (2,)."""
+        for pair in distributed.shard(indices):
+            both = [2 * pair, 2 * pair + 1]
             yield self._computation.collate(source.examples, both), source.reference[both]
 
     def _add(

@@ -91,7 +91,12 @@ class SplitModel:
             setattr(self.decoder, self._attribute, layers)
 
     def last_hidden(
-        self, inputs: torch.Tensor, mask: torch.Tensor | None, selection: torch.Tensor
+        self,
+        inputs: torch.Tensor,
+        mask: torch.Tensor | None,
+        selection: torch.Tensor,
+        *,
+        as_in_training: bool = False,
     ) -> torch.Tensor:
         """Return what enters the output layer at the selected positions.
 
@@ -100,12 +105,13 @@ class SplitModel:
                 shape (batch, length, hidden).
             mask: 1 at tokens and 0 at padding, shape (batch, length); None without padding.
             selection: Positions in the flattened batch, shape (selected,).
+            as_in_training: Compute without gradients exactly what is computed with them.
 
         Returns:
             Shape (selected, hidden).
         """
         name = "inputs_embeds" if inputs.dim() == 3 else "input_ids"  # noqa: PLR2004
-        self._choose_attention(inputs.shape[1])
+        self._choose_attention(inputs.shape[1], as_in_training=as_in_training)
         output = self.decoder(**{name: inputs}, attention_mask=mask, use_cache=False)
         hidden: torch.Tensor = output.last_hidden_state  # (batch, length, hidden)
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, selection)
@@ -165,11 +171,11 @@ class SplitModel:
                 parts = self.logits(self.last_hidden(inputs, None, last))[0].float()
         return bool((whole - parts).abs().max() <= _TOLERANCE * whole.std())
 
-    def _choose_attention(self, length: int) -> None:
+    def _choose_attention(self, length: int, *, as_in_training: bool = False) -> None:
         """Choose the faster attention: on a CPU the fused one is slow backward for short texts."""
         short = (
             length <= _EAGER_ATTENTION_UP_TO
-            and torch.is_grad_enabled()
+            and (as_in_training or torch.is_grad_enabled())
             and self.device.type == "cpu"
         )
         wanted = "eager" if short else "sdpa"
