@@ -23,7 +23,7 @@ from tunesmith.core.environment import (
     server_url,
     without_user_headers,
 )
-from tunesmith.core.headers import update_fields
+from tunesmith.core.headers import HeaderFields, update_fields
 from tunesmith.core.modes import (
     Async,
     AsyncRaw,
@@ -216,6 +216,16 @@ class BaseClient(ResourceTree[ModeT_co]):
     def max_retries(self, value: int | NotGiven) -> None:
         count = DEFAULT_MAX_RETRIES if is_omitted(value) else value
         self._change(retry=replace(self._settings.retry, max_retries=count))
+
+    @property
+    def default_headers(self) -> dict[str, str]:
+        """The header fields of each request, without the key; `with_options` changes them."""
+        return HeaderFields(self._settings.headers)
+
+    @property
+    def default_query(self) -> dict[str, object]:
+        """The query parameters of each request; `with_options` changes them."""
+        return dict(self._settings.default_query)
 
     def _change(self, **changes: Any) -> None:
         """Change settings of this client; its resources see them, its clones do not."""

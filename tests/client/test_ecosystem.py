@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import inspect
+import json
 import pickle
 import warnings
 from typing import Any
@@ -220,6 +221,7 @@ def assert_http(response: Any, stub: Any, path: str) -> None:
     assert response.headers["content-type"] == "application/json"
     assert response.status_code == 200
     assert response.url == request.url
+    assert response.http_response.http_request == request
 
 
 @pytest.mark.every_transport
@@ -450,3 +452,35 @@ def test_the_former_place_of_parse(mode, stub):
     client = mode.client(stub.url)
     assert client.beta.chat.completions.parse.__func__ is client.chat.completions.parse.__func__
     assert client.beta.chat.completions.stream.__func__ is client.chat.completions.stream.__func__
+
+
+def test_content_can_be_read_as_openai_s_async_client_reads_it(stub, tmp_path):
+    stub.handle = lambda _: answer([1, 2])
+
+    async def main() -> None:
+        async with AsyncClient(KEY, base_url=stub.url) as client:
+            content = await client.files.content("file-1")
+        assert [one async for one in content.aiter_bytes(4)] == list(content.iter_bytes(4))
+        assert [one async for one in content.aiter_raw()] == [b"[1, 2]"]
+        assert [one async for one in content.aiter_text(4)] == ["[1, ", "2]"]
+        assert [one async for one in content.aiter_lines()] == ["[1, 2]"]
+        await content.astream_to_file(tmp_path / "content")
+        await content.aclose()
+        assert (tmp_path / "content").read_bytes() == await content.aread()
+
+    asyncio.run(main())
+
+
+def test_a_page_is_written_as_the_server_sent_it(mode, stub, file_object):
+    sent = {"object": "list", "data": [{**file_object, "filename": "\u00e4"}], "has_more": False}
+    stub.handle = lambda _: answer(sent)
+    page = mode.run(mode.client(stub.url).files.list())
+    assert page.to_dict() == sent
+    assert json.loads(page.to_json()) == sent
+
+
+def test_the_defaults_of_a_client_can_be_read():
+    client = Client(KEY, default_headers={"X-Team": "a"}, default_query={"v": 1})
+    assert client.default_headers["x-team"] == "a"
+    assert KEY not in str(client.default_headers)
+    assert client.default_query == {"v": 1}

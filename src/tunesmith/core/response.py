@@ -118,6 +118,11 @@ class Response:
         return self.sent if isinstance(self.sent, SentRequest) else SentRequest.of(self.sent)
 
     @property
+    def http_response(self) -> Response:
+        """This response; the same as the attribute of raw and streamed responses."""
+        return self
+
+    @property
     def url(self) -> str:
         """The URL of the request."""
         return self.request.url

@@ -10,7 +10,7 @@ from tunesmith.core.pieces import LineReader, Pieces
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tunesmith.core.headers import Headers
     from tunesmith.core.response import Response
@@ -105,6 +105,37 @@ class FileBytes:
 
     def close(self) -> None:
         """Do nothing: the content has been read, and its connection is free."""
+
+    # The same for code written for openai's async client, which awaits what is in memory.
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """Yield what `iter_bytes` yields."""
+        for chunk in self.iter_bytes(chunk_size):
+            yield chunk
+
+    async def aiter_raw(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """Yield what `iter_raw` yields."""
+        for chunk in self.iter_raw(chunk_size):
+            yield chunk
+
+    async def aiter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+        """Yield what `iter_text` yields."""
+        for text in self.iter_text(chunk_size):
+            yield text
+
+    async def aiter_lines(self) -> AsyncIterator[str]:
+        """Yield what `iter_lines` yields."""
+        for line in self.iter_lines():
+            yield line
+
+    async def astream_to_file(
+        self, file: str | os.PathLike[str], *, chunk_size: int | None = None
+    ) -> None:
+        """Write the bytes to `file`."""
+        self.stream_to_file(file, chunk_size=chunk_size)
+
+    async def aclose(self) -> None:
+        """Do nothing, as `close`."""
 
     def __repr__(self) -> str:
         return f"<FileBytes of {len(self.content)} bytes>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tunesmith._lazy import set_public_module
@@ -54,6 +55,18 @@ class _BasePage(Generic[T]):
         if self._page.next is None:
             raise TunesmithError("This is the last page. Check has_next_page() first.")
         return self._page.next
+
+    def to_dict(self, *, exclude_unset: bool = True) -> dict[str, Any]:
+        """Return the page as JSON-ready Python data, without the fields the server left out."""
+        items: list[Any] = self._page.data
+        data = [item.to_dict(exclude_unset=exclude_unset) for item in items]
+        page = {"object": self.object, "data": data, "has_more": self.has_more}
+        return {name: value for name, value in page.items() if value is not None}
+
+    def to_json(self, *, indent: int | None = 2, exclude_unset: bool = True) -> str:
+        """Return the page as JSON text, without the fields the server left out."""
+        content = self.to_dict(exclude_unset=exclude_unset)
+        return json.dumps(content, indent=indent, ensure_ascii=False)
 
     def __len__(self) -> int:
         return len(self._page.data)
