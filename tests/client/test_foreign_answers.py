@@ -81,6 +81,29 @@ def test_wait_does_not_repeat_an_answer_that_cannot_be_read(mode, stub, job, sha
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("call", ["wait", "events", "on_event"])
+def test_the_legacy_api_does_not_repeat_it_either(mode, stub, call):
+    stub.handle = lambda _: answer({"id": "ft-1", "training_files": ["file-1"]})
+    fine_tunes = mode.client(stub.url).fine_tunes
+
+    def follow() -> Any:
+        if call == "events":
+            return mode.items(fine_tunes.events("ft-1", poll=0.01))
+        return mode.run(fine_tunes.wait("ft-1", on_event=print if call == "on_event" else None))
+
+    with pytest.raises(tunesmith.APIResponseValidationError, match="id 'ft-1'") as caught:
+        follow()
+    assert caught.value.decoded["id"] == "ft-1"
+    assert len(stub.requests) <= 2
+
+
+def test_times_that_are_none_are_shown_all_the_same(mode, stub):
+    found = [{"id": "a"}, {"id": "b", "created": 1712345678901234567}]
+    stub.then(answer({"data": found}))
+    page = mode.run(mode.client(stub.url).models.list())
+    assert "1712345678901234567" in page._repr_html_()
+
+
 def test_wait_outlasts_a_proxy_page(mode, stub, job):
     page = raw(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 21\r\n\r\n<html>starting</html>"

@@ -15,7 +15,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 EVENT = {"id": "ftevent-1", "created_at": 0, "level": "info", "message": HOSTILE}
 FILE = {"id": "file-1", "bytes": 5, "created_at": 0, "filename": HOSTILE, "purpose": "fine-tune"}
 JOB = {
-    "id": "ftjob-1", "created_at": 0, "hyperparameters": {"n_epochs": 3}, "model": HOSTILE,
+    "id": "ftjob-1", "created_at": 1, "hyperparameters": {"n_epochs": 3}, "model": HOSTILE,
     "organization_id": "org", "result_files": ["file-1", HOSTILE], "status": "running",
     "training_file": "file-1", "metadata": {HOSTILE: HOSTILE}, HOSTILE: HOSTILE,
 }  # fmt: skip
@@ -90,7 +90,7 @@ def test_a_job_shows_its_fields_that_have_a_value():
     text = Reader(OBJECTS[0]._repr_html_()).text
     assert "FineTuningJob" in text
     assert "running" in text
-    assert "1970-01-01 00:00:00 UTC" in text
+    assert "1970-01-01 00:00:01 UTC" in text
     assert HOSTILE in text
     assert "finished_at" not in text
 

@@ -80,10 +80,13 @@ def local_minute(seconds: int | None) -> str:
 
 
 def local_time(seconds: int | None) -> str:
-    """Return a Unix time as local date and time; "-" for None or 0."""
-    if not seconds:
-        return "-"
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    """Return a Unix time as local date and time; "-" for None, 0 and what is no such time."""
+    try:
+        moment = time.localtime(seconds) if seconds else None
+    except (OverflowError, ValueError, OSError):
+        # Some servers count milliseconds, or less.
+        moment = None
+    return time.strftime("%Y-%m-%d %H:%M:%S", moment) if moment is not None else "-"
 
 
 def _width() -> int:

@@ -45,10 +45,19 @@ def list_html(values: Sequence[Any], caption: str | None = None) -> str:
     return table(columns, rows, caption)
 
 
+def _moment(seconds: float) -> str:
+    """Return a Unix time; a dash for 0, which stands for none, and a number that is no time."""
+    try:
+        moment = time.gmtime(seconds)
+    except (OverflowError, ValueError, OSError):
+        return escape(str(seconds))
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", moment) if seconds else "-"
+
+
 def cell(value: object, name: str = "") -> str:
     """Return a field's value as HTML; `name` says which numbers are Unix times, shown in UTC."""
     if name in _TIMES and isinstance(value, int | float):
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+        return _moment(value)
     if hasattr(value, "list_columns"):
         return object_html(value)
     if isinstance(value, Mapping):
