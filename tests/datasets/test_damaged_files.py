@@ -274,3 +274,21 @@ def test_files_that_are_something_else_are_called_what_they_are(tmp_path, origin
         assert words in found.message
         with pytest.raises(datasets.UnreadableError):
             datasets.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("stored", ["8445481", "6983520", "-693555", "8001990029363", "1e308"])
+def test_numbers_that_are_no_dates_are_kept_and_named(tmp_path, stored):
+    path = write_workbook(
+        tmp_path / "a.xlsx",
+        [["prompt", "completion"], ["a", (1, stored)], ["b", (1, "43831")]],
+        styles='<cellXfs><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs>',
+    )
+    rows = [row.value["completion"] for row in datasets.read(path)]
+    assert rows == [stored, "2020-01-01"]
+    assert finding(path, "cell-value").count == 1
+
+
+def test_a_missing_comma_between_the_rows_of_an_array_loses_nothing(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[" + ",".join(json.dumps(row) for row in ROWS) + "\n" + "{}]")
+    assert len(list(datasets.read(path).readable_rows())) == len(ROWS) + 1

@@ -184,7 +184,15 @@ def test_arrays_one_after_another_are_all_read(tmp_path):
         ('p,c\na,1\n"b,2\nc,3\n"d","4"\ne,5\n', ["a", "c", "d", "e"], [3]),
         ('p,c\n"a ""quoted""\nb",1\n"x\ny",2\n', ['a "quoted"\nb', "x\ny"], []),
         ('p,c\na,1\n"b,2', ["a"], [3]),
-        ('p,c\n"a "b" c",1\nd,2\n', None, []),
+        ('p,c\n"a "b" c",1\nd,2\n', ['a "b" c', "d"], []),
+        (
+            'p,c\nToys "R Us,1\n"Toys "R" Us",2\n"Bolio"s",3\n',
+            ['Toys "R Us', 'Toys "R" Us', 'Bolio"s'],
+            [],
+        ),
+        ('p,c\n"val1,val2\nval3,val4\n', ["val3"], [2]),
+        ('p,c\n1,"a comment\u201d\n2,Lorem\n3,"fine"\n', ["2", "3"], [2]),
+        ('p,c\n1,"def\n2,"O"\n3,x\n', ["2", "3"], [2]),
         ("p,c\na,1,2\nb\n,\nc,3\n", ["", "c"], [2, 3]),
     ],
 )

@@ -360,9 +360,9 @@ def test_a_table_of_carriage_returns_alone_is_refused_by_name(tmp_path):
     assert finding.id == "file-unreadable"
 
 
-def test_a_line_with_a_carriage_return_inside_is_named_and_the_others_are_kept(tmp_path):
-    path = written(tmp_path, "a.csv", b"prompt,completion\na,b\nx\ry,z\nc,d\n")
+def test_a_carriage_return_inside_a_line_is_text_or_the_line_is_named(tmp_path):
+    path = written(tmp_path, "a.csv", b"prompt,completion\na,b\nx\ry,z\nc,d\nx\ry\ne,f\n")
     finding = next(f for f in datasets.check_file(path).findings if f.id == "table-line")
-    assert (finding.count, finding.examples[0].line) == (1, 3)
+    assert (finding.count, finding.examples[0].line) == (1, 5)
     rows = [row.value["prompt"] for row in datasets.read(path).readable_rows()]
-    assert rows == ["a", "c"]
+    assert rows == ["a", "x\ry", "c", "e"]

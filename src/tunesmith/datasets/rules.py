@@ -96,7 +96,10 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     # Lines and bytes
     "encoding": Rule(
-        "error", "line", "is not valid UTF-8|are not valid UTF-8", "Save the file as UTF-8."
+        "error",
+        "line",
+        "is not valid UTF-8|are not valid UTF-8",
+        "Save the file as UTF-8, or name its encoding: encoding='…', --encoding NAME.",
     ),
     "encoding-guessed": Rule(
         "warning",

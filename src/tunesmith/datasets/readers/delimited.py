@@ -238,6 +238,10 @@ class _Records:
         if not self.lines.record:  # the last line of the file, passed again, was empty
             return []
         unclosed = "unexpected end" in reason or "field larger" in reason
+        if len(self.lines.record) == 1 and not unclosed:
+            fields = _with_inner_quotes(self.lines.record[0].text, self._dialect.delimiter)
+            if len(fields) == self.width:
+                return fields
         if not unclosed and not self._are_rows():
             try:
                 texts = [line.text for line in self.lines.record]
@@ -269,6 +273,22 @@ class _Records:
         start = self.lines.only_first()
         message = "a quote opens a field here and does not end as a field does"
         self.faults.append(Fault("table-quote", _location(start, message), lost=True))
+
+
+def _with_inner_quotes(line: str, delimiter: str) -> list[str]:
+    """Return the fields of a line in which quotes within quoted fields are not doubled.
+
+    A quoted field then ends at the first quote before a separator or the end of the line.
+    """
+    rest = line.rstrip("\r\n") + delimiter
+    fields: list[str] = []
+    while rest:
+        mark = '"' + delimiter if rest.startswith('"') else delimiter
+        field, found, rest = rest.removeprefix('"' if len(mark) > 1 else "").partition(mark)
+        if not found:
+            return []
+        fields.append(field.replace('""', '"') if len(mark) > 1 else field)
+    return fields
 
 
 def _location(start: TextLine | None, message: str, last: int = 0) -> Location:

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from tunesmith.datasets.json_types import is_array, is_object
 
+from .lines import other_guess
+
 __all__ = ["UNUSABLE", "JsonFault", "character_faults", "decode_line", "strict_decoder"]
 
 
@@ -74,6 +76,7 @@ def _encoding_fault(line: bytes, error: UnicodeDecodeError) -> JsonFault:
             guess += " in Windows-1252"
         except UnicodeDecodeError:
             guess = ""
+    guess = other_guess(line) or guess
     return JsonFault(
         "encoding", f"not valid UTF-8: byte 0x{byte:02x}{guess}", error.start, error.start + 1
     )

@@ -27,6 +27,7 @@ __all__ = [
     "checked_encoding",
     "encoding_of",
     "keep_undecodable",
+    "other_guess",
     "text_lines",
 ]
 
@@ -182,14 +183,14 @@ def _guessed(line: bytes, number: int, offset: int, error: UnicodeDecodeError) -
     location = Location(
         line=number,
         byte_offset=offset + error.start,
-        message=message + _other_guess(line),
+        message=message + other_guess(line),
         excerpt=excerpt_of(text, error.start),
         column=error.start + 1,
     )
     return TextLine(text, number, offset, Fault(_GUESSED, location))
 
 
-def _other_guess(line: bytes) -> str:
+def other_guess(line: bytes) -> str:
     """Return the advice to name GBK where the line, read so, holds Chinese words."""
     try:
         text = line.decode("gbk")
