@@ -369,13 +369,25 @@ def test_chunks_without_bookkeeping(mode, stub):
 
 
 @pytest.mark.parametrize(
-    "beat", [b"data:\n\n", b"data: \n\n", b"data: {}\n\n", b"data: null\n\n", b":\n\n"]
-)
+    "beat",
+    [b"data:\n\n", b"data: \n\n", b"data: {}\n\n", b"data: null\n\n", b":\n\n", b"event: keepalive\ndata:\n\n",
+     b'data: {"type": "ping"}\n\n',  # anthropic-sdk-typescript#734
+     b'data: {"type": "keepalive", "sequence_number": 3}\n\n',  # agenthub#174
+     b"data: : OPENROUTER PROCESSING\n\n",  # llm-gateway#2053
+     b'event: ping\ndata: {"type": "ping"}\n\n'],
+)  # fmt: skip
 def test_heartbeats_are_nothing(mode, stub, beat):
     """hermes-agent#111887, pi#2466: a bare `data:`, or a null one, while the model thinks."""
     stub.handle = lambda _: sse(beat, delta("a"), beat, beat, delta("b"), beat)
     client = mode.client(stub.url)
     assert [one.choices[0].delta.content for one in chunks_of(mode, client)] == ["a", "b"]
+
+
+def test_events_that_are_framed_twice(mode, stub):
+    """aprender#2015, openclaw#96497: `data: data: {…}`, the end mark as well."""
+    chunk = b'data: data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
+    stub.handle = lambda _: sse(chunk, b"data: data: [DONE]\n\n", done=False)
+    assert chunks_of(mode, mode.client(stub.url))[0].choices[0].delta.content == "a"
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\r"])

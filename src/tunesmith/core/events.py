@@ -33,6 +33,7 @@ __all__ = ["END", "EventReader"]
 END: Final = object()
 _DONE = b"[DONE]"
 _HEARTBEATS = frozenset({b"", b"{}", b"null"})
+_PINGS = frozenset({"ping", "keepalive", "keep-alive", "heartbeat"})
 _HEAD_BYTES = 65_536
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FIELDS = (b"data", b"event", b"id", b"retry", b":")
@@ -189,26 +190,24 @@ class EventReader:
             APIResponseValidationError: It is an unnamed event that is not the expected object.
         """
         data = event.data.strip()
-        if data in _HEARTBEATS:
-            return None
+        while data.startswith(b"data:"):
+            # A server that frames its events twice.
+            data = data[5:].lstrip()
         if data == _DONE:
             return END
         try:
             content = parse_json(data)
         except ValueError:
             content = None
+        if _is_heartbeat(data, content):
+            return None
         last_line = data.rpartition(b"\n")[2]
         for text in (data, last_line) if content is None else (data,):
             # A server that fails in the middle of an event reports it in the same event.
             if reported_in(parsed_or_none(text)) is not None:
                 raise self._server_error(text)
-        if isinstance(content, Mapping) and content.get("choices", ...) is None:
-            content = {**content, "choices": []}
-        elif isinstance(content, Mapping) and content.get("usage") and "choices" not in content:
-            # The last chunk, with the usage, has no choices; some servers leave out the field.
-            content = {**content, "choices": []}
         try:
-            return read_again(self._model, content)
+            return read_again(self._model, _with_choices(content))
         except self._mismatch as error:
             if event.event != "message":
                 return None
@@ -238,3 +237,20 @@ class EventReader:
             request=self._response.request,
             body=body,
         )
+
+
+def _is_heartbeat(data: bytes, content: Any) -> bool:
+    """Return whether an event only keeps the connection open."""
+    if data in _HEARTBEATS or data.startswith(b":"):
+        return True
+    return isinstance(content, Mapping) and content.get("type") in _PINGS
+
+
+def _with_choices(content: Any) -> Any:
+    """Return a chunk with its choices; the last one, with the usage, has none on some servers."""
+    if not isinstance(content, Mapping):
+        return content
+    chunk = cast("Mapping[str, Any]", content)
+    if chunk.get("choices", ...) is None or (chunk.get("usage") and "choices" not in chunk):
+        return {**chunk, "choices": []}
+    return chunk
