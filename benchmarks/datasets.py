@@ -49,6 +49,11 @@ from tunesmith import datasets; import sys
 datasets.check_file(sys.argv[1], "openai", model=sys.argv[2], count_tokens=True)
 """
 TWO = "from tunesmith import datasets; import sys; datasets.check_file(sys.argv[1], workers=2)"
+PLAN = "from tunesmith import datasets; import sys; datasets.read(sys.argv[1]).plan().fixes"
+CONVERT = """
+from tunesmith import datasets; import sys
+for row in datasets.read(sys.argv[1], to="sharegpt"): pass
+"""
 TOGETHER = "import sys; from together.lib.utils.files import check_file; check_file(sys.argv[1])"
 
 
@@ -136,6 +141,10 @@ def cases(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
             ("tunesmith: token totals, cl100k", file, [python, "-c", TOKENS, file, "davinci-002"]),
             ("tunesmith: token totals, r50k", file, [python, "-c", TOKENS, file, "davinci"]),
         ]
+    found += [
+        ("tunesmith: the fixes of a plan", "chat.jsonl", [python, "-c", PLAN, "chat.jsonl"]),
+        ("tunesmith: converted to ShareGPT", "chat.jsonl", [python, "-c", CONVERT, "chat.jsonl"]),
+    ]
     found.append(
         ("tunesmith: a tenth of the rows", "tenth.jsonl", [python, "-c", CHECK, "tenth.jsonl"])
     )

@@ -835,6 +835,15 @@ def test_convert_with_a_template(tmp_path):
     }
 
 
+def test_convert_reads_what_prepare_reads(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes("问,答\nq,好\n".encode("gbk"))
+    words = ["--template", "user={问}", "--template", "assistant={答}", "--encoding", "gbk"]
+    assert main(["tools", "convert", str(path), "--to", "chat", *words]) == 0
+    rows = datasets.read(tmp_path / "table_chat.jsonl").rows
+    assert rows[0].value["messages"][1]["content"] == "好"
+
+
 def test_convert_overwrites_nothing(tmp_path):
     path = write(tmp_path / "chat.jsonl", [CHAT])
     for _ in range(2):

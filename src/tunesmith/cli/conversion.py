@@ -43,8 +43,8 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = False) -> N
     )  # fmt: skip
 
 
-def register(group: Commands) -> None:
-    """Add `tools convert`."""
+def register(group: Commands) -> argparse.ArgumentParser:
+    """Add `tools convert` and return its parser."""
     parser = add_command(
         group,
         "convert",
@@ -67,6 +67,7 @@ def register(group: Commands) -> None:
     parser.add_argument(
         "--partial", action="store_true", help="leave out the rows that cannot be converted"
     )
+    return parser
 
 
 def template_of(arguments: argparse.Namespace) -> Mapping[str, str] | None:
@@ -89,7 +90,12 @@ def convert_data(arguments: argparse.Namespace) -> int:
 
     source = Path(arguments.file)
     dataset = read(
-        source, template=template_of(arguments), prompt_format=saved_format(arguments.file)
+        source,
+        format=arguments.input_format,
+        encoding=arguments.encoding,
+        sheet=arguments.sheet,
+        template=template_of(arguments),
+        prompt_format=saved_format(source),
     )
     found = dataset.data_format
     converted = dataset.convert(arguments.to, source=arguments.source)

@@ -52,7 +52,7 @@ def register(commands: Commands) -> None:
     prepare.add_argument("--completion", metavar="COLUMN", help="column of the completions")
     _add_reading_options(prepare)
     conversion.add_options(prepare)
-    conversion.register(group)
+    _add_reading_options(conversion.register(group))
 
     check = add_command(
         group,

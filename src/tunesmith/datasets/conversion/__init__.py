@@ -111,7 +111,7 @@ def convert_row(row: dict[str, Any], target: str, source: str | None = None) -> 
         NotConvertibleError: The row is of no known format, or says what the other cannot say.
     """
     found = DATA_FORMATS[source] if source else recognise(row)
-    if found is None or not found.matches(row):
+    if found is None or (source and not found.matches(row)):
         what = f"it is not of the format {found.label}" if found else "it is of no known format"
         raise NotConvertibleError(f"{what}; its keys are {', '.join(map(repr, row)) or 'none'}")
     if found.name == target:

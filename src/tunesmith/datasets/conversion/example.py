@@ -40,6 +40,8 @@ __all__ = [
 Message: TypeAlias = dict[str, Any]
 Kind: TypeAlias = Literal["conversation", "preference", "labelled", "prompt"]
 
+# A tuple, because what is looked up in it may be a list or an object.
+_PLAIN_ROLES: Final = ("system", "user", "assistant")
 _PLAIN_FIELDS: Final = frozenset({"role", "content", "tool_calls", "tool_call_id"})
 
 
@@ -104,11 +106,20 @@ def messages_of(value: Any, path: str, tools: Any = None) -> list[Message]:
     found = decoded(value)
     if not is_array(found):
         raise NotConvertibleError("it is not a list of messages", path)
+    if all(map(_is_plain, found)):
+        return found
     row = standard_messages({"messages": found, **({"tools": tools} if tools else {})})
     for position, message in enumerate(row["messages"]):
         if not is_object(message) or not isinstance(message.get("role"), str):
             raise NotConvertibleError("it is not a message with a role", f"{path}[{position}]")
     return list(row["messages"])
+
+
+def _is_plain(message: Any) -> bool:
+    """Return whether a message is a text of a standard role and nothing else."""
+    if not is_object(message) or len(message) != 2:  # noqa: PLR2004 - role and content
+        return False
+    return message.get("role") in _PLAIN_ROLES and isinstance(message.get("content"), str)
 
 
 def tools_of(value: Any, path: str = "$.tools") -> list[Any] | None:
