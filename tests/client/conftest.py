@@ -222,8 +222,9 @@ def issued(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("certificates")
     (folder / "extensions").write_text(
         "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n"
+        "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
     )
-    authority = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=Authority -keyout a.key -out a.pem"
+    authority = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=Authority -addext keyUsage=critical,keyCertSign -keyout a.key -out a.pem"
     leaf = "openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout l.key -out l.csr"
     signed = "openssl x509 -req -in l.csr -CA a.pem -CAkey a.key -CAcreateserial -days 2 -extfile extensions -out l.pem"
     try:

@@ -210,7 +210,7 @@ def test_a_login_and_a_key_are_refused_together(stub):
     assert SENTINEL not in shown(found.value, with_locals=False)
 
 
-@pytest.mark.parametrize("url", ["ftp://me:{}@host", "http://me:{}@", "http://me:{}@host:99999", "http://me:{}@[::1"])  # fmt: skip
+@pytest.mark.parametrize("url", ["ftp://me:{}@host", "http://me:{}@", "http://me:{}@host:99999", "http://me:{}@[::1", "http://me:a#{}@host", "http://me:a/{}@host", "http://me:a?{}@host"])  # fmt: skip
 def test_an_invalid_url_shows_no_password(url):
     with pytest.raises(tunesmith.ConfigurationError, match="base URL") as found:
         Client(base_url=url.format(SENTINEL))

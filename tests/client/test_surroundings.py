@@ -79,6 +79,7 @@ def test_a_server_that_is_not_in_no_proxy_is_not_reached_directly(
         ("http://[fd00::1]/v1", "fd00::/8", True),
         ("http://[fd00::1]:80/v1", "[fd00::1]:80", True),
         ("http://[fe00::1]/v1", "fd00::/8", False),
+        ("http://[fd07:b51a:cc66:f0::5]/v1", "::1/128,[::1],fd07:b51a:cc66:f0::/64", True),
         ("http://a.example.com/v1", "example.com", True),
         ("http://example.com/v1", ".example.com", True),
         ("http://badexample.com/v1", "example.com", False),
@@ -164,6 +165,17 @@ def test_a_change_of_the_environment_reaches_the_next_connection(mode, stub, mon
         mode.run(client.models.retrieve("m"))
     monkeypatch.setenv("HTTP_PROXY", proxy_url(stub))
     assert mode.run(client.models.retrieve("m")).id == "m"
+
+
+@pytest.mark.every_transport
+@pytest.mark.parametrize("no_proxy", ["localhost,127.0.0.0/8,::1/128", "::1,[::1]", "fe80::/10"])
+def test_networks_of_version_6_in_no_proxy_break_nothing(mode, stub, monkeypatch, no_proxy):
+    """As container tools write them; httpx takes them for invalid URLs."""
+    monkeypatch.setenv("HTTP_PROXY", proxy_url(stub))
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    stub.handle = lambda _: answer(MODEL)
+    assert mode.run(mode.client(TARGET).models.retrieve("m")).id == "m"
+    assert mode.run(mode.client(stub.url).models.retrieve("m")).id == "m"
 
 
 def test_http2_follows_the_same_rules(mode, stub, monkeypatch):

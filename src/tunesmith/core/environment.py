@@ -89,10 +89,17 @@ def server_url(base_url: str | None) -> BaseURL:
     url = without_userinfo(address).rstrip("/")
     if not _is_server(url) or any(sign.isspace() or not sign.isprintable() for sign in text):
         raise ConfigurationError(
-            f"The base URL {shown_url(url)!r} is invalid. Pass base_url (or set "
-            f"TUNESMITH_BASE_URL) like {DEFAULT_BASE_URL!r}."
+            f"The base URL {_shown_invalid(text)!r} is invalid. Pass base_url (or set "
+            f"TUNESMITH_BASE_URL) like {DEFAULT_BASE_URL!r}. Special characters in a user name or "
+            "password must be percent-encoded."
         )
     return BaseURL(url, query.strip("&"))
+
+
+def _shown_invalid(text: str) -> str:
+    """Return an invalid URL for messages: its parts may be shifted by signs in a password."""
+    scheme, _, rest = text.partition("://")
+    return f"{scheme}://…@{rest.rpartition('@')[2]}" if "@" in rest else shown_url(text)
 
 
 def _is_server(url: str) -> bool:
