@@ -12,6 +12,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise
@@ -81,9 +82,11 @@ class WorkerPool:
         Raises:
             DatasetError: A worker process failed.
         """
-        tasks = [(self.path, settings, start, end) for start, end in self.ranges]
-        with ThreadPoolExecutor(len(tasks)) as threads:
-            return reduce(CheckRun.merge, threads.map(_run_task, self.processes, tasks))
+        # Windows removes no file that is open: what is left there goes with the process.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            tasks = [(self.path, settings, start, end, folder) for start, end in self.ranges]
+            with ThreadPoolExecutor(len(tasks)) as threads:
+                return reduce(CheckRun.merge, threads.map(_run_task, self.processes, tasks))
 
 
 def _start_worker() -> subprocess.Popen[bytes]:
@@ -97,7 +100,7 @@ def _start_worker() -> subprocess.Popen[bytes]:
 
 
 def _run_task(
-    process: subprocess.Popen[bytes], task: tuple[Path, CheckSettings, int, int]
+    process: subprocess.Popen[bytes], task: tuple[Path, CheckSettings, int, int, str]
 ) -> CheckRun:
     output, errors = process.communicate(pickle.dumps(task))
     if process.returncode != 0:
@@ -114,8 +117,9 @@ def main() -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         for name in ("msgspec", "numpy"):  # while the task is still being prepared
             optional(name)
-        path, settings, start, end = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent
-        result = pickle.dumps(check_range(path, settings, start, end))
+        task = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent
+        path, settings, start, end, folder = task
+        result = pickle.dumps(check_range(path, settings, start, end).share_in(folder))
         view = memoryview(result)
         while view:
             view = view[output.write(view) :]

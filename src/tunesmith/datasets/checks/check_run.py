@@ -50,7 +50,8 @@ class CheckRun:
 
             self._near = NearDuplicates(settings.max_examples)
         self._sampled: SampledText | None = None
-        self._checks: list[Check] = [DuplicateRows(settings), self.tokens]
+        self._duplicates = DuplicateRows(settings)
+        self._checks: list[Check] = [self._duplicates, self.tokens]
         if settings.images_per_row is not None and settings.row_format != "prompt_completion":
             self._checks.append(Images(settings))
         if settings.row_format == "prompt_completion":
@@ -68,6 +69,11 @@ class CheckRun:
             if len(rows):
                 for check in self._checks:
                     check.observe(rows)
+        return self
+
+    def share_in(self, folder: str) -> CheckRun:
+        """Hand what is large over in files of a folder when this is pickled; returns itself."""
+        self._duplicates.hashes.shared_folder = folder
         return self
 
     def merge(self, following: CheckRun) -> CheckRun:

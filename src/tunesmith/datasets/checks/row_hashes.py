@@ -28,10 +28,17 @@ _EXAMPLES_TO_SORT: Final = 10_000
 
 
 class RowHashes:
-    """Hashes of inputs and of whole rows, in the order of the rows."""
+    """Hashes of inputs and of whole rows, in the order of the rows.
+
+    Attributes:
+        count: How many rows there are.
+        shared_folder: Where to put the hashes when this is pickled, if the process that unpickles
+            it sees the same folder; None to pickle the hashes themselves.
+    """
 
     def __init__(self) -> None:
         self.count: int = 0
+        self.shared_folder: str | None = None
         self._inputs = array("q")
         self._rows = array("q")
         self._files: tuple[IO[bytes], IO[bytes]] | None = None
@@ -73,12 +80,32 @@ class RowHashes:
             yield self._inputs, self._rows
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the hashes themselves: a temporary file belongs to its process."""
-        return {"parts": list(self.parts())}
+        """Pickle the hashes, or the names of two files: an open file belongs to its process."""
+        if self.shared_folder is None:
+            return {"parts": list(self.parts())}
+        import tempfile  # noqa: PLC0415 - only workers share hashes
+
+        pair = [
+            tempfile.NamedTemporaryFile(dir=self.shared_folder, delete=False)  # noqa: SIM115
+            for _ in range(2)
+        ]
+        for hashes in self.parts():
+            for file, part in zip(pair, hashes, strict=True):
+                part.tofile(file)
+        for file in pair:
+            file.close()
+        return {"files": [file.name for file in pair], "count": self.count}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the hashes that were pickled."""
+        """Restore the hashes that were pickled, or open the files that hold them."""
         RowHashes.__init__(self)
+        if "files" in state:
+            self.count = state["count"]
+            inputs, rows = (open(name, "r+b") for name in state["files"])  # noqa: PTH123, SIM115
+            self._files = (inputs, rows)
+            for file in self._files:
+                weakref.finalize(self, file.close)
+            return
         for inputs, rows in state["parts"]:
             self.extend(inputs.tobytes(), rows.tobytes())
 
