@@ -219,6 +219,31 @@ def test_each_kind_gives_the_same_answer_to_a_hostile_response(stub, response):
         assert issubclass(getattr(tunesmith, found[0]), tunesmith.APIError)
 
 
+@pytest.mark.parametrize("kind", ["gzip", "deflate"])
+def test_a_compressed_body_that_is_cut_off_is_an_error(stub, kind):
+    """The length is right, so that only the compression tells. httpx takes it for whole."""
+    packed = (gzip.compress if kind == "gzip" else zlib.compress)(TEXT * 99)[:-20]
+    stub.handle = lambda _: body(packed, b"content-encoding: " + kind.encode())
+    for calls in (content_lines, streamed_lines):
+        found = on_each(stub, calls)
+        own = {name: one for name, one in found.items() if "user" not in name}
+        assert set(own.values()) == {("APIConnectionError", "")}
+
+
+def test_a_body_of_two_gzip_members_is_read_whole(stub):
+    packed = gzip.compress(b"a\n") + gzip.compress(b"b\n") + b"\0\0"
+    stub.handle = lambda _: body(packed, b"content-encoding: gzip")
+    found = on_each(stub, content_lines)
+    assert found["sync"] == found["async"] == ["a", "b"]
+
+
+def test_deflate_without_a_header_is_read(stub):
+    raw_deflate = zlib.compress(TEXT)[2:-4]
+    stub.handle = lambda _: body(raw_deflate, b"content-encoding: deflate")
+    found = on_each(stub, content_lines)
+    assert found["sync"] == found["async"] == found["user"]
+
+
 @pytest.mark.parametrize(
     "response",
     [RESPONSES[name] for name in ("plain", "gzip", "chunked", "until the end", "cut off", "empty")],

@@ -8,12 +8,16 @@ limited to one connection. Proxies and HTTP/2 stay with httpx.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ssl
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpcore
 import httpx
+
+from tunesmith.core.inflate import CutOffError, Inflater
 
 from .httpx_adapter import parsed_url, wire_headers
 
@@ -26,6 +30,7 @@ __all__ = ["AsyncDirectConnection", "DirectConnection"]
 
 # What is left of a body must be larger than this to be read past the parser.
 _LARGE = 1 << 20
+_DEFLATED = (b"gzip", b"x-gzip", b"deflate")
 _READ_SIZE = 1 << 19
 
 
@@ -78,15 +83,50 @@ class _Received:
         await self.stream.aclose()
 
     def iter_bytes(self) -> Iterator[bytes]:
-        """Yield the body decompressed."""
+        """Return the body decompressed."""
+        if self._is_deflated():
+            return self._inflated()
         return self._decoding().iter_bytes()
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """Yield the body decompressed."""
+        """Return the body decompressed."""
+        if self._is_deflated():
+            return self._ainflated()
         return self._decoding().aiter_bytes()
+
+    def _is_deflated(self) -> bool:
+        encodings = [
+            value for name, value in self.headers.raw if name.lower() == b"content-encoding"
+        ]
+        return len(encodings) == 1 and encodings[0].strip().lower() in _DEFLATED
+
+    def _inflated(self) -> Iterator[bytes]:
+        """Yield the body; httpx would take one that was cut off for a whole one."""
+        inflater = Inflater()
+        with _decoding_errors():
+            for chunk in self.stream:
+                yield inflater.feed(chunk)
+            yield inflater.finish()
+
+    async def _ainflated(self) -> AsyncIterator[bytes]:
+        inflater = Inflater()
+        with _decoding_errors():
+            async for chunk in self.stream:
+                yield inflater.feed(chunk)
+            yield inflater.finish()
 
     def _decoding(self) -> httpx.Response:
         return httpx.Response(self.status_code, headers=self.headers.raw, stream=self.stream)
+
+
+@contextlib.contextmanager
+def _decoding_errors() -> Iterator[None]:
+    try:
+        yield
+    except zlib.error as error:
+        raise httpx.DecodingError(str(error)) from None
+    except CutOffError as error:
+        raise httpcore.RemoteProtocolError(str(error)) from None
 
 
 class _Rest:
