@@ -73,7 +73,14 @@ def candidates(texts: Sequence[str], known: Sequence[str], part: Part) -> list[s
             ending = _common_suffix(alike, share * len(texts))
             values = (ending[start:] for start in _starts(ending))
             found += [value for value in values if needed_share(value, part) <= share]
-    return [value for value in dict.fromkeys([*found, *_ending_of_all(texts)]) if value]
+    values = dict.fromkeys([*found, *_ending_of_all(texts)])
+    return [value for value in values if value and not _is_longer_form(value, known)]
+
+
+def _is_longer_form(value: str, known: Sequence[str]) -> bool:
+    """Return whether an ending is one of the known markers with more text before it."""
+    marks = tuple(mark for mark in known if mark.strip())
+    return value not in known and value.endswith(marks)
 
 
 def _known_endings(texts: Sequence[str], known: Sequence[str], part: Part) -> list[str]:

@@ -44,7 +44,8 @@ def remove_inner_separators(prompt_format: PromptFormat) -> Transform:
             value,
             {
                 "prompt": _without_marker_before(bare, separator) + ending,
-                "completion": _without_marker(answer, separator) + completion[len(answer) :],
+                "completion": with_typed_line_breaks(_without_marker(answer, separator))
+                + completion[len(answer) :],
             },
         )
 

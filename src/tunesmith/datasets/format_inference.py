@@ -23,7 +23,7 @@ from .format_endings import (
     distinct_texts,
     needed_share,
 )
-from .format_markers import KNOWN_SEPARATORS, KNOWN_STOPS
+from .format_markers import KNOWN_SEPARATORS, KNOWN_STOPS, without_stops
 from .pairs import Pair, pairs
 from .prompt_format import PromptFormat
 from .task import Task, infer_task
@@ -186,7 +186,10 @@ class _Count:
         elif len(self.exceptions) < _MAX_LINES:
             self.exceptions.append(line)
         # One text may serve as both: at the end of a completion it is the stop sequence.
-        if 0 <= text.find(self.value) < end or self.value in elsewhere.removesuffix(self.value):
+        if 0 <= text.find(self.value) < end or (
+            self.value in elsewhere.removesuffix(self.value)
+            and self.value in without_stops(elsewhere, "")
+        ):
             self.inside += 1
 
 

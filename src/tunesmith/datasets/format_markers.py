@@ -54,10 +54,9 @@ _STOP_AT_END: Final = re.compile(
 )
 _SEPARATOR_SIGNS: Final = ("###", "===", "---", "->", "=>")
 _STOP_SIGNS: Final = ("###", "END", "STOP", "<|endoftext|>", "</s>")
-# The characters \ and n, alone or around one of the markers, at the end of a text.
-_MARK: Final = r"(?:(?<!#)###(?: =>)?|={3}>?|-{3}>?|->)"
+# The characters \ and n at the end of a text, and before the marker that they follow.
 _TYPED_AT_END: Final = re.compile(
-    rf"(?<!\\)(?:\\n)+{_MARK}?(?:\\n)*\s*\Z|(?<=\s){_MARK}(?:\\n)+\s*\Z"
+    r"(?<!\\)(?:(?:\\n)+(?:###(?: =>)?|={3}>?|-{3}>?|->))?(?:\\n)+\s*\Z"
 )
 
 
@@ -69,8 +68,8 @@ def without_separators(text: str, separator: str) -> str:
     """
     bare = text.removesuffix(separator) if separator else text
     if bare != text:
-        while other := next((mark for mark in SEPARATORS if bare.endswith(mark)), ""):
-            bare = bare.removesuffix(other)
+        while bare.endswith(SEPARATORS):
+            bare = bare.removesuffix(next(mark for mark in SEPARATORS if bare.endswith(mark)))
         return bare
     return _without(_SEPARATOR_AT_END, bare, _SEPARATOR_SIGNS)
 

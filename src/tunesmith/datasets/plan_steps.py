@@ -18,6 +18,7 @@ from .dataset_errors import DatasetError
 from .fixes import FIELDS, Step, stateless
 from .format_choice import choose_prompt_format
 from .format_inference import Inference, infer_prompt_format
+from .format_markers import without_separators, without_stops
 from .optional_steps import number_classes_step, optional_text_steps
 from .pairs import StoredPairs, pairs
 from .plan_execution import FixedRows, read_rows
@@ -84,8 +85,7 @@ def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
     rows = StoredPairs(FixedRows(source, [*text_steps, _drop_empty(PromptFormat("", "", ""))]))
     prompt_format = options.prompt_format
     inference = None if prompt_format else infer_prompt_format(rows)
-    known = inference.format if inference else prompt_format or PromptFormat()
-    task = options.task or infer_task(pairs(rows), known.separator, known.stop)
+    task = options.task or _task(rows, inference, prompt_format)
     if inference is not None:
         found = chosen = inference.format
         if not (found.separator and found.stop):
@@ -126,6 +126,15 @@ def _require_row_format(rows: list[dict[str, Any]]) -> None:
         f"of the texts with prompt='NAME' and completion='NAME', on the command line with "
         f"--prompt NAME and --completion NAME. The columns are {columns}."
     )
+
+
+def _task(rows: FixedRows, inference: Inference | None, prompt_format: PromptFormat | None) -> Task:
+    """Return the task of the rows, which must be the same once they are in their format."""
+    form = inference.format if inference else prompt_format or PromptFormat()
+    unusual = without_separators(form.separator, "") + without_stops(form.stop, "")
+    if inference is not None and not unusual.strip():
+        return inference.task
+    return infer_task(pairs(rows), form.separator, form.stop)
 
 
 def _two_texts(rows: Iterable[Row]) -> list[Step]:
