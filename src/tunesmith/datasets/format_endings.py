@@ -73,8 +73,8 @@ def candidates(texts: Sequence[str], known: Sequence[str], part: Part) -> list[s
             ending = _common_suffix(alike, share * len(texts))
             values = (ending[start:] for start in _starts(ending))
             found += [value for value in values if needed_share(value, part) <= share]
-    values = dict.fromkeys([*found, *_ending_of_all(texts)])
-    return [value for value in values if value and not _is_longer_form(value, known)]
+    distinct = dict.fromkeys([*found, *_ending_of_all(texts)])
+    return [value for value in distinct if value and not _is_longer_form(value, known)]
 
 
 def _is_longer_form(value: str, known: Sequence[str]) -> bool:

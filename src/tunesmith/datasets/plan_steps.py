@@ -128,7 +128,9 @@ def _require_row_format(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def _task(rows: FixedRows, inference: Inference | None, prompt_format: PromptFormat | None) -> Task:
+def _task(
+    rows: StoredPairs, inference: Inference | None, prompt_format: PromptFormat | None
+) -> Task:
     """Return the task of the rows, which must be the same once they are in their format."""
     form = inference.format if inference else prompt_format or PromptFormat()
     unusual = without_separators(form.separator, "") + without_stops(form.stop, "")
