@@ -48,7 +48,9 @@ def find_kinds(styles: Sequence[int], codes: Mapping[int, str]) -> dict[int, Kin
         styles: The number of the format of each style.
         codes: The codes of the formats that the workbook itself defines.
     """
-    kinds = {number: _kind(format_id, codes) for number, format_id in enumerate(styles)}
+    kinds: dict[int, Kind | None] = {
+        number: _kind(format_id, codes) for number, format_id in enumerate(styles)
+    }
     return {number: kind for number, kind in kinds.items() if kind is not None}
 
 
