@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
+import inspect
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Generator, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,6 +74,9 @@ _MAX_CLIENTS = 16
 _EXIT_SECONDS = 2.0
 _EXIT_LOOKS = 3
 
+# All that may have connections, to close them at the interpreter's exit.
+_open: weakref.WeakSet[_Clients] = weakref.WeakSet()
+
 # The fork count of the process that uses pyreqwest; empty until a client is built.
 _user: list[int] = []
 
@@ -81,18 +87,32 @@ def _used_by_parent() -> bool:
 
 
 def _leave_python() -> None:
-    """At the interpreter's exit, wait until pyreqwest's thread runs no Python code.
+    """At the interpreter's exit, end all requests; wait until their thread runs no Python code.
 
     It wakes an event loop by calling into asyncio. Python up to 3.13 ends a thread that it finds
     there once finalization has begun, and ending a thread of Rust aborts the process
     ("PyGILState_Release: thread state must be current when releasing").
     """
+    if _used_by_parent():
+        return
     until = time.monotonic() + _EXIT_SECONDS
+    # Requests of a loop that was not closed would go on waking it.
+    closing = [client.close() for clients in list(_open) for client in clients.clear()]
+    waiting = [step for step in closing if inspect.isawaitable(step)]
+    if waiting:
+        with contextlib.suppress(Exception):
+            asyncio.run(_close_all(waiting))
     quiet = 0
     while quiet < _EXIT_LOOKS and time.monotonic() < until:
         quiet = 0 if _runs_python() else quiet + 1
         # Sleeping releases the interpreter to the thread that waits for it.
         time.sleep(0.001)
+
+
+async def _close_all(closing: list[Any]) -> None:
+    async with asyncio.timeout(_EXIT_SECONDS / 2):
+        for step in closing:
+            await step
 
 
 def _runs_python() -> bool:
@@ -119,6 +139,7 @@ class _Clients:
         self._builder = builder
         self._http2 = http2
         self._clients: dict[Any, Any] = {}
+        _open.add(self)
 
     def of(self, request: Request) -> Any:
         """Return the client for a request."""
