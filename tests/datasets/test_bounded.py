@@ -1,4 +1,4 @@
-"""The cost of a check and of a preparation is bounded: bytes decide before tokens, rows not fields."""
+"""The cost of checks and of preparation is bounded: bytes decide before tokens, rows not fields."""
 
 from __future__ import annotations
 
