@@ -135,3 +135,10 @@ def test_an_address_that_nobody_knows_gets_no_advice(http: httpx.Client):
     message = http.get("nowhere").json()["error"]["message"]
 
     assert message == "Unknown request URL: GET /v1/nowhere."
+
+
+def test_the_openapi_document_is_json(http: httpx.Client):
+    answer = http.get(httpx.URL(str(http.base_url)).copy_with(path="/openapi.json"))
+
+    assert answer.status_code == 200, answer.text
+    assert "/v1/uploads/{upload_id}/parts" in answer.json()["paths"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
@@ -153,7 +154,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     )
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    schemas.update(definitions["$defs"])
+    schemas.update(_without_client_defaults(definitions["$defs"]))
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -164,6 +165,22 @@ def _document(app: FastAPI) -> dict[str, Any]:
     document["paths"]["/v1/files"]["post"]["requestBody"] = _UPLOAD
     document["paths"]["/v1/uploads/{upload_id}/parts"]["post"]["requestBody"] = _PART
     return document
+
+
+def _without_client_defaults(schema: Any) -> Any:
+    """Return schemas without numbers that JSON lacks.
+
+    The types say NaN for a number that another server left out; this one sends all of them.
+    """
+    if isinstance(schema, dict):
+        return {
+            name: _without_client_defaults(value)
+            for name, value in schema.items()
+            if not (isinstance(value, float) and not math.isfinite(value))
+        }
+    if isinstance(schema, list):
+        return [_without_client_defaults(part) for part in schema]
+    return schema
 
 
 def _responses(method: str, path: str) -> dict[str, Any]:
