@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 from .format_markers import SEPARATORS, STOPS, without_separators, without_stops
@@ -79,12 +80,15 @@ def _texts(rows: Iterable[AnyRow], found: PromptFormat | None) -> Iterator[tuple
 
 def _can_mark(marker: str, *texts: str) -> bool:
     """Return whether no text contains the marker or overlaps the one written after it."""
-    overlap = len(marker) - 1
-    for text in texts:
-        tail = text[-overlap:] if overlap else ""
-        if marker in text or (tail + marker).find(marker) < len(tail):
-            return False
-    return True
+    overlaps = _overlaps(marker)
+    return not any(marker in text or text.endswith(overlaps) for text in texts)
+
+
+@cache
+def _overlaps(marker: str) -> tuple[str, ...]:
+    """Return the texts after which the marker, written once, begins before it was written."""
+    ends = range(1, len(marker))
+    return tuple(marker[:end] for end in ends if marker.startswith(marker[end:]))
 
 
 def _numbered_marker(can_mark: Callable[[str], Iterable[bool]]) -> str:

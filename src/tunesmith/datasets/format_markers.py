@@ -85,7 +85,10 @@ def without_stops(text: str, stop: str) -> str:
 def _without(pattern: re.Pattern[str], text: str, signs: tuple[str, ...]) -> str:
     """Return the text without what the pattern finds; without any of `signs` it finds nothing."""
     tail = text[-_TAIL:]
-    if not any(sign in tail for sign in signs):
+    for sign in signs:
+        if sign in tail:
+            break
+    else:
         return text
     while match := pattern.search(text, max(0, len(text) - _TAIL)):
         text = text[: match.start()]
