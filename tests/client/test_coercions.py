@@ -197,6 +197,18 @@ def test_a_wait_of_the_wrong_kind_is_refused(mode, stub):
     assert stub.requests == []
 
 
+def test_a_wait_for_a_job_of_the_wrong_kind_is_refused(mode, stub):
+    jobs = mode.client(stub.url).fine_tuning.jobs
+    for options in ({"poll": -1}, {"poll": "2"}, {"timeout": "30"}, {"timeout": float("nan")}):
+        with pytest.raises(ConfigurationError, match="seconds"):
+            mode.run(jobs.wait("ftjob-1", **options))
+        with pytest.raises(ConfigurationError, match="seconds"):
+            mode.run(jobs.wait("ftjob-1", on_event=print, **options))
+    with pytest.raises(ConfigurationError, match="seconds"):
+        mode.items(jobs.events("ftjob-1", poll=-1))
+    assert stub.requests == []
+
+
 # Timeouts
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, SharedWait, Sleep
+from tunesmith.core.options import check_seconds
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.retry import may_pass
 from tunesmith.errors import APIError, APIResponseValidationError, WaitTimeoutError
@@ -144,6 +145,7 @@ def follow_events(
     poll: float,
 ) -> Generator[Effect | Emit[EventT], Any, JobT]:
     """Emit each event once, oldest first, and return the job when it has ended."""
+    check_seconds("poll", poll)
     budget = RetryBudget()
     while True:
         job = yield from with_retries(budget, retrieve)
@@ -167,6 +169,8 @@ def wait_for_end(
     Raises:
         WaitTimeoutError: The job did not end within `timeout` seconds.
     """
+    check_seconds("poll", poll)
+    check_seconds("timeout", timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     budget = RetryBudget(RETRY_SECONDS if timeout is None else min(timeout, RETRY_SECONDS))
     while True:
@@ -253,6 +257,8 @@ def wait_shared(
     Raises:
         WaitTimeoutError: The job did not end within `timeout` seconds.
     """
+    check_seconds("poll", poll)
+    check_seconds("timeout", timeout)
     budget = RetryBudget()
 
     def poll_names(names: frozenset[str]) -> Flow[dict[str, JobT | Exception]]:
