@@ -57,8 +57,9 @@ class Pieces(Generic[AnyStr]):
         return [rest] if rest else []
 
     def _joined(self) -> AnyStr:
-        first = self._held[0]
-        return first[:0].join(self._held)
+        held: Any = self._held  # of one kind, which type checkers cannot follow into `join`
+        whole: AnyStr = held[0][:0].join(held)
+        return whole
 
 
 class TextReader:
