@@ -183,3 +183,40 @@ def test_a_file_is_kept_while_a_job_needs_it(
     assert refused.json()["error"]["code"] == "file_in_use"
     http.post(f"fine_tuning/jobs/{made['id']}/cancel")
     assert http.delete(f"files/{file['id']}").status_code == 200
+
+
+def test_equal_files_under_two_ids_are_warned_of(
+    http: httpx.Client, upload: Callable[..., dict[str, Any]]
+):
+    body = {"training_file": upload()["id"], "model": "ada", "validation_file": upload()["id"]}
+    job = http.post("fine_tuning/jobs", json=body).json()
+    http.post(f"fine_tuning/jobs/{job['id']}/cancel")
+    events = http.get(f"fine_tuning/jobs/{job['id']}/events").json()["data"]
+    (warning,) = [event for event in events if event["level"] == "warn"]
+    assert "same content" in warning["message"]
+
+
+def test_what_cannot_work_is_refused_at_creation(
+    http: httpx.Client, upload: Callable[..., dict[str, Any]], fine_tune: dict[str, Any]
+):
+    file = upload()["id"]
+    model = fine_tune["fine_tuned_model"]
+    for path, body, param in (
+        ("fine_tuning/jobs", {"model": model, "recipe": "full"}, "recipe"),
+        ("fine-tunes", {"model": model, "recipe": "full"}, "recipe"),
+    ):
+        answer = http.post(path, json={"training_file": file} | body)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == param
+        assert "an adapter" in answer.json()["error"]["message"]
+
+
+def test_trained_tokens_are_known_at_the_end(
+    http: httpx.Client, upload: Callable[..., dict[str, Any]]
+):
+    body = {"training_file": upload()["id"], "model": "ada", "hyperparameters": {"n_epochs": 3}}
+    job = http.post("fine_tuning/jobs", json=body).json()
+    while (now := http.get(f"fine_tuning/jobs/{job['id']}").json())["finished_at"] is None:
+        assert now["trained_tokens"] is None
+        time.sleep(0.02)
+    assert now["trained_tokens"] > 0

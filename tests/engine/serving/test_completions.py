@@ -50,7 +50,8 @@ def test_rivals_and_the_chosen_token_are_reported(engine):
     assert 2 in sizes  # a token other than the most likely one was sampled
     without = engine.post(PATH, **{**body, "logprobs": 0}).json()["choices"][0]["logprobs"]
     assert without["tokens"] == choice["logprobs"]["tokens"]
-    assert without["top_logprobs"] is None
+    pairs = zip(without["tokens"], without["token_logprobs"], strict=True)
+    assert without["top_logprobs"] == [{token: logprob} for token, logprob in pairs]
 
 
 def test_prompts_of_every_kind(engine):

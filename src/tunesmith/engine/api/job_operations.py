@@ -57,11 +57,13 @@ def create_job(
     model = services.models.trainable(body.model, key.organization)
     requested = body.requested_hyperparameters()
     _check_classification(requested, body.validation_file)
+    _check_recipe(services, key, model.parent, requested.get("recipe"))
     method, metadata = "supervised", None
     if isinstance(body, CreateFineTuningJob):
         _refuse_integrations(body)
         method = body.method.type if body.method else method
         metadata = body.metadata
+        _check_method(method, requested)
     now = time.time()
     job = JobRow(
         id=new_token(),
@@ -89,6 +91,7 @@ def create_job(
         _check_files(connection, job)
         _check_queue(connection, job, services.config.limits.queued_jobs)
         insert_job(connection, job)
+        _warn_of_equal_files(connection, job)
         idempotency.record(connection, fingerprint, job.id)
         job = find_job(connection, key, job.id)
     services.dispatcher.wake()
@@ -231,6 +234,51 @@ def _check_classification(requested: dict[str, Any], validation_file: str | None
             f"{classes}.",
             param="classification_positive_class",
         )
+
+
+def _check_method(method: str, requested: dict[str, Any]) -> None:
+    if method == "dpo" and requested.get("prompt_loss_weight") is not None:
+        raise invalid(
+            "prompt_loss_weight is for the method 'supervised': preferences are learned from the "
+            "replies alone.",
+            param="prompt_loss_weight",
+        )
+
+
+def _check_recipe(
+    services: Services, key: Identity, parent: str | None, recipe: str | None
+) -> None:
+    """Raise ApiError if the model to continue from was trained in another way than requested."""
+    row = None if parent is None else services.models.fine_tuned(parent, key.organization)
+    if row is None or recipe in {None, "auto"}:
+        return
+    has_adapter = (services.models.folder(row) / "adapter_config.json").is_file()
+    if has_adapter == (recipe != "full"):
+        return
+    found = "an adapter" if has_adapter else "whole weights"
+    needed = "lora or fast, whichever trained it" if has_adapter else "full"
+    raise invalid(
+        f"The model {parent} has {found}, so the recipe {recipe!r} cannot continue it. Leave the "
+        f"recipe out, or use {needed}.",
+        param="recipe",
+    )
+
+
+def _warn_of_equal_files(connection: Connection, job: JobRow) -> None:
+    """Add an event if two files of a job have the same content."""
+    if job.validation_file is None:
+        return
+    rows = [
+        file_queries.get(connection, job.organization, file_id)
+        for file_id in (job.training_file, job.validation_file)
+    ]
+    if len({row.sha256 for row in rows if row is not None}) == 1:
+        message = (
+            "The validation file has the same content as the training file: its metrics will "
+            "measure memorisation."
+        )
+        note = {"message": message}
+        job_queries.add_event(connection, job.id, "note:equal-files", "note", note, level="warn")
 
 
 def _refuse_integrations(body: CreateFineTuningJob) -> None:

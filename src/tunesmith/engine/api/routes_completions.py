@@ -52,14 +52,10 @@ async def _complete(request: Request, body: CompletionBody, key: Identity, name:
     generation = body.to_generation(get_services(request).config.limits.prompts)
     model = await resolve_model(request, name, key.organization)
     head = response_head("cmpl", "text_completion", model)
-    with_top_logprobs = bool(body.logprobs)
     with_logprobs = body.logprobs is not None
 
     def whole(deltas: list[GenerationDelta]) -> dict[str, Any]:
-        choices = [
-            _choice(delta, with_logprobs=with_logprobs, with_top_logprobs=with_top_logprobs)
-            for delta in deltas
-        ]
+        choices = [_choice(delta, with_logprobs=with_logprobs) for delta in deltas]
         choices.sort(key=lambda choice: choice["index"])
         return {**head, "choices": choices, "usage": usage_object(deltas[-1])}
 
@@ -67,7 +63,6 @@ async def _complete(request: Request, body: CompletionBody, key: Identity, name:
         choice = _choice(
             delta,
             with_logprobs=with_logprobs and bool(delta.tokens),
-            with_top_logprobs=with_top_logprobs,
         )
         extra = {"usage": None} if body.wants_usage else {}
         yield {**head, "choices": [choice], **extra}
@@ -79,24 +74,20 @@ async def _complete(request: Request, body: CompletionBody, key: Identity, name:
     return await respond_whole(request, model, generation, whole)
 
 
-def _choice(
-    delta: GenerationDelta, *, with_logprobs: bool, with_top_logprobs: bool
-) -> dict[str, Any]:
+def _choice(delta: GenerationDelta, *, with_logprobs: bool) -> dict[str, Any]:
     return {
         "text": delta.text,
         "index": delta.index,
-        "logprobs": _logprobs(delta.tokens, with_top_logprobs=with_top_logprobs)
-        if with_logprobs
-        else None,
+        "logprobs": _logprobs(delta.tokens) if with_logprobs else None,
         "finish_reason": delta.finish_reason,
     }
 
 
-def _logprobs(tokens: Sequence[TokenLogprob], *, with_top_logprobs: bool) -> dict[str, Any]:
+def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [_top_logprobs(token) for token in tokens] if with_top_logprobs else None,
+        "top_logprobs": [_top_logprobs(token) for token in tokens],
         "text_offset": [token.offset for token in tokens],
     }
 

@@ -156,7 +156,7 @@ def fine_tuning_job(job: JobRow) -> dict[str, Any]:
         result_files=[job.result_file] if job.result_file else [],
         seed=job.seed,
         status=job.status,
-        trained_tokens=job.trained_tokens,
+        trained_tokens=job.trained_tokens if job.is_terminal else None,
         training_file=job.training_file,
         validation_file=job.validation_file,
         estimated_finish=_estimate(job),

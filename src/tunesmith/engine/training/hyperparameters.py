@@ -42,13 +42,13 @@ _WARMUP_STEPS = 100
 
 def resolve_hyperparameters(spec: TrainingSpec, examples: int) -> ResolvedHyperparameters:
     """Return the job's values, or defaults by the number of examples where it has none."""
-    batch_size = spec.batch_size or default_batch_size(examples)
+    batch_size = min(spec.batch_size or default_batch_size(examples), examples)
     is_legacy = spec.api == "fine-tunes"
     n_epochs = spec.n_epochs or (LEGACY_EPOCHS if is_legacy else default_epochs(examples))
     multiplier = spec.learning_rate_multiplier or (
         default_multiplier(batch_size) if is_legacy else 2.0
     )
-    return ResolvedHyperparameters(n_epochs, min(batch_size, examples), multiplier)
+    return ResolvedHyperparameters(n_epochs, batch_size, multiplier)
 
 
 def default_multiplier(batch_size: int) -> float:
