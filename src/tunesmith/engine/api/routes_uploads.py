@@ -149,7 +149,7 @@ def _store_part(
         upload = _find_pending(connection, key, upload_id)
         previous = idempotency.find_previous(connection, fingerprint)
         if previous is not None:
-            known = upload_queries.parts_of(connection, upload_id).get(previous)
+            known = upload_queries.list_parts(connection, upload_id).get(previous)
             if known is None:
                 raise not_found("part", previous)
             return known
@@ -174,7 +174,7 @@ def complete_upload(
         if idempotency.find_previous(connection, fingerprint) is not None:
             return _answer(connection, _find(connection, key, upload_id))
         upload = _find_pending(connection, key, upload_id)
-        parts = _chosen_parts(upload_queries.parts_of(connection, upload_id), body.part_ids)
+        parts = _chosen_parts(upload_queries.list_parts(connection, upload_id), body.part_ids)
     size = sum(part.bytes for part in parts)
     if size != upload.bytes:
         raise invalid(

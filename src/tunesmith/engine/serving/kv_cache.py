@@ -161,7 +161,7 @@ class KVCache(Cache):
         if size[0] * size[1] > self.budget:
             size = needed
         if size != (self.slots, self.length):
-            # Where memory runs out in between, all layers have room for the smaller of both sizes.
+            # Where memory runs out in between, all layers can hold the smaller of both sizes.
             self.slots, self.length = min(self.slots, size[0]), min(self.length, size[1])
             for layer in self._kv_layers:
                 layer.resize(*size)

@@ -266,7 +266,7 @@ class Scheduler:
         return self.limits.max_prefill_tokens
 
     def _start(self, sequences: list[Sequence], logits: NextTokenLogits) -> Iterator[Output]:
-        """Move prefilled sequences to the running ones, and their forks where there is room.
+        """Move prefilled sequences to the running ones, and their forks where they fit.
 
         Args:
             sequences: Sequences whose prompts are complete in the cache.
@@ -290,7 +290,7 @@ class Scheduler:
         yield from self._append_tokens(started, logits)
 
     def _start_fork(self, fork: Sequence, parent: Sequence) -> bool:
-        """Let a fork run with a copy of its parent's cache; return False if there is no room."""
+        """Let a fork run with a copy of its parent's cache; return False where it does not fit."""
         slot = len(self.running)
         if not self._can_allocate(slot + 1, parent.num_tokens + 1):
             return False

@@ -18,7 +18,7 @@ __all__ = [
     "get",
     "insert_part",
     "insert_upload",
-    "parts_of",
+    "list_parts",
     "pending_ids",
     "received",
     "remove_expired",
@@ -42,7 +42,7 @@ def get(connection: Connection, organization: str, upload_id: str) -> UploadRow 
     return None if row is None else from_row(UploadRow, row)
 
 
-def parts_of(connection: Connection, upload_id: str) -> dict[str, UploadPartRow]:
+def list_parts(connection: Connection, upload_id: str) -> dict[str, UploadPartRow]:
     """Return the parts of an upload by id."""
     query = select(upload_parts).where(upload_parts.c.upload_id == upload_id)
     rows = (from_row(UploadPartRow, row) for row in connection.execute(query))
