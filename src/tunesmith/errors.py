@@ -318,7 +318,7 @@ class WaitTimeoutError(TunesmithError, TimeoutError):
     """A job did not end within the timeout of `wait`. The job itself goes on.
 
     Attributes:
-        job: The job as last retrieved.
+        job: The job as last retrieved; None if the server did not answer in time.
     """
 
     def __init__(self, message: str, *, job: Any = None) -> None:

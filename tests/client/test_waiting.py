@@ -8,12 +8,14 @@ import itertools
 import random
 import socket
 import threading
+import time
 from typing import Any
 
 import pytest
 
 import tunesmith
 from http_stub import HANG_UP, RESET, Stub, answer, raw, sse
+from tunesmith.resources import waiting
 
 LEGACY = {
     "id": "ft-1", "object": "fine-tune", "created_at": 1, "updated_at": 1, "model": "curie",
@@ -57,6 +59,18 @@ class FineTuneServer(JobServer):
             ended = self.status == "succeeded"
             return sse(*events, done=ended, tail=() if ended else [HANG_UP])
         return answer({"object": "list", "data": events})
+
+
+class SilentView:
+    """A view that shows nothing."""
+
+    wants_steps = False
+
+    def update(self, *facts: Any) -> None: ...
+
+    def event(self, *facts: Any) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def names(count: int) -> list[str]:
@@ -233,6 +247,40 @@ def test_wait_gives_up_in_time_and_tells_the_job(mode, stub, job):
         mode.run(client.fine_tuning.jobs.wait("ftjob-1", timeout=0.1, poll=0.02))
     assert caught.value.job.status == "running"
     assert isinstance(caught.value, TimeoutError)
+
+
+@pytest.mark.both_transports
+@pytest.mark.parametrize("way", ["shared", "with events", "follow"])
+@pytest.mark.parametrize("api", ["jobs", "fine_tunes"])
+@pytest.mark.parametrize("before", ["running", None])
+def test_a_request_that_hangs_does_not_outlast_the_wait(
+    mode, stub, job, api, way, before, monkeypatch
+):
+    """The read limit is ten minutes; the wait's own time is what bounds its requests."""
+    monkeypatch.setattr(waiting, "_LAST_REQUEST_SECONDS", 0.1)
+    released = threading.Event()
+    known = {**(job if api == "jobs" else LEGACY), "status": before}
+    answers = iter([answer(known)] if before else [])
+    stub.handle = lambda _: next(answers, raw(released, HANG_UP))
+    client = mode.client(stub.url)
+    resource = client.fine_tunes if api == "fine_tunes" else client.fine_tuning.jobs
+    options = {"with events": {"on_event": print}, "follow": {"view": SilentView()}}.get(way, {})
+    method = resource.follow if way == "follow" else resource.wait
+    started = time.monotonic()
+    with pytest.raises(tunesmith.WaitTimeoutError, match="0.2 seconds") as caught:
+        mode.run(method(known["id"], timeout=0.2, poll=0.01, **options))
+    assert time.monotonic() - started < 5
+    assert isinstance(caught.value.__cause__, tunesmith.DeadlineExceededError)
+    if way != "shared":
+        assert (caught.value.job and caught.value.job.status) == before
+    released.set()
+
+
+@pytest.mark.both_transports
+def test_a_wait_of_no_time_looks_once(mode, stub, job):
+    stub.handle = lambda _: raw(0.1, *answer({**job, "status": "succeeded"}).steps())
+    client = mode.client(stub.url)
+    assert mode.run(client.fine_tuning.jobs.wait("ftjob-1", timeout=0)).status == "succeeded"
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])

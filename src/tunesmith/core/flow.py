@@ -33,6 +33,7 @@ __all__ = [
     "SharedWait",
     "Sleep",
     "Start",
+    "ending_by",
     "gather",
     "shorten_traceback",
 ]
@@ -194,6 +195,27 @@ def gather(flows: Iterable[Flow[T]], limit: int) -> Flow[list[T]]:
             values[result.tag] = result.value
     finally:
         yield CloseGroup(group)
+
+
+def ending_by(flow: Flow[T], deadline: float) -> Flow[T]:
+    """Run a flow whose requests, retries included, end by `deadline`: a `time.monotonic()` value.
+
+    A request that has not ended by then raises a DeadlineExceededError.
+    """
+    resume: Callable[[Any], Effect] = flow.send
+    outcome: Any = None
+    while True:
+        try:
+            effect = resume(outcome)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        if isinstance(effect, Send):
+            effect.request.end_by(deadline)
+        try:
+            resume, outcome = flow.send, (yield effect)
+        except BaseException as error:  # noqa: BLE001 - passed on to the flow, which decides
+            resume, outcome = flow.throw, error
 
 
 def shorten_traceback(error: ErrorT) -> ErrorT:

@@ -111,6 +111,10 @@ class Request:
         """Method and URL, for errors: without credentials."""
         return RequestInfo(self.method, shown_url(self.url))
 
+    def end_by(self, deadline: float) -> None:
+        """Bring the deadline forward, if it is later."""
+        self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
+
     def limits(self) -> Timeout:
         """Return the time limits, none longer than the time left until the deadline."""
         if self.deadline is None:
@@ -123,10 +127,15 @@ class Request:
 
 def deadline_exceeded(request: Request) -> DeadlineExceededError:
     """Return the error for a call whose total time has passed."""
+    total = request.timeout.total
+    limit = (
+        "before the end of the wait that it belongs to."
+        if total is None
+        else f"within the {total:g} seconds allowed in total. Allow more with "
+        "timeout=Timeout(total=…)."
+    )
     return DeadlineExceededError(
-        f"{request.method} {shown_url(request.url)} did not finish within the "
-        f"{request.timeout.total:g} seconds allowed in total. Allow more with "
-        "timeout=Timeout(total=…).",
+        f"{request.method} {shown_url(request.url)} did not finish {limit}",
         request=request.info,
         retryable=False,
     )

@@ -8,16 +8,22 @@ skipped. Broken connections, restarted servers and temporary refusals do not end
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, SharedWait, Sleep
+from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, SharedWait, Sleep, ending_by
 from tunesmith.core.options import check_seconds
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.retry import may_pass
-from tunesmith.errors import APIError, APIResponseValidationError, WaitTimeoutError
+from tunesmith.errors import (
+    APIError,
+    APIResponseValidationError,
+    DeadlineExceededError,
+    WaitTimeoutError,
+)
 
 from .operations import Resource
 
@@ -40,6 +46,8 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 # A proxy's page in place of the answer passes within seconds, or it is there to stay.
 _FOREIGN_SECONDS = 15.0
+# What the last request of a wait may take, as a wait of no time at all looks once, too.
+_LAST_REQUEST_SECONDS = 2.0
 # Up to this many waiters, reading each job costs less than reading the list of all jobs.
 _FEW_WAITERS = 4
 
@@ -102,10 +110,12 @@ class RetryBudget:
 
     Args:
         seconds: Seconds of uninterrupted failure after which the failure is raised.
+        deadline: `time.monotonic()` value after which each failure is raised.
     """
 
-    def __init__(self, seconds: float = RETRY_SECONDS) -> None:
+    def __init__(self, seconds: float = RETRY_SECONDS, deadline: float = math.inf) -> None:
         self._seconds = seconds
+        self._deadline = deadline
         # When uninterrupted failure began, and when that with foreign answers did.
         self._since: dict[bool, float] = {}
         self._pause = _FIRST_PAUSE
@@ -121,10 +131,10 @@ class RetryBudget:
         foreign = isinstance(error, APIResponseValidationError)
         since = self._since.setdefault(foreign, now)
         seconds = min(self._seconds, _FOREIGN_SECONDS) if foreign else self._seconds
-        if not may_pass(error) or now - since > seconds:
+        if not may_pass(error) or now - since > seconds or now >= self._deadline:
             raise error
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-        return self._pause
+        return min(self._pause, self._deadline - now)
 
 
 def with_retries(budget: RetryBudget, flow: Callable[[], Flow[T]]) -> Flow[T]:
@@ -171,22 +181,43 @@ def wait_for_end(
     """
     check_seconds("poll", poll)
     check_seconds("timeout", timeout)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    budget = RetryBudget(RETRY_SECONDS if timeout is None else min(timeout, RETRY_SECONDS))
+    seconds = math.inf if timeout is None else timeout
+    deadline = time.monotonic() + seconds
+    budget = RetryBudget(min(seconds, RETRY_SECONDS), deadline)
+    job: JobT | None = None
     while True:
-        job = yield from with_retries(budget, retrieve)
-        for event in (yield from with_retries(budget, new_events)):
+        try:
+            job = yield from with_retries(budget, lambda: _in_time(retrieve(), deadline))
+            events = yield from with_retries(budget, lambda: _in_time(new_events(), deadline))
+        except APIError as error:
+            in_vain = job is None and not isinstance(error, DeadlineExceededError)
+            if time.monotonic() < deadline or in_vain or not may_pass(error):
+                raise
+            raise _timed_out(job.id if job is not None else "", seconds, job) from error
+        for event in events:
             yield Call(on_event, (event,))
         if job.is_terminal:
             return job
-        pause = poll if deadline is None else min(poll, deadline - time.monotonic())
+        pause = min(poll, deadline - time.monotonic())
         if pause <= 0:
-            raise WaitTimeoutError(
-                f"Job {job.id} did not end within {timeout:g} seconds. It is still "
-                "running; wait again to follow it.",
-                job=job,
-            )
+            raise _timed_out(job.id, seconds, job)
         yield Sleep(pause)
+
+
+def _in_time(flow: Flow[T], deadline: float) -> Flow[T]:
+    """Run a flow whose requests do not last longer than the wait they belong to."""
+    if math.isinf(deadline):
+        return flow
+    return ending_by(flow, max(deadline, time.monotonic() + _LAST_REQUEST_SECONDS))
+
+
+def _timed_out(name: str, seconds: float, job: Job | None) -> WaitTimeoutError:
+    state = "It is still running" if job is not None else "The server did not answer in time"
+    return WaitTimeoutError(
+        f"Job {name}".rstrip() + f" did not end within {seconds:g} seconds. {state}; wait again "
+        "to follow it.",
+        job=job,
+    )
 
 
 def follow_job(
@@ -283,16 +314,26 @@ def wait_shared(
 
     key = f"{type(resource).__name__} {id(resource._executor.settings)}"
     found: JobT | Exception | None = yield SharedWait(key, name, poll_names, poll, timeout)
-    job = (yield from retrieve(name)) if found is None else found
-    if isinstance(job, Exception):
-        raise job
+    if found is None:
+        return (yield from _last_look(name, retrieve(name), timeout or 0.0))
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _last_look(name: str, retrieve: Flow[JobT], seconds: float) -> Flow[JobT]:
+    """Return the job if it has ended by the end of a wait of so many seconds.
+
+    Raises:
+        WaitTimeoutError: It has not.
+    """
+    try:
+        job = yield from _in_time(retrieve, time.monotonic())
+    except DeadlineExceededError as error:
+        raise _timed_out(name, seconds, None) from error
     if job.is_terminal:
         return job
-    raise WaitTimeoutError(
-        f"Job {name} did not end within {timeout:g} seconds. It is still running; "
-        "wait again to follow it.",
-        job=job,
-    )
+    raise _timed_out(name, seconds, job)
 
 
 def _retrieve_one(retrieve: Callable[[str], Flow[JobT]], name: str) -> Flow[JobT | Exception]:

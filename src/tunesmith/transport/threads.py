@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.core.flow import FlowResult
+from tunesmith.core.flow import FlowResult, ending_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,8 +123,9 @@ class SharedThreadWaits:
                     continue
                 state.polling = True
                 names = frozenset(state.waiting)
+            poll = wait.poll(names)
             try:
-                found = self._run(wait.poll(names))
+                found = self._run(poll if deadline is None else ending_by(poll, deadline))
             except BaseException:
                 self._stop_polling(state, {})
                 raise
