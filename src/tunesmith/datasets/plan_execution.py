@@ -173,7 +173,7 @@ class WrittenRows:
         self.name: str | None = source.name
         self.format: str = source.format
         self.size: int | None = source.size
-        self.rows = 0
+        self.rows: int = 0
         self._source = source
         self._stream = stream
 

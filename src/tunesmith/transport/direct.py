@@ -56,7 +56,7 @@ class _Fields:
     __slots__ = ("raw",)
 
     def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
-        self.raw = raw
+        self.raw: list[tuple[bytes, bytes]] = raw
 
     def __contains__(self, name: str) -> bool:
         wanted = name.encode()
@@ -69,10 +69,10 @@ class _Received:
     __slots__ = ("extensions", "headers", "status_code", "stream")
 
     def __init__(self, received: httpcore.Response, stream: Any) -> None:
-        self.status_code = received.status
-        self.headers = _Fields(received.headers)
-        self.stream = stream
-        self.extensions = received.extensions
+        self.status_code: int = received.status
+        self.headers: _Fields = _Fields(received.headers)
+        self.stream: Any = stream
+        self.extensions: dict[str, Any] = received.extensions
 
     def close(self) -> None:
         """End a blocking response."""

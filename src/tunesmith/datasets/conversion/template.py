@@ -54,16 +54,17 @@ class Template:
     def __init__(self, texts: Mapping[str, str]) -> None:
         names = set(texts)
         if names == set(_PAIR):
-            self.target = "prompt_completion"
+            target = "prompt_completion"
         elif {"user", "assistant"} <= names <= set(_CHAT):
-            self.target = "chat"
+            target = "chat"
         else:
             raise DatasetError(
                 "A template has texts for 'user' and 'assistant', and perhaps 'system', or for "
                 f"'prompt' and 'completion'; not for {', '.join(map(repr, texts)) or 'nothing'}."
             )
+        self.target: str = target
         self._texts = {name: texts[name] for name in (*_CHAT, *_PAIR) if name in texts}
-        self.columns = tuple(
+        self.columns: tuple[str, ...] = tuple(
             dict.fromkeys(name for text in self._texts.values() for name in _columns(text))
         )
 
