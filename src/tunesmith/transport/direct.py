@@ -22,7 +22,7 @@ from tunesmith.core.inflate import CutOffError, Inflater
 from .httpx_adapter import parsed_url, wire_headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, MutableMapping
 
     from tunesmith.core.request import Request
 
@@ -72,7 +72,7 @@ class _Received:
         self.status_code: int = received.status
         self.headers: _Fields = _Fields(received.headers)
         self.stream: Any = stream
-        self.extensions: dict[str, Any] = received.extensions
+        self.extensions: MutableMapping[str, Any] = received.extensions
 
     def close(self) -> None:
         """End a blocking response."""
