@@ -61,10 +61,10 @@ class ModelRegistry:
         """Return what serving needs to load the model `name`.
 
         Raises:
-            UnknownModelError: The organisation has no model of this name.
+            UnknownModelError: The organisation may use no model of this name.
             ModelNotInstalledError: The base model is not on this machine.
         """
-        row = self.fine_tuned(name, organization)
+        row = self.usable(name, organization)
         if row is None:
             base = self.base(name)
             return ServableModel(name, base.id, base.path)
@@ -87,6 +87,11 @@ class ModelRegistry:
         if row is not None:
             self.base(row.base_model)
             return TrainableModel(row.base_model, row.family, row.name)
+        if self.usable(name, organization) is not None:
+            raise UnknownModelError(
+                f"The model {name!r} belongs to another organisation: you may send it requests, "
+                "but not continue its training."
+            )
         base = self.base(name)
         return TrainableModel(base.id, self.catalog.canonical_name(name))
 
@@ -94,6 +99,11 @@ class ModelRegistry:
         """Return the organisation's fine-tuned model of this name."""
         with self._database.read() as connection:
             return model_queries.get(connection, organization, name)
+
+    def usable(self, name: str, organization: str) -> ModelRow | None:
+        """Return the fine-tuned model of this name if the organisation may send it requests."""
+        with self._database.read() as connection:
+            return model_queries.get_usable(connection, organization, name)
 
     def folder(self, row: ModelRow) -> Path:
         """Return the folder of a fine-tuned model."""

@@ -25,11 +25,17 @@ from tunesmith.engine.domain.errors import (
 )
 from tunesmith.engine.jobs import leases, lifecycle
 from tunesmith.engine.jobs.dispatcher import WorkerSilence
-from tunesmith.engine.store import file_queries, idempotency_queries, job_queries, model_queries
+from tunesmith.engine.store import (
+    file_queries,
+    idempotency_queries,
+    job_queries,
+    model_queries,
+    permission_queries,
+)
 from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.store.database import HEAD, Database
 from tunesmith.engine.store.idempotency_queries import IdempotentResult
-from tunesmith.engine.store.records import FileRow, JobRow, ModelRow
+from tunesmith.engine.store.records import CheckpointPermissionRow, FileRow, JobRow, ModelRow
 from tunesmith.engine.store.removal import remove
 from tunesmith.engine.store.schema import metadata
 
@@ -142,6 +148,32 @@ def test_rows_come_back_as_they_went_in(database: Database):
         found = job_queries.list_jobs(connection, "local", metadata={"team": "a"})
         assert [row.id for row in found] == ["a"]
         assert not job_queries.list_jobs(connection, "local", metadata={"team": "b"})
+
+
+def test_a_permission_makes_a_model_usable_and_goes_with_it(database: Database):
+    models = [ModelRow(name, "local", 2.5, "a", "tiny", "ada", "models/a") for name in "mn"]
+    given = [CheckpointPermissionRow(f"cp_{name}", name, "b", 3.5) for name in "mn"]
+    with database.write() as connection:
+        for model, permission in zip(models, given, strict=True):
+            model_queries.insert_model(connection, model)
+            assert permission_queries.lock_model(connection, "local", model.name)
+            assert not permission_queries.lock_model(connection, "b", model.name)
+            permission_queries.insert_permission(connection, permission)
+
+    with database.read() as connection:
+        assert model_queries.get_usable(connection, "b", "m") == models[0]
+        assert model_queries.get(connection, "b", "m") is None
+        assert model_queries.get_usable(connection, "c", "m") is None
+        assert model_queries.list_usable(connection, "b") == models
+        assert model_queries.list_usable(connection, "local") == models
+        assert not model_queries.list_models(connection, "b")
+    with database.write() as connection:
+        model_queries.remove(connection, "m")
+        permission_queries.remove(connection, "cp_n")
+    with database.read() as connection:
+        assert not model_queries.list_usable(connection, "b")
+        assert not permission_queries.permitted(connection, "m")
+        assert model_queries.list_usable(connection, "local") == models[1:]
 
 
 def test_a_failed_transaction_leaves_nothing(database: Database):

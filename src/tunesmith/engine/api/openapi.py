@@ -17,6 +17,7 @@ from tunesmith.types.fine_tuning import (
     FineTuningJobCheckpoint,
     FineTuningJobEvent,
 )
+from tunesmith.types.graders import CheckpointPermission, CheckpointPermissionDeleted
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
 from tunesmith.types.models import Model, ModelDeleted
 from tunesmith.types.uploads import Upload, UploadPart
@@ -45,6 +46,7 @@ class Error(BaseModel):
 
 
 _JOB = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
+_PERMISSIONS = "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions"
 _FINE_TUNE = "/v1/fine-tunes/{fine_tune_id}"
 
 _RESPONSES: dict[tuple[str, str], type[BaseModel]] = {
@@ -63,6 +65,7 @@ _RESPONSES: dict[tuple[str, str], type[BaseModel]] = {
     ("post", f"{_JOB}/cancel"): FineTuningJob,
     ("post", f"{_JOB}/pause"): FineTuningJob,
     ("post", f"{_JOB}/resume"): FineTuningJob,
+    ("delete", f"{_PERMISSIONS}/{{permission_id}}"): CheckpointPermissionDeleted,
     ("get", "/v1/models/{model}"): Model,
     ("delete", "/v1/models/{model}"): ModelDeleted,
     ("post", "/v1/completions"): Completion,
@@ -77,6 +80,8 @@ _LISTS: dict[tuple[str, str], type[BaseModel]] = {
     ("get", "/v1/fine_tuning/jobs"): FineTuningJob,
     ("get", f"{_JOB}/events"): FineTuningJobEvent,
     ("get", f"{_JOB}/checkpoints"): FineTuningJobCheckpoint,
+    ("post", _PERMISSIONS): CheckpointPermission,
+    ("get", _PERMISSIONS): CheckpointPermission,
     ("get", "/v1/models"): Model,
 }
 

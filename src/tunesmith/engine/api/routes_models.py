@@ -1,4 +1,4 @@
-"""`/v1/models`: base models that are installed, and the organisation's own."""
+"""`/v1/models`: base models that are installed, and fine-tuned ones that a key may use."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from tunesmith.engine.domain.job import public_id
 from tunesmith.engine.domain.json_values import find_json_fault
 from tunesmith.engine.jobs.wire_objects import organization_id
+from tunesmith.engine.security.keys import Identity
 from tunesmith.engine.serving.backend import ServingBackend
 from tunesmith.engine.store import model_queries
 from tunesmith.engine.store.records import ModelRow
@@ -34,9 +35,9 @@ def list_models(request: Request, key: CurrentKey) -> JSONResponse:
     services = get_services(request)
     names = services.models.installed_names()
     with services.database.read() as connection:
-        rows = model_queries.list_models(connection, key.organization)
+        rows = model_queries.list_usable(connection, key.organization)
     data = [_base_object(name, base_id) for name, base_id in names.items()]
-    data += [_fine_tuned_object(row) for row in rows]
+    data += [_fine_tuned_object(row, key) for row in rows]
     return JSONResponse({"object": "list", "data": data})
 
 
@@ -45,9 +46,9 @@ def retrieve_model(request: Request, key: CurrentKey, model: str) -> JSONRespons
     """Return a model; a fine-tuned one with its base model, job and prompt format."""
     models = get_services(request).models
     name = unquote(model)
-    row = models.fine_tuned(name, key.organization)
+    row = models.usable(name, key.organization)
     if row is not None:
-        return JSONResponse(_fine_tuned_object(row))
+        return JSONResponse(_fine_tuned_object(row, key))
     return JSONResponse(_base_object(name, models.base(name).id))
 
 
@@ -82,7 +83,7 @@ def list_engines(request: Request, key: CurrentKey) -> JSONResponse:
     """Return the same names as `/v1/models`, for very old clients."""
     names = get_services(request).models.installed_names()
     with get_services(request).database.read() as connection:
-        rows = model_queries.list_models(connection, key.organization)
+        rows = model_queries.list_usable(connection, key.organization)
     data = [_engine_object(name) for name in [*names, *(row.name for row in rows)]]
     return JSONResponse({"object": "list", "data": data})
 
@@ -104,13 +105,13 @@ def _base_object(name: str, base_id: str) -> dict[str, Any]:
     return payload | {"base_model": base_id}
 
 
-def _fine_tuned_object(row: ModelRow) -> dict[str, Any]:
+def _fine_tuned_object(row: ModelRow, key: Identity) -> dict[str, Any]:
     payload = Model(
         id=row.name, created=int(row.created_at), owned_by=organization_id(row.organization)
     ).model_dump()
     return payload | {
         "base_model": row.base_model,
-        "job": public_id(row.job_id),
+        "job": public_id(row.job_id) if row.organization == key.organization else None,
         "step": row.step,
         "prompt_format": None if find_json_fault(row.prompt_format) else row.prompt_format,
     }

@@ -21,7 +21,7 @@ def show(request: Request, key: SignedIn, model: str = "") -> Response:
     """Show the page; `model` chooses the fine-tuned model."""
     services = get_services(request)
     with services.database.read() as connection:
-        rows = model_queries.list_models(connection, key.organization)
+        rows = model_queries.list_usable(connection, key.organization)
     return render(
         request,
         "playground.html",

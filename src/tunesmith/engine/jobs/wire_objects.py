@@ -17,6 +17,7 @@ from tunesmith.types.fine_tuning import (
     FineTuningJobMethod,
     FineTuningJobMethodConfig,
 )
+from tunesmith.types.graders import CheckpointPermission
 from tunesmith.types.job_parameters import LEGACY_HYPERPARAMETERS
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent, FineTuneHyperparams
 from tunesmith.types.uploads import Upload
@@ -26,7 +27,14 @@ from .event_messages import event_message, event_metrics
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tunesmith.engine.store.records import CheckpointRow, EventRow, FileRow, JobRow, UploadRow
+    from tunesmith.engine.store.records import (
+        CheckpointPermissionRow,
+        CheckpointRow,
+        EventRow,
+        FileRow,
+        JobRow,
+        UploadRow,
+    )
 
 __all__ = [
     "checkpoint_object",
@@ -36,6 +44,7 @@ __all__ = [
     "fine_tune_event",
     "fine_tuning_job",
     "organization_id",
+    "permission_object",
     "upload_object",
 ]
 
@@ -45,6 +54,15 @@ _LEGACY_STATUS = {"validating_files": "pending", "queued": "pending", "paused": 
 def organization_id(organization: str) -> str:
     """Return the id of an organisation on the wire."""
     return f"org-{organization}"
+
+
+def permission_object(row: CheckpointPermissionRow) -> dict[str, Any]:
+    """Return a permission to use a model as JSON data."""
+    return CheckpointPermission(
+        id=row.id,
+        created_at=int(row.created_at),
+        project_id=organization_id(row.organization),
+    ).model_dump()
 
 
 def file_object(row: FileRow) -> dict[str, Any]:

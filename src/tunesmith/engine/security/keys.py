@@ -35,6 +35,7 @@ __all__ = [
     "Role",
     "check_host",
     "create_key",
+    "is_organization_name",
     "list_keys",
     "revoke_key",
 ]
@@ -77,7 +78,7 @@ def create_key(
     """
     if role not in ("owner", "member"):
         raise EngineError(f"{role!r} is not a role. The roles are: owner, member.")
-    if not _ORGANIZATION.fullmatch(organization):
+    if not is_organization_name(organization):
         raise EngineError(
             f"{organization!r} cannot name an organisation: use 1 to 40 lower-case letters, digits "
             "and hyphens, because the name becomes a part of model names."
@@ -88,6 +89,11 @@ def create_key(
     with database.write() as connection:
         connection.execute(insert(keys).values(**values, sha256=_digest(secret)))
     return row, secret
+
+
+def is_organization_name(text: str) -> bool:
+    """Return whether an organisation can have this name."""
+    return _ORGANIZATION.fullmatch(text) is not None
 
 
 def list_keys(database: Database) -> Sequence[KeyRow]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "Database"]
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. A test compares it with the migrations folder."""
 
 _BUSY_MILLISECONDS = 30_000

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, or_, select
 
 from tunesmith.engine.domain.job import TERMINAL_STATUSES
 
 from .records import ModelRow, from_row
-from .schema import jobs, models
+from .schema import checkpoint_permissions, jobs, models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
 __all__ = [
     "get",
+    "get_usable",
     "insert_model",
     "is_taken",
     "list_models",
+    "list_usable",
     "remove",
     "unfinished_job_continuing",
 ]
@@ -40,6 +42,13 @@ def get(connection: Connection, organization: str, name: str) -> ModelRow | None
     return None if row is None else from_row(ModelRow, row)
 
 
+def get_usable(connection: Connection, organization: str, name: str) -> ModelRow | None:
+    """Return a fine-tuned model that the organisation has, or has the permission to use."""
+    query = select(models).where(models.c.name == name, _usable_by(organization))
+    row = connection.execute(query).first()
+    return None if row is None else from_row(ModelRow, row)
+
+
 def is_taken(connection: Connection, name: str) -> bool:
     """Return True if any organisation has a model of this name."""
     return (
@@ -54,8 +63,22 @@ def list_models(connection: Connection, organization: str) -> Sequence[ModelRow]
     return [from_row(ModelRow, row) for row in connection.execute(query)]
 
 
+def list_usable(connection: Connection, organization: str) -> Sequence[ModelRow]:
+    """Return the models that the organisation has, or has the permission to use, oldest first."""
+    query = select(models).where(_usable_by(organization))
+    query = query.order_by(models.c.created_at, models.c.name)
+    return [from_row(ModelRow, row) for row in connection.execute(query)]
+
+
+def _usable_by(organization: str) -> ColumnElement[bool]:
+    permitted = select(checkpoint_permissions.c.model).where(
+        checkpoint_permissions.c.organization == organization
+    )
+    return or_(models.c.organization == organization, models.c.name.in_(permitted))
+
+
 def remove(connection: Connection, name: str) -> None:
-    """Remove a model's row."""
+    """Remove a model's row, and the permissions to use it."""
     connection.execute(delete(models).where(models.c.name == name))
 
 

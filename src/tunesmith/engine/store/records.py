@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.domain.job import Api
 
 __all__ = [
+    "CheckpointPermissionRow",
     "CheckpointRow",
     "EventRow",
     "FileRow",
@@ -189,8 +190,26 @@ class CheckpointRow:
     metrics: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointPermissionRow:
+    """The permission of `organization` to use another one's `model`."""
+
+    id: str
+    model: str
+    organization: str
+    created_at: float
+
+
 Record = TypeVar(
-    "Record", FileRow, JobRow, EventRow, ModelRow, CheckpointRow, UploadRow, UploadPartRow
+    "Record",
+    FileRow,
+    JobRow,
+    EventRow,
+    ModelRow,
+    CheckpointRow,
+    CheckpointPermissionRow,
+    UploadRow,
+    UploadPartRow,
 )
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "checkpoint_permissions",
     "checkpoints",
     "events",
     "files",
@@ -184,6 +185,17 @@ checkpoints: Table = Table(
     Column("model", String(255), nullable=False),
     Column("metrics", JSON, nullable=False),
     UniqueConstraint("job_id", "step"),
+)
+
+checkpoint_permissions: Table = Table(
+    "checkpoint_permissions",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("model", String(255), ForeignKey("models.name", ondelete="CASCADE"), nullable=False),
+    Column("organization", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("model", "organization"),
+    Index(None, "organization"),
 )
 
 idempotency: Table = Table(
