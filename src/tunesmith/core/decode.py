@@ -39,12 +39,10 @@ def decode(response: Response, model: type[ModelT]) -> ModelT:
     Raises:
         APIResponseValidationError: The body is not JSON, or lacks a required field.
     """
-    from pydantic import ValidationError
-
     value: Any
     try:
         value = model.model_validate_json(response.body or b"")
-    except ValidationError as error:
+    except ValueError as error:  # a ValidationError, whose import would cost each call
         value = _decode_again(response, model, error)
     if (extra := value.__pydantic_extra__) and "error" in extra:
         _check_error(response, value, extra["error"])
@@ -84,7 +82,7 @@ def decode_any(response: Response, cast_to: Any) -> Any:
         raise _mismatch(response, str(cast_to), error) from None
 
 
-def _decode_again(response: Response, model: type[ModelT], error: ValidationError) -> ModelT:
+def _decode_again(response: Response, model: type[ModelT], error: Any) -> ModelT:
     """Return a body that failed validation as a `model`, read leniently."""
     from pydantic import ValidationError
 

@@ -25,7 +25,8 @@ from tunesmith.errors import (
 from .environment import NO_KEY, checked_key
 from .flow import Call, Flow, Send, Sleep
 from .headers import HeaderFields, update_fields
-from .options import Timeout, is_omitted
+from .logs import log_outcome, log_request, log_retry, logger
+from .options import Timeout, is_omitted, omit
 from .redact import MASK, Secret, secret_values
 from .redirects import MAX_REDIRECTS, is_redirect, redirected
 from .request import Request, RequestSpec, deadline_exceeded, json_body, query_string
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["exchange", "status_error"]
 
-# The levels of the standard logger, which is loaded with the first request.
+# The levels of the standard logger.
 _DEBUG, _INFO = 10, 20
 _NO_KEY_HINT = (
     "The server requires an API key, but none was given: pass api_key, or set TUNESMITH_API_KEY "
@@ -87,9 +88,11 @@ def _build_request(settings: Settings, spec: RequestSpec, key: Secret | None) ->
         headers["content-type"] = body.content_type
     if spec.method == "POST":
         headers["idempotency-key"] = options.get("idempotency_key") or f"tunesmith-{uuid.uuid4()}"
-    _add_extra_headers(headers, options.get("extra_headers"))
-    timeout = options.get("timeout", settings.timeout)
-    limits = settings.timeout if is_omitted(timeout) else Timeout.of(timeout)
+    limits = settings.timeout
+    if options:
+        _add_extra_headers(headers, options.get("extra_headers"))
+        timeout = options.get("timeout", omit)
+        limits = limits if is_omitted(timeout) else Timeout.of(timeout)
     return Request(
         spec.method,
         _url(settings, spec),
@@ -131,8 +134,6 @@ def _url(settings: Settings, spec: RequestSpec) -> str:
 
 def _after_failure(settings: Settings, request: Request, outcome: Outcome) -> Flow[Response]:
     """Retry as the policy says, then return the success or raise the last failure."""
-    from .logs import log_retry
-
     machine, state = retrying(settings.retry)
     attempt = 1
     while True:
@@ -166,8 +167,6 @@ def _mask_echoes(request: Request, response: Response) -> None:
 
 def _send(settings: Settings, request: Request, attempt: int) -> Flow[Outcome]:
     """Send once and follow redirects; a connection error is returned, not raised."""
-    from .logs import log_outcome, log_request, logger
-
     if logger.isEnabledFor(_DEBUG):
         log_request(request, attempt)
     if settings.hooks is not None:

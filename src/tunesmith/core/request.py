@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
@@ -39,6 +40,8 @@ __all__ = [
 # Characters that RFC 3986 allows in a path segment; a slash is always quoted, so an id
 # cannot reach another route.
 _SEGMENT_SAFE = ":@!$&'()*+,;=~-._"
+# What needs no quoting, as almost every id.
+_PLAIN_SEGMENT = re.compile(r"[\w.:-]+", re.ASCII)
 # What becomes a JSON array. An iterable of another kind, such as a data frame or a page of
 # results, would iterate over something else than its author meant.
 _ARRAYS = (Sequence, AbstractSet, Iterator, ValuesView)
@@ -161,7 +164,9 @@ def fill_path(template: str, **values: str) -> str:
     return template.format_map({name: _segment(name, value) for name, value in values.items()})
 
 
-def _segment(name: str, value: object) -> str:
+def _segment(name: str, value: str) -> str:
+    if type(value) is str and _PLAIN_SEGMENT.fullmatch(value):
+        return value
     try:
         return quote(str(value), safe=_SEGMENT_SAFE)
     except UnicodeEncodeError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.errors import RequestInfo, ResponseInfo
 
@@ -18,7 +18,7 @@ from .redact import redacted_headers
 if TYPE_CHECKING:
     from .request import Request
 
-__all__ = ["Response", "SentRequest"]
+__all__ = ["Response", "SentRequest", "UnreadFields"]
 
 _SUCCESS = range(200, 300)
 
@@ -47,6 +47,18 @@ class SentRequest:
         return cls(request.method, request.url, headers, body)
 
 
+class UnreadFields(Protocol):
+    """Header fields as a transport's library holds them."""
+
+    def get(self, name: str) -> str | None:
+        """Return one field; `name` is in lower case."""
+        ...
+
+    def decoded(self) -> Headers:
+        """Return all fields."""
+        ...
+
+
 class Response:
     """Status, header fields and body of one exchange.
 
@@ -67,14 +79,17 @@ class Response:
     def __init__(
         self,
         status: int,
-        raw_headers: Any,
+        raw_headers: list[tuple[bytes, bytes]] | Headers | UnreadFields,
         body: bytes | None,
         request: RequestInfo,
         *,
         stream: Any = None,
         elapsed: float = 0.0,
     ) -> None:
-        """Initialise; `raw_headers` are Headers, or byte pairs to decode when first needed."""
+        """Initialise; `raw_headers` are Headers, or fields that are decoded when first needed.
+
+        Those are a list of byte pairs, or `UnreadFields`.
+        """
         self.status: int = status
         self.body: bytes | None = body
         self.request: RequestInfo = request
@@ -89,9 +104,11 @@ class Response:
     def headers(self) -> Headers:
         """The header fields."""
         if self._headers is None:
-            self._headers = (
-                self._raw if isinstance(self._raw, Headers) else Headers.from_raw(self._raw)
-            )
+            raw = self._raw
+            if isinstance(raw, list):
+                self._headers = Headers.from_raw(raw)
+            else:
+                self._headers = raw if isinstance(raw, Headers) else raw.decoded()
         return self._headers
 
     @property
@@ -102,13 +119,14 @@ class Response:
     @property
     def request_id(self) -> str | None:
         """The server's id of this request, from `x-request-id`."""
-        if self._headers is None and not isinstance(self._raw, Headers):
-            # The one field that every success needs; the others are decoded when needed.
-            for name, value in self._raw:
-                if name.lower() == b"x-request-id":
-                    return str(value, "latin-1")
-            return None
-        return self.headers.get("x-request-id")
+        # The one field that every success needs; the others are decoded when needed.
+        raw = self._raw if self._headers is None else self._headers
+        if not isinstance(raw, list):
+            return raw.get("x-request-id")
+        for name, value in raw:
+            if name.lower() == b"x-request-id":
+                return str(value, "latin-1")
+        return None
 
     @property
     def http_request(self) -> SentRequest:

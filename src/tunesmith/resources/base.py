@@ -31,6 +31,8 @@ _OPTION_NAMES = frozenset(RequestOptions.__annotations__)
 
 def split_options(params: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
     """Split an operation's parameters into its own and the request options."""
+    if not params:
+        return {}, RequestOptions()
     own = {name: value for name, value in params.items() if name not in _OPTION_NAMES}
     options = {name: value for name, value in params.items() if name in _OPTION_NAMES}
     return own, cast("RequestOptions", without_omitted(options))

@@ -51,6 +51,7 @@ from .pool import (
     MAX_CONNECTIONS,
     PROBE_SECONDS,
     PROBES,
+    Permits,
     fork_count,
 )
 from .proxies import environment_proxy
@@ -189,15 +190,15 @@ class _Clients:
 def _request_builder(client: Any, request: Request, chunks: Any) -> Any:
     """Return pyreqwest's builder for a request; `chunks` iterates a body that is not bytes."""
     builder = client.request(request.method, request.url)
-    headers = dict(request.headers)
+    headers: dict[str, str] = request.headers
     if isinstance(request.body, bytes):
         builder = builder.body_bytes(request.body)
     elif request.body is not None:
         if request.body.length is not None:
-            headers["content-length"] = str(request.body.length)
+            headers = {**headers, "content-length": str(request.body.length)}
         builder = builder.body_stream(chunks)
     elif request.method == "POST":
-        headers["content-length"] = "0"
+        headers = {**headers, "content-length": "0"}
     if request.deadline is not None:
         remaining = max(0.001, request.deadline - time.monotonic())
         builder = builder.timeout(timedelta(seconds=remaining))
@@ -283,7 +284,9 @@ class _Exchange:
         else:
             return response
         finally:
-            if self._reader is None:
+            if self._opened is None:
+                self.release()
+            elif self._reader is None:
                 yield from self.finish()
         raise failure
 
@@ -325,20 +328,39 @@ class _Exchange:
 def _response(received: Any, request: Request, started: float) -> Response:
     """Return the response without its body."""
     elapsed = time.perf_counter() - started
-    try:
-        headers = Headers(received.headers.items())
-    except ValueError:
-        headers = Headers(_readable_fields(received.headers))
-    return Response(received.status, headers, None, request.info, elapsed=elapsed)
+    return Response(received.status, _Fields(received.headers), None, request.info, elapsed=elapsed)
 
 
-def _readable_fields(headers: Any) -> Iterator[tuple[str, str]]:
-    """Yield header fields; pyreqwest reads ASCII alone, so another value is a replacement sign."""
-    for name in headers.keys():  # noqa: SIM118 - no mapping
+class _Fields:
+    """The header fields of a response, read when they are first needed."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def decoded(self) -> Headers:
+        """Return all fields."""
         try:
-            yield name, ", ".join(headers.getall(name))
+            return Headers(self._raw.items())
         except ValueError:
-            yield name, "\N{REPLACEMENT CHARACTER}"
+            return Headers(self._readable())
+
+    def get(self, name: str) -> str | None:
+        """Return one field."""
+        try:
+            values = self._raw.getall(name)
+        except ValueError:
+            return self.decoded().get(name)
+        return ", ".join(values) if values else None
+
+    def _readable(self) -> Iterator[tuple[str, str]]:
+        """Yield fields; pyreqwest reads ASCII alone, so another value is a replacement sign."""
+        for name in self._raw.keys():  # noqa: SIM118 - no mapping
+            try:
+                yield name, ", ".join(self._raw.getall(name))
+            except ValueError:
+                yield name, "\N{REPLACEMENT CHARACTER}"
 
 
 class FastTransport:
@@ -360,7 +382,7 @@ class FastTransport:
         self._fallback = fallback
         self._limit = max_connections
         self._clients = _Clients(SyncClientBuilder, http2=http2)
-        self._permits = threading.Semaphore(max_connections)
+        self._permits = Permits(max_connections)
 
     def send(self, request: Request) -> Response:
         """Send a request and return its response.
@@ -371,7 +393,7 @@ class FastTransport:
         if _used_by_parent():
             return self._fallback.get().send(request)
         permits, body = self._permits, request.body
-        if not permits.acquire(timeout=request.limits().pool):
+        if not permits.acquire(request.limits().pool):
             raise pool_timeout(request, self._limit)
         exchange = _Exchange(request, "__enter__", "__exit__", permits.release)
         chunks = None if body is None or isinstance(body, bytes) else body.chunks()

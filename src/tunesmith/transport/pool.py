@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from tunesmith.core.urls import origin_of
@@ -17,6 +18,7 @@ __all__ = [
     "PROBES",
     "PROBE_SECONDS",
     "IdleConnections",
+    "Permits",
     "ProcessLocal",
     "UserOwned",
     "fork_count",
@@ -50,6 +52,27 @@ def _count_fork() -> None:
 if hasattr(os, "register_at_fork"):
     # Comparing a count is cheaper than asking the system for the process id at each request.
     os.register_at_fork(after_in_child=_count_fork)
+
+
+class Permits:
+    """A semaphore that waits in C; that of the standard library is written in Python."""
+
+    def __init__(self, count: int) -> None:
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(count):
+            self.release()
+
+    def acquire(self, timeout: float | None) -> bool:
+        """Take a permit; return whether one was free within `timeout` seconds."""
+        try:
+            self._free.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give a permit back."""
+        self._free.put(None)
 
 
 class ProcessLocal(Generic[T]):

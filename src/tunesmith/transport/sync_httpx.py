@@ -10,7 +10,6 @@ the user passes is used as it is, with all its settings.
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,14 @@ from .httpx_adapter import (
     wire_headers,
     wire_timeout,
 )
-from .pool import DRAIN_SECONDS, MAX_CONNECTIONS, IdleConnections, ProcessLocal, UserOwned
+from .pool import (
+    DRAIN_SECONDS,
+    MAX_CONNECTIONS,
+    IdleConnections,
+    Permits,
+    ProcessLocal,
+    UserOwned,
+)
 from .watchdog import Timer, watchdog
 
 if TYPE_CHECKING:
@@ -84,7 +90,7 @@ class _Pool:
     """The connections of one process: idle ones by origin, and a permit for each request."""
 
     def __init__(self, limit: int) -> None:
-        self.permits = threading.Semaphore(limit)
+        self.permits = Permits(limit)
         self._idle: IdleConnections[_Connection] = IdleConnections()
 
     def take(self, url: str) -> _Connection:
@@ -137,7 +143,7 @@ class HttpxTransport:
         self._pools.get().close()
 
     def _take(self, pool: _Pool, request: Request) -> _Connection:
-        if not pool.permits.acquire(timeout=request.limits().pool):
+        if not pool.permits.acquire(request.limits().pool):
             raise pool_timeout(request, self._max_connections)
         try:
             return pool.take(request.url)
