@@ -22,6 +22,7 @@ from .api import (
     routes_health,
     routes_legacy_fine_tunes,
     routes_models,
+    routes_stored_completions,
     routes_tokenizer,
     routes_uploads,
 )
@@ -126,6 +127,7 @@ def create_app(
         routes_models,
         routes_completions,
         routes_chat,
+        routes_stored_completions,
         routes_tokenizer,
         routes_health,
     ):

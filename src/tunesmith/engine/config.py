@@ -27,6 +27,7 @@ class Limits:
         queued_jobs: Maximum number of unfinished jobs of one organisation.
         requests_per_minute: Maximum number of requests a minute by one key; 0 for no limit.
         prompts: Maximum number of prompts in one completion request.
+        stored_completion_days: How long chat completions with `store` are kept; 0 stores none.
     """
 
     file_bytes: int = 1 << 30
@@ -34,6 +35,7 @@ class Limits:
     queued_jobs: int = 1000
     requests_per_minute: int = 0
     prompts: int = 128
+    stored_completion_days: int = 30
 
 
 @dataclass(frozen=True, slots=True)

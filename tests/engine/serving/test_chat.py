@@ -116,7 +116,7 @@ def test_fields_without_effect_are_taken(engine):
         ),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
-        ({"store": True}, "store"),
+        ({"store": True, "metadata": {"a": 1}}, "metadata"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"service_tier": "priority"}, "service_tier"),
         ({"functions": []}, "functions"),

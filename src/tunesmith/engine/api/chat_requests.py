@@ -108,8 +108,6 @@ class ChatBody(GenerationBody):
         for name, reason in REFUSED.items():
             if getattr(self, name) is not None:
                 raise refuse(name, reason)
-        if self.store:
-            raise refuse("store", "this engine stores no answers; only store=false is accepted")
         if self.modalities is not None and self.modalities != ["text"]:
             raise refuse("modalities", 'the models here write text only, which is ["text"]')
         if self.service_tier not in {None, "auto", "default"}:

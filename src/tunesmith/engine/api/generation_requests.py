@@ -2,7 +2,8 @@
 
 Every field of the public contract is declared. A field that would change the answer and is
 not supported is refused by name, never ignored; one that cannot change the answer (`user`,
-`metadata`, cache hints) is accepted and has no effect. A field set to null counts as absent.
+cache hints, `metadata` of what is not stored) is accepted and has no effect. A
+field set to null counts as absent.
 """
 
 from __future__ import annotations

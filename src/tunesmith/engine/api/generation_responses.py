@@ -16,6 +16,7 @@ import anyio.to_thread
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from tunesmith.engine.domain.errors import RequestError
 from tunesmith.engine.serving.generation_errors import GenerationError
 from tunesmith.engine.store.records import new_token
 
@@ -76,8 +77,19 @@ async def respond_whole(
     model: ServableModel,
     generation: GenerationRequest,
     build: Callable[[list[GenerationDelta]], dict[str, Any]],
+    keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> Response:
-    """Generate the whole answer, then respond with the object that `build` makes of it."""
+    """Generate the whole answer, then respond with the object that `build` makes of it.
+
+    `keep` gets the object before it is sent, in a thread.
+    """
+
+    def respond() -> Response:
+        answer = build(deltas)
+        if keep is not None:
+            keep(answer)
+        return JSONResponse(answer)
+
     deltas: list[GenerationDelta] = []
     failure: GenerationError | None = None
     async with anyio.create_task_group() as tasks:
@@ -93,9 +105,9 @@ async def respond_whole(
         raise _api_error(failure)
     if not deltas:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    if sum(len(delta.tokens) for delta in deltas) > _LARGE_ANSWER:
-        return await anyio.to_thread.run_sync(lambda: JSONResponse(build(deltas)))
-    return JSONResponse(build(deltas))
+    if keep is not None or sum(len(delta.tokens) for delta in deltas) > _LARGE_ANSWER:
+        return await anyio.to_thread.run_sync(respond)
+    return respond()
 
 
 async def respond_streaming(
@@ -103,11 +115,12 @@ async def respond_streaming(
     model: ServableModel,
     generation: GenerationRequest,
     chunks: Callable[[GenerationDelta], Iterator[dict[str, Any]]],
+    finish: Callable[[], None] | None = None,
 ) -> Response:
     """Respond with an event stream of the chunks that `chunks` makes of each delta.
 
     The first delta is awaited before the response begins, so a request that cannot be
-    answered gets its error status.
+    answered gets its error status. `finish` is called in a thread once the answer is complete.
     """
     stream = _deltas(request, model, generation)
     first: GenerationDelta | None = None
@@ -125,7 +138,7 @@ async def respond_streaming(
         await stream.aclose()
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return StreamingResponse(
-        _events(first, stream, chunks, KeyCheck(request)),
+        _events(first, stream, chunks, KeyCheck(request), finish),
         media_type="text/event-stream",
         headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
     )
@@ -136,6 +149,7 @@ async def _events(
     rest: AsyncGenerator[GenerationDelta, None],
     chunks: Callable[[GenerationDelta], Iterator[dict[str, Any]]],
     key: KeyCheck,
+    finish: Callable[[], None] | None,
 ) -> AsyncIterator[bytes]:
     """Yield the stream's events: one per chunk, then the end mark."""
     async with contextlib.aclosing(rest):
@@ -148,8 +162,13 @@ async def _events(
                     return
                 for chunk in chunks(delta):
                     yield _event(chunk)
+            if finish is not None:
+                await anyio.to_thread.run_sync(finish)
         except GenerationError as error:
             yield _event(error_body(_api_error(error)))
+            return
+        except RequestError as error:  # of `finish`
+            yield _event(error_body(as_api_error(error)))
             return
         yield b"data: [DONE]\n\n"
 

@@ -9,7 +9,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from tunesmith.types.chat import ChatCompletion
+from tunesmith.types.chat import (
+    ChatCompletion,
+    ChatCompletionDeleted,
+    ChatCompletionStoreMessage,
+)
 from tunesmith.types.completions import Completion
 from tunesmith.types.files import FileDeleted, FileObject
 from tunesmith.types.fine_tuning import (
@@ -47,6 +51,7 @@ class Error(BaseModel):
 
 _JOB = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
 _PERMISSIONS = "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions"
+_STORED = "/v1/chat/completions"
 _FINE_TUNE = "/v1/fine-tunes/{fine_tune_id}"
 
 _RESPONSES: dict[tuple[str, str], type[BaseModel]] = {
@@ -71,6 +76,9 @@ _RESPONSES: dict[tuple[str, str], type[BaseModel]] = {
     ("post", "/v1/completions"): Completion,
     ("post", "/v1/engines/{engine}/completions"): Completion,
     ("post", "/v1/chat/completions"): ChatCompletion,
+    ("get", f"{_STORED}/{{completion_id}}"): ChatCompletion,
+    ("post", f"{_STORED}/{{completion_id}}"): ChatCompletion,
+    ("delete", f"{_STORED}/{{completion_id}}"): ChatCompletionDeleted,
 }
 
 _LISTS: dict[tuple[str, str], type[BaseModel]] = {
@@ -82,6 +90,8 @@ _LISTS: dict[tuple[str, str], type[BaseModel]] = {
     ("get", f"{_JOB}/checkpoints"): FineTuningJobCheckpoint,
     ("post", _PERMISSIONS): CheckpointPermission,
     ("get", _PERMISSIONS): CheckpointPermission,
+    ("get", _STORED): ChatCompletion,
+    ("get", f"{_STORED}/{{completion_id}}/messages"): ChatCompletionStoreMessage,
     ("get", "/v1/models"): Model,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -21,6 +22,7 @@ from .generation_responses import (
     usage_object,
 )
 from .keyed_route import KeyedRoute
+from .stored_answers import AnswerStore, ChunkJoiner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +39,24 @@ async def create_chat_completion(request: Request, body: ChatBody, key: CurrentK
     """Write the assistant's next message; with `stream`, as server-sent events."""
     generation = body.to_generation()
     use = body.tool_use()
+    store = None
+    if body.store:
+        store = await anyio.to_thread.run_sync(AnswerStore.for_request, request, body, key)
     model = await resolve_model(request, body.model, key.organization)
     if body.stream:
         head = response_head("chatcmpl", "chat.completion.chunk", model)
         stream = _Stream(head, body, use)
-        return await respond_streaming(request, model, generation, stream.chunks)
+        if store is None:
+            return await respond_streaming(request, model, generation, stream.chunks)
+        joiner = ChunkJoiner({**head, "object": "chat.completion"})
+
+        def chunks(delta: GenerationDelta) -> Iterator[dict[str, Any]]:
+            usage = None if delta.usage is None else usage_object(delta)
+            return joiner.passing(stream.chunks(delta), usage)
+
+        return await respond_streaming(
+            request, model, generation, chunks, lambda: store.keep(joiner.completion())
+        )
     head = response_head("chatcmpl", "chat.completion", model)
 
     def whole(deltas: list[GenerationDelta]) -> dict[str, Any]:
@@ -50,7 +65,8 @@ async def create_chat_completion(request: Request, body: ChatBody, key: CurrentK
         choices = [_choice(delta, use, with_logprobs=bool(body.logprobs)) for delta in deltas]
         return {**head, "choices": choices, "usage": usage_object(usage)}
 
-    return await respond_whole(request, model, generation, whole)
+    keep = None if store is None else store.keep
+    return await respond_whole(request, model, generation, whole, keep)
 
 
 def _choice(delta: GenerationDelta, use: ToolUse, *, with_logprobs: bool) -> dict[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "Database"]
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration. A test compares it with the migrations folder."""
 
 _BUSY_MILLISECONDS = 30_000

@@ -1,4 +1,4 @@
-"""Removes expired files and uploads, orphaned contents, temporary files of ended jobs."""
+"""Removes what has expired: files, uploads, stored completions; and what nothing refers to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tunesmith.engine.domain.job import TERMINAL_STATUSES
 
-from . import file_queries, upload_queries
+from . import file_queries, stored_completion_queries, upload_queries
 from .blobs import BlobStore
 from .removal import remove, set_aside
 from .schema import files, jobs, models
@@ -47,6 +47,7 @@ def collect_garbage(home: Home, database: Database) -> Removed:
         for row in file_queries.expired(connection, time.time()):
             file_queries.remove(connection, row.id)
         upload_queries.remove_expired(connection, time.time())
+        stored_completion_queries.remove_expired(connection, time.time())
     with database.write() as connection:
         garbage = [
             *_orphaned_contents(home, connection),

@@ -21,6 +21,7 @@ __all__ = [
     "FileRow",
     "JobRow",
     "ModelRow",
+    "StoredCompletionRow",
     "UploadPartRow",
     "UploadRow",
     "from_row",
@@ -200,6 +201,26 @@ class CheckpointPermissionRow:
     created_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class StoredCompletionRow:
+    """An answer of the chat API that was asked for with `store`.
+
+    Attributes:
+        expires_at: Nobody sees it from then on.
+        model: The name in the request.
+        completion: The answer as it was sent, with the request's settings, without metadata.
+        messages: The messages that it answers, as they came.
+    """
+
+    id: str
+    organization: str
+    created_at: float
+    expires_at: float
+    model: str
+    completion: dict[str, Any]
+    messages: list[dict[str, Any]]
+
+
 Record = TypeVar(
     "Record",
     FileRow,
@@ -208,6 +229,7 @@ Record = TypeVar(
     ModelRow,
     CheckpointRow,
     CheckpointPermissionRow,
+    StoredCompletionRow,
     UploadRow,
     UploadPartRow,
 )

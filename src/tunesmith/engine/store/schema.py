@@ -34,6 +34,8 @@ __all__ = [
     "keys",
     "metadata",
     "models",
+    "stored_completion_metadata",
+    "stored_completions",
     "upload_parts",
     "uploads",
 ]
@@ -196,6 +198,34 @@ checkpoint_permissions: Table = Table(
     Column("created_at", Double, nullable=False),
     UniqueConstraint("model", "organization"),
     Index(None, "organization"),
+)
+
+stored_completions: Table = Table(
+    "stored_completions",
+    metadata,
+    Column("id", String(60), primary_key=True),
+    Column("organization", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("model", String(255), nullable=False),
+    Column("completion", JSON, nullable=False),
+    Column("messages", JSON, nullable=False),
+    Index(None, "organization", "created_at", "id"),
+    Index(None, "expires_at"),
+)
+
+stored_completion_metadata: Table = Table(
+    "stored_completion_metadata",
+    metadata,
+    Column(
+        "completion_id",
+        String(60),
+        ForeignKey("stored_completions.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("key", String(64), nullable=False),
+    Column("value", String(512), nullable=False),
+    PrimaryKeyConstraint("completion_id", "key"),
 )
 
 idempotency: Table = Table(
