@@ -229,9 +229,7 @@ def test_odd_queries_are_no_faults(http, query):
 
 
 @pytest.mark.slow
-def test_organisations_do_not_see_each_other_s_and_what_expires_is_removed(
-    tmp_path: Path, tiny_base_model: Path
-):
+def test_organisations_expiry_and_a_database_that_fails(tmp_path: Path, tiny_base_model: Path):
     (tmp_path / "models.toml").write_text(
         f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
     )
@@ -268,6 +266,13 @@ def test_organisations_do_not_see_each_other_s_and_what_expires_is_removed(
                 ids = [one.id for one in connection.execute(table.select())]
                 assert ids == [kept.id]
                 assert not connection.execute(stored_completion_metadata.select()).all()
+            with database.write() as connection:
+                connection.exec_driver_sql("ALTER TABLE stored_completions RENAME TO gone")
+            with pytest.raises(tunesmith.APIStatusError, match="could not be stored"):
+                ask(first, max_tokens=1)
+            with pytest.raises(tunesmith.APIError, match="could not be stored"):
+                list(ask(first, max_tokens=1, stream=True))
+            assert ask(first, max_tokens=1, store=False).choices
     database.close()
 
 
