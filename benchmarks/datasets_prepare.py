@@ -1,10 +1,11 @@
 """Cost of preparing a file, and of rows and tables of odd sizes: CPU time and memory, by version.
 
-    python benchmarks/datasets_prepare.py [--source SRC ...] [--runs 3]
+    python benchmarks/datasets_prepare.py [--source SRC ...] [--runs 3] [--only TEXT ...]
 
 `--source` names the `src` folders to compare, such as that of an older checkout beside this one;
 their runs alternate. Every number is the median of fresh processes. Files: 60,000 pairs as JSONL
-and as CSV, 10,000 columns as CSV and as JSONL, and one row of 50 MB.
+and as CSV, as many that have their format already, 15,000 conversations, 10,000 columns as CSV and
+as JSONL, and one row of 50 MB. `--only` takes the cases whose file names begin with a text.
 """
 
 from __future__ import annotations
@@ -45,6 +46,15 @@ def make_files(folder: Path, rows: int) -> None:
             prompt, completion = text(24), text(8)
             jsonl.write(json.dumps({"prompt": prompt, "completion": completion}) + "\n")
             table.write(f"{prompt},{completion}\n")
+    with (folder / "formatted.jsonl").open("w") as jsonl:
+        for _ in range(rows):
+            row = {"prompt": f"{text(24)}\n\n###\n\n", "completion": f" {text(8)} END"}
+            jsonl.write(json.dumps(row) + "\n")
+    with (folder / "chat.jsonl").open("w") as jsonl:
+        for _ in range(rows // 4):
+            turns = (("system", 10), ("user", 40), ("assistant", 60))
+            messages = [{"role": role, "content": text(length)} for role, length in turns]
+            jsonl.write(json.dumps({"messages": messages}) + "\n")
     names = [f"c{number}" for number in range(COLUMNS - 2)]
     with (folder / "wide.csv").open("w") as table, (folder / "wide.jsonl").open("w") as jsonl:
         table.write(",".join([*names, "prompt", "completion"]) + "\n")
@@ -62,7 +72,7 @@ def make_files(folder: Path, rows: int) -> None:
 
 def cost(command: list[str], source: str, folder: Path) -> tuple[float, float]:
     """Return the CPU seconds and the peak memory in MiB of a process."""
-    environment = os.environ | {"PYTHONPATH": source}
+    environment = os.environ | {"PYTHONPATH": str(Path(source).resolve())}
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = 0
@@ -76,13 +86,15 @@ def main() -> None:
     parser.add_argument("--source", nargs="+", default=[str(Path(__file__).parents[1] / "src")])
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT")
     parser.add_argument("--make", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.make:
         make_files(Path(arguments.make), arguments.rows)
         return
-    cases = [("prepare", PREPARE, name) for name in ("pairs.jsonl", "pairs.csv", "wide.csv")]
-    names = ("pairs.jsonl", "wide.csv", "wide.jsonl", "words.jsonl", "run.jsonl")
+    prepared = ("pairs.jsonl", "formatted.jsonl", "chat.jsonl", "pairs.csv", "wide.csv")
+    cases = [("prepare", PREPARE, name) for name in prepared]
+    names = (*prepared[:4], "wide.csv", "wide.jsonl", "words.jsonl", "run.jsonl")
     cases += [("check", CHECK, name) for name in names]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -92,6 +104,8 @@ def main() -> None:
         )
         print("| what | file | source | CPU s | MB/s | MiB |\n|---|---|---|---:|---:|---:|")
         for what, code, file in cases:
+            if not file.startswith(tuple(arguments.only)):
+                continue
             costs: dict[str, list[tuple[float, float]]] = {key: [] for key in arguments.source}
             for _ in range(arguments.runs):
                 for source, found in costs.items():

@@ -6,6 +6,7 @@ were typed, or marked twice by an older tool.
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 from tunesmith.datasets import Dataset, read
 from tunesmith.datasets.format_inference import infer_prompt_format
+from tunesmith.datasets.format_markers import head
+from tunesmith.datasets.plan_execution import WrittenRows, json_line
 from tunesmith.datasets.prompt_format import PromptFormat
 
 CASES = Path(__file__).parent / "cases"
@@ -202,3 +205,22 @@ def test_a_plan_applied_twice_changes_nothing_whatever_the_first_rows(rows):
     assert [fix.id for fix in again.fixes if fix.enabled] == []
     assert [row.value for row in again.rows()] == values
     assert plan.apply().plan().format == plan.format
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(marked_rows(), st.sampled_from(["é", "\\n", "\n", "\n\n###", " EN", "*", ""]))
+def test_rows_written_after_a_count_are_those_of_all_the_fixes(rows, ending):
+    rows = [*rows, {"prompt": rows[0]["prompt"] + ending, "completion": f"{ending}x{ending}"}]
+    plan = Dataset.from_rows(rows).plan()
+    expected = [json_line(row) for row in plan.rows()]
+    assert plan.fixes is not None
+    stream = io.BytesIO()
+    for _ in WrittenRows(plan.needed_rows(), stream).batches():
+        pass
+    assert stream.getvalue() == b"".join(expected)
+
+
+@given(st.sampled_from([*SEPARATORS, " END", "\n", "***"]), st.text("\n #=-> ENDx*", max_size=12))
+def test_a_text_without_the_head_of_a_marker_never_completes_one(marker, text):
+    if head(marker) not in text:
+        assert (text + marker).find(marker) == len(text)

@@ -32,6 +32,7 @@ __all__ = [
     "drop_empty_completions",
     "drop_long_rows",
     "fill_fields",
+    "is_plain",
     "keep_fields",
     "lower_case",
     "rename_classes",
@@ -40,6 +41,7 @@ __all__ = [
     "stateless",
     "strip_prefix",
     "values_to_text",
+    "with_text",
     "with_texts",
 ]
 
@@ -90,6 +92,29 @@ def with_texts(value: Value, texts: dict[str, str]) -> Value:
         if value[name] != text:
             return {**value, **texts}
     return value
+
+
+def with_text(value: Value, name: Field, text: str) -> Value:
+    """Return the row with another text; the same object where it does not differ."""
+    return value if value[name] == text else {**value, name: text}
+
+
+def is_plain(value: Value) -> bool:
+    """Return whether a row is two texts that are ASCII and hold no backslash.
+
+    True for most rows of English in practice. Such a row needs none of the fixes that make two
+    texts of a row or mend their characters.
+    """
+    prompt, completion = value.get("prompt"), value.get("completion")
+    return (
+        len(value) == len(FIELDS)
+        and isinstance(prompt, str)
+        and isinstance(completion, str)
+        and prompt.isascii()
+        and completion.isascii()
+        and "\\" not in prompt
+        and "\\" not in completion
+    )
 
 
 def rename_fields(names: Mapping[str, str]) -> Transform:
@@ -148,9 +173,13 @@ def _encodable(text: str) -> str:
 
 def drop_empty_completions(prompt_format: PromptFormat) -> Transform:
     """Drop rows whose completion is only white space and a stop sequence."""
+    stop = prompt_format.stop
 
     def transform(value: Value) -> Value | None:
-        return value if prompt_format.bare_completion(value["completion"]).strip() else None
+        completion = value["completion"]
+        if completion.strip() and not (stop and completion.endswith(stop)):
+            return value
+        return value if prompt_format.bare_completion(completion).strip() else None
 
     return transform
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
-from .format_markers import SEPARATORS, STOPS, without_separators, without_stops
+from .format_markers import (
+    SEPARATORS,
+    STOPS,
+    head,
+    overlaps,
+    without_separators,
+    without_stops,
+)
 from .pairs import pairs
 from .prompt_format import PromptFormat
 from .task import Task, infer_task
@@ -14,10 +21,12 @@ from .task import Task, infer_task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .pairs import AnyRow
+    from .pairs import AnyRow, Pair
     from .tokens import Encoder
 
 __all__ = ["choose_prompt_format"]
+
+_BATCH_ROWS: Final = 1024
 
 
 def choose_prompt_format(
@@ -45,32 +54,44 @@ def choose_prompt_format(
         rows = list(rows)
     task = task or infer_task(pairs(rows))
     has = found or PromptFormat("", "", "")
-    separators = [marker for marker in SEPARATORS if marker not in has.stop]
-    stops = [marker for marker in STOPS if not has.separator or has.separator not in marker]
+    separators = [marker for marker in SEPARATORS if not has.separator and marker not in has.stop]
+    stops = [
+        marker
+        for marker in STOPS
+        if not has.stop and (not has.separator or has.separator not in marker)
+    ]
     labels: set[str] = set()
-    for prompt, completion in _texts(rows, found):
-        separators = [marker for marker in separators if _can_mark(marker, prompt, completion)]
-        stops = [marker for marker in stops if _can_mark(marker, f" {completion}")]
+    texts = pairs(rows)
+    while batch := list(islice(texts, _BATCH_ROWS)):
+        prompts = _may_hold(separators, (pair.prompt for pair in batch))
+        answers = _may_hold(
+            [*separators, *stops], (f" {pair.completion.strip()}" for pair in batch)
+        )
+        if not prompts | answers:
+            continue
+        for prompt, completion in _texts(batch, found):
+            separators = [marker for marker in separators if _can_mark(marker, prompt, completion)]
+            stops = [marker for marker in stops if _can_mark(marker, f" {completion}")]
     if task == "classification":
         labels.update(has.bare_completion(pair.completion).strip() for pair in pairs(rows))
     separator = has.separator
     if not separator and task != "open-ended generation":
         separator = next(iter(separators), "") or _numbered_marker(
-            lambda marker: (_can_mark(marker, *texts) for texts in _texts(rows, found))
+            lambda marker: (_can_mark(marker, *texts) for texts in _texts(pairs(rows), found))
         )
     labels.discard("")
     without_stop = PromptFormat(separator, " ", has.stop)
     if has.stop or (labels and set(without_stop.class_tokens(labels, encoding).values()) == {1}):
         return without_stop
     stop = next(iter(stops), "") or _numbered_marker(
-        lambda marker: (_can_mark(marker, f" {text}") for _, text in _texts(rows, found))
+        lambda marker: (_can_mark(marker, f" {text}") for _, text in _texts(pairs(rows), found))
     )
     return PromptFormat(separator, " ", stop)
 
 
-def _texts(rows: Iterable[AnyRow], found: PromptFormat | None) -> Iterator[tuple[str, str]]:
+def _texts(rows: Iterable[Pair], found: PromptFormat | None) -> Iterator[tuple[str, str]]:
     """Yield the texts in which a new marker must not occur."""
-    for prompt, completion, _ in pairs(rows):
+    for prompt, completion, _ in rows:
         if found is None:
             yield prompt, completion.strip()
         else:
@@ -78,17 +99,19 @@ def _texts(rows: Iterable[AnyRow], found: PromptFormat | None) -> Iterator[tuple
             yield without_separators(prompt, found.separator), bare
 
 
+def _may_hold(markers: Iterable[str], texts: Iterable[str]) -> set[str]:
+    """Return the markers that may fail `_can_mark` in some text; the others pass in all of them.
+
+    A fast test of many texts at once: taking the known endings off a text adds nothing to it.
+    """
+    joined = "\0".join(texts)
+    return {marker for marker in markers if head(marker) in joined}
+
+
 def _can_mark(marker: str, *texts: str) -> bool:
     """Return whether no text contains the marker or overlaps the one written after it."""
-    overlaps = _overlaps(marker)
-    return not any(marker in text or text.endswith(overlaps) for text in texts)
-
-
-@cache
-def _overlaps(marker: str) -> tuple[str, ...]:
-    """Return the texts after which the marker, written once, begins before it was written."""
-    ends = range(1, len(marker))
-    return tuple(marker[:end] for end in ends if marker.startswith(marker[end:]))
+    ends = overlaps(marker)
+    return not any(marker in text or text.endswith(ends) for text in texts)
 
 
 def _numbered_marker(can_mark: Callable[[str], Iterable[bool]]) -> str:

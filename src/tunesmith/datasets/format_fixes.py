@@ -3,6 +3,9 @@
 A prompt format has two markers, the separator and the stop sequence. Before a marker is written
 at the end of a text, every other occurrence is removed from the text: the model would take it for
 the end of the prompt or of the completion. The transforms keep the rules of `fixes`.
+
+Every row of a file passes here, so each transform begins with a cheap test of the common rows: no
+marker in the text, or one at its end. `head` proves that none is inside.
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .fixes import FIELDS, with_texts
-from .format_markers import with_typed_line_breaks, without_separators, without_stops
+from .fixes import FIELDS, with_text, with_texts
+from .format_markers import head, with_typed_line_breaks, without_separators, without_stops
 from .prompt_format import PromptFormatError
 
 if TYPE_CHECKING:
@@ -31,9 +34,12 @@ __all__ = [
 def remove_inner_separators(prompt_format: PromptFormat) -> Transform:
     """Remove the separator from texts, except at the end of the prompt."""
     separator, stop = prompt_format.separator, prompt_format.stop
+    start = head(separator)
 
     def transform(value: Value) -> Value:
         prompt, completion = value["prompt"], value["completion"]
+        if start not in prompt.removesuffix(separator) and start not in completion:
+            return value
         # One text may be both: at the end of a completion it is the stop sequence.
         answer = completion.removesuffix(stop)
         if separator not in answer and _occurs_only_at_end(prompt, separator):
@@ -55,9 +61,13 @@ def remove_inner_separators(prompt_format: PromptFormat) -> Transform:
 def remove_inner_stops(prompt_format: PromptFormat) -> Transform:
     """Remove the stop sequence from completions, except at their end."""
     separator, stop = prompt_format.separator, prompt_format.stop
+    stop_start, space = head(stop), prompt_format.leading_whitespace
 
     def transform(value: Value) -> Value:
         completion = value["completion"]
+        answer = completion.removesuffix(stop)
+        if stop_start not in (space + answer.lstrip() if space else answer):
+            return value
         body = prompt_format.bare_completion(completion)
         # The whitespace counts: the completion "END" would itself become the stop sequence " END".
         text = prompt_format.leading_whitespace + body
@@ -81,12 +91,15 @@ def remove_inner_stops(prompt_format: PromptFormat) -> Transform:
 def write_separator(prompt_format: PromptFormat) -> Transform:
     """End every prompt with the separator, which takes the place of any other one there."""
     separator = prompt_format.separator
+    start = head(separator)
 
     def transform(value: Value) -> Value:
         prompt = value["prompt"]
         bare = without_separators(prompt, separator)
         if separator.startswith("\n") and not prompt.endswith(separator):
             bare = bare.rstrip("\n")
+        if start not in bare:
+            return with_text(value, "prompt", bare + separator)
         if bare != prompt.removesuffix(separator):
             prompt = _without_marker_before(bare, separator)
         try:
@@ -102,7 +115,7 @@ def write_leading_whitespace(prompt_format: PromptFormat) -> Transform:
 
     def transform(value: Value) -> Value:
         completion = prompt_format.leading_whitespace + value["completion"].lstrip()
-        return with_texts(value, {"completion": completion})
+        return with_text(value, "completion", completion)
 
     return transform
 
@@ -110,15 +123,16 @@ def write_leading_whitespace(prompt_format: PromptFormat) -> Transform:
 def write_stop(prompt_format: PromptFormat) -> Transform:
     """End every completion with exactly one stop sequence, in place of any other one there."""
     stop = prompt_format.stop
+    start = head(stop)
 
     def transform(value: Value) -> Value:
         completion = value["completion"]
         bare = without_stops(completion, stop)
         if not bare.strip():
             bare = completion.removesuffix(stop)  # a marker is all there is: it is the answer
-        elif not completion.endswith(stop):
+        elif start in bare and not completion.endswith(stop):
             bare = _without_marker_before(bare, stop)
-        return with_texts(value, {"completion": bare + stop})
+        return with_text(value, "completion", bare + stop)
 
     return transform
 

@@ -9,6 +9,7 @@ Which marker a data set should have is not decided here: see `format_inference` 
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "KNOWN_STOPS",
     "SEPARATORS",
     "STOPS",
+    "head",
+    "overlaps",
     "with_typed_line_breaks",
     "without_separators",
     "without_stops",
@@ -54,10 +57,29 @@ _STOP_AT_END: Final = re.compile(
 )
 _SEPARATOR_SIGNS: Final = ("###", "===", "---", "->", "=>")
 _STOP_SIGNS: Final = ("###", "END", "STOP", "<|endoftext|>", "</s>")
+# The last characters of the signs, and that of a typed line break after one.
+_SEPARATOR_ENDS: Final = frozenset("#=->n")
+_STOP_ENDS: Final = frozenset("#DP]>n")
 # The characters \ and n at the end of a text, and before the marker that they follow.
 _TYPED_AT_END: Final = re.compile(
     r"(?<!\\)(?:(?:\\n)+(?:###(?: =>)?|={3}>?|-{3}>?|->))?(?:\\n)+\s*\Z"
 )
+
+
+@cache
+def overlaps(marker: str) -> tuple[str, ...]:
+    """Return the texts after which the marker, written once, begins before it was written."""
+    ends = range(1, len(marker))
+    return tuple(marker[:end] for end in ends if marker.startswith(marker[end:]))
+
+
+@cache
+def head(marker: str) -> str:
+    """Return the shortest start of the marker with which it, and each of its overlaps, begins.
+
+    A text without it does not hold the marker, nor will it once the marker is written after it.
+    """
+    return min((*overlaps(marker), marker), key=len)
 
 
 def without_separators(text: str, separator: str) -> str:
@@ -71,7 +93,7 @@ def without_separators(text: str, separator: str) -> str:
         while bare.endswith(SEPARATORS):
             bare = bare.removesuffix(next(mark for mark in SEPARATORS if bare.endswith(mark)))
         return bare
-    return _without(_SEPARATOR_AT_END, bare, _SEPARATOR_SIGNS)
+    return _without(_SEPARATOR_AT_END, bare, _SEPARATOR_ENDS, _SEPARATOR_SIGNS)
 
 
 def without_stops(text: str, stop: str) -> str:
@@ -79,11 +101,18 @@ def without_stops(text: str, stop: str) -> str:
     bare = text
     while stop and bare.endswith(stop):
         bare = bare.removesuffix(stop)
-    return bare if bare != text else _without(_STOP_AT_END, bare, _STOP_SIGNS)
+    return bare if bare != text else _without(_STOP_AT_END, bare, _STOP_ENDS, _STOP_SIGNS)
 
 
-def _without(pattern: re.Pattern[str], text: str, signs: tuple[str, ...]) -> str:
-    """Return the text without what the pattern finds; without any of `signs` it finds nothing."""
+def _without(
+    pattern: re.Pattern[str], text: str, ends: frozenset[str], signs: tuple[str, ...]
+) -> str:
+    """Return the text without what the pattern finds.
+
+    It finds nothing where the last visible character is none of `ends`, or without any of `signs`.
+    """
+    if text.rstrip()[-1:] not in ends:
+        return text
     tail = text[-_TAIL:]
     for sign in signs:
         if sign in tail:

@@ -187,7 +187,10 @@ class WrittenRows:
         self._stream.seek(0)
         self._stream.truncate()
         for batch in self._source.batches():
-            self._stream.writelines(map(json_line, batch.rows(self.name)))
+            plain = _json_of_pairs(batch)
+            self._stream.writelines(
+                map(json_line, batch.rows(self.name)) if plain is None else [plain]
+            )
             self.rows += len(batch.values)
             yield batch
 
@@ -207,6 +210,23 @@ def json_line(row: Row) -> bytes:
         raise BrokenRowError(
             f"line {row.line} cannot be written as JSON: {error}.", row.line, row.byte_offset
         ) from None
+
+
+def _json_of_pairs(batch: Batch) -> bytes | None:
+    """Return what `json_line` makes of the rows, where each is a prompt and then a completion.
+
+    None for all others, and where a row cannot be written.
+    """
+    if batch.pairs is None or {next(iter(value)) for value in batch.values} != {"prompt"}:
+        return None
+    lines = [
+        f'{{"prompt": {_ENCODE(prompt)}, "completion": {_ENCODE(completion)}}}\n'
+        for prompt, completion in zip(*batch.pairs, strict=True)
+    ]
+    try:
+        return "".join(lines).encode("utf-8")
+    except UnicodeEncodeError:
+        return None
 
 
 def read_rows(source: Source) -> Iterator[Row]:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .readers import Source
-    from .rows import Row
     from .tokens import Encoder
 
 __all__ = ["PlanOptions", "ProposedSteps", "propose_steps"]
@@ -81,7 +80,9 @@ def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
     row_format = detect_row_format(start)
     if row_format != "prompt_completion":
         return ProposedSteps(list(conversation_steps(row_format)))
-    text_steps = [*_two_texts(read_rows(source)), _typed_line_breaks()]
+    text_steps = [*_two_texts(source), _typed_line_breaks()]
+    for step in text_steps:
+        step.exempt = fixes.is_plain
     rows = StoredPairs(FixedRows(source, [*text_steps, _drop_empty(PromptFormat("", "", ""))]))
     prompt_format = options.prompt_format
     inference = None if prompt_format else infer_prompt_format(rows)
@@ -139,13 +140,13 @@ def _task(
     return infer_task(pairs(rows), form.separator, form.stop)
 
 
-def _two_texts(rows: Iterable[Row]) -> list[Step]:
+def _two_texts(source: Source) -> list[Step]:
     """Return the steps that leave two texts in each row, prompt and completion.
 
     Raises:
         DatasetError: No column is called prompt or completion.
     """
-    names, with_text = _columns(rows)
+    names, with_text = _columns(source)
     renamed: dict[str, str] = {}
     for field in FIELDS:
         if not names or field in names:
@@ -194,14 +195,18 @@ def _two_texts(rows: Iterable[Row]) -> list[Step]:
     ]
 
 
-def _columns(rows: Iterable[Row]) -> tuple[list[str], Counter[str]]:
+def _columns(source: Source) -> tuple[list[str], Counter[str]]:
     """Return the names of all columns, and in how many rows each of the others holds text."""
     names: dict[str, None] = {}
     with_text: Counter[str] = Counter()
-    for row in rows:
-        names.update(dict.fromkeys(row.value))
-        if row.value.keys() != _FIELD_SET:
-            with_text.update(name for name, cell in row.value.items() if cell not in _NOTHING)
+    for batch in source.batches():
+        if batch.pairs is not None and len(batch):
+            names.update(dict.fromkeys(FIELDS))
+            continue
+        for value in batch.values:
+            names.update(dict.fromkeys(value))
+            if value.keys() != _FIELD_SET:
+                with_text.update(name for name, cell in value.items() if cell not in _NOTHING)
     return list(names), with_text
 
 

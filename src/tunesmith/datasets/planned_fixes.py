@@ -114,6 +114,14 @@ class PlannedFixes:
         """Yield the fixed rows, each with its location in the original data."""
         return iter(FixedRows(self._source, self._steps))
 
+    def needed_rows(self) -> FixedRows:
+        """Return the fixed rows as a source that leaves out the fixes which concern no row.
+
+        For rows that are read at once: it relies on the last count, so the data must not change.
+        """
+        idle = {fix.id for fix in self._fixes or () if not fix.count}
+        return FixedRows(self._source, [step for step in self._steps if step.id not in idle])
+
     def diff(self) -> str:
         """Return every fix with its count, its evidence and samples, as text."""
         return "\n\n".join(map(describe_fix, self.fixes)) or "Nothing needs to be changed."

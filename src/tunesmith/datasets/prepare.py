@@ -126,7 +126,7 @@ def prepare_data(
     plan = _decide(analysis.plan, dialog)
     with tempfile.TemporaryFile() as stream:
         # The rows are written while they are checked: fixing them takes longest.
-        written = WrittenRows(plan.apply().source, stream)
+        written = WrittenRows(plan.needed_rows(), stream)
         report = Dataset(written).check(prompt_format=plan.format)
         prepared = _finish(
             plan,
