@@ -31,7 +31,7 @@ __all__ = ["AsyncDirectConnection", "DirectConnection"]
 # What is left of a body must be larger than this to be read past the parser.
 _LARGE = 1 << 20
 _DEFLATED = (b"gzip", b"x-gzip", b"deflate")
-_READ_SIZE = 1 << 18
+_READ_SIZE = 1 << 19
 
 
 class _Target(NamedTuple):
