@@ -16,9 +16,14 @@ class CutOffError(ValueError):
 
 
 class Inflater:
-    """Decompresses one body, chunk by chunk: gzip with one or more members, zlib or raw deflate."""
+    """Decompresses one body, chunk by chunk: gzip with one or more members, zlib or raw deflate.
 
-    def __init__(self) -> None:
+    Args:
+        encoding: The value of `Content-Encoding`: gzip, x-gzip or deflate.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._may_be_raw = encoding == "deflate"
         self._decoder = zlib.decompressobj(_AUTOMATIC)
         self._started = False
 
@@ -33,6 +38,8 @@ class Inflater:
             try:
                 return self._all(chunk)
             except zlib.error:
+                if not self._may_be_raw:
+                    raise
                 # Some servers send deflate without the header that the standard asks for.
                 self._decoder = zlib.decompressobj(_RAW)
         return self._all(chunk)

@@ -84,32 +84,39 @@ class _Received:
 
     def iter_bytes(self) -> Iterator[bytes]:
         """Return the body decompressed."""
-        if self._is_deflated():
-            return self._inflated()
+        encoding = self._deflate_encoding()
+        if encoding is not None:
+            return self._inflated(encoding)
         return self._decoding().iter_bytes()
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
         """Return the body decompressed."""
-        if self._is_deflated():
-            return self._ainflated()
+        encoding = self._deflate_encoding()
+        if encoding is not None:
+            return self._ainflated(encoding)
         return self._decoding().aiter_bytes()
 
-    def _is_deflated(self) -> bool:
+    def _deflate_encoding(self) -> str | None:
+        """Return the encoding of a body that `Inflater` decompresses; None for any other body."""
         encodings = [
-            value for name, value in self.headers.raw if name.lower() == b"content-encoding"
+            value.strip().lower()
+            for name, value in self.headers.raw
+            if name.lower() == b"content-encoding"
         ]
-        return len(encodings) == 1 and encodings[0].strip().lower() in _DEFLATED
+        if len(encodings) != 1 or encodings[0] not in _DEFLATED:
+            return None
+        return encodings[0].decode()
 
-    def _inflated(self) -> Iterator[bytes]:
+    def _inflated(self, encoding: str) -> Iterator[bytes]:
         """Yield the body; httpx would take one that was cut off for a whole one."""
-        inflater = Inflater()
+        inflater = Inflater(encoding)
         with _decoding_errors():
             for chunk in self.stream:
                 yield inflater.feed(chunk)
             yield inflater.finish()
 
-    async def _ainflated(self) -> AsyncIterator[bytes]:
-        inflater = Inflater()
+    async def _ainflated(self, encoding: str) -> AsyncIterator[bytes]:
+        inflater = Inflater(encoding)
         with _decoding_errors():
             async for chunk in self.stream:
                 yield inflater.feed(chunk)

@@ -64,9 +64,13 @@ class Browser:
         return self.post("/sign-in", api_key=key, next_page=next_page)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A real Chromium; tests that need it are skipped where none is installed."""
+    """A real Chromium; tests that need it are skipped where none is installed.
+
+    Not for the whole session: Playwright keeps an event loop running in this thread meanwhile,
+    in which other tests could not start one.
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")

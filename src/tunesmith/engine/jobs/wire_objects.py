@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.datasets.training_defaults import LEGACY_EPOCHS
 from tunesmith.engine.domain.job import JOBS_API, LEGACY_API, public_id
 from tunesmith.engine.domain.json_values import find_json_fault
 from tunesmith.types.files import FileObject
@@ -115,7 +116,12 @@ def fine_tune(
 
     resolved = job.resolved_hyperparameters or {}
     hyperparams = FineTuneHyperparams.model_validate(
-        {"prompt_loss_weight": 0.0, **job.requested_hyperparameters, **resolved}
+        {
+            "prompt_loss_weight": 0.0,
+            "n_epochs": LEGACY_EPOCHS,  # this API's default, for a job that ended before its plan
+            **job.requested_hyperparameters,
+            **resolved,
+        }
     ).model_dump()
     for parameter in LEGACY_HYPERPARAMETERS:
         if not parameter.is_hyperparameter and hyperparams[parameter.name] is None:
