@@ -71,9 +71,10 @@ T = TypeVar("T")
 
 _MAX_CLIENTS = 16
 
-# At the interpreter's exit: how long to wait for pyreqwest's thread, and how often to look.
+# At the interpreter's exit: how long to wait for pyreqwest's thread, and how often to look, a
+# millisecond apart. After 3 looks 2 of 80 processes were still aborted, after 20 none of 150.
 _EXIT_SECONDS = 2.0
-_EXIT_LOOKS = 3
+_EXIT_LOOKS = 20
 
 # All that may have connections, to close them at the interpreter's exit.
 _open: weakref.WeakSet[_Clients] = weakref.WeakSet()
@@ -94,7 +95,7 @@ def _leave_python() -> None:
     there once finalization has begun, and ending a thread of Rust aborts the process
     ("PyGILState_Release: thread state must be current when releasing").
     """
-    if _used_by_parent():
+    if not _user or _used_by_parent():
         return
     until = time.monotonic() + _EXIT_SECONDS
     # Requests of a loop that was not closed would go on waking it.
