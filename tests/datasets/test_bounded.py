@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.datasets.test_prepare import Script
+from tests.support.script import Script
 
 from tunesmith import datasets
 from tunesmith.datasets import tokens

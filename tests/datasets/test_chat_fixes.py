@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.script import Script
 
 from tunesmith import datasets
 from tunesmith.cli import main
@@ -48,22 +49,6 @@ def fixed(*rows):
 
 def ids(plan):
     return [fix.id for fix in plan.fixes]
-
-
-class Script:
-    """Answers in order; after the last one the default."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.said = []
-        self.asked = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def ask(self, question, *, default):
-        self.asked.append(question)
-        return self.answers.pop(0) == "yes" if self.answers else default
 
 
 def copy(name, folder):

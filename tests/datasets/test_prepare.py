@@ -5,6 +5,7 @@ import random
 import shlex
 
 import pytest
+from tests.support.script import Script
 
 from tunesmith.cli import main
 from tunesmith.cli.parser import build_parser
@@ -15,22 +16,6 @@ from tunesmith.datasets.prompt_format import PromptFormat, format_path
 SEPARATOR = "\n\n###\n\n"
 DRAW = random.Random(4)  # noqa: S311 - the same texts every time
 WORDS = "good bad day night sun rain work play cat dog run eat walk sing old new red blue".split()
-
-
-class Script:
-    """Answers in order; after the last one the default."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.said = []
-        self.asked = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def ask(self, question, *, default):
-        self.asked.append(question)
-        return self.answers.pop(0) == "yes" if self.answers else default
 
 
 def text():

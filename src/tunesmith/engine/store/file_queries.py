@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, func, insert, or_, select
+from sqlalchemy import delete, func, insert, or_, select
 
 from tunesmith.engine.domain.job import TERMINAL_STATUSES
 
+from .creation_order import page
 from .records import FileRow, from_row
 from .schema import files, jobs
 
@@ -55,11 +56,8 @@ def list_files(
     query = select(files).where(files.c.organization == organization, _not_expired(time.time()))
     if purpose is not None:
         query = query.where(files.c.purpose == purpose)
-    if after is not None:
-        query = query.where(_is_after(after, descending=descending))
-    order = (files.c.created_at, files.c.id)
-    query = query.order_by(*(column.desc() if descending else column.asc() for column in order))
-    return [from_row(FileRow, row) for row in connection.execute(query.limit(limit))]
+    query = page(query, files, after=after, limit=limit, descending=descending)
+    return [from_row(FileRow, row) for row in connection.execute(query)]
 
 
 def remove(connection: Connection, file_id: str) -> None:
@@ -90,15 +88,6 @@ def unfinished_job_using(connection: Connection, file_id: str) -> str | None:
 
 def _not_expired(now: float) -> ColumnElement[bool]:
     return or_(files.c.expires_at.is_(None), files.c.expires_at > now)
-
-
-def _is_after(after: FileRow, *, descending: bool) -> ColumnElement[bool]:
-    created, identity = files.c.created_at, files.c.id
-    if descending:
-        return or_(
-            created < after.created_at, and_(created == after.created_at, identity < after.id)
-        )
-    return or_(created > after.created_at, and_(created == after.created_at, identity > after.id))
 
 
 def _values(row: FileRow) -> dict[str, object]:

@@ -13,6 +13,7 @@ from sqlalchemy import and_, func, insert, or_, select, update
 
 from tunesmith.engine.domain.job import TERMINAL_STATUSES
 
+from .creation_order import page
 from .records import CheckpointRow, EventRow, JobRow, from_row, new_token
 from .schema import checkpoints, events, files, jobs
 
@@ -114,15 +115,7 @@ def list_jobs(
     query = select(jobs).where(jobs.c.organization == organization)
     for key, value in (metadata or {}).items():
         query = query.where(jobs.c.metadata[key].as_string() == value)
-    created, identity = jobs.c.created_at, jobs.c.id
-    if after is not None and descending:
-        same = and_(created == after.created_at, identity < after.id)
-        query = query.where(or_(created < after.created_at, same))
-    elif after is not None:
-        same = and_(created == after.created_at, identity > after.id)
-        query = query.where(or_(created > after.created_at, same))
-    order = (created.desc(), identity.desc()) if descending else (created.asc(), identity.asc())
-    query = query.order_by(*order).limit(limit)
+    query = page(query, jobs, after=after, limit=limit, descending=descending)
     return [from_row(JobRow, row) for row in connection.execute(query)]
 
 

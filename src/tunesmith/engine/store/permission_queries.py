@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, insert, or_, select
+from sqlalchemy import delete, insert, select
 
+from .creation_order import page
 from .records import CheckpointPermissionRow, from_row
 from .schema import checkpoint_permissions, models
 
@@ -60,16 +61,8 @@ def list_permissions(
     query = select(_table).where(_table.c.model == model)
     if organization is not None:
         query = query.where(_table.c.organization == organization)
-    created, identity = _table.c.created_at, _table.c.id
-    if after is not None and descending:
-        same = and_(created == after.created_at, identity < after.id)
-        query = query.where(or_(created < after.created_at, same))
-    elif after is not None:
-        same = and_(created == after.created_at, identity > after.id)
-        query = query.where(or_(created > after.created_at, same))
-    order = (created.desc(), identity.desc()) if descending else (created.asc(), identity.asc())
-    rows = connection.execute(query.order_by(*order).limit(limit))
-    return [from_row(CheckpointPermissionRow, row) for row in rows]
+    query = page(query, _table, after=after, limit=limit, descending=descending)
+    return [from_row(CheckpointPermissionRow, row) for row in connection.execute(query)]
 
 
 def remove(connection: Connection, permission_id: str) -> None:

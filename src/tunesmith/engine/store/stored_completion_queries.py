@@ -6,8 +6,9 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, exists, insert, or_, select
+from sqlalchemy import delete, exists, insert, select
 
+from .creation_order import page
 from .records import StoredCompletionRow, from_row
 from .schema import stored_completion_metadata, stored_completions
 
@@ -75,16 +76,8 @@ def list_completions(
                 _pairs.c.value == value,
             )
         )
-    created, identity = _table.c.created_at, _table.c.id
-    if after is not None and descending:
-        same = and_(created == after.created_at, identity < after.id)
-        query = query.where(or_(created < after.created_at, same))
-    elif after is not None:
-        same = and_(created == after.created_at, identity > after.id)
-        query = query.where(or_(created > after.created_at, same))
-    order = (created.desc(), identity.desc()) if descending else (created.asc(), identity.asc())
-    rows = connection.execute(query.order_by(*order).limit(limit))
-    return [from_row(StoredCompletionRow, row) for row in rows]
+    query = page(query, _table, after=after, limit=limit, descending=descending)
+    return [from_row(StoredCompletionRow, row) for row in connection.execute(query)]
 
 
 def metadata_of(
