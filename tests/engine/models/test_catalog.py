@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tunesmith.engine.home import Home
@@ -95,3 +97,30 @@ def test_a_wrong_table_names_the_file_and_the_key(tmp_path, text, complaint):
         load_catalog(Home(tmp_path))
     assert complaint in str(caught.value)
     assert "models.toml" in str(caught.value)
+
+
+def test_every_built_in_model_of_the_hub_is_pinned_by_commit_and_hashes(tmp_path):
+    catalog = load_catalog(Home(tmp_path))
+    for base_id in catalog.base_ids:
+        base = catalog.find(base_id)
+        if base.hub_id is not None:
+            assert re.fullmatch("[0-9a-f]{40}", base.revision or ""), base_id
+            assert {"config.json", "tokenizer.json"} <= set(base.files or {}), base_id
+            assert any(name.endswith(".safetensors") for name in base.files or {}), base_id
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ('"../config.json" = "{hash}"', "config.json"),
+        ('"a/model.safetensors" = "{hash}"', "model.safetensors"),
+        ('"config.json" = "abc"', "config.json"),
+        ('"config.json" = "{hash}"', "revision"),
+    ],
+)
+def test_pins_that_are_none_are_errors(tmp_path, lines, named):
+    revision = "" if named == "revision" else f'revision = "{"0" * 40}"\n'
+    text = f'[base.mine]\nhub = "org/model"\n{revision}[base.mine.files]\n'
+    write_table(Home(tmp_path / "home"), text + lines.format(hash="0" * 64))
+    with pytest.raises(CatalogError, match=f"base.mine.*{re.escape(named)}"):
+        load_catalog(Home(tmp_path / "home"))

@@ -8,6 +8,7 @@ import re
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 
 import gguf
 import numpy as np
@@ -15,13 +16,25 @@ import pytest
 
 from tunesmith.disk_space import NotEnoughSpaceError
 from tunesmith.engine.home import Home
+from tunesmith.engine.models.catalog import load_catalog
 from tunesmith.engine.models.model_errors import PullError
 from tunesmith.engine.models.pull import pull
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def handler_for(files: dict[str, bytes], requests: list[str]) -> type[BaseHTTPRequestHandler]:
+def described(name: str, content: bytes) -> dict[str, object]:
+    """What the hub says of a file: large ones are in LFS, the others are blobs of git."""
+    if name.endswith(".safetensors"):
+        lfs = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+        return {"rfilename": name, "size": len(content), "lfs": lfs | {"pointerSize": 134}}
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content)  # noqa: S324 - git's own
+    return {"rfilename": name, "size": len(content), "blobId": blob.hexdigest()}
+
+
+def handler_for(
+    files: dict[str, bytes], requests: list[str], sent: dict[str, bytes]
+) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self):
             self.do_GET()
@@ -30,12 +43,10 @@ def handler_for(files: dict[str, bytes], requests: list[str]) -> type[BaseHTTPRe
             requests.append(self.path)
             name = self.path.rpartition("/")[2]
             if self.path.startswith("/api/models/org/model"):
-                siblings = [
-                    {"rfilename": file, "size": len(content)} for file, content in files.items()
-                ]
+                siblings = [described(file, content) for file, content in files.items()]
                 body = json.dumps({"id": "org/model", "sha": COMMIT, "siblings": siblings}).encode()
             elif re.match(f"/org/model/resolve/{COMMIT}/", self.path) and name in files:
-                body = files[name]
+                body = sent.get(name, files[name])
             else:
                 return self.send_error(404)
             self.send_response(200)
@@ -53,21 +64,31 @@ def handler_for(files: dict[str, bytes], requests: list[str]) -> type[BaseHTTPRe
     return Handler
 
 
+class Hub(NamedTuple):
+    """What the hub has, what it was asked for, and what it sends in place of what it has."""
+
+    files: dict[str, bytes]
+    requests: list[str]
+    sent: dict[str, bytes]
+
+
 @pytest.fixture
 def hub(monkeypatch, tiny_base_model):
-    """A hub that has the tiny model as org/model; yields its files and the requests it got."""
+    """A hub that has the tiny model as org/model; yields a Hub."""
     import huggingface_hub.constants
 
     files = {path.name: path.read_bytes() for path in tiny_base_model.iterdir()}
     files["modelling.py"] = b"raise SystemExit('code of a stranger')\n"
     files["pytorch_model.bin"] = b"a pickle"
     requests: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_for(files, requests))
+    sent: dict[str, bytes] = {}
+    handler = handler_for(files, requests, sent)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    yield files, requests
+    yield Hub(files, requests, sent)
     server.shutdown()
     thread.join()
     server.server_close()
@@ -83,17 +104,106 @@ def test_a_hub_model_is_complete_and_has_no_code(hub, tmp_path, tiny_base_model)
     provenance = json.loads((base.path / "provenance.json").read_text())
     assert (provenance["source"], provenance["revision"]) == ("hub", COMMIT)
     assert seen[-1][1] == seen[-1][2] > 0
-    _, requests = hub
-    requests.clear()
+    assert provenance["files"] == {
+        name: hashlib.sha256(hub.files[name]).hexdigest() for name in names - {"provenance.json"}
+    }
+    hub.requests.clear()
     assert pull("org/model", home) == base
-    assert requests == []
+    assert hub.requests == []
 
 
 def test_a_hub_model_without_safetensors_is_refused(hub, tmp_path):
-    files, _ = hub
-    del files["model.safetensors"]
+    del hub.files["model.safetensors"]
     with pytest.raises(PullError, match="no safetensors weights"):
         pull("org/model", Home(tmp_path / "home"))
+
+
+def pin(home: Home, hub: Hub, revision: str = COMMIT, **changed: str) -> None:
+    """Write a table that pins three files of the hub's model."""
+    names = ("config.json", "model.safetensors", "tokenizer.json")
+    hashes = {name: hashlib.sha256(hub.files[name]).hexdigest() for name in names}
+    lines = [f'"{name}" = "{value}"' for name, value in (hashes | changed).items()]
+    home.root.mkdir(exist_ok=True)
+    head = ["[base.pinned]", 'hub = "org/model"', f'revision = "{revision}"', "[base.pinned.files]"]
+    home.base_model_table.write_text("\n".join([*head, *lines]), encoding="utf-8")
+
+
+def assert_nothing_is_installed(home: Home, name: str) -> None:
+    assert not load_catalog(home).find(name).installed
+    assert not [path for path in home.base_models.iterdir() if not path.name.startswith(".")]
+
+
+def test_a_pinned_model_is_its_pinned_files_and_no_others(hub, tmp_path):
+    home = Home(tmp_path / "home")
+    pin(home, hub)
+    base = pull("pinned", home)
+    assert {path.name for path in base.path.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "provenance.json",
+    }
+    assert not [path for path in hub.requests if "tokenizer_config.json" in path]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_changed_file_of_a_pinned_model_is_refused_by_name(hub, tmp_path, name):
+    home = Home(tmp_path / "home")
+    pin(home, hub)
+    genuine = hub.files[name]
+    hub.files[name] = bytes([genuine[0] ^ 1]) + genuine[1:]  # the hub itself has been changed
+    with pytest.raises(PullError, match=re.escape(name)) as caught:
+        pull("pinned", home)
+    assert hashlib.sha256(genuine).hexdigest() in str(caught.value)
+    assert hashlib.sha256(hub.files[name]).hexdigest() in str(caught.value)
+    assert_nothing_is_installed(home, "pinned")
+    assert not (home.downloads / "pinned.hub" / name).exists()
+
+    hub.files[name] = genuine
+    assert pull("pinned", home).installed
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_file_that_differs_from_the_hubs_own_metadata_is_refused_by_name(hub, tmp_path, name):
+    home = Home(tmp_path / "home")
+    hub.sent[name] = hub.files[name][:-1] + b"!"  # damaged on the way
+    with pytest.raises(PullError, match=f"{re.escape(name)} of org/model.*the hub's own metadata"):
+        pull("org/model", home)
+    assert_nothing_is_installed(home, "org/model")
+    del hub.sent[name]
+    assert pull("org/model", home).installed
+
+
+def test_a_pinned_file_that_the_hub_lacks_is_named(hub, tmp_path):
+    home = Home(tmp_path / "home")
+    pin(home, hub)
+    del hub.files["tokenizer.json"]
+    with pytest.raises(PullError, match=r"has no tokenizer\.json at 0123456789abcdef"):
+        pull("pinned", home)
+    assert_nothing_is_installed(home, "pinned")
+
+
+def test_another_commit_than_the_pinned_one_is_refused(hub, tmp_path):
+    home = Home(tmp_path / "home")
+    pin(home, hub, revision="f" * 40)
+    with pytest.raises(PullError, match=COMMIT):
+        pull("pinned", home)
+    assert_nothing_is_installed(home, "pinned")
+
+
+def test_a_changed_file_is_not_made_up_for_by_the_wheel(hub, tmp_path):
+    """A hub that sends other bytes is not a hub that cannot be reached."""
+    home = Home(tmp_path / "home")
+    pin(home, hub)
+    table = home.base_model_table.read_text()
+    home.base_model_table.write_text(
+        f"{table}\n[base.pinned.wheel]\n"
+        'project = "w"\nversion = "1"\nfilename = "w.whl"\nsha256 = "00"\nsize = 1\n'
+        'member = "m"\nmember_size = 1\n'
+    )
+    hub.files["config.json"] += b" "
+    with pytest.raises(PullError, match=r"config\.json of org/model is not the file"):
+        pull("pinned", home)
 
 
 @pytest.mark.usefixtures("hub")

