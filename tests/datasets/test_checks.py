@@ -200,6 +200,15 @@ def test_classes_that_start_with_the_same_token():
     assert by_id["class-not-single-token"].count == 2
 
 
+def test_classes_that_begin_another_need_a_stop_sequence():
+    values = [row(n, [" 1", " 10", " 2"][n % 3]) for n in range(300)]
+    finding = found(values)["class-begins-another"]
+    assert (finding.severity, finding.count) == ("warning", 1)
+    assert "class-begins-another" not in found(
+        [value | {"completion": value["completion"] + "\n"} for value in values]
+    )
+
+
 def test_the_token_limit_is_exact_and_includes_the_separator(tmp_path):
     word = " hello"  # one token
     values = rows(20)

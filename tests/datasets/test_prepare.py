@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+from pathlib import Path
 
 import pytest
 from tests.support.script import Script
@@ -97,13 +98,30 @@ def shades(tmp_path):
     return write(tmp_path / "shades.jsonl", rows)
 
 
-def test_bug_b12_classes_that_begin_alike_get_no_metrics_that_a_server_would_refuse(shades):
-    script = Script()
-    prepared = prepare_data(shades, script)
-    assert "--compute_classification_metrics" not in prepared.command
-    assert prepared.validation is not None
-    assert "'very bad' and others begin with the same token" in script.said[-1]
-    assert prepared.inference_parameters["max_tokens"] == 2
+def test_classes_that_begin_with_the_same_token_are_measured(shades):
+    prepared = prepare_data(shades, Script())
+    assert "--classification_positive_class ' very good'" in prepared.command
+    assert prepared.prompt_format.stop == "\n"
+    assert prepared.inference_parameters["stop"] == ["\n"]
+    assert prepared.inference_parameters["max_tokens"] == len(" very good")
+
+
+def test_bug_b12_classes_that_begin_another_get_no_metrics_that_a_server_would_refuse():
+    from tunesmith.datasets.preparation import create_command
+
+    files = [Path("t.jsonl"), Path("v.jsonl")]
+    classes = {"1": 50, "10": 50, "2": 50}
+    bare = create_command(files, classes, PromptFormat(SEPARATOR, " ", ""))
+    ended = create_command(files, classes, PromptFormat(SEPARATOR, " ", "\n"))
+    assert "--compute_classification_metrics" not in bare
+    assert "--classification_n_classes 3" in ended
+
+
+def test_numbers_get_a_stop_sequence(tmp_path):
+    rows = [{"prompt": text(), "completion": str(k % 12)} for k in range(180)]
+    prepared = prepare_data(write(tmp_path / "d.jsonl", rows), Script())
+    assert prepared.prompt_format.stop == "\n"
+    assert prepared.inference_parameters == {"stop": ["\n"], "max_tokens": 3, "logprobs": 5}
 
 
 def test_bug_b12_or_become_numbers_on_request(shades):
@@ -113,7 +131,7 @@ def test_bug_b12_or_become_numbers_on_request(shades):
     assert prepared.class_numbers == {"very bad": "0", "very good": "1"}
     assert {row["completion"] for row in read(prepared.training)} == {" 0\n", " 1\n"}
     assert "--classification_positive_class ' 1'" in prepared.command
-    assert prepared.inference_parameters == {"stop": ["\n"], "max_tokens": 1, "logprobs": 2}
+    assert prepared.inference_parameters == {"stop": ["\n"], "max_tokens": 2, "logprobs": 2}
     saved = prepared.training.with_name("shades_prepared_train.classes.json")
     assert json.loads(saved.read_text()) == prepared.class_numbers
     assert saved.name in script.said[-1]

@@ -155,6 +155,16 @@ def test_longer_classes_and_many_of_them():
     assert parameters == {"stop": ["\n"], "max_tokens": 3, "logprobs": 5}
 
 
+def test_numbers_without_a_stop_sequence_get_a_token_for_each_digit():
+    parameters = PromptFormat(stop="").inference_parameters(["10", "11"])
+    assert parameters["max_tokens"] == 3
+    assert PromptFormat(stop="").inference_parameters(["10"], "r50k_base")["max_tokens"] == 1
+
+
+def test_a_stop_sequence_leaves_room_for_any_vocabulary():
+    assert PromptFormat().inference_parameters(["naïve"])["max_tokens"] == 7
+
+
 def test_generation_needs_the_stop_sequence_only():
     assert END.inference_parameters() == {"stop": [" END"]}
 

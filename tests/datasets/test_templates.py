@@ -32,11 +32,15 @@ def test_many_classes_become_numbers_of_one_token():
     examples = templates.number_classes(records)
     completions = {row["completion"] for row in written(examples)}
     assert len(completions) == 500
-    assert all(text.startswith(" ") and tokens.count(text) == 1 for text in completions)
+    assert all(
+        text.startswith(" ") and text.endswith("\n") and tokens.count(text.rstrip("\n")) == 1
+        for text in completions
+    )
     assert examples.classes[names[7]] == "7"
     assert examples.label_of(" 7") == names[7]
     assert examples.prompt_format.inference_parameters(examples.classes.values()) == {
-        "max_tokens": 1,
+        "stop": ["\n"],  # " 1" begins " 10"
+        "max_tokens": 4,  # in any vocabulary
         "logprobs": 5,
     }
 

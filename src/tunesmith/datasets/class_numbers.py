@@ -1,12 +1,12 @@
-"""Class labels, their first tokens, and numbers that can stand for them.
+"""Class labels, what tells them apart, and numbers that can stand for them.
 
-Classification metrics use the first token of a class, so it must differ for each class. Where it
-does not, or where there are very many classes, they can be replaced with numbers.
+An answer must show where its class ends, so no class may begin with another: a stop sequence
+after each sees to that. Many or long classes can be replaced with numbers.
 """
 
 from __future__ import annotations
 
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 from . import tokens
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .tokens import Encoder
 
-__all__ = ["MAX_CLASSES", "number_labels", "sharing_first_token"]
+__all__ = ["MAX_CLASSES", "beginnings", "number_labels", "sharing_first_token"]
 
 MAX_CLASSES: Final = 500
 
@@ -39,6 +39,14 @@ def number_labels(labels: Iterable[str], encoding: str | Encoder | None = None) 
     encoder = tokens.encoder(encoding or "r50k_base")
     single = (str(number) for number in count() if encoder.count(f" {number}") == 1)
     return dict(zip(ordered, islice(single, len(ordered)), strict=True))
+
+
+def beginnings(labels: Iterable[str]) -> dict[str, str]:
+    """Return the labels that begin another label, each with the next label that it begins."""
+    ordered = sorted(set(labels) - {""})
+    return {
+        label: following for label, following in pairwise(ordered) if following.startswith(label)
+    }
 
 
 def sharing_first_token(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from .class_numbers import beginnings
 from .format_markers import (
     SEPARATORS,
     STOPS,
@@ -39,7 +40,9 @@ def choose_prompt_format(
     """Choose a format for rows that are not yet formatted.
 
     The separator occurs in no prompt and no completion, the stop sequence in no completion.
-    Classes that are all single tokens need no stop sequence: `max_tokens=1` ends them.
+    Classes that are all single tokens need no stop sequence: `max_tokens=1` ends them. Numbers
+    get one, unless another encoding than the default is named: many tokenizers write each digit
+    as a token, and " 1" begins " 10".
 
     Args:
         rows: Rows or mappings with `prompt` and `completion`. Read more than once, so an
@@ -81,7 +84,13 @@ def choose_prompt_format(
         )
     labels.discard("")
     without_stop = PromptFormat(separator, " ", has.stop)
-    if has.stop or (labels and set(without_stop.class_tokens(labels, encoding).values()) == {1}):
+    # The default of every caller: it does not say that the model has this encoding.
+    counted = None if encoding == "r50k_base" else encoding
+    if has.stop or (
+        labels
+        and not beginnings(labels)
+        and set(without_stop.class_tokens(labels, counted).values()) == {1}
+    ):
         return without_stop
     stop = next(iter(stops), "") or _numbered_marker(
         lambda marker: (_can_mark(marker, f" {text}") for _, text in _texts(pairs(rows), found))

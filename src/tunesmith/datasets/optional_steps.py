@@ -77,7 +77,7 @@ def number_classes_step(
         f"Write the {len(names):,} classes as numbers: {examples}, …",
         stateless(rename_classes(numbers, prompt_format)),
         f"{len(ambiguous):,} of them, such as {ambiguous[0]!r}, begin with the same token as "
-        "another; classification metrics need different first tokens.",
+        "another, so the first token of an answer does not tell which it is. Numbers are shorter.",
         enabled=False,
     )
 

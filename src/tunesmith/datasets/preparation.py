@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from .class_numbers import sharing_first_token
+from .class_numbers import beginnings
 from .findings import LocationCounter
 from .plan_execution import ABSENT, shorten
 from .prompt_format import format_path
@@ -172,15 +172,15 @@ def create_command(
     words = ["tunesmith", "api", "fine_tunes.create", "-t", str(files[0])]
     if len(files) > 1:
         words += ["-v", str(files[1])]
-        words += [] if _ambiguous_classes(classes, prompt_format) else _metric_options(classes)
+        words += [] if _ambiguous(classes, prompt_format) else _metric_options(classes)
     if classes:
         words += ["-m", "ada"]
     return shlex.join(words)
 
 
-def _ambiguous_classes(classes: Mapping[str, int], prompt_format: PromptFormat | None) -> list[str]:
-    """Return the classes that begin with the same token as another, which rules out metrics."""
-    return sharing_first_token(classes, prompt_format.leading_whitespace if prompt_format else " ")
+def _ambiguous(classes: Mapping[str, int], prompt_format: PromptFormat | None) -> Mapping[str, str]:
+    """Return the classes that begin another, which rules out metrics where nothing ends them."""
+    return {} if prompt_format and prompt_format.stop else beginnings(classes)
 
 
 def _metric_options(classes: Mapping[str, int]) -> list[str]:
@@ -225,12 +225,12 @@ def describe_results(prepared: PreparedData, analysis: Analysis) -> str:
         ]
     if prepared.class_numbers:
         lines += ["", f"Which number is which class: {class_numbers_path(prepared.training)}"]
-    elif ambiguous := _ambiguous_classes(analysis.classes, prepared.prompt_format):
-        example = ambiguous[0]
+    elif ambiguous := _ambiguous(analysis.classes, prepared.prompt_format):
+        short, long = next(iter(ambiguous.items()))
         lines += [
             "",
-            f"Metrics for classes are left out: {example!r} and others begin with the same token.",
-            "Choose names that begin with different words, or accept numbers for the classes.",
+            f"Metrics for classes are left out: {long!r} begins with {short!r}, and no stop",
+            "sequence tells where a class ends. Prepare the data with one.",
         ]
     lines += ["", "Start the fine-tune:", f"  {prepared.command}"]
     if prepared.prompt_format is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
@@ -42,6 +43,8 @@ MAX_LOGPROBS: Final = 5
 """The completions API returns at most this many alternatives for each token."""
 
 FORMAT_VERSION: Final = 1
+
+_DIGITS: Final = re.compile(r"(\d)")
 
 ViolationKind: TypeAlias = Literal[
     "separator-missing",
@@ -186,7 +189,9 @@ class PromptFormat:
                 stop sequence. `max_tokens` is then the length of the longest class (1 where all
                 are single tokens) and `logprobs` covers every class, up to what the API allows.
             encoding: Encoding in which the classes are counted: its name, that of a model, or an
-                encoder; default "r50k_base".
+                encoder, such as `tokens.huggingface(folder)` for an open model. Without one,
+                classes with a stop sequence get as many tokens as any tokenizer needs, since
+                that ends the answer; the others are counted as `class_tokens` does.
 
         Returns:
             `stop` (a list, absent where the format has none), and for classification
@@ -200,20 +205,36 @@ class PromptFormat:
         labels = sorted({self.bare_completion(label) for label in classes})
         if not labels:
             return parameters
-        lengths = self.class_tokens(labels, encoding)
-        parameters["max_tokens"] = max(lengths.values())
+        if self.stop and encoding is None:
+            # No tokenizer needs more than a token for each byte.
+            lengths = [len((self.leading_whitespace + label).encode()) for label in labels]
+        else:
+            lengths = list(self.class_tokens(labels, encoding).values())
+        parameters["max_tokens"] = max(lengths)
         parameters["logprobs"] = min(len(labels), MAX_LOGPROBS)
         return parameters
 
     def class_tokens(
         self, classes: Iterable[str], encoding: str | Encoder | None = None
     ) -> dict[str, int]:
-        """Count the tokens of each class as it is trained, without the stop sequence."""
+        """Count the tokens of each class as it is trained, without the stop sequence.
+
+        Args:
+            classes: The class labels, with or without their whitespace and stop sequence.
+            encoding: As for `inference_parameters`. Without one, words are counted in
+                "r50k_base", and each digit, and a space before digits, as a token, because most
+                tokenizers that came after it write numbers so.
+        """
         from . import tokens  # noqa: PLC0415 - vocabularies only when counting
 
         encoder = tokens.encoder(encoding or "r50k_base")
         labels = [self.bare_completion(label) for label in classes]
-        counts = encoder.count_batch([self.leading_whitespace + label for label in labels])
+        texts = [self.leading_whitespace + label for label in labels]
+        if encoding is None:
+            pieces = [_DIGITS.split(text) for text in texts]
+            counts = [sum(encoder.count_batch([*filter(None, found)])) for found in pieces]
+        else:
+            counts = encoder.count_batch(texts)
         return dict(zip(labels, counts, strict=True))
 
     def check_row(self, prompt: str, completion: str) -> list[Violation]:

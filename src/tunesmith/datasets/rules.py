@@ -455,10 +455,16 @@ RULES: Final[Mapping[str, Rule]] = {
         "Single-token classes can be read with max_tokens=1; numbers serve for many classes.",
     ),
     "class-first-token-shared": Rule(
-        "warning",
+        "info",
         "class",
         "starts with the same token as another|start with the same token as another",
-        "Classes must differ in their first token.",
+        "Ask for all tokens of a class: the first one does not tell which it is.",
+    ),
+    "class-begins-another": Rule(
+        "warning",
+        "class",
+        "begins another|begin another",
+        "End every completion with the same stop sequence, or metrics for classes are refused.",
     ),
     "class-variants": Rule(
         "warning",

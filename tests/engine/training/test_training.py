@@ -174,19 +174,6 @@ def test_classes_that_do_not_fit_raise(make_spec, recorder, make_validation, cha
     assert caught.value.code == "invalid_hyperparameters"
 
 
-def test_classes_that_begin_alike_are_refused(make_spec, recorder, make_file):
-    rows = [{"prompt": "a ->", "completion": c} for c in (" positive", " positively")]
-    path = make_file("alike.jsonl", rows)
-    spec = make_spec(
-        training_path=path,
-        validation_path=path,
-        compute_classification_metrics=True,
-        classification_n_classes=2,
-    )
-    with pytest.raises(TrainingError, match="begin with the same token"):
-        train(spec, recorder())
-
-
 def test_prompts_count_by_their_weight(make_spec, recorder):
     plain, weighted = recorder(), recorder()
     train(make_spec("plain"), plain)

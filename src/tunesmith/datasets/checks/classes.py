@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from tunesmith.datasets.class_numbers import beginnings
 from tunesmith.datasets.findings import Location, LocationCounter
 from tunesmith.datasets.rules import make_finding
 
@@ -68,7 +69,7 @@ class Classes:
             detail = f"every completion is {label!r}"
             return [make_finding("class-single", self._count([location]), detail=detail)]
         findings = self._too_few(labels) + self._variants(labels)
-        findings += self._tokens(labels, data.rows)
+        findings += self._tokens(labels, data.rows) + self._beginnings(labels)
         return findings
 
     def _count(self, locations: list[Location]) -> LocationCounter:
@@ -137,6 +138,15 @@ class Classes:
             )
             findings.append(make_finding("class-first-token-shared", counter))
         return findings
+
+    def _beginnings(self, labels: dict[str, tuple[int, Location]]) -> list[Finding]:
+        if expected_format(self.settings).stop:
+            return []
+        locations = [
+            _at(labels[following][1], f"{following!r} begins with {label!r}")
+            for label, following in beginnings(labels).items()
+        ]
+        return [make_finding("class-begins-another", self._count(locations))] if locations else []
 
 
 def _line(location: Location) -> int:

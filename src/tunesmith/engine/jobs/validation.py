@@ -6,11 +6,15 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.engine.domain.errors import CorruptFileError
+from tunesmith.engine.domain.errors import CorruptFileError, TrainingError
+from tunesmith.engine.models.catalog import load_catalog
 from tunesmith.engine.store import file_queries
 from tunesmith.engine.store.blobs import BlobStore
+from tunesmith.engine.training.classification import MAX_CLASSES, check_classes
+from tunesmith.engine.training.rows import read_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tunesmith.engine.home import Home
@@ -30,12 +34,13 @@ class JobFault:
 
 
 def find_fault(database: Database, home: Home, job: JobRow) -> JobFault | None:
-    """Return the first error in the job's training file, then in its validation file.
+    """Return the first error in the job's training file, then in its validation file, then in both.
 
     Also compares the contents with their hashes, and links them into the job's folder.
     """
     file_ids = {"training_file": job.training_file, "validation_file": job.validation_file}
     blobs = BlobStore(home.files)
+    paths: list[Path] = []
     for param, file_id in file_ids.items():
         if file_id is None:
             continue
@@ -52,6 +57,9 @@ def find_fault(database: Database, home: Home, job: JobRow) -> JobFault | None:
             kind = param.replace("_", " ")
             message = f"The {kind} {file.filename!r} ({file.id}) cannot be used: {error_text}"
             return JobFault(f"invalid_{param}", message, param)
+        paths.append(path)
+    if job.requested_hyperparameters.get("compute_classification_metrics"):
+        return _class_fault(home, job, paths)
     return None
 
 
@@ -80,3 +88,35 @@ def _first_error(path: Path, job: JobRow) -> str | None:
 
     report = check_file(path, "engine", shape="preference" if job.method == "dpo" else None)
     return None if report.ok else str(report.first_error())
+
+
+def _class_fault(home: Home, job: JobRow, paths: Iterable[Path]) -> JobFault | None:
+    """Return why the completions cannot be the classes of the job's metrics."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import, seldom needed
+
+    names: set[str] = set()
+    for path in paths:
+        for _, row in read_rows(path, "invalid_training_file"):
+            names.add(str(row.get("completion") or ""))
+            if len(names) > MAX_CLASSES:
+                break
+    settings = job.requested_hyperparameters
+    positive_class = settings.get("classification_positive_class")
+    tokenizer = AutoTokenizer.from_pretrained(
+        load_catalog(home).resolve(job.base_model).path,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    listed = sorted(names)
+    encoded = tokenizer(listed, add_special_tokens=False, verbose=False)["input_ids"]
+    try:
+        check_classes(
+            dict(zip(listed, encoded, strict=True)),
+            n_classes=settings.get("classification_n_classes"),
+            positive_class=positive_class,
+            decode=tokenizer.decode,
+        )
+    except TrainingError as error:
+        kind = "n_classes" if positive_class is None else "positive_class"
+        return JobFault(error.code, str(error), f"classification_{kind}")
+    return None

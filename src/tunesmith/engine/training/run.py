@@ -119,6 +119,8 @@ def _run(
                 start_step=loop.position.step,
             )
         )
+        if data.classes is not None:
+            observer.note("classes", data.classes.advice())
         stopped = loop.run()
     if stopped is None and distributed.is_leader():
         position = loop.position

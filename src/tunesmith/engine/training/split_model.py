@@ -45,6 +45,7 @@ class SplitModel:
         self.decoder: Any = model.get_submodule(self.layers_name.rpartition(".")[0])
         self.hidden_size: int = model.config.hidden_size
         self.device: torch.device = next(model.parameters()).device
+        self._all_layers: nn.ModuleList = self.layers
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -80,15 +81,20 @@ class SplitModel:
         kinds = getattr(self.whole.config, "layer_types", None) or ["full_attention"]
         return set(kinds) == {"full_attention"}
 
-    @contextlib.contextmanager
-    def only_layers(self, first: int, end: int | None = None) -> Iterator[None]:
+    def only_layers(
+        self, first: int, end: int | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """Within the block, run only the layers from `first` up to, not including, `end`."""
-        layers = self.layers
-        setattr(self.decoder, self._attribute, layers[first:end])
+        return self._run(self.layers[first:end])
+
+    @contextlib.contextmanager
+    def _run(self, layers: nn.Module) -> Iterator[None]:
+        before = self.layers
+        setattr(self.decoder, self._attribute, layers)
         try:
             yield
         finally:
-            setattr(self.decoder, self._attribute, layers)
+            setattr(self.decoder, self._attribute, before)
 
     def last_hidden(
         self,
@@ -101,8 +107,8 @@ class SplitModel:
         """Return what enters the output layer at the selected positions.
 
         Args:
-            inputs: Token ids, shape (batch, length), or what enters the first layer in use,
-                shape (batch, length, hidden).
+            inputs: Token ids, shape (batch, length), which go through all layers, or what
+                enters the first layer in use, shape (batch, length, hidden).
             mask: 1 at tokens and 0 at padding, shape (batch, length); None without padding.
             selection: Positions in the flattened batch, shape (selected,).
             as_in_training: Compute without gradients exactly what is computed with them.
@@ -110,9 +116,11 @@ class SplitModel:
         Returns:
             Shape (selected, hidden).
         """
-        name = "inputs_embeds" if inputs.dim() == 3 else "input_ids"  # noqa: PLR2004
+        is_hidden = inputs.dim() == 3  # noqa: PLR2004
         self._choose_attention(inputs.shape[1], as_in_training=as_in_training)
-        output = self.decoder(**{name: inputs}, attention_mask=mask, use_cache=False)
+        with contextlib.nullcontext() if is_hidden else self._run(self._all_layers):
+            name = "inputs_embeds" if is_hidden else "input_ids"
+            output = self.decoder(**{name: inputs}, attention_mask=mask, use_cache=False)
         hidden: torch.Tensor = output.last_hidden_state  # (batch, length, hidden)
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, selection)
 

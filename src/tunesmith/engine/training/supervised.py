@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import distributed
+from .class_scores import ClassScores, ClassTree
+from .examples import Example
+from .loss import ExampleSet
 from .metrics import PredictionCounts
 from .objective import StepMetrics
 from .spec import ValidationRecord
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .classification import Classes
-    from .loss import Batch, ExampleSet, LossComputation, Predictions
+    from .loss import Batch, LossComputation, Predictions
 
 __all__ = ["Supervised"]
 
@@ -45,6 +48,7 @@ class Supervised:
         self._train = train
         self._validation = validation
         self._classes = classes
+        self._tree = ClassTree(classes.tokens if classes else [])
         self.lengths: list[int] = train.lengths
 
     @property
@@ -80,31 +84,57 @@ class Supervised:
 
     def validate_all(self) -> tuple[ValidationRecord, dict[str, float]]:
         """Return the metrics of all validation examples, and the classification metrics."""
-        counts, logits = self._evaluate(range(self.validation_count))
+        counts, scores = self._evaluate(range(self.validation_count))
         record = ValidationRecord(
             counts.mean_loss, counts.sequence_accuracy, counts.token_accuracy, full=True
         )
-        return record, self._classes.metrics(logits) if self._classes else {}
+        if self._classes is None:
+            return record, {}
+        while missing := scores.missing():
+            self._add(scores, missing)
+        return record, scores.metrics(self._classes)
 
-    def _evaluate(self, indices: Sequence[int]) -> tuple[PredictionCounts, NDArray[np.float32]]:
-        """Return the counts, and the classes' logits at the start of each completion.
-
-        Returns:
-            Counts, and logits of shape (validation examples, classes).
-        """
+    def _evaluate(self, indices: Sequence[int]) -> tuple[PredictionCounts, ClassScores]:
+        """Return the counts, and what the right completions tell about the classes."""
         source = self._validation
         assert source is not None  # noqa: S101 - called only where there are examples
-        tokens = self._classes.tokens if self._classes else []
         counts = PredictionCounts()
-        logits = np.zeros((len(source.examples), len(tokens)), np.float32)
+        scores = ClassScores(self._tree, len(source.examples) if self._classes else 0)
         for part in self._computation.micro_batches(indices, source.lengths):
             batch = self._computation.collate(source, part)
-            predictions = self._computation.evaluate(batch, tokens)
+            predictions = self._computation.evaluate(batch, self._tree.tokens)
             _count(counts, batch, predictions)
-            logits[part] = predictions.logits[_first_scored(batch)]
+            if self._classes is None:
+                continue
+            for index, first in zip(part, _first_scored(batch), strict=True):
+                for branch in self._tree.paths[self._classes.actual[index]]:
+                    position = first + len(self._tree.branches[branch].prefix)
+                    scores.add(index, branch, predictions.logits[position])
         distributed.sum_fields(counts)
+        for array in scores.arrays:
+            distributed.sum_array(array)
+        return counts, scores
+
+    def _add(self, scores: ClassScores, missing: Sequence[tuple[int, int]]) -> None:
+        """Compute the logits at branches that no right completion passes."""
+        examples = [self._at_branch(index, branch) for index, branch in missing]
+        source = ExampleSet(examples)
+        logits = np.zeros((len(missing), len(self._tree.tokens)), np.float32)
+        for part in self._computation.micro_batches(range(len(missing)), source.lengths):
+            batch = self._computation.collate(source, part)
+            logits[part] = self._computation.evaluate(batch, self._tree.tokens).logits
         distributed.sum_array(logits)
-        return counts, logits
+        for (index, branch), row in zip(missing, logits, strict=True):
+            scores.add(index, branch, row)
+
+    def _at_branch(self, index: int, branch: int) -> Example:
+        """Return the prompt of an example and the tokens up to a branch, and any token there."""
+        assert self._validation is not None  # noqa: S101 - there are classes
+        example = self._validation.examples[index]
+        prompt = example.tokens[: int(np.flatnonzero(example.scored)[0])]
+        tokens = np.concatenate([prompt, [*self._tree.branches[branch].prefix, 0]])
+        scored = np.arange(len(tokens)) == len(tokens) - 1
+        return Example(tokens, scored.astype(np.float32), scored)
 
 
 def _count(counts: PredictionCounts, batch: Batch, predictions: Predictions) -> None:
