@@ -28,6 +28,7 @@ MODULES = (
     "tunesmith.quickstart.command",
     "tunesmith.cli.serve",
     "tunesmith.cli.base_models",
+    "tunesmith.cli.transfer",
     "tunesmith.cli.keys",
     "tunesmith.cli.engine_state",
     "tunesmith.cli.tools",

@@ -87,6 +87,11 @@ class Home:
         """Downloads, kept while they are incomplete and until they are used."""
         return self.root / "downloads"
 
+    @property
+    def tools(self) -> Path:
+        """Programs that exports use, unpacked; downloaded again if they are missing."""
+        return self.root / "tools"
+
     def job(self, job_id: str) -> Path:
         """Return the folder of one job. The id is the engine's own, never a user's text."""
         return self.jobs / job_id

@@ -106,12 +106,13 @@ def _base_object(name: str, base_id: str) -> dict[str, Any]:
 
 
 def _fine_tuned_object(row: ModelRow, key: Identity) -> dict[str, Any]:
+    is_own = row.organization == key.organization
     payload = Model(
         id=row.name, created=int(row.created_at), owned_by=organization_id(row.organization)
     ).model_dump()
     return payload | {
         "base_model": row.base_model,
-        "job": public_id(row.job_id) if row.organization == key.organization else None,
+        "job": public_id(row.job_id) if row.job_id and is_own else None,
         "step": row.step,
         "prompt_format": None if find_json_fault(row.prompt_format) else row.prompt_format,
     }

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 __all__ = [
+    "find",
     "get",
     "get_usable",
     "insert_model",
     "is_taken",
     "list_models",
     "list_usable",
+    "names",
     "remove",
     "unfinished_job_continuing",
 ]
@@ -33,6 +35,18 @@ def insert_model(connection: Connection, row: ModelRow) -> None:
     connection.execute(
         insert(models).values({name: getattr(row, name) for name in ModelRow.__slots__})
     )
+
+
+def find(connection: Connection, name: str) -> ModelRow | None:
+    """Return the fine-tuned model of this name, whichever organisation has it."""
+    row = connection.execute(select(models).where(models.c.name == name)).first()
+    return None if row is None else from_row(ModelRow, row)
+
+
+def names(connection: Connection) -> Sequence[str]:
+    """Return the names of all fine-tuned models, oldest first."""
+    query = select(models.c.name).order_by(models.c.created_at, models.c.name)
+    return connection.execute(query).scalars().all()
 
 
 def get(connection: Connection, organization: str, name: str) -> ModelRow | None:
