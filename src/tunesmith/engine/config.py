@@ -12,7 +12,14 @@ from tunesmith.types.job_parameters import RecipeChoice  # noqa: TC001 - pydanti
 from .domain.errors import EngineError
 from .home import Home
 
-__all__ = ["DEFAULT_PORT", "EngineConfig", "Limits", "RayConfig", "ServingConfig"]
+__all__ = [
+    "DEFAULT_PORT",
+    "EngineConfig",
+    "Limits",
+    "PythonGraders",
+    "RayConfig",
+    "ServingConfig",
+]
 
 DEFAULT_PORT = 8712
 
@@ -28,6 +35,7 @@ class Limits:
         requests_per_minute: Maximum number of requests a minute by one key; 0 for no limit.
         prompts: Maximum number of prompts in one completion request.
         stored_completion_days: How long chat completions with `store` are kept; 0 stores none.
+        stored_completions: Maximum number of them that one organisation has at a time.
     """
 
     file_bytes: int = 1 << 30
@@ -36,6 +44,7 @@ class Limits:
     requests_per_minute: int = 0
     prompts: int = 128
     stored_completion_days: int = 30
+    stored_completions: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,21 @@ class RayConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PythonGraders:
+    """Whether and how source code that a grader brings is run, in a process of its own.
+
+    Attributes:
+        enabled: Whether it is run at all.
+        seconds: The processor time of one call.
+        memory_bytes: The address space of its process, the interpreter's share included.
+    """
+
+    enabled: bool = False
+    seconds: float = 10.0
+    memory_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """The settings of `serve`.
 
@@ -92,6 +116,7 @@ class EngineConfig:
         serving: What generates completions.
         launcher: What runs trainings: "process" for processes of this machine, "ray" for Ray.
         ray: Settings of the launcher "ray".
+        python_graders: Whether and how python graders run.
         log_format: "text" for people, "json" for machines.
         trusted_proxies: Addresses or networks of the proxies whose `X-Forwarded-For` and
             `X-Forwarded-Proto` are believed; by default nobody's are.
@@ -118,6 +143,7 @@ class EngineConfig:
     serving: ServingConfig = field(default_factory=ServingConfig)
     launcher: Literal["process", "ray"] = "process"
     ray: RayConfig = field(default_factory=RayConfig)
+    python_graders: PythonGraders = field(default_factory=PythonGraders)
     log_format: Literal["text", "json"] = "text"
     limits: Limits = field(default_factory=Limits)
     trusted_proxies: tuple[str, ...] = ()

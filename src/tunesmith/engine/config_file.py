@@ -1,4 +1,4 @@
-"""Settings from a TOML file: fields of `EngineConfig`; tables `[limits]`, `[serving]`, `[ray]`.
+"""Settings from a TOML file: fields of `EngineConfig`; and the tables of `_TABLES`.
 
     port = 9000
     max_concurrent_jobs = 2
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pydantic
 
-from .config import EngineConfig, Limits, RayConfig, ServingConfig
+from .config import EngineConfig, Limits, PythonGraders, RayConfig, ServingConfig
 from .domain.errors import EngineError
 from .home import Home
 
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["load_config"]
 
-_TABLES: dict[str, type[Limits | ServingConfig | RayConfig]] = {
+_TABLES: dict[str, type[Limits | ServingConfig | RayConfig | PythonGraders]] = {
     "limits": Limits,
     "serving": ServingConfig,
     "ray": RayConfig,
+    "python_graders": PythonGraders,
 }
 
 
@@ -73,7 +74,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(
     path: Path,
     values: dict[str, Any],
-    kind: type[EngineConfig | Limits | ServingConfig | RayConfig],
+    kind: type[EngineConfig | Limits | ServingConfig | RayConfig | PythonGraders],
     *,
     without: frozenset[str] | set[str] = frozenset(),
     prefix: str = "",

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import EngineConfig, Limits, RayConfig, ServingConfig
+from .config import EngineConfig, Limits, PythonGraders, RayConfig, ServingConfig
 from .domain.errors import EngineError
 from .home import Home
 
@@ -188,9 +188,16 @@ def _from_json(text: str) -> EngineConfig:
     values = json.loads(text)
     home, limits = Home(Path(values.pop("home"))), Limits(**values.pop("limits"))
     serving, ray = ServingConfig(**values.pop("serving")), RayConfig(**values.pop("ray"))
+    graders = PythonGraders(**values.pop("python_graders"))
     proxies = tuple(values.pop("trusted_proxies"))
     return EngineConfig(
-        home=home, limits=limits, serving=serving, ray=ray, trusted_proxies=proxies, **values
+        home=home,
+        limits=limits,
+        serving=serving,
+        ray=ray,
+        python_graders=graders,
+        trusted_proxies=proxies,
+        **values,
     )
 
 

@@ -42,7 +42,10 @@ class GraderRunErrors(WireModel):
 
 
 class GraderRunMetadata(WireModel):
-    """How a run went; `execution_time` in seconds."""
+    """How a run went; `execution_time` in seconds.
+
+    `token_usage` counts all tokens of the judges; newer servers send an object of counts.
+    """
 
     _essential: ClassVar[frozenset[str] | None] = frozenset({"errors", "scores"})
 
@@ -51,7 +54,7 @@ class GraderRunMetadata(WireModel):
     name: str = ""
     sampled_model_name: str | None = None
     scores: dict[str, Any] = Field(default_factory=dict[str, Any])
-    token_usage: int | None = None
+    token_usage: int | dict[str, Any] | None = None
     type: str = ""
 
 

@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from tunesmith.engine.serving.backend import ServingBackend
     from tunesmith.engine.serving.generation import GenerationDelta, GenerationRequest
 
-__all__ = ["resolve_model", "respond_streaming", "respond_whole", "response_head", "usage_object"]
+__all__ = [
+    "CLIENT_CLOSED_REQUEST",
+    "cancel_on_disconnect",
+    "generate",
+    "generation_failure",
+    "resolve_model",
+    "respond_streaming",
+    "respond_whole",
+    "response_head",
+    "usage_object",
+]
 
 _LARGE_ANSWER = 1000  # scored tokens; their JSON is made beside the event loop
 
@@ -93,16 +103,16 @@ async def respond_whole(
     deltas: list[GenerationDelta] = []
     failure: GenerationError | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_cancel_on_disconnect, request, tasks.cancel_scope)
+        tasks.start_soon(cancel_on_disconnect, request, tasks.cancel_scope)
         # A task group wraps exceptions that leave it in a group: raise this one outside.
         try:
-            async with contextlib.aclosing(_deltas(request, model, generation)) as stream:
+            async with contextlib.aclosing(generate(request, model, generation)) as stream:
                 deltas = [delta async for delta in stream]
         except GenerationError as error:
             failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:
-        raise _api_error(failure)
+        raise generation_failure(failure)
     if not deltas:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     if keep is not None or sum(len(delta.tokens) for delta in deltas) > _LARGE_ANSWER:
@@ -122,18 +132,18 @@ async def respond_streaming(
     The first delta is awaited before the response begins, so a request that cannot be
     answered gets its error status. `finish` is called in a thread once the answer is complete.
     """
-    stream = _deltas(request, model, generation)
+    stream = generate(request, model, generation)
     first: GenerationDelta | None = None
     failure: GenerationError | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_cancel_on_disconnect, request, tasks.cancel_scope)
+        tasks.start_soon(cancel_on_disconnect, request, tasks.cancel_scope)
         try:
             first = await anext(stream)
         except GenerationError as error:
             failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:
-        raise _api_error(failure)
+        raise generation_failure(failure)
     if first is None:  # the client has gone while its request waited
         await stream.aclose()
         return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -165,7 +175,7 @@ async def _events(
             if finish is not None:
                 await anyio.to_thread.run_sync(finish)
         except GenerationError as error:
-            yield _event(error_body(_api_error(error)))
+            yield _event(error_body(generation_failure(error)))
             return
         except RequestError as error:  # of `finish`
             yield _event(error_body(as_api_error(error)))
@@ -178,16 +188,17 @@ def _event(chunk: dict[str, Any]) -> bytes:
     return f"data: {data}\n\n".encode("utf-8", "replace")
 
 
-def _deltas(
+def generate(
     request: Request, model: ServableModel, generation: GenerationRequest
 ) -> AsyncGenerator[GenerationDelta, None]:
+    """Return the deltas of a generation, on behalf of the key behind the request."""
     backend: ServingBackend = request.app.state.backend
     key: Identity = request.scope["identity"]
     owner = {"organization": key.organization, "key": key.key_id or ""}
     return backend.generate(model, generation.model_copy(update=owner))
 
 
-async def _cancel_on_disconnect(request: Request, scope: anyio.CancelScope) -> None:
+async def cancel_on_disconnect(request: Request, scope: anyio.CancelScope) -> None:
     """Cancel the scope once the client has closed its connection."""
     while True:
         message = await request.receive()
@@ -196,7 +207,8 @@ async def _cancel_on_disconnect(request: Request, scope: anyio.CancelScope) -> N
             return
 
 
-def _api_error(error: GenerationError) -> ApiError:
+def generation_failure(error: GenerationError) -> ApiError:
+    """Return the answer to a request that the models could not answer."""
     if error.status is None:
         return as_api_error(error)
     is_temporary = error.status in {
