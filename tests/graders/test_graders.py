@@ -127,7 +127,7 @@ def test_what_is_no_path_is_refused(template):
 @pytest.mark.parametrize(
     "path", ["item.a", "item.l[1]", "item.t.x", "item.l.x", "sample.output_audio.data"]
 )
-def test_paths_that_lead_nowhere_are_told(path):
+def test_paths_that_lead_nowhere_are_reported(path):
     with pytest.raises(MissingVariableError):
         Template.parse(f"{{{{ {path} }}}}").render(sample_of("x"), {"l": [1], "t": "text"})
     result = grade(string_check(input=f"{{{{ {path} }}}}", reference=""), "x", {"l": [1], "t": "t"})
@@ -246,7 +246,7 @@ def test_a_multi_grader_takes_a_list_and_a_single_grader():
         assert grade(grader, "a", {"answer": "a"}).reward == 2
 
 
-def test_a_formula_without_a_value_is_told():
+def test_a_formula_without_a_value_is_reported():
     grader = {
         "type": "multi", "graders": {"s": string_check()}, "calculate_output": "1 / s",
     }  # fmt: skip

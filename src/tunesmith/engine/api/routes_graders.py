@@ -202,7 +202,7 @@ async def _judge(request: Request, task: JudgeRequest, organization: str) -> Out
     """Ask a model of this engine.
 
     Raises:
-        ApiError: 429 or 503: the engine has no room for the question; it may be asked again.
+        ApiError: 429 or 503: the engine is too busy for the question; it may be asked again.
     """
     model = await resolve_model(request, task.model, organization)
     body = _chat_body(task)
