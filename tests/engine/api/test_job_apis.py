@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 
 from tunesmith.types.fine_tuning import (
     FineTuningJob,
@@ -196,19 +197,55 @@ def test_equal_files_under_two_ids_are_warned_of(
     assert "same content" in warning["message"]
 
 
-def test_what_cannot_work_is_refused_at_creation(
-    http: httpx.Client, upload: Callable[..., dict[str, Any]], fine_tune: dict[str, Any]
+@pytest.fixture(scope="session")
+def trained(http: httpx.Client, upload: Callable[..., dict[str, Any]]) -> dict[str, str]:
+    """Models by the recipe that trained them."""
+    models = {}
+    for recipe in ("fast", "lora", "full"):
+        body = {
+            "training_file": upload()["id"],
+            "model": "ada",
+            "recipe": recipe,
+            "hyperparameters": {"n_epochs": 1, "batch_size": 12},
+        }
+        job = http.post("fine_tuning/jobs", json=body).json()
+        while (now := http.get(f"fine_tuning/jobs/{job['id']}").json())["finished_at"] is None:
+            time.sleep(0.02)
+        models[recipe] = now["fine_tuned_model"]
+    return models
+
+
+@pytest.mark.parametrize("path", ["fine_tuning/jobs", "fine-tunes"])
+@pytest.mark.parametrize("requested", ["fast", "lora", "full"])
+@pytest.mark.parametrize("parent", ["fast", "lora", "full"])
+def test_what_cannot_work_is_refused_at_creation(  # noqa: PLR0917 - by name
+    http: httpx.Client,
+    upload: Callable[..., dict[str, Any]],
+    trained: dict[str, str],
+    path: str,
+    requested: str,
+    parent: str,
 ):
-    file = upload()["id"]
-    model = fine_tune["fine_tuned_model"]
-    for path, body, param in (
-        ("fine_tuning/jobs", {"model": model, "recipe": "full"}, "recipe"),
-        ("fine-tunes", {"model": model, "recipe": "full"}, "recipe"),
-    ):
-        answer = http.post(path, json={"training_file": file} | body)
-        assert answer.status_code == 400
-        assert answer.json()["error"]["param"] == param
-        assert "an adapter" in answer.json()["error"]["message"]
+    body = {"training_file": upload()["id"], "model": trained[parent], "recipe": requested}
+    answer = http.post(path, json=body)
+    if parent == requested:
+        assert answer.status_code == 200
+        http.post(f"{path}/{answer.json()['id']}/cancel")
+        return
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == "recipe"
+    assert f"use '{parent}'" in error["message"]
+
+
+def test_hyperparameters_of_the_method_that_is_not_used_are_refused(
+    http: httpx.Client, upload: Callable[..., dict[str, Any]]
+):
+    method = {"type": "dpo", "supervised": {"hyperparameters": {"n_epochs": 2}}}
+    body = {"training_file": upload()["id"], "model": "ada", "method": method}
+    error = http.post("fine_tuning/jobs", json=body).json()["error"]
+    assert error["param"] == "method.supervised"
+    assert "Leave method.supervised out" in error["message"]
 
 
 def test_trained_tokens_are_known_at_the_end(

@@ -16,6 +16,7 @@ from tunesmith.engine.jobs.event_messages import KINDS
 from tunesmith.engine.jobs.lifecycle import create as insert_job
 from tunesmith.engine.store import file_queries, job_queries
 from tunesmith.engine.store.records import JobRow, new_token
+from tunesmith.engine.training.recipe_rules import why_impossible
 
 from .dependencies import Services, get_services
 from .http_errors import ApiError, invalid
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.domain.job import Api
     from tunesmith.engine.jobs.watcher import EventWatcher
+    from tunesmith.engine.model_registry import TrainableModel
     from tunesmith.engine.security.keys import Identity
     from tunesmith.engine.store.records import EventRow
+    from tunesmith.types.job_parameters import RecipeChoice
+
+    from .job_requests import Method
 
 __all__ = ["change_job", "create_job", "find_job", "stream_events"]
 
@@ -57,11 +62,12 @@ def create_job(
     model = services.models.trainable(body.model, key.organization)
     requested = body.requested_hyperparameters()
     _check_classification(requested, body.validation_file)
-    _check_recipe(services, key, model.parent, requested.get("recipe"))
+    _check_recipe(services, key, model, requested.get("recipe"))
     method, metadata = "supervised", None
     if isinstance(body, CreateFineTuningJob):
         _refuse_integrations(body)
         method = body.method.type if body.method else method
+        _refuse_other_method(body.method)
         metadata = body.metadata
         _check_method(method, requested)
     now = time.time()
@@ -236,6 +242,16 @@ def _check_classification(requested: dict[str, Any], validation_file: str | None
         )
 
 
+def _refuse_other_method(method: Method | None) -> None:
+    """Raise ApiError if hyperparameters are given for a method that is not the one in use."""
+    if method is not None and (other := method.unused()) is not None:
+        raise invalid(
+            f"method.{other} has hyperparameters, but method.type is {method.type!r}. Leave "
+            f"method.{other} out, or set the type to {other!r}.",
+            param=f"method.{other}",
+        )
+
+
 def _check_method(method: str, requested: dict[str, Any]) -> None:
     if method == "dpo" and requested.get("prompt_loss_weight") is not None:
         raise invalid(
@@ -246,22 +262,17 @@ def _check_method(method: str, requested: dict[str, Any]) -> None:
 
 
 def _check_recipe(
-    services: Services, key: Identity, parent: str | None, recipe: str | None
+    services: Services, key: Identity, model: TrainableModel, recipe: RecipeChoice | None
 ) -> None:
-    """Raise ApiError if the model to continue from was trained in another way than requested."""
-    row = None if parent is None else services.models.fine_tuned(parent, key.organization)
-    if row is None or recipe in {None, "auto"}:
-        return
-    has_adapter = (services.models.folder(row) / "adapter_config.json").is_file()
-    if has_adapter == (recipe != "full"):
-        return
-    found = "an adapter" if has_adapter else "whole weights"
-    needed = "lora or fast, whichever trained it" if has_adapter else "full"
-    raise invalid(
-        f"The model {parent} has {found}, so the recipe {recipe!r} cannot continue it. Leave the "
-        f"recipe out, or use {needed}.",
-        param="recipe",
-    )
+    """Raise ApiError if the requested recipe cannot train the model."""
+    parent = None
+    if model.parent is not None:
+        row = services.models.fine_tuned(model.parent, key.organization)
+        parent = None if row is None else services.models.folder(row)
+    base = services.models.base(model.base_model).path
+    message = why_impossible(recipe or "auto", base, parent)
+    if message is not None:
+        raise invalid(message, param="recipe")
 
 
 def _warn_of_equal_files(connection: Connection, job: JobRow) -> None:

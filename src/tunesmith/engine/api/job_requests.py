@@ -111,6 +111,12 @@ class Method(_Body):
         config = self.dpo if self.type == "dpo" else self.supervised
         return None if config is None else config.hyperparameters
 
+    def unused(self) -> str | None:
+        """Return the name of the other method, if it has hyperparameters all the same."""
+        config = self.supervised if self.type == "dpo" else self.dpo
+        values = None if config is None else explicit_values(config.hyperparameters)
+        return ("supervised" if self.type == "dpo" else "dpo") if values else None
+
 
 class CreateFineTuningJob(_JobSettings):
     """Body of `POST /v1/fine_tuning/jobs`. `recipe` is this engine's own."""

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tunesmith.engine.training.environment import available_threads
+from tunesmith.engine.training.recipe_rules import why_impossible
 from tunesmith.engine.training.spec import TrainingSpec
 from tunesmith.types.job_parameters import LEGACY_HYPERPARAMETERS
 
@@ -14,7 +15,9 @@ from .validation import data_path
 if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.model_registry import ModelRegistry
+    from tunesmith.engine.models.model_info import ServableModel
     from tunesmith.engine.store.records import JobRow
+    from tunesmith.types.job_parameters import RecipeChoice
 
 __all__ = ["write_specification"]
 
@@ -47,7 +50,7 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
         method="dpo" if job.method == "dpo" else "supervised",
         seed=job.seed,
         api="fine-tunes" if job.api == "fine-tunes" else "jobs",
-        recipe=requested.get("recipe") or config.recipe,
+        recipe=_recipe(requested.get("recipe"), config.recipe, source),
         checkpoint_every_seconds=config.checkpoint_every_seconds,
         threads=config.threads or available_threads(),
         **values,
@@ -59,3 +62,13 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / "spec.json")
+
+
+def _recipe(
+    requested: RecipeChoice | None, default: RecipeChoice, source: ServableModel
+) -> RecipeChoice:
+    """Return the requested recipe, or the engine's default where it can train the model."""
+    if requested is not None:
+        return requested
+    impossible = why_impossible(default, source.base_path, source.adapter_path)
+    return default if impossible is None else "auto"

@@ -1,0 +1,84 @@
+"""Which recipes cannot train a model: what is certain before a job is queued.
+
+Reads the small files in models' folders only. Whether a model's layers run in parts is tried
+when it is loaded; here counts what its configuration says. Knows no tensors.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from .work_folder import WorkFolder, read_summary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunesmith.types.job_parameters import Recipe, RecipeChoice
+
+__all__ = ["recipe_of", "why_impossible"]
+
+
+def why_impossible(recipe: RecipeChoice, base: Path, parent: Path | None) -> str | None:
+    """Return why a recipe cannot train a model, and what can; None if it can, or may.
+
+    Args:
+        recipe: The recipe.
+        base: Folder of the base model.
+        parent: Folder of the fine-tuned model that is continued, or None.
+    """
+    if recipe == "auto":
+        return None
+    if parent is not None:
+        trained_by = recipe_of(parent)
+        if trained_by in {None, recipe}:
+            return None
+        return (
+            f"The model to continue from was trained by the recipe {trained_by!r}, so {recipe!r} "
+            f"cannot continue it. Leave the recipe out, or use {trained_by!r}."
+        )
+    if recipe == "fast" and not _has_parts(base):
+        return (
+            "The base model's layers are of several kinds, or there is but one, so the recipe "
+            "'fast' cannot train it. Leave the recipe out, or use 'lora'."
+        )
+    return None
+
+
+def recipe_of(folder: Path) -> Recipe | None:
+    """Return the recipe by which the fine-tuned model in a folder was trained.
+
+    Returns:
+        None if the folder does not tell, as that of an adapter from elsewhere.
+    """
+    adapter = folder / "adapter_config.json"
+    if not adapter.is_file():
+        return "full"
+    try:
+        summary = read_summary(folder)
+        if summary is not None:
+            return summary.recipe
+        # The model as it was after an epoch, in the work folder of its training.
+        chosen: Recipe | None = WorkFolder(folder.parent.parent).read_choices().get("recipe")
+        if chosen is not None and folder.parent.name == "snapshots":
+            return chosen
+        layers = json.loads(adapter.read_text(encoding="utf-8")).get("layers_to_transform")
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return "lora" if layers is None else None
+
+
+def _has_parts(base: Path) -> bool:
+    try:
+        config = _read_config(base)
+        kinds = getattr(config, "layer_types", None) or ["full_attention"]
+        return set(kinds) == {"full_attention"} and int(config.num_hidden_layers) > 1
+    except Exception:  # noqa: BLE001 - loading the model tells what is wrong with its configuration
+        return True
+
+
+def _read_config(base: Path) -> Any:
+    from transformers import AutoConfig  # noqa: PLC0415 - slow to import, seldom needed
+
+    config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    return config.get_text_config()
