@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
+from sqlalchemy.exc import SQLAlchemyError
 
 from tunesmith.engine.store import job_queries
 from tunesmith.errors import TunesmithError
@@ -114,8 +115,9 @@ class ModelPreloader:
                 await self._backend.load(model)
             else:
                 _log.info("not enough memory to preload %s; its first request loads it", name)
-        except TunesmithError as error:
-            _log.warning("the model %s could not be preloaded: %s", name, error)
+        except (TunesmithError, SQLAlchemyError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            _log.warning("the model %s could not be preloaded: %s", name, reason)
 
 
 def _is_near_end(job: JobRow) -> bool:

@@ -21,8 +21,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .connections import ConnectionTable, keep_alive, raise_file_limit
 from .domain.errors import EngineError
 from .logs import configure as configure_logs
 from .models.catalog import load_catalog
@@ -43,8 +43,8 @@ __all__ = ["Server", "serve"]
 
 _SHUTDOWN_STREAM_SECONDS = 10
 _BACKLOG = 2048
+_ACCEPTED_AT_A_TIME = 100
 _PRIVATE_UMASK = 0o077
-_HEADER_SECONDS = 20.0
 
 
 def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
@@ -60,6 +60,7 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
         CatalogError: The user's table of base models cannot be read.
     """
     os.umask(_PRIVATE_UMASK)
+    raise_file_limit()
     with _locked(config.home), contextlib.closing(Database(config.database)) as database:
         configure_logs(config.log_format, config.home.root / "audit.log")
         database.migrate()
@@ -106,49 +107,6 @@ def _run(
         raise EngineError("The engine could not start; the lines above say why.")
 
 
-class HeaderTimeoutProtocol(H11Protocol):
-    """HTTP/1.1, with a time limit for the head of a request (408).
-
-    Without it a client that sends a byte a minute keeps a connection for ever.
-    """
-
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time limit of the first request."""
-        super().connection_made(transport)
-        self._limit_head()
-
-    def data_received(self, data: bytes) -> None:
-        """Receive a part of a request; its head has a limit from its first byte."""
-        super().data_received(data)
-        self._limit_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the time limit."""
-        self._cancel()
-        super().connection_lost(exc)
-
-    def _limit_head(self) -> None:
-        is_in_head: bool = getattr(self.cycle, "response_complete", True)  # None before the first
-        if not is_in_head:
-            self._cancel()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(_HEADER_SECONDS, self._time_out)
-
-    def _cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _time_out(self) -> None:
-        self._timer = None
-        if self.transport.is_closing():
-            return
-        self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n")
-        self.transport.close()
-
-
 class Server(uvicorn.Server):
     """A Uvicorn server that reports when it is ready, and ends open streams when it has to stop.
 
@@ -161,6 +119,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, config: EngineConfig, on_ready: Callable[[], None]) -> None:
         from .app import with_context  # noqa: PLC0415 - not before the start is sure
 
+        self._connections = ConnectionTable()
         super().__init__(
             uvicorn.Config(
                 with_context(app, config),
@@ -170,7 +129,8 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_SHUTDOWN_STREAM_SECONDS,
                 server_header=False,
                 h11_max_incomplete_event_size=64 << 10,
-                http=HeaderTimeoutProtocol,
+                http=self._connections.protocol,  # type: ignore[arg-type] # called, no more
+                backlog=_ACCEPTED_AT_A_TIME,
                 proxy_headers=bool(config.trusted_proxies),
                 forwarded_allow_ips=list(config.trusted_proxies),
             )
@@ -183,7 +143,10 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then report that the server is ready."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._connections.handle)
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)
         if self.started:
             self._on_ready()
             self.was_ready = True
@@ -270,6 +233,7 @@ def _bind(config: EngineConfig) -> socket.socket:
     try:
         if os.name != "nt":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keep_alive(listener)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:

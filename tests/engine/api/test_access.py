@@ -230,12 +230,13 @@ def test_a_preamble_or_a_header_without_end_is_refused(http):
 
 
 def test_a_request_head_has_a_time_limit(monkeypatch, tmp_path):
+    from tunesmith.engine import connections
     from tunesmith.engine import server as server_module
     from tunesmith.engine.app import create_app
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.home import Home
 
-    monkeypatch.setattr(server_module, "_HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "_HEAD_SECONDS", 0.5)
     config = EngineConfig(home=Home(tmp_path))
     opened = Database(config.database)
     opened.migrate()

@@ -15,7 +15,12 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from tunesmith.engine.domain.errors import ErrorKind, RequestError
-from tunesmith.engine.domain.exhausted import DISK_FULL, is_disk_full
+from tunesmith.engine.domain.exhausted import (
+    DISK_FULL,
+    TOO_MANY_FILES,
+    is_disk_full,
+    is_too_many_files,
+)
 from tunesmith.errors import TunesmithError
 
 from .not_offered import advice_for
@@ -215,6 +220,16 @@ def _unexpected(request: Request, error: Exception) -> JSONResponse:
     identity = _request_id(request)
     if is_disk_full(error):
         return _disk_full(identity)
+    if is_too_many_files(error):
+        _log.error("request %s failed: too many open files", identity)
+        return error_response(
+            ApiError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                TOO_MANY_FILES,
+                code="too_many_open_files",
+                headers={"retry-after": "1"},
+            )
+        )
     _log.error("request %s failed", identity, exc_info=error)
     message = f"The engine failed. Its log has details under the request id {identity}."
     return error_response(

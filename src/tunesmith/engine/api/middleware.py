@@ -74,7 +74,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 first_byte = time.perf_counter()
                 status = message["status"]
-                failed = status == HTTPStatus.INTERNAL_SERVER_ERROR
+                failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
                 message.setdefault("headers", [])
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)

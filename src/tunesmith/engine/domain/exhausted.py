@@ -1,6 +1,6 @@
-"""A full disk and too little memory: how to recognise them, and what to say about them.
+"""Full disks, too many open files, too little memory: how to know them, and what to say.
 
-The libraries report both by many exceptions; what they have in common is the text. So
+The libraries report them by many exceptions; what those have in common is the text. So
 nothing heavy needs to be imported to recognise them.
 """
 
@@ -8,11 +8,23 @@ from __future__ import annotations
 
 import errno
 
-__all__ = ["DISK_FULL", "OUT_OF_MEMORY", "is_disk_full", "is_out_of_memory"]
+__all__ = [
+    "DISK_FULL",
+    "OUT_OF_MEMORY",
+    "TOO_MANY_FILES",
+    "is_disk_full",
+    "is_out_of_memory",
+    "is_too_many_files",
+]
 
 DISK_FULL = (
     "The engine's disk is full. Its operator can free space with `tunesmith engine gc`, or by "
     "deleting files and models that are no longer needed."
+)
+
+TOO_MANY_FILES = (
+    "The engine has as many files and connections open as its system allows. Try again shortly; "
+    "its operator can raise the limit (`ulimit -n`)."
 )
 
 OUT_OF_MEMORY = (
@@ -29,6 +41,11 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in {errno.ENOSPC, errno.EDQUOT}
     return any(text in str(error) for text in _DISK_FULL_TEXTS)
+
+
+def is_too_many_files(error: BaseException) -> bool:
+    """Return whether an error was raised because no more files may be open."""
+    return isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}
 
 
 def is_out_of_memory(error: BaseException) -> bool:

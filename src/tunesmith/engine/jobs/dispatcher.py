@@ -43,6 +43,7 @@ _POLL_SECONDS = 0.5
 _CLEANUP_SECONDS = 3600.0
 _STOP_POLL_SECONDS = 0.05
 _MAX_VALIDATIONS = 2
+_REPEAT_SECONDS = 60.0
 
 _UNRESPONSIVE_LEASES = 10
 """How many leases a process of this machine may be silent before it is killed. As long as it
@@ -77,6 +78,8 @@ class Dispatcher:
         self._silence = WorkerSilence()
         self._unresponsive: set[str] = set()  # ids of workers that were killed for it
         self._wake = threading.Event()
+        self._not_started: list[JobRow] = []  # claimed, but no process could be started
+        self._last_error = ("", float("-inf"))  # what was logged last, and when
         self._stopping = False
         self._stopped: dict[str, int] = {}  # pids by worker id, of those told to stop
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -123,13 +126,29 @@ class Dispatcher:
                 if time.monotonic() - cleaned > _CLEANUP_SECONDS:
                     cleaned = time.monotonic()
                     collect_garbage(self._config.home, self._database)
+                self._give_back()
                 self._recover_dead_workers()
                 self._start_workers("validation", _MAX_VALIDATIONS)
                 self._start_workers("training", self._config.max_concurrent_jobs)
             except (SQLAlchemyError, OSError) as error:
-                _log.error("the queue cannot be read: %s", str(error).splitlines()[0])
+                self._report(str(error).splitlines()[0])
             self._wake.wait(_POLL_SECONDS)
             self._wake.clear()
+
+    def _report(self, error: str) -> None:
+        """Log an error of the queue, but not twice a second for as long as it lasts."""
+        last, reported_at = self._last_error
+        if error != last or time.monotonic() - reported_at > _REPEAT_SECONDS:
+            self._last_error = (error, time.monotonic())
+            _log.error("the queue cannot be worked on: %s", error)
+
+    def _give_back(self) -> None:
+        """Put jobs for which no process could be started back, at no attempt's cost."""
+        while self._not_started:
+            job = self._not_started[-1]
+            with self._database.write() as connection:
+                leases.give_back(connection, job)
+            self._not_started.pop()
 
     def _start_workers(self, stage: leases.Stage, limit: int) -> None:
         while not self._stopping:
@@ -153,6 +172,9 @@ class Dispatcher:
         except RequestError as error:
             self._fail(job, str(error))
             return
+        except OSError:  # too many open files, a full disk
+            self._not_started.append(job)
+            raise
         self._children[str(job.worker_id)] = process
         with self._database.write() as connection:
             leases.set_pid(connection, job, process.pid)

@@ -29,6 +29,7 @@ __all__ = [
     "Stage",
     "claim",
     "count_workers",
+    "give_back",
     "has_local_process",
     "has_waiting_job",
     "heartbeat",
@@ -137,6 +138,14 @@ def release(connection: Connection, job: JobRow) -> None:
     if job.status == "running":
         values["status"] = "queued"
     job_queries.change(connection, job.id, **values)
+
+
+def give_back(connection: Connection, job: JobRow) -> None:
+    """End a claim for which no process has been started: it was no attempt."""
+    current = job_queries.lock(connection, job.id)
+    if current is not None and current.worker_id == job.worker_id:
+        release(connection, current)
+        job_queries.change(connection, job.id, attempts=current.attempts - 1)
 
 
 def has_local_process(job: JobRow) -> bool | None:
