@@ -27,7 +27,7 @@ from .base import APIResource, split_extra_fields
 if TYPE_CHECKING:
     from tunesmith.transport.upload import Progress
 
-__all__ = ["find_uploaded", "upload", "uploaded_id"]
+__all__ = ["find_uploaded", "format_beside", "upload", "uploaded_id"]
 
 PURPOSE = "fine-tune"
 _EXCERPT = 80
@@ -57,7 +57,7 @@ def upload(
     """
     source = open_source(file)
     if is_omitted(prompt_format):
-        prompt_format = _format_beside(source, purpose)
+        prompt_format = format_beside(source, purpose)
     form: dict[str, Any] = {"purpose": purpose, **(fields or {})}
     if prompt_format is not None:
         form["prompt_format"] = json.dumps(prompt_format, ensure_ascii=False)
@@ -109,7 +109,7 @@ def find_uploaded(
     source = open_source(file)
     if source.length is None or not source.replayable:
         return None
-    prompt_format = _format_beside(source, purpose)
+    prompt_format = format_beside(source, purpose)
     pages = resource._pages("/files", FileObject, {"purpose": purpose})
     cursor: PageCursor | None = PageCursor()
     while cursor is not None:
@@ -146,7 +146,7 @@ def _identical(
     return None
 
 
-def _format_beside(source: FileSource, purpose: str) -> Mapping[str, object] | None:
+def format_beside(source: FileSource, purpose: str) -> Mapping[str, object] | None:
     """Return the prompt format saved beside a training file, None where there is none.
 
     Raises:

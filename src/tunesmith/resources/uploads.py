@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from tunesmith.core.flow import Flow, gather
 from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
-from tunesmith.core.options import NotGiven, Omit, RequestOptions
+from tunesmith.core.options import NotGiven, Omit, RequestOptions, is_omitted, omit
 from tunesmith.core.request import fill_path
 from tunesmith.errors import APIError, TunesmithError
 from tunesmith.transport.file_source import FileTypes, SourcePart, open_source, split_source
@@ -17,6 +17,7 @@ from tunesmith.types.uploads import Upload, UploadPart
 
 from .base import APIResource, list_of_ids, split_extra_fields, split_options
 from .operations import operation
+from .training_files import format_beside
 from .views import RawView, StreamingView
 
 __all__ = [
@@ -42,6 +43,7 @@ class UploadCompleteOptions(RequestOptions, total=False):
     """What `uploads.complete` takes besides the parts."""
 
     md5: str | Omit | NotGiven
+    prompt_format: Mapping[str, object] | Omit | NotGiven | None
 
 
 class UploadChunkedOptions(RequestOptions, total=False):
@@ -53,6 +55,7 @@ class UploadChunkedOptions(RequestOptions, total=False):
     concurrency: int
     md5: str | Omit | NotGiven
     expires_after: Mapping[str, object] | Omit | NotGiven
+    prompt_format: Mapping[str, object] | Omit | NotGiven | None
     upload_id: str | None
     part_ids: Sequence[str]
     on_progress: Progress | None
@@ -105,6 +108,7 @@ class Uploads(APIResource[ModeT_co]):
             upload_id: "upload_…".
             part_ids: Ids of the parts, in the order of the file.
             md5: The MD5 of the whole file in hexadecimal, for the server to check.
+            prompt_format: The prompt format of the file's rows; models trained on them carry it.
             params: The request options.
         """
         fields = {"part_ids": list_of_ids("part_ids", part_ids)}
@@ -145,6 +149,8 @@ class Uploads(APIResource[ModeT_co]):
             md5: The MD5 of the whole file in hexadecimal, for the server to check.
             expires_after: When the server may delete the file:
                 `{"anchor": "created_at", "seconds": …}`.
+            prompt_format: As for `files.create`: omitted, the one saved beside a training file
+                is sent; None for none.
             upload_id: An earlier upload of this file with the same part size, to resume.
             part_ids: Ids of the parts that arrived, in order.
             on_progress: Called as `on_progress(sent, total)` after each part.
@@ -193,6 +199,9 @@ class Uploads(APIResource[ModeT_co]):
                 f"{source.name} has {len(pieces)} parts of {part_size} bytes, but part_ids has "
                 f"{len(part_ids)}. Pass the part_size of the earlier upload."
             )
+        prompt_format = own.get("prompt_format", omit)
+        if is_omitted(prompt_format):
+            prompt_format = format_beside(source, purpose)
         on_progress: Any = own.get("on_progress")
         tracker = _Tracker(size, pieces[: len(part_ids)], on_progress)
         try:
@@ -204,6 +213,8 @@ class Uploads(APIResource[ModeT_co]):
                 concurrency,
             )
             fields = {"part_ids": part_ids, "md5": own.get("md5", Omit())}
+            if prompt_format is not None:
+                fields["prompt_format"] = prompt_format
             return (
                 yield from self._request(
                     "POST", _path(upload_id, "/complete"), Upload, {**fields, **options}

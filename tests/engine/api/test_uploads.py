@@ -205,3 +205,45 @@ def test_a_part_larger_than_other_bodies_is_taken(http, create, send):
     upload = create(bytes=size)
     part = send(upload, b"\n" * size).json()["id"]
     assert complete(http, upload, [part]).json()["file"]["bytes"] == size
+
+
+def test_an_upload_carries_the_prompt_format_saved_beside_its_file(engine: Engine, tmp_path):
+    from tunesmith.datasets import PromptFormat
+
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(CONTENT)
+    beside = PromptFormat(separator=" ->", stop="\n")
+    beside.save(tmp_path / "train.format.json")
+    own = {"separator": "\n\n###\n\n"}
+    with engine.client() as client:
+
+        def sent(**fields: Any) -> Any:
+            upload = client.uploads.upload_file_chunked(
+                file=path, mime_type="application/jsonl", purpose="fine-tune", **fields
+            )
+            return getattr(client.files.retrieve(upload.file.id), "prompt_format", None)
+
+        assert sent() == beside.to_dict()
+        assert sent(prompt_format=own) == own
+        assert sent(prompt_format=None) is None
+        direct = client.files.create(file=path, purpose="fine-tune")
+        assert direct.prompt_format == beside.to_dict()
+
+
+@pytest.mark.parametrize(
+    "prompt_format",
+    ['"text"', "[1]", '{"a": "\\ud800"}', '{"a": NaN}', '{"a":' * 50 + "1" + "}" * 50],
+)
+def test_a_prompt_format_that_cannot_be_listed_is_refused(http, create, send, prompt_format):
+    upload = create()
+    part = send(upload, CONTENT).json()["id"]
+    body = f'{{"part_ids": ["{part}"], "prompt_format": {prompt_format}}}'
+    answer = http.post(
+        f"uploads/{upload['id']}/complete",
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 400, answer.text
+    assert "prompt_format" in answer.json()["error"]["param"]
+    assert http.get("files").status_code == 200
+    assert complete(http, upload, [part]).status_code == 200  # it is still open

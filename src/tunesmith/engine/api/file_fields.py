@@ -1,12 +1,15 @@
-"""The fields that describe a file in the requests that create one: name, purpose, lifetime."""
+"""The fields that describe a file in the requests that create one."""
 
 from __future__ import annotations
 
 import re
+from typing import Any, cast
+
+from tunesmith.engine.domain.json_values import find_json_fault
 
 from .http_errors import invalid
 
-__all__ = ["PURPOSES", "base_name", "check_purpose", "lifetime_seconds"]
+__all__ = ["PURPOSES", "base_name", "check_prompt_format", "check_purpose", "lifetime_seconds"]
 
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 _MIN_LIFETIME_SECONDS = 3600
@@ -58,3 +61,17 @@ def lifetime_seconds(anchor: str | None, seconds: str | None) -> int | None:
             param="expires_after",
         )
     return int(seconds)
+
+
+def check_prompt_format(value: Any) -> dict[str, Any]:
+    """Return a prompt format that can be stored and listed.
+
+    Raises:
+        ApiError: 400: it is no JSON object, or has what JSON cannot express.
+    """
+    if not isinstance(value, dict):
+        raise invalid("prompt_format must be a JSON object.", param="prompt_format")
+    fault = find_json_fault(value)
+    if fault is not None:
+        raise invalid(f"prompt_format cannot be stored: {fault}.", param="prompt_format")
+    return cast("dict[str, Any]", value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from tunesmith.engine.domain.errors import ErrorKind, RequestError
@@ -134,6 +134,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -214,6 +215,14 @@ def _database_error(request: Request, error: Exception) -> JSONResponse:
             headers={"retry-after": "1"},
         )
     )
+
+
+def _unstorable(_request: Request, _error: Exception) -> JSONResponse:
+    message = (
+        "The request has a text that the database cannot hold, most likely one with the character "
+        "NUL, \\u0000. Remove it."
+    )
+    return error_response(invalid(message, code="unstorable_text"))
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -13,7 +13,10 @@ from starlette.exceptions import HTTPException
 
 from tunesmith.engine.store.records import new_token
 
+from .http_errors import ApiError, error_response, invalid
+
 if TYPE_CHECKING:
+    from fastapi.responses import JSONResponse
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from tunesmith.engine.security.keys import Identity
@@ -37,6 +40,7 @@ class RequestContext:
     - Each response has an `x-request-id`, error responses included.
     - `%2F` in a path does not split it: the segment keeps `%2F`, handlers decode it.
     - The body of every request except file uploads is limited.
+    - The character NUL, which no database takes in a text, is in no path and no query.
 
     Args:
         app: The application.
@@ -80,8 +84,9 @@ class RequestContext:
             await send(message)
 
         limited = self._limited(scope, receive)
+        refusal = _refusal(scope)
         try:
-            await self._app(scope, limited, send_with_id)
+            await (refusal or self._app)(scope, limited, send_with_id)
         except Exception:
             if not failed:  # otherwise it was logged and answered
                 raise
@@ -137,6 +142,17 @@ class RequestContext:
 def _is_poll(scope: Scope) -> bool:
     """Return whether a page of the dashboard polls for its changes, as it does every second."""
     return scope["method"] == "GET" and (b"hx-request", b"true") in scope["headers"]
+
+
+def _refusal(scope: Scope) -> JSONResponse | None:
+    """Return the answer to a request whose address has the character NUL in it."""
+    if "\0" in scope["path"]:
+        shown = scope["path"].replace("\0", "%00")[:_MAX_LOGGED]
+        message = f"There is nothing at {shown}: no id has the character NUL."
+        return error_response(ApiError(HTTPStatus.NOT_FOUND, message, param="id", code="not_found"))
+    if b"%00" in scope.get("query_string", b""):
+        return error_response(invalid("The query has the character NUL, %00. Remove it."))
+    return None
 
 
 def _path(scope: Scope) -> str:

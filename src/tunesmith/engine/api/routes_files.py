@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
@@ -13,14 +13,13 @@ from fastapi.responses import FileResponse, JSONResponse
 
 from tunesmith.engine.domain.errors import CorruptFileError
 from tunesmith.engine.domain.job import public_id
-from tunesmith.engine.domain.json_values import find_json_fault
 from tunesmith.engine.jobs.wire_objects import file_object
 from tunesmith.engine.store import file_queries
 from tunesmith.engine.store.records import FileRow, new_token
 from tunesmith.engine.store.removal import remove
 
 from .dependencies import CurrentKey, Services, get_services
-from .file_fields import base_name, check_purpose, lifetime_seconds
+from .file_fields import base_name, check_prompt_format, check_purpose, lifetime_seconds
 from .http_errors import ApiError, invalid, not_found
 from .idempotency import IdempotencyKey, fingerprint_of
 from .keyed_route import KeyedRoute
@@ -181,12 +180,7 @@ def _prompt_format(fields: dict[str, str]) -> dict[str, Any] | None:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict):
-        raise invalid("prompt_format must be a JSON object.", param="prompt_format")
-    fault = find_json_fault(value)
-    if fault is not None:
-        raise invalid(f"prompt_format cannot be stored: {fault}.", param="prompt_format")
-    return cast("dict[str, Any]", value)
+    return check_prompt_format(value)
 
 
 def _media_type(filename: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import anyio.to_thread
 from fastapi import APIRouter, Request
@@ -23,7 +23,7 @@ from tunesmith.engine.store.removal import remove, set_aside
 from tunesmith.types.uploads import UploadPart
 
 from .dependencies import CurrentKey, Services, get_services
-from .file_fields import base_name, check_purpose, lifetime_seconds
+from .file_fields import base_name, check_prompt_format, check_purpose, lifetime_seconds
 from .http_errors import ApiError, invalid, not_found
 from .idempotency import IdempotencyKey, fingerprint_of
 from .keyed_route import KeyedRoute
@@ -73,6 +73,10 @@ class CompleteUpload(BaseModel):
 
     part_ids: Annotated[list[Annotated[str, Field(max_length=80)]], Field(max_length=_MAX_PARTS)]
     md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
+    prompt_format: Annotated[
+        dict[str, Any] | None,
+        Field(description="What models that are trained on the file will carry, as in /v1/files."),
+    ] = None
 
 
 @router.post("", summary="Create an upload")
@@ -168,8 +172,11 @@ def complete_upload(
 ) -> JSONResponse:
     """Join the parts in the order of `part_ids`; size and `md5`, if given, must agree."""
     services = get_services(request)
+    prompt_format = None
+    if body.prompt_format is not None:
+        prompt_format = check_prompt_format(body.prompt_format)
     idempotency = IdempotencyKey.from_request(request, key.organization, "upload_complete")
-    fingerprint = fingerprint_of([upload_id, body.part_ids, body.md5])
+    fingerprint = fingerprint_of([upload_id, body.part_ids, body.md5, prompt_format])
     with services.database.read() as connection:
         if idempotency.find_previous(connection, fingerprint) is not None:
             return _answer(connection, _find(connection, key, upload_id))
@@ -202,6 +209,7 @@ def complete_upload(
             bytes=blob.bytes,
             sha256=blob.sha256,
             expires_at=None if lifetime is None else now + lifetime,
+            prompt_format=prompt_format,
         )
         with services.database.write_for_request() as connection:
             _find_pending(connection, key, upload_id)  # nobody has ended it meanwhile
