@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .errors import WaitTimeoutError as WaitTimeoutError
     from .errors import WriteTimeoutError as WriteTimeoutError
     from .resources.bulk import MapResult as MapResult
+    from .resources.chat_stored import ExportedCompletions as ExportedCompletions
     from .resources.function_tools import pydantic_function_tool as pydantic_function_tool
     from .transport.pages import AsyncPage as AsyncPage
     from .transport.pages import AsyncPaginator as AsyncPaginator

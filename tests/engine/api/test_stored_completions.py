@@ -287,3 +287,117 @@ def test_an_engine_may_be_set_to_store_nothing(tmp_path: Path, tiny_base_model: 
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == "store"
         assert "stored_completion_days" in answer.json()["error"]["message"]
+
+
+def long_enough(client: tunesmith.Client, group: dict[str, str], **fields: Any) -> Any:
+    """An answer that ends by itself: its schema says so."""
+    schema = {"type": "object", "properties": {"a": {"enum": ["x"]}}, "required": ["a"]}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    return ask(client, metadata=group, max_tokens=60, response_format=form, **fields)
+
+
+def test_stored_completions_are_exported_as_a_training_file(engine, client, group, tmp_path):
+    from tunesmith.cli import main
+    from tunesmith.datasets import check_file
+
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "f",
+            "parameters": {
+                "type": "object",
+                "properties": {"a": {"enum": ["x"]}},
+                "required": ["a"],
+                "additionalProperties": False,
+            },
+        },
+    }
+    for number in range(11):
+        long_enough(client, group | {"n": str(number)}, temperature=1.5)
+    ask(client, metadata=group, max_tokens=60, tools=[tool], tool_choice="required")
+    cut_off = ask(client, metadata=group, max_tokens=1)
+    long_enough(client, {"group": "another"})
+
+    found = client.chat.completions.export(tmp_path / "train.jsonl", metadata=group)
+    rows = [json.loads(line) for line in found.path.read_text("utf-8").splitlines()]
+    assert found.rows == len(rows) == 12
+    assert found.left_out == {cut_off.id: "the answer was cut off by its token limit"}
+    assert [one["role"] for one in rows[0]["messages"]] == [
+        *(one["role"] for one in MESSAGES),
+        "assistant",
+    ]
+    assert rows[0]["messages"][1]["content"] == "a数"
+    assert json.loads(rows[0]["messages"][-1]["content"]) == {"a": "x"}
+    assert rows[-1]["tools"] == [tool]
+    assert rows[-1]["messages"][-1]["tool_calls"][0]["function"]["name"] == "f"
+    assert not [one for one in check_file(found.path).findings if one.severity == "error"]
+
+    one = client.chat.completions.export(tmp_path / "one.jsonl", metadata=group | {"n": "3"})
+    assert (one.rows, one.left_out) == (1, {})
+    none = client.chat.completions.export(tmp_path / "none.jsonl", metadata=group, model="ada")
+    assert none.rows == 0
+
+    async def export() -> int:
+        async with tunesmith.AsyncClient(base_url=engine.base_url, api_key="any") as other:
+            path = tmp_path / "async.jsonl"
+            await other.chat.completions.export(path, metadata=group)
+            assert path.read_bytes() == found.path.read_bytes()
+            return (await other.chat.completions.export(path, metadata=group)).rows
+
+    assert asyncio.run(export()) == 12
+    options = ["--metadata", "group", group["group"], "-O", str(tmp_path / "cli.jsonl")]
+    command = ["-k", "any", "-b", engine.base_url, "api", "chat.completions.export", *options]
+    assert main(command) == 0
+    assert (tmp_path / "cli.jsonl").read_bytes() == found.path.read_bytes()
+
+    root = engine.base_url.removesuffix("/v1")
+    query = {"name": "group", "value": group["group"]}
+    page = httpx.get(f"{root}/stored", params=query)
+    assert page.status_code == 200
+    assert "cut off by its token limit" in page.text
+    assert httpx.get(f"{root}/stored/export", params=query).content == found.path.read_bytes()
+
+    job = client.fine_tuning.jobs.create(
+        training_file=str(found.path),
+        model="ada",
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}},
+    )
+    assert job.wait(poll=0.2).status == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("message", "answer", "reason"),
+    [
+        ({"content": [{"type": "image_url"}]}, {"content": "a"}, "image_url"),
+        ({"role": "function", "content": "a"}, {"content": "a"}, "function"),
+        ({"content": None}, {"content": "a"}, "no text"),
+        ({}, {"content": None}, "empty"),
+        ({}, {"content": None, "refusal": "No."}, "refusal"),
+        ({}, {"content": "a", "function_call": {"name": "f"}}, "before tools"),
+        ({}, {"content": None, "tool_calls": [{"type": "custom"}]}, "custom"),
+    ],
+)
+def test_what_cannot_be_learned_is_left_out_with_its_reason(message, answer, reason):
+    from tunesmith.datasets.stored_completions import LeftOutError, training_rows
+
+    completion = {"choices": [{"message": answer, "finish_reason": "stop"}]}
+    with pytest.raises(LeftOutError, match=reason):
+        list(training_rows(completion, [{"role": "user", "content": "b"} | message]))
+
+
+@pytest.mark.slow
+def test_at_the_limit_nothing_more_is_stored_and_nothing_is_lost(
+    tmp_path: Path, tiny_base_model: Path
+):
+    (tmp_path / "models.toml").write_text(
+        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
+    )
+    with start(tmp_path, limits=Limits(stored_completions=2)) as engine, engine.client() as client:
+        kept = [ask(client, max_tokens=1) for _ in range(2)]
+        with pytest.raises(tunesmith.BadRequestError, match="stored_completions") as caught:
+            ask(client, max_tokens=1)
+        assert caught.value.code == "stored_completions_limit"
+        assert ask(client, max_tokens=1, store=False).choices
+        assert len(list(client.chat.completions.list())) == 2
+        client.chat.completions.delete(kept[0].id)
+        assert ask(client, max_tokens=1).choices

@@ -1,4 +1,4 @@
-"""`api completions.create` and `api chat.completions.create`: query a model."""
+"""`api completions.create` and `api chat.completions.*`: query a model, export stored answers."""
 
 from __future__ import annotations
 
@@ -61,6 +61,26 @@ def register(commands: Commands) -> None:
         help="a message; repeat it for a conversation",
     )
     _add_sampling_options(chat)
+    export = add_call(
+        commands,
+        "chat.completions.export",
+        _export,
+        "Write stored chat completions into a training file",
+        "tunesmith api chat.completions.export -O train.jsonl --metadata rated good",
+        aliases=["chat_completions.export"],
+    )
+    export.add_argument(
+        "-O", "--output", required=True, metavar="PATH", help="the file, JSON lines"
+    )
+    export.add_argument("-m", "--model", metavar="MODEL", help="only those of this model")
+    export.add_argument(
+        "--metadata",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="only those with this pair of metadata; repeatable",
+    )
 
 
 def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +188,22 @@ def _chat(client: Client, arguments: argparse.Namespace) -> int:
         print_json(answer.to_dict())
     else:
         _print_answers([choice.message.content or "" for choice in answer.choices])
+    return 0
+
+
+def _export(client: Client, arguments: argparse.Namespace) -> int:
+    options: dict[str, Any] = {}
+    if arguments.model:
+        options["model"] = arguments.model
+    if arguments.metadata:
+        options["metadata"] = dict(arguments.metadata)
+    found = client.chat.completions.export(arguments.output, **options)
+    if arguments.json:
+        print_json({"path": str(found.path), "rows": found.rows, "left_out": found.left_out})
+        return 0
+    print(f"{found.path}: {found.rows} rows")
+    for identity, reason in found.left_out.items():
+        print(f"left out {identity}: {reason}", file=sys.stderr)
     return 0
 
 

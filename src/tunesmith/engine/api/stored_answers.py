@@ -69,6 +69,7 @@ class AnswerStore:
                 "store",
                 "this engine is set to keep no answers ([limits] stored_completion_days = 0)",
             )
+        _check_number(services, key.organization)
         settings = {name: getattr(body, name) for name in _KEPT}
         for name, value in {**settings, "messages": body.messages, "model": body.model}.items():
             fault = find_json_fault(value, MAX_DEPTH + 1)
@@ -108,6 +109,21 @@ class AnswerStore:
                 f"The answer was computed, but could not be stored: {error.orig}. Send the "
                 "request again later, or without store."
             ) from error
+
+
+def _check_number(services: Services, organization: str) -> None:
+    """Raise ApiError if an organisation has as many stored completions as it may have."""
+    most = services.config.limits.stored_completions
+    with services.database.read() as connection:
+        found = stored_completion_queries.count(connection, organization)
+    if found >= most:
+        raise invalid(
+            f"The organisation has {found} stored chat completions, as many as the engine keeps "
+            "for one ([limits] stored_completions). Nothing was computed. Export and delete some "
+            "(client.chat.completions.export, delete), or send the request without store.",
+            param="store",
+            code="stored_completions_limit",
+        )
 
 
 def check_metadata(value: Any) -> dict[str, str]:

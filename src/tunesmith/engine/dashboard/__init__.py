@@ -30,6 +30,7 @@ def create_dashboard_router() -> APIRouter:
         page_new_job,
         page_playground,
         page_sign_in,
+        page_stored,
     )
 
     router = APIRouter(include_in_schema=False)
@@ -39,6 +40,7 @@ def create_dashboard_router() -> APIRouter:
         page_new_job,
         page_job,
         page_files,
+        page_stored,
         page_models,
         page_playground,
     ):

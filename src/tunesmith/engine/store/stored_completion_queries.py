@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, exists, insert, select
+from sqlalchemy import delete, exists, func, insert, select
 
 from .creation_order import page
 from .records import StoredCompletionRow, from_row
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 __all__ = [
+    "count",
     "get",
     "insert_completion",
     "list_completions",
@@ -37,6 +38,14 @@ def insert_completion(
     """Add a completion."""
     connection.execute(insert(_table).values(**asdict(row)))
     _insert_metadata(connection, row.id, metadata)
+
+
+def count(connection: Connection, organization: str) -> int:
+    """Return the number of an organisation's completions that have not expired."""
+    query = select(func.count()).where(
+        _table.c.organization == organization, _table.c.expires_at > time.time()
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def get(
