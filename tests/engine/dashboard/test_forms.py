@@ -57,7 +57,9 @@ def test_an_upload_through_the_session(owner):
     assert "session.jsonl" in owner.get("/files").text
 
 
-@pytest.mark.parametrize("path", ["/", "/files", "/models", "/playground", "/new-job", "/sign-in"])
+@pytest.mark.parametrize(
+    "path", ["/", "/files", "/stored", "/models", "/playground", "/new-job", "/sign-in"]
+)
 def test_pages_allow_no_script_or_style_but_their_own(owner, path):
     answer = owner.get(path, follow_redirects=True)
     policy = answer.headers["content-security-policy"]

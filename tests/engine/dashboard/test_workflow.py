@@ -129,11 +129,11 @@ def test_a_finished_job_its_metrics_and_its_models(open_page, trained):
     page.get_by_text("Metrics as a table").click()
     page.locator(".metrics-table tbody tr").first.wait_for()
     examine(page)
-    for path in ("/", "/files", "/models", "/new-job"):
+    for path in ("/", "/files", "/stored", "/models", "/new-job"):
         page.goto(path)
         examine(page)
     page.set_viewport_size({"width": 390, "height": 800})
-    for path in ("/", "/files", "/models", "/playground", f"/jobs/{trained['id']}"):
+    for path in ("/", "/files", "/stored", "/models", "/playground", f"/jobs/{trained['id']}"):
         page.goto(path)
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, (path, width)
