@@ -248,3 +248,28 @@ def test_text_that_utf8_cannot_express_is_refused(http: httpx.Client, body: byte
         answer = http.post(path, content=body)
         assert answer.status_code in {400, 404}, (path, answer.text)
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "content"),
+    [
+        ("bytes=1-3", 206, "bcd"),
+        ("bytes=-2", 206, "ef"),
+        ("bytes=4-", 206, "ef"),
+        ("bytes=4-99", 206, "ef"),
+        ("bytes=x", 200, "abcdef"),
+        ("bytes=9-1", 200, "abcdef"),
+        ("lines=1-2", 200, "abcdef"),
+        (f"bytes={'9' * 5000}-", 200, "abcdef"),
+        ("bytes=6-", 416, None),
+        ("bytes=-0", 416, None),
+    ],
+)
+def test_ranges_are_served_ignored_or_refused_in_the_envelope(http, upload, sent, status, content):
+    answer = http.get(f"files/{upload('abcdef')['id']}/content", headers={"range": sent})
+    assert answer.status_code == status
+    if content is None:
+        assert answer.json()["error"]["code"] == "range_not_satisfiable"
+        assert answer.headers["content-range"] == "bytes */6"
+    else:
+        assert answer.text == content

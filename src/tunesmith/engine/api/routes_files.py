@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -35,6 +36,9 @@ __all__ = ["router"]
 router: APIRouter = APIRouter(prefix="/v1/files", tags=["files"], route_class=KeyedRoute)
 
 _MAX_PAGE_SIZE = 10_000
+_RANGES = re.compile(
+    r"bytes=\s*(\d{1,18}-\d{0,18}|-\d{1,18})(\s*,\s*(\d{1,18}-\d{0,18}|-\d{1,18}))*"
+)
 
 
 @router.post("", summary="Upload a file")
@@ -139,7 +143,24 @@ def file_content(request: Request, key: CurrentKey, file_id: str) -> FileRespons
         raise ApiError(
             HTTPStatus.INTERNAL_SERVER_ERROR, f"{file_id}: {error}", code="file_corrupt"
         ) from None
+    _check_range(request, row.bytes)
     return FileResponse(path, media_type=_media_type(row.filename), filename=row.filename)
+
+
+def _check_range(request: Request, size: int) -> None:
+    """Let an invalid `Range` count as none, as RFC 9110 has it; refuse one past the end."""
+    text = request.headers.get("range", "").strip()
+    parts = [one.strip().split("-") for one in text.partition("=")[2].split(",")]
+    if not _RANGES.fullmatch(text) or any(b and a and int(b) < int(a) for a, b in parts):
+        headers = request.scope["headers"]
+        request.scope["headers"] = [one for one in headers if one[0] != b"range"]
+    elif any((int(first) if first else size - int(last)) >= size for first, last in parts):
+        raise ApiError(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            f"The file has {size} bytes, so it has no range {text!r}.",
+            code="range_not_satisfiable",
+            headers={"content-range": f"bytes */{size}"},
+        )
 
 
 @router.delete("/{file_id}", summary="Delete a file")
