@@ -273,3 +273,34 @@ def test_ranges_are_served_ignored_or_refused_in_the_envelope(http, upload, sent
         assert answer.headers["content-range"] == "bytes */6"
     else:
         assert answer.text == content
+
+
+def test_a_file_that_is_deleted_while_it_is_to_be_sent_is_not_found(tmp_path):
+    """The answer has not begun when the file cannot be opened."""
+    import asyncio
+
+    from tunesmith.engine.api.http_errors import ApiError
+    from tunesmith.engine.api.routes_files import _Content
+
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    def content():
+        scope = {"type": "http", "method": "GET", "headers": []}
+        return _Content(path, stat_result=stat)(scope, receive, send)
+
+    stat = path.stat()
+    asyncio.run(content())
+    assert b"".join(one.get("body", b"") for one in sent) == b"abc"
+    sent.clear()
+    path.unlink()
+    with pytest.raises(ApiError) as caught:
+        asyncio.run(content())
+    assert (caught.value.status, sent) == (404, [])

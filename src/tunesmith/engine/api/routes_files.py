@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import time
@@ -28,6 +29,8 @@ from .multipart import Upload, read_upload
 from .pagination import check_limit, list_object
 
 if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
     from tunesmith.engine.security.keys import Identity
     from tunesmith.engine.store.blobs import IncomingBlob
 
@@ -144,7 +147,34 @@ def file_content(request: Request, key: CurrentKey, file_id: str) -> FileRespons
             HTTPStatus.INTERNAL_SERVER_ERROR, f"{file_id}: {error}", code="file_corrupt"
         ) from None
     _check_range(request, row.bytes)
-    return FileResponse(path, media_type=_media_type(row.filename), filename=row.filename)
+    return _Content(path, media_type=_media_type(row.filename), filename=row.filename)
+
+
+class _Content(FileResponse):
+    """A file's bytes; the response begins once the file is open, so it is complete or an error."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file."""
+        start: list[Message] = []
+        has_begun = False
+
+        async def send_when_open(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                start.append(message)
+                return
+            has_begun = True
+            while start:
+                await send(start.pop())
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_when_open)
+        except (OSError, RuntimeError) as error:  # a RuntimeError where it is gone already
+            if has_begun or (isinstance(error, OSError) and error.errno != errno.ENOENT):
+                raise
+            message = "The file was deleted while it was to be sent."
+            raise ApiError(HTTPStatus.NOT_FOUND, message, code="file_not_found") from error
 
 
 def _check_range(request: Request, size: int) -> None:

@@ -17,7 +17,6 @@ import os
 import queue
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -25,6 +24,7 @@ from tunesmith.engine.domain.errors import ErrorKind
 
 from .generation import GenerationRequest
 from .generation_errors import GenerationError
+from .preparation_queue import PreparationQueue
 from .worker_protocol import (
     WorkerSettings,
     delta_to_json,
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 logger: logging.Logger = logging.getLogger("tunesmith.serving")
-
-PREPARING_THREADS = 2
 
 CPU_PREFILL_TOKENS, GPU_PREFILL_TOKENS = 512, 8192
 
@@ -83,7 +81,7 @@ class _ModelWorker:
         )
         self._schedulers: dict[LoadedBase, Scheduler] = {}
         self._preparing: dict[int, LoadedBase] = {}  # requests that are not in a scheduler yet
-        self._threads = ThreadPoolExecutor(PREPARING_THREADS, "prepare")
+        self._preparations = PreparationQueue()
         self._models = ModelStore(
             budget=settings.memory_bytes or _half_of_memory(),
             device=device,
@@ -123,6 +121,7 @@ class _ModelWorker:
         number = command["id"]
         if kind == "cancel":
             self._preparing.pop(number, None)
+            self._preparations.remove(number)
             for scheduler in self._schedulers.values():
                 scheduler.abort(number)
             return
@@ -169,7 +168,7 @@ class _ModelWorker:
                 group = error
             self._commands.put({"kind": "prepared", "id": number, "group": group})
 
-        self._threads.submit(prepare)
+        self._preparations.put(number, request.organization, prepare)
 
     def _start(self, base: LoadedBase, group: SequenceGroup | Exception) -> None:
         """Give a prepared request to the scheduler of its model."""
