@@ -2,7 +2,7 @@
 
 A process may open so many files and sockets and no more. Connections take them all but a
 reserve, which database, uploads and workers need. When that is used up, connections whose
-clients have sent no whole request make room for new ones; requests that are being answered
+clients have sent no whole request are closed for new ones; requests that are being answered
 are never ended. Of what requests mean this module knows nothing.
 """
 
@@ -67,7 +67,7 @@ class ConnectionTable:
     """All connections of a server, and which of them wait for their client.
 
     Args:
-        most: Number of connections at which those that wait make room; None for what the limit of
+        most: Number of connections at which those that wait are closed; None for what the limit of
             open files allows.
     """
 
@@ -91,7 +91,7 @@ class ConnectionTable:
         if self._open <= self.most:
             if self._is_full and self._open < self.most * 3 / 4:
                 self._is_full = False
-                _log.info("there is room for connections again")
+                _log.info("connections are few enough again")
             return
         self._report(
             f"as many connections are open as the limit of open files allows ({self.most:.0f})"
@@ -143,7 +143,7 @@ class ConnectionTable:
     def _close(self, connection: Connection) -> None:
         self._idle.pop(connection, None)
         self._reading.pop(connection, None)
-        connection.make_room()
+        connection.give_way()
 
     def _report(self, what: str) -> None:
         """Log once that the table is full, not each time that this is noticed."""
@@ -151,7 +151,7 @@ class ConnectionTable:
         if not self._is_full and now - self._reported_at > _QUIET_SECONDS:
             self._reported_at = now
             _log.warning(
-                "%s: those that wait for a request are closed to make room; raise the limit with "
+                "%s: those that wait for a request are closed for new ones; raise the limit with "
                 "`ulimit -n` if these are clients of yours",
                 what,
             )
@@ -230,11 +230,11 @@ class Connection(H11Protocol):
         """Answer what is not HTTP."""
         self._refuse(HTTPStatus.BAD_REQUEST, msg, "invalid_http_request")
 
-    def make_room(self) -> None:
+    def give_way(self) -> None:
         """Close the connection, which has no request that is being answered."""
         self._refuse(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "The engine has no room for more connections. Try again shortly.",
+            "The engine can take no more connections. Try again shortly.",
             "too_many_connections",
         )
 
