@@ -80,11 +80,13 @@ class Fault:
         location: Where it is.
         lost: Whether a row is left out because of it. Of several faults of one row only the first
             says so: the rows of a source are those that were read and those that were lost.
+        count: How many lines in a row have it, the first one at `location`.
     """
 
     id: str
     location: Location
     lost: bool = False
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +147,9 @@ class LocationCounter:
     count: int = 0
     examples: list[Location] = field(default_factory=list[Location])
 
-    def add(self, location: Location) -> None:
-        """Count one more, at `location`."""
-        self.count += 1
+    def add(self, location: Location, count: int = 1) -> None:
+        """Count one more, at `location`, or as many in a row, the first one there."""
+        self.count += count
         if self.wants_examples:
             self.examples.append(location)
 

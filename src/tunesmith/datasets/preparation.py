@@ -113,7 +113,7 @@ def describe_analysis(analysis: Analysis) -> str:
         rows += len(batch)
         for fault in batch.faults:
             if fault.id in _REPORTED_FAULTS:
-                faults.setdefault(fault.id, LocationCounter(1)).add(fault.location)
+                faults.setdefault(fault.id, LocationCounter(1)).add(fault.location, fault.count)
     row_format = "prompt/completion" if plan.format else analysis.dataset.shape
     lines.append(f"- The file holds {rows:,} {row_format} {'row' if rows == 1 else 'rows'}.")
     lines += [f"- {make_finding(rule, counter).message}." for rule, counter in faults.items()]

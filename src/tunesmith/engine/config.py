@@ -107,6 +107,7 @@ class EngineConfig:
         heartbeat_seconds: Time between two heartbeats of a worker.
         lease_seconds: A worker whose last heartbeat is older has lost its job.
         shutdown_seconds: Time for trainings to write a checkpoint at shutdown.
+        validation_seconds: Processor time that the validation of a job's files may take.
         organization: Name of the organisation that owns what keyless clients create.
         checkpoint_every_seconds: Minimum time between two checkpoints for resuming.
         recipe: Recipe of jobs that name none.
@@ -134,6 +135,7 @@ class EngineConfig:
     heartbeat_seconds: float = 2.0
     lease_seconds: float = 30.0
     shutdown_seconds: float = 30.0
+    validation_seconds: float = 300.0
     organization: str = "local"
     checkpoint_every_seconds: float = 20.0
     recipe: RecipeChoice = "auto"

@@ -44,7 +44,7 @@ class RowValidator:
         """Add a batch and return the rows that follow the rules."""
         self.lines += batch.lines
         for fault in batch.faults:
-            self._counter(fault.id).add(fault.location)
+            self._counter(fault.id).add(fault.location, fault.count)
         rows = ValidRows(batch, self.row_format, None)
         # Plain rows fulfil all rules but those of mistral-finetune on the order of roles.
         if self.dialect == "mistral-finetune" or not _all_valid(rows, batch):

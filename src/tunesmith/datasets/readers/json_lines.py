@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _LINE_FEED: Final = 10
 _FEW_LINES: Final = 32
 _EXCERPT_BYTES: Final = 400
+_BLANK_LINES: Final = re.compile(rb"^(?:[ \t\r]*\n){7}[ \t\r\n]*\n", re.MULTILINE)
 
 
 class JsonLines(FileSource):
@@ -94,6 +96,9 @@ def _decode_chunk(
             conversations=decoded.conversations,
         )
         return
+    if _BLANK_LINES.search(chunk) is not None:
+        yield from _decode_between_blanks(decoder, chunk, first_line, first_offset)
+        return
     middle = chunk.find(b"\n", len(chunk) // 2) + 1
     if lines < _FEW_LINES or not 0 < middle < len(chunk):
         yield _decode_lines(chunk, first_line, first_offset, lines)
@@ -103,6 +108,28 @@ def _decode_chunk(
     yield from _decode_chunk(
         decoder, chunk[middle:], lines - half, first_line + half, first_offset + middle
     )
+
+
+def _decode_between_blanks(
+    decoder: ChunkDecoder, chunk: bytes, first_line: int, first_offset: int
+) -> Iterator[Batch]:
+    """Yield the rows of a chunk; blank lines in a row are one fault, however many they are."""
+    line, position = first_line, 0
+    for blank in _BLANK_LINES.finditer(chunk):
+        start, end = blank.span()
+        if start > position:
+            text = chunk[position:start]
+            lines = count_byte(text, _LINE_FEED)
+            yield from _decode_chunk(decoder, text, lines, line, first_offset + position)
+            line += lines
+        lines = count_byte(blank[0], _LINE_FEED)
+        location = Location(line, first_offset + start, message="the line is blank")
+        fault = Fault("blank-line", location, count=lines)
+        yield Batch([], ListLocations(offsets=[]), lines, faults=[fault])
+        line, position = line + lines, end
+    if text := chunk[position:]:
+        lines = count_byte(text, _LINE_FEED) + (not text.endswith(b"\n"))
+        yield from _decode_chunk(decoder, text, lines, line, first_offset + position)
 
 
 def _decode_lines(chunk: bytes, first_line: int, first_offset: int, lines: int) -> Batch:

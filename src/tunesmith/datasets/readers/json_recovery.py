@@ -30,6 +30,9 @@ _SCRAP: Final = re.compile(r".[^,\[\]{}\n]*", re.DOTALL)
 _CLOSES: Final = {"}": "{", "]": "["}
 _DECODER: Final = json.JSONDecoder()
 
+# No JSON reader takes deeper values; a file of brackets alone must not be searched to its end.
+_DEEPEST = 10_000
+
 
 class RowStart(NamedTuple):
     """How the rows of a document begin.
@@ -85,6 +88,8 @@ def _end_of_brackets(text: str, start: int) -> int | None:
                 return token.end() if _AFTER_VALUE.match(text, token.end()) else None
         elif mark in "{[":
             open_brackets.append(mark)
+            if len(open_brackets) > _DEEPEST:
+                return None
     return None
 
 

@@ -42,8 +42,9 @@ _log = logging.getLogger("tunesmith.engine.jobs")
 _POLL_SECONDS = 0.5
 _CLEANUP_SECONDS = 3600.0
 _STOP_POLL_SECONDS = 0.05
-_MAX_VALIDATIONS = 2
 _REPEAT_SECONDS = 60.0
+_MAX_VALIDATIONS = 8
+"""At a time; each of another organisation."""
 
 _UNRESPONSIVE_LEASES = 10
 """How many leases a process of this machine may be silent before it is killed. As long as it

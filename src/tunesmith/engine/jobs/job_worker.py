@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -57,6 +58,7 @@ _log = logging.getLogger("tunesmith.engine.worker")
 
 _EXIT_LOST_LEASE = 70
 _ALMOST_FULL_BYTES = 1 << 20
+_WATCH_SECONDS = 0.25
 
 
 class _Interrupted(BaseException):
@@ -113,10 +115,19 @@ class Worker:
         with self.database.write() as connection:
             return leases.lock_claimed(connection, self.job_id, self.worker_id)
 
-    def validate(self) -> None:
-        """Check the job's files, then queue the job, or fail it with the first fault."""
+    def validate(self, seconds: float = math.inf) -> None:
+        """Check the job's files, then queue the job, or fail it with the first fault.
+
+        Args:
+            seconds: Processor time after which the job fails and the process exits.
+        """
         job = self.job()
+        done = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(job, seconds, done), daemon=True)
+        watch.start()
         fault = find_fault(self.database, self.home, job)
+        done.set()
+        watch.join()
         with self.database.write() as connection:
             job = leases.lock_claimed(connection, self.job_id, self.worker_id)
             if job.status == "validating_files" and fault is None:
@@ -124,6 +135,24 @@ class Worker:
             elif job.status == "validating_files" and fault is not None:
                 lifecycle.fail(connection, job, fault.code, fault.message, fault.param)
             leases.release(connection, leases.lock_claimed(connection, self.job_id, self.worker_id))
+
+    def _watch(self, job: JobRow, seconds: float, done: threading.Event) -> None:
+        # Processor time, so that a busy or suspended machine takes nothing off it.
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            if done.wait(_WATCH_SECONDS):
+                return
+        files = " and ".join(filter(None, [job.training_file, job.validation_file]))
+        message = (
+            f"The validation of {files} took more than {seconds:g} seconds of processor time, the "
+            "limit (validation_seconds in the engine's settings). Split the data into "
+            "smaller files, or check it with `tunesmith tools check`."
+        )
+        _log.error("%s", message)
+        try:
+            self.fail("validation_timeout", message, "training_file")
+        finally:
+            os._exit(0)
 
     def train(self, train: Train) -> None:
         """Train, and store result file and model."""
@@ -170,6 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stage", choices=("validation", "training"), required=True)
     parser.add_argument("--worker", required=True)
     parser.add_argument("--heartbeat", type=float, default=2.0)
+    parser.add_argument("--validation-seconds", type=float, default=math.inf)
     parser.add_argument("--ray", help="train on Ray, with these settings (JSON)")
     parser.add_argument("job_id")
     options = parser.parse_args(arguments)
@@ -184,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, terminate)
     try:
         try:
-            _work(worker, options.stage, options.heartbeat, options.ray)
+            _work(worker, options)
             worker.clean_up()
         except _Interrupted:
             worker.release()
@@ -194,12 +224,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _work(worker: Worker, stage: leases.Stage, heartbeat: float, ray: str | None) -> None:
+def _work(worker: Worker, options: argparse.Namespace) -> None:
+    ray: str | None = options.ray
     try:
         worker.heartbeat()
-        threading.Thread(target=worker.keep_alive, args=(heartbeat,), daemon=True).start()
-        if stage == "validation":
-            worker.validate()
+        threading.Thread(target=worker.keep_alive, args=(options.heartbeat,), daemon=True).start()
+        if options.stage == "validation":
+            worker.validate(options.validation_seconds)
         else:
             worker.train(train if ray is None else _train_on_ray(ray))
     except (LostLeaseError, _Interrupted):

@@ -56,6 +56,7 @@ def worker_arguments(config: EngineConfig, job: JobRow, stage: Stage) -> list[st
         *("--home", str(config.home.root)),
         *("--stage", stage),
         *("--heartbeat", str(config.heartbeat_seconds)),
+        *("--validation-seconds", str(config.validation_seconds)),
         *("--worker", str(job.worker_id)),
         job.id,
     ]

@@ -63,7 +63,8 @@ def has_waiting_job(connection: Connection, stage: Stage) -> bool:
 def claim(connection: Connection, stage: Stage) -> JobRow | None:
     """Claim the next job for a new worker; None if no job waits.
 
-    The organisation with the fewest claimed jobs comes first, then the oldest job.
+    The organisation with the fewest claimed jobs comes first, then the oldest job. No organisation
+    has two files validated at a time, so its slow ones delay nobody else's.
     """
     claimed = jobs.alias()
     busy = (
@@ -72,9 +73,17 @@ def claim(connection: Connection, stage: Stage) -> JobRow | None:
         .where(claimed.c.organization == jobs.c.organization, claimed.c.worker_id.is_not(None))
         .scalar_subquery()
     )
+    waits = (jobs.c.status == _WAITING[stage]) & jobs.c.worker_id.is_(None)
+    if stage == "validation":
+        validated = select(claimed.c.id).where(
+            claimed.c.organization == jobs.c.organization,
+            claimed.c.status == _WAITING[stage],
+            claimed.c.worker_id.is_not(None),
+        )
+        waits &= ~validated.exists()
     query = (
         select(jobs.c.id)
-        .where(jobs.c.status == _WAITING[stage], jobs.c.worker_id.is_(None))
+        .where(waits)
         .order_by(busy, jobs.c.created_at, jobs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=jobs)

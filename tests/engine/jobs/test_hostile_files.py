@@ -1,0 +1,85 @@
+"""Files made to keep the validation busy: they cost their own organisation alone, and not long."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunesmith.datasets import check_file
+from tunesmith.engine.jobs import leases
+from tunesmith.engine.store import job_queries
+from tunesmith.engine.store.database import Database
+from tunesmith.engine.store.records import JobRow
+
+ROW = b'{"prompt": "I love it ->", "completion": " positive"}\n'
+ONES = "1\n" * 5_000_000  # each line is a fault of its own
+
+
+def test_a_validation_ends_at_its_limit_and_says_so(make_platform):
+    platform = make_platform(validation_seconds=1.0)
+    file = platform.upload(ONES)
+    job = platform.finished(platform.create(file, 1))
+    assert job["status"] == "failed"
+    assert job["error"]["code"] == "validation_timeout"
+    assert job["error"]["param"] == "training_file"
+    assert file in job["error"]["message"]
+    assert "validation_seconds" in job["error"]["message"]
+    assert platform.finished(platform.create(platform.upload(), 1))["status"] == "succeeded"
+
+
+def _job(number: int, organization: str) -> JobRow:
+    return JobRow(
+        id=f"job{number}",
+        api="fine-tuning",
+        organization=organization,
+        created_at=float(number),
+        updated_at=float(number),
+        status="validating_files",
+        model="tiny",
+        base_model="tiny",
+        family="tiny",
+        training_file="file-1",
+        seed=1,
+        method="supervised",
+        requested_hyperparameters={},
+    )
+
+
+def test_each_organisation_has_one_validation_at_a_time(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'engine.db'}")
+    database.migrate()
+    with database.write() as connection:
+        for number, organization in enumerate(["flood"] * 5 + ["quiet", "other"]):
+            job_queries.insert_job(connection, _job(number, organization))
+        claimed = [leases.claim(connection, "validation") for _ in range(4)]
+        assert [job and job.organization for job in claimed] == ["flood", "quiet", "other", None]
+        first = claimed[0]
+        assert first is not None
+        job_queries.change(connection, first.id, status="queued", worker_id=None)
+        following = leases.claim(connection, "validation")
+        assert following is not None
+        assert following.id == "job1"
+
+
+@pytest.mark.parametrize(
+    "lines", [b"\n" * 20_000_000, b" \t\r\n" * 5_000_000], ids=["empty", "white space"]
+)
+def test_blank_lines_are_one_finding_and_cost_little(tmp_path, lines):
+    path = tmp_path / "blank.jsonl"
+    path.write_bytes(ROW + lines + ROW + b"\n" * 3 + b"[1]\n")
+    report = check_file(path, "engine")
+    blank = next(finding for finding in report.findings if finding.id == "blank-line")
+    count = lines.count(b"\n")
+    assert blank.count == count + 3
+    assert blank.examples[0].line == 2
+    assert blank.examples[0].byte_offset == len(ROW)
+    error = report.first_error()
+    assert error is not None
+    assert error.examples[0].line == count + 6
+    assert error.examples[0].byte_offset == path.stat().st_size - 4
+
+
+def test_brackets_alone_are_given_up(tmp_path):
+    path = tmp_path / "brackets.jsonl"
+    path.write_bytes(b"[" * 20_000_000)
+    report = check_file(path, "engine")
+    assert "not closed" in str(report.first_error())
