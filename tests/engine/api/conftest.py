@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> I
     (home / "models.toml").write_text(
         f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
     )
-    with start(home, checkpoint_every_seconds=1.0) as running:
+    url = os.environ.get("TUNESMITH_TEST_DATABASE_URL")  # SQLite without it
+    with start(home, checkpoint_every_seconds=1.0, database_url=url) as running:
         yield running
 
 

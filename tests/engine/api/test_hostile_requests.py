@@ -2,7 +2,9 @@
 
 Afterwards every listing can be read to its end, and everything in it by its id.
 TUNESMITH_HOSTILE_REQUESTS sets the number of requests (10,000 take some minutes),
-TUNESMITH_HOSTILE_SEED which ones.
+TUNESMITH_HOSTILE_SEED which ones, TUNESMITH_TEST_DATABASE_URL the database:
+
+    TUNESMITH_HOSTILE_REQUESTS=10000 pytest -s tests/engine/api/test_hostile_requests.py
 """
 
 from __future__ import annotations
@@ -164,3 +166,12 @@ def test_what_is_not_http_is_refused_in_the_envelope(engine: Any, sent: bytes):
     assert head.startswith(b"HTTP/1.1 4"), answer
     assert b"application/json" in head
     assert body.startswith(b'{"error":'), answer
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_millions_of_token_ids_are_refused_before_they_are_read(http: httpx.Client, chunked: Any):
+    body = b'{"model": "ada", "max_tokens": 1, "prompt": [' + b"1," * 2_000_000 + b"1]}"
+    content = iter([body[: 1 << 20], body[1 << 20 :]]) if chunked else body
+    answer = http.post("completions", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "too_many_values"

@@ -24,7 +24,7 @@ from tunesmith.core.urls import DEFAULT_PORTS
 from tunesmith.engine.security.keys import Identity, check_host
 
 from .dependencies import get_services
-from .http_errors import ApiError
+from .http_errors import ApiError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -36,6 +36,8 @@ __all__ = ["KeyCheck", "KeyedRoute", "check_rate_limit", "key_revoked"]
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_TYPES = ("application/json", "multipart/form-data")
 _CHECK_SECONDS = 1.0
+_LARGE_BODY = 1 << 20
+_MAX_VALUES = 400_000
 
 
 class KeyedRoute(APIRoute):
@@ -50,9 +52,34 @@ class KeyedRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             await anyio.to_thread.run_sync(_check, request)
+            if _is_large_json(request):
+                _check_values(await request.body())
             return await handle(request)
 
         return checked
+
+
+def _is_large_json(request: Request) -> bool:
+    """Return whether a request may have a large body that is read as JSON."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        return False
+    length = request.headers.get("content-length", "")
+    if length.isdecimal():
+        return int(length) > _LARGE_BODY
+    return "transfer-encoding" in request.headers
+
+
+def _check_values(body: bytes) -> None:
+    """Raise ApiError for a body of so many values that to read them would delay everybody.
+
+    Eight megabytes of token ids are a second's work for the event loop.
+    """
+    if body.count(b",") > _MAX_VALUES:
+        raise invalid(
+            f"The request body has more than {_MAX_VALUES:,} values. Send fewer token ids, or "
+            "text, in one request.",
+            code="too_many_values",
+        )
 
 
 def _check(request: Request) -> None:
