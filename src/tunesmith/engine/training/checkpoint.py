@@ -15,7 +15,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -25,10 +24,11 @@ from tunesmith.engine.domain.errors import TrainingError
 from .distributed import is_leader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import nn
+    import torch
+
+    from .optimizer import Optimizer
 
 __all__ = ["Checkpointer", "Checkpoints", "FolderCheckpoints", "Position"]
 
@@ -122,20 +122,17 @@ class Checkpointer:
 
     Args:
         checkpoints: Where.
-        parameters: The trained parameters, by name.
-        optimizer: An AdamW over all of them.
+        optimizer: Holds both.
         every_seconds: Least time between two checkpoints; 0 makes every step due.
     """
 
     def __init__(
         self,
         checkpoints: Checkpoints,
-        parameters: Mapping[str, nn.Parameter],
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         every_seconds: float,
     ) -> None:
         self._checkpoints = checkpoints
-        self._parameters = parameters
         self._optimizer = optimizer
         self._every_seconds = every_seconds
         self._saved_at = time.monotonic()
@@ -147,14 +144,7 @@ class Checkpointer:
         if latest is None:
             return Position()
         position, state = latest
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(state[f"parameter/{name}"])
-                self._optimizer.state[parameter] = {
-                    key: state[f"{key}/{name}"].to(parameter.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{key}/{name}" in state
-                }
+        self._optimizer.load_state(state)
         return position
 
     def is_due(self) -> bool:
@@ -167,17 +157,9 @@ class Checkpointer:
     def save(self, position: Position) -> None:
         """Save a checkpoint."""
         started = time.monotonic()
-        self._checkpoints.save(position, self._state())
+        self._checkpoints.save(position, self._optimizer.state())
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - started
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        state = {}
-        for name, parameter in self._parameters.items():
-            state[f"parameter/{name}"] = parameter.detach()
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                state[f"{key}/{name}"] = value
-        return {name: value.cpu().contiguous() for name, value in state.items()}
 
 
 def _load(folder: Path) -> tuple[Position, dict[str, torch.Tensor]] | None:

@@ -11,15 +11,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-from torch.nn.utils import clip_grad_norm_
-
 from tunesmith.engine.domain.errors import TrainingError
 
 from . import distributed
 from .batches import epoch_batches
 from .checkpoint import Checkpointer
 from .hyperparameters import learning_rate_at
+from .optimizer import Optimizer
 from .result_file import ResultFile, classification_columns
 from .spec import CheckpointRecord, EpochRecord, StepRecord
 from .work_folder import SNAPSHOT_EPOCHS, WorkFolder, write_folder
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Schedule", "TrainingLoop"]
 
-_MAX_GRADIENT_NORM = 1.0
 _VALIDATIONS = 25  # on one batch each, spread over the training
 
 
@@ -76,6 +73,7 @@ class TrainingLoop:
         schedule: How many steps, and how large.
         objective: What is minimised.
         parameters: What is trained, by name.
+        joined: Whether the optimizer may keep the parameters in one buffer.
         save_model: Writes the model as it is now to an existing folder.
         checkpoints: Where to resume from and to save.
 
@@ -91,6 +89,7 @@ class TrainingLoop:
         schedule: Schedule,
         objective: Objective,
         parameters: Mapping[str, nn.Parameter],
+        joined: bool,
         save_model: Callable[[Path], None],
         checkpoints: Checkpoints,
     ) -> None:
@@ -98,17 +97,11 @@ class TrainingLoop:
         self._observer = observer
         self._schedule = schedule
         self._objective = objective
-        self._parameters = parameters
         self._save_model = save_model
         self._folder = WorkFolder(spec.work_path)
-        self._optimizer = torch.optim.AdamW(
-            list(parameters.values()),
-            lr=schedule.peak_rate,
-            weight_decay=schedule.weight_decay,
-            fused=True,
-        )
+        self._optimizer = Optimizer(parameters, weight_decay=schedule.weight_decay, joined=joined)
         self._checkpointer = Checkpointer(
-            checkpoints, parameters, self._optimizer, spec.checkpoint_every_seconds
+            checkpoints, self._optimizer, spec.checkpoint_every_seconds
         )
         self.position: Position = self._checkpointer.restore()
         self._results: ResultFile | None = None  # only the leader writes one
@@ -161,13 +154,8 @@ class TrainingLoop:
     def _optimize(self, epoch: int, indices: Sequence[int]) -> StepRecord:
         step = self.position.step + 1
         rate = learning_rate_at(step, self._schedule.total_steps, self._schedule.peak_rate)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
         metrics = self._objective.backward(indices)
-        distributed.sum_gradients(self._parameters.values())
-        clip_grad_norm_(self._parameters.values(), _MAX_GRADIENT_NORM)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.step(rate)
         if not math.isfinite(metrics.loss):
             multiplier = self._schedule.hyperparameters.learning_rate_multiplier
             msg = (

@@ -8,9 +8,8 @@ Adapters are saved in PEFT's folder format, which transformers, PEFT and vLLM lo
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -19,12 +18,14 @@ from torch import nn
 
 from tunesmith.engine.domain.errors import TrainingError
 
+from .lora_layers import LoraLinear, group_layers
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .split_model import SplitModel
 
-__all__ = ["Adapter", "AdapterConfig", "LoraLinear", "add_adapter", "load_adapter_config"]
+__all__ = ["Adapter", "AdapterConfig", "add_adapter", "load_adapter_config"]
 
 _PREFIX = "base_model.model."
 
@@ -44,68 +45,6 @@ class AdapterConfig:
     alpha: float
     target_modules: tuple[str, ...]
     layers: tuple[int, ...] | None = None
-
-
-class _LoraFunction(torch.autograd.Function):
-    """y = W x + scale B A x, saving only x and A x for the backward pass."""
-
-    @staticmethod
-    def forward(  # noqa: PLR0917 - apply() passes by position
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        flat = x.reshape(-1, x.shape[-1])  # (tokens, in)
-        a_low, b_low = a.to(x.dtype), (b * scale).to(x.dtype)  # (rank, in), (out, rank)
-        inner = flat @ a_low.T  # (tokens, rank)
-        y = nn.functional.linear(flat, weight, bias)  # (tokens, out)
-        y.addmm_(inner, b_low.T)
-        ctx.save_for_backward(flat, inner, weight, a_low, b_low)
-        ctx.scale = scale
-        ctx.shape = x.shape
-        return y.view(*x.shape[:-1], y.shape[-1])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        flat, inner, weight, a_low, b_low = ctx.saved_tensors
-        grad_y = gradients[0].reshape(-1, gradients[0].shape[-1])  # (tokens, out)
-        grad_inner = grad_y @ b_low  # (tokens, rank)
-        grad_b = (grad_y.T @ inner).float().mul_(ctx.scale)
-        grad_a = (grad_inner.T @ flat).float()
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad_y @ weight
-            grad_x = grad_x.addmm_(grad_inner, a_low).view(ctx.shape)
-        return grad_x, None, None, grad_a, grad_b, None
-
-
-class LoraLinear(nn.Module):
-    """A frozen linear layer with a trained low-rank term."""
-
-    def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
-        super().__init__()
-        self.weight: torch.Tensor = base.weight
-        self.bias: torch.Tensor | None = base.bias
-        device = base.weight.device
-        # A: (rank, in), B: (out, rank)
-        self.lora_a: nn.Parameter = nn.Parameter(torch.empty(rank, base.in_features, device=device))
-        self.lora_b: nn.Parameter = nn.Parameter(
-            torch.zeros(base.out_features, rank, device=device)
-        )
-        # A random and B zero, as in the reference code, so that training starts from the base.
-        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
-        self.scale: float = alpha / rank
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (..., in) to (..., out)."""
-        result: torch.Tensor = _LoraFunction.apply(  # type: ignore[no-untyped-call]  # in torch
-            x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale
-        )
-        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +68,14 @@ class Adapter:
         result = {}
         for name, module in self.modules.items():
             result[f"{_PREFIX}{name}.lora_A.weight"] = module.lora_a
+        for name, module in self.modules.items():
             result[f"{_PREFIX}{name}.lora_B.weight"] = module.lora_b
         return result
+
+    def prepack(self) -> None:
+        """Keep a second and third copy of the frozen weights, for faster small products."""
+        for module in self.modules.values():
+            module.prepack()
 
     def load(self, folder: Path) -> None:
         """Load the parameters of the adapter in `folder`.
@@ -210,6 +155,8 @@ def add_adapter(
                 adapted = LoraLinear(module, config.rank, config.alpha)
                 setattr(layer.get_submodule(parent), last, adapted)
                 modules[f"{model.layers_name}.{index}.{name}"] = adapted
+        for parent in list(layer.modules()):
+            group_layers(parent)
     if not modules:
         msg = "The base model has no linear layers that an adapter could be put on."
         raise TrainingError(msg, "invalid_model")

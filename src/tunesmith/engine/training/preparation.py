@@ -5,6 +5,7 @@ Knows neither optimizer nor steps.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from .hyperparameters import resolve_hyperparameters
 from .lora import add_adapter
 from .loss import ExampleSet, LossComputation
 from .preference import Preference, read_pairs, with_reference
-from .recipes import ChosenRecipe, choose_recipe
+from .recipes import ChosenRecipe, Work, choose_recipe
 from .split_model import SplitModel, load_split_model
 from .supervised import Supervised
 from .work_folder import SNAPSHOT_EPOCHS
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from .objective import Objective
     from .spec import ResolvedHyperparameters, TrainingSpec
     from .work_folder import WorkFolder
+
+# Tokens of a step up to which prepacked weights are worth their memory: larger products spend
+# little of their time on the layout.
+_PREPACKED_TOKENS = 256
 
 __all__ = ["Data", "Preparation", "TrainableModel"]
 
@@ -102,9 +107,12 @@ class Preparation:
         self.recipe: ChosenRecipe = choose_recipe(
             spec,
             self.model,
-            self.data.tokens,
-            self.hyperparameters.n_epochs,
-            torch.get_num_threads(),
+            Work(
+                self.data.tokens,
+                math.ceil(self.data.rows / self.hyperparameters.batch_size),
+                self.hyperparameters.n_epochs,
+                torch.get_num_threads(),
+            ),
         )
         first = torch.from_numpy(self.data.train[0].tokens)
         if not self.model.parts_match_whole(first, self.recipe.first_layer):
@@ -169,6 +177,9 @@ class Preparation:
         )
         if spec.initial_adapter_path is not None:
             adapter.load(spec.initial_adapter_path)
+        if self.data.tokens / self.data.rows * self.hyperparameters.batch_size <= _PREPACKED_TOKENS:
+            adapter.prepack()
+            self.model.speed_up_short_steps(torch.from_numpy(self.data.train[0].tokens))
         return TrainableModel(adapter.parameters(), adapter.save)
 
     def objective(self, train: ExampleSet, validation: ExampleSet | None) -> Objective | None:

@@ -5,10 +5,11 @@
     lora  An adapter (LoRA, rank 16) on all linear layers.
     full  All weights, in 32 bits.
 
-The estimate counts arithmetic: per token and weight two operations forward, two backward
-through frozen weights and two more for trained ones, divided by a measured rate. It
-depends on nothing that varies from run to run, so the same data on the same machine always
-get the same recipe.
+The estimate counts arithmetic, per token and weight two operations forward, two backward
+through frozen weights and two more for trained ones, divided by a measured rate; and it counts
+steps, as a step of a few tokens takes what reading the weights and starting some hundred small
+operations takes. It depends on nothing that varies from run to run, so the same data on the
+same machine always get the same recipe.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from tunesmith.engine.domain.errors import TrainingError
 
@@ -30,20 +32,25 @@ if TYPE_CHECKING:
     from .spec import TrainingSpec
     from .split_model import SplitModel
 
-__all__ = ["ChosenRecipe", "choose_recipe"]
+__all__ = ["ChosenRecipe", "Work", "choose_recipe", "estimate_seconds"]
 
 _RANK = 16
 _ALPHA = 32.0
 _TOP_SHARE = 0.2
-# Up to this time all layers are trained, even if `fast` would take less.
-_SHORT_SECONDS = 60.0
+# Up to this time all layers are trained, even if `fast` would take less. A GPU trains large
+# models, of which one fifth of the layers learns much less.
+_SHORT_SECONDS = {"cpu": 60.0, "cuda": 3600.0}
 # Operations per second that trainings of small models reach, per CPU thread or per GPU.
 _RATE = {
     ("cpu", torch.bfloat16): 1.4e11,
     ("cpu", torch.float32): 0.5e11,
-    ("cuda", torch.bfloat16): 5.0e13,
+    ("cuda", torch.bfloat16): 1.0e14,
     ("cuda", torch.float32): 1.0e13,
 }
+# Of one pass of a batch, forward and backward: seconds for what surrounds each linear layer,
+# and bytes of weights read per second.
+_LAYER_SECONDS = {"cpu": 0.35e-3, "cuda": 0.2e-3}
+_READ_RATE = {"cpu": 1.0e10, "cuda": 1.0e12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +70,30 @@ class ChosenRecipe:
     first_layer: int = 0
 
 
-def choose_recipe(
-    spec: TrainingSpec, model: SplitModel, epoch_tokens: int, n_epochs: int, threads: int
-) -> ChosenRecipe:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How much a training computes.
+
+    Attributes:
+        epoch_tokens: Tokens of all training examples.
+        epoch_steps: Steps of one pass over them.
+        n_epochs: Passes over them.
+        threads: Threads that compute.
+    """
+
+    epoch_tokens: int
+    epoch_steps: int
+    n_epochs: int
+    threads: int
+
+
+def choose_recipe(spec: TrainingSpec, model: SplitModel, work: Work) -> ChosenRecipe:
     """Return how to train.
 
     Args:
         spec: The job; its recipe may be "auto".
         model: The base model.
-        epoch_tokens: Tokens of all training examples.
-        n_epochs: Passes over them.
-        threads: Threads that compute.
+        work: How much there is to compute.
 
     Raises:
         TrainingError: The requested recipe cannot train this model.
@@ -82,7 +102,7 @@ def choose_recipe(
         return _recipe_to_continue(spec, model, spec.initial_adapter_path)
     count = len(model.layers)
     first = count - max(1, round(count * _TOP_SHARE))
-    seconds = _estimate_seconds(model, epoch_tokens, n_epochs, threads, first)
+    seconds = estimate_seconds(model, work, first)
     if spec.recipe != "auto":
         recipe: Recipe = spec.recipe
         reason = "as requested"
@@ -91,7 +111,7 @@ def choose_recipe(
             raise TrainingError(msg, "invalid_hyperparameters")
     elif not model.can_run_in_parts() or first == 0:
         recipe, reason = "lora", "the only adapter that fits this base model"
-    elif seconds["lora"] <= max(_SHORT_SECONDS, seconds["fast"]):
+    elif seconds["lora"] <= max(_SHORT_SECONDS[model.device.type], seconds["fast"]):
         recipe = "lora"
         reason = f"all layers take about {_format_seconds(seconds['lora'])}"
     else:
@@ -132,18 +152,33 @@ def _recipe_to_continue(spec: TrainingSpec, model: SplitModel, folder: Path) -> 
     return ChosenRecipe(recipe, reason, adapter, first if recipe == "fast" else 0)
 
 
-def _estimate_seconds(
-    model: SplitModel, epoch_tokens: int, n_epochs: int, threads: int, first: int
-) -> dict[Recipe, float]:
+def estimate_seconds(model: SplitModel, work: Work, first: int) -> dict[Recipe, float]:
+    """Return how long each recipe takes, within a factor of two on an idle machine.
+
+    Args:
+        model: The base model.
+        work: How much there is to compute.
+        first: Index of the first layer that `fast` trains.
+    """
     weights = [sum(p.numel() for p in layer.parameters()) for layer in model.layers]
     lower, upper = sum(weights[:first]), sum(weights[first:])
     device = model.device.type
-    rate = _RATE[device, model.dtype] * (1 if device == "cuda" else threads)
-    seen = epoch_tokens * n_epochs
+    rate = _RATE[device, model.dtype] * (1 if device == "cuda" else work.threads)
+    seen = work.epoch_tokens * work.n_epochs
+    steps = work.epoch_steps * work.n_epochs
+    head = model.whole.get_output_embeddings().weight.numel()
+    linears = [sum(isinstance(m, nn.Linear) for m in layer.modules()) for layer in model.layers]
+
+    def around(trained: int, layers: int) -> float:
+        """Return the seconds of all steps that depend on no tokens."""
+        read = 2 * (trained + head) * model.dtype.itemsize / _READ_RATE[device]
+        return steps * (read + layers * _LAYER_SECONDS[device])
+
     return {
-        "fast": (2 * lower * epoch_tokens + 4 * upper * seen) / rate,
-        "lora": 4 * (lower + upper) * seen / rate,
-        "full": 6 * (lower + upper) * seen / rate,
+        "fast": (2 * lower * work.epoch_tokens + 4 * upper * seen) / rate
+        + around(upper, sum(linears[first:])),
+        "lora": 4 * (lower + upper) * seen / rate + around(lower + upper, sum(linears)),
+        "full": 6 * (lower + upper) * seen / rate + around(4 * (lower + upper), sum(linears)),
     }
 
 

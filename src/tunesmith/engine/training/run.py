@@ -104,6 +104,7 @@ def _run(
             schedule=schedule,
             objective=objective,
             parameters=trainable.parameters,
+            joined=recipe.adapter is not None,
             save_model=trainable.save,
             checkpoints=checkpoints,
         )

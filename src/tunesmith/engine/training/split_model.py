@@ -18,6 +18,13 @@ from torch import nn
 
 from tunesmith.engine.domain.errors import TrainingError
 
+from .short_steps import (
+    SHORT_ATTENTION,
+    FrozenOutput,
+    register_short_attention,
+    replace_norms,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -46,6 +53,34 @@ class SplitModel:
         self.hidden_size: int = model.config.hidden_size
         self.device: torch.device = next(model.parameters()).device
         self._all_layers: nn.ModuleList = self.layers
+        self._short_attention = "eager"
+        self._prepacked_output: FrozenOutput | None = None
+
+    def speed_up_short_steps(self, tokens: torch.Tensor) -> None:
+        """Make steps of few tokens faster on a processor; all weights but adapters are frozen.
+
+        Args:
+            tokens: Token ids of one example, shape (length,): what is faster is used where it
+                computes the same for them.
+        """
+        if self.device.type != "cpu":
+            return
+        self._prepacked_output = FrozenOutput.of(self.whole.get_output_embeddings())
+        replace_norms(self.decoder)
+        inputs = tokens[None, :_EAGER_ATTENTION_UP_TO]
+        selection = torch.arange(inputs.shape[1])
+        register_short_attention()
+        try:
+            with torch.no_grad():
+                plain = self.last_hidden(inputs, None, selection, as_in_training=True)
+                self._short_attention = SHORT_ATTENTION
+                short = self.last_hidden(inputs, None, selection, as_in_training=True)
+        except (ValueError, TypeError, RuntimeError):  # a model with an attention of its own
+            self._short_attention = "eager"
+            return
+        # The mean, as single values differ by much through layers of bf16 rounding.
+        if float((plain - short).float().square().mean().sqrt()) > _TOLERANCE * float(plain.std()):
+            self._short_attention = "eager"
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -127,7 +162,8 @@ class SplitModel:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map the result of `last_hidden`, shape (n, hidden), to logits, shape (n, vocabulary)."""
         config = self.whole.config
-        logits: torch.Tensor = self.whole.get_output_embeddings()(hidden)
+        output = self._prepacked_output or self.whole.get_output_embeddings()
+        logits: torch.Tensor = output(hidden)
         # Cohere, Granite and Gemma 2 scale or cap the logits after the output layer.
         logits = logits * (getattr(config, "logit_scale", None) or 1)
         logits = logits / (getattr(config, "logits_scaling", None) or 1)
@@ -186,7 +222,7 @@ class SplitModel:
             and (as_in_training or torch.is_grad_enabled())
             and self.device.type == "cpu"
         )
-        wanted = "eager" if short else "sdpa"
+        wanted = self._short_attention if short else "sdpa"
         if self.whole.config._attn_implementation != wanted:  # noqa: SLF001 - no public reader
             self.whole.set_attn_implementation(wanted)
 

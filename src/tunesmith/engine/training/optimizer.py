@@ -1,0 +1,114 @@
+"""AdamW over the trained parameters: one step of the optimizer, and its state by name.
+
+An adapter has hundreds of small matrices. They are kept in one buffer, and so are their
+gradients, so clipping, update and clearing are a few operations and not thousands.
+Knows neither steps nor files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+
+from . import distributed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Optimizer"]
+
+_MAX_GRADIENT_NORM = 1.0
+_STATE = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Optimizer:
+    """AdamW with clipped gradients.
+
+    Args:
+        parameters: What is trained, by name. Afterwards each is a view of the one buffer, if
+            `joined`.
+        weight_decay: The decoupled decay.
+        joined: Keep all parameters in one buffer; they must be of one type and device.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float, joined: bool
+    ) -> None:
+        self._parameters = parameters
+        # Name: where its values are in the parameter that the optimizer has.
+        self._places: dict[str, tuple[nn.Parameter, slice]] = {}
+        if joined:
+            self._trained = [self._join()]
+        else:
+            self._trained = list(parameters.values())
+            self._places = {
+                name: (parameter, slice(0, parameter.numel()))
+                for name, parameter in parameters.items()
+            }
+        self._joined = joined
+        self._adamw = torch.optim.AdamW(
+            self._trained, lr=0.0, weight_decay=weight_decay, fused=True
+        )
+
+    def step(self, rate: float) -> None:
+        """Change the parameters by their gradients, and clear those.
+
+        Args:
+            rate: The learning rate.
+        """
+        for group in self._adamw.param_groups:
+            group["lr"] = rate
+        distributed.sum_gradients(self._trained)
+        clip_grad_norm_(self._trained, _MAX_GRADIENT_NORM)
+        self._adamw.step()
+        # The gradients of joined parameters are views of one tensor, which therefore stays.
+        self._adamw.zero_grad(set_to_none=not self._joined)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return parameters and optimizer state: "parameter/NAME", "exp_avg/NAME" and so on."""
+        result = {}
+        for name, parameter in self._parameters.items():
+            result[f"parameter/{name}"] = parameter.detach()
+            trained, place = self._places[name]
+            for key, value in self._adamw.state.get(trained, {}).items():
+                is_number = value.dim() == 0
+                result[f"{key}/{name}"] = (
+                    value.clone() if is_number else value.view(-1)[place].view(parameter.shape)
+                )
+        return {name: value.cpu().contiguous() for name, value in result.items()}
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restore what `state` returned."""
+        for name, parameter in self._parameters.items():
+            parameter.copy_(state[f"parameter/{name}"])
+            trained, place = self._places[name]
+            kept = self._adamw.state[trained]
+            for key in _STATE:
+                value = state.get(f"{key}/{name}")
+                if value is None:
+                    continue
+                if value.dim() == 0:
+                    kept[key] = value.to(trained.device)
+                    continue
+                if key not in kept:
+                    kept[key] = torch.zeros_like(trained)
+                kept[key].view(-1)[place].copy_(value.view(-1))
+
+    def _join(self) -> nn.Parameter:
+        total = sum(parameter.numel() for parameter in self._parameters.values())
+        first = next(iter(self._parameters.values()))
+        joined = nn.Parameter(first.new_empty(total))
+        joined.grad = first.new_zeros(total)
+        start = 0
+        for name, parameter in self._parameters.items():
+            place = slice(start, start + parameter.numel())
+            joined.data[place] = parameter.data.view(-1)
+            parameter.data = joined.data[place].view(parameter.shape)
+            parameter.grad = joined.grad[place].view(parameter.shape)
+            self._places[name] = (joined, place)
+            start = place.stop
+        return joined
