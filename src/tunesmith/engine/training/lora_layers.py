@@ -101,7 +101,8 @@ class LoraGroup:
             return output
         if layer is not self.layers[0]:
             self._separate()
-            return layer(x)
+            alone: torch.Tensor = layer(x)
+            return alone
         outputs = self._outputs(x)
         self._input = x
         self._waiting = dict(zip(self.layers[1:], outputs[1:], strict=True))
@@ -135,15 +136,17 @@ class LoraGroup:
             return first, first.grad
         places = tuple(layer.lora_a.data_ptr() for layer in self.layers)
         if self._joint_a is not None and self._joint_a[0] == places:
-            return self._joint_a[1:]
+            return self._joint_a[1], self._joint_a[2]
         matrices = [layer.lora_a.detach() for layer in self.layers]
-        gradients = [layer.lora_a.grad for layer in self.layers]
-        if None in gradients or not (_are_adjacent(matrices) and _are_adjacent(gradients)):
+        gradients = [g for layer in self.layers if (g := layer.lora_a.grad) is not None]
+        are_joined = len(gradients) == len(matrices) and _are_adjacent(gradients)
+        if not (are_joined and _are_adjacent(matrices)):
             return torch.cat(matrices), None
         shape = len(matrices) * self.rank, first.shape[1]
-        joint = tuple(kept[0].as_strided(shape, kept[0].stride()) for kept in (matrices, gradients))
-        self._joint_a = places, *joint
-        return joint
+        joint = matrices[0].as_strided(shape, matrices[0].stride())
+        joint_gradient = gradients[0].as_strided(shape, gradients[0].stride())
+        self._joint_a = places, joint, joint_gradient
+        return joint, joint_gradient
 
     def _outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         matrices = [layer.lora_a for layer in self.layers] + [layer.lora_b for layer in self.layers]
@@ -187,7 +190,7 @@ class _LoraFunction(torch.autograd.Function):
         a, _ = group.joint_a()
         if _is_small(flat):
             inner = flat.float() @ a.T  # (tokens, layers * rank)
-            parts = inner.split(group.rank, dim=1)
+            parts = _ranks(inner, group)
             outputs = [
                 torch.addmm(y.float(), part, b.T, alpha=group.scale).to(x.dtype)
                 for y, part, b in zip(outputs, parts, bs, strict=True)
@@ -196,7 +199,7 @@ class _LoraFunction(torch.autograd.Function):
             inner = flat @ a.to(x.dtype).T
             outputs = [
                 y.addmm_(part, (b * group.scale).to(x.dtype).T)
-                for y, part, b in zip(outputs, inner.split(group.rank, dim=1), bs, strict=True)
+                for y, part, b in zip(outputs, _ranks(inner, group), bs, strict=True)
             ]
         ctx.save_for_backward(flat, inner, *matrices)
         ctx.group = group
@@ -210,7 +213,7 @@ class _LoraFunction(torch.autograd.Function):
         grad_ys = [gradient.reshape(-1, gradient.shape[-1]) for gradient in gradients]
         bs = matrices[len(grad_ys) :]
         a, a_grad = group.joint_a()
-        parts = inner.split(group.rank, dim=1)
+        parts = _ranks(inner, group)
         grad_x = group.frozen_backward(grad_ys) if ctx.needs_input_grad[0] else None
         if _is_small(flat):
             wide = [gradient.float() for gradient in grad_ys]
@@ -235,12 +238,21 @@ class _LoraFunction(torch.autograd.Function):
             if grad_x is not None:
                 grad_x.addmm_(grad_inner, a.to(flat.dtype))
         count = len(grad_ys)
-        grad_as = [None] * count if grad_a is None else grad_a.split(group.rank)
+        grad_as = (
+            [None] * count if grad_a is None else grad_a.split_with_sizes([group.rank] * count)
+        )
         return None if grad_x is None else grad_x.view(ctx.shape), None, *grad_as, *grad_bs
 
 
 def _is_small(flat: torch.Tensor) -> bool:
     return flat.shape[0] <= _SMALL_TOKENS and flat.device.type == "cpu"
+
+
+def _ranks(inner: torch.Tensor, group: LoraGroup) -> list[torch.Tensor]:
+    """Return each layer's part of A x, shape (tokens, rank)."""
+    if len(group.layers) == 1:
+        return [inner]
+    return list(inner.split_with_sizes([group.rank] * len(group.layers), dim=1))
 
 
 def _beside(parts: Sequence[torch.Tensor]) -> torch.Tensor:
