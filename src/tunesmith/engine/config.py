@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.core.urls import is_loopback_host
+from tunesmith.datasets.training_defaults import DEFAULT_TOKEN_LIMIT
 from tunesmith.types.job_parameters import RecipeChoice  # noqa: TC001 - pydantic reads it
 
 from .domain.errors import EngineError
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 DEFAULT_PORT = 8712
+_LEGACY = frozenset({"ada", "babbage", "curie", "davinci"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class EngineConfig:
         organization: Name of the organisation that owns what keyless clients create.
         checkpoint_every_seconds: Minimum time between two checkpoints for resuming.
         recipe: Recipe of jobs that name none.
+        max_example_tokens: Most tokens of a training example; None for the context of its model.
         threads: Threads of one training; None lets the training choose.
         serving_threads: Threads that generate completions; None lets the backend choose.
         memory_bytes: Memory for loaded models; None for the backend's default.
@@ -139,6 +142,7 @@ class EngineConfig:
     organization: str = "local"
     checkpoint_every_seconds: float = 20.0
     recipe: RecipeChoice = "auto"
+    max_example_tokens: int | None = None
     threads: int | None = None
     serving_threads: int | None = None
     memory_bytes: int | None = None
@@ -163,6 +167,14 @@ class EngineConfig:
         if self.database_url is not None:
             return self.database_url
         return f"sqlite:///{self.home.database}"
+
+    def example_limit(self, family: str) -> int | None:
+        """Return the most tokens of an example for a model of a family; None for its context.
+
+        The families of the legacy API keep the limit that they have had.
+        """
+        limits = [self.max_example_tokens, DEFAULT_TOKEN_LIMIT if family in _LEGACY else None]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def is_loopback(self) -> bool:

@@ -176,7 +176,7 @@ class _Launcher:
         worker.shutdown = self.stopping
         try:
             if stage == "validation":
-                worker.validate()
+                worker.validate(with_model=False)
             else:
                 worker.train(
                     lambda spec, observer: simulate_training(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import time
 from collections.abc import Callable
@@ -257,3 +258,49 @@ def test_trained_tokens_are_known_at_the_end(
         assert now["trained_tokens"] is None
         time.sleep(0.02)
     assert now["trained_tokens"] > 0
+
+
+SYSTEM_ROW = {
+    "messages": [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "love"},
+    ]
+}
+IMAGE_ROW = {
+    "messages": [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a/b"}}]},
+        {"role": "assistant", "content": "a city"},
+    ]
+}
+LONG_ROW = {
+    "messages": [
+        {"role": "user", "content": "day " * 3000},
+        {"role": "assistant", "content": "a city"},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        (IMAGE_ROW, "Line 2: messages[0].content[0] must be a string"),
+        (LONG_ROW, "an example may have 2,048, prompt and completion together"),
+    ],
+)
+def test_a_row_that_the_model_cannot_learn_is_refused_before_the_queue(
+    http: httpx.Client, row: dict[str, Any], complaint: str
+):
+    content = "".join(json.dumps(one) + "\n" for one in (SYSTEM_ROW, row))
+    file = http.post(
+        "/files", data={"purpose": "fine-tune"}, files={"file": ("rows.jsonl", content)}
+    ).json()
+    body = {"training_file": file["id"], "model": "gpt-4o-mini"}
+    job = http.post("/fine_tuning/jobs", json=body).json()
+    for _ in range(600):
+        job = http.get(f"/fine_tuning/jobs/{job['id']}").json()
+        if job["status"] in {"failed", "queued", "running", "succeeded"}:
+            break
+        time.sleep(0.1)
+    assert job["status"] == "failed"
+    assert job["error"]["code"] == "invalid_training_file"
+    assert complaint in job["error"]["message"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from tunesmith.engine.domain.tool_messages import with_tools_as_text
+from tunesmith.engine.domain.tool_messages import calls_as_text, results_as_text, with_definitions
 from tunesmith.engine.serving.tool_call_parser import ToolCall, ToolCallParser
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -18,40 +16,50 @@ def call(arguments):
 
 
 def test_definitions_come_into_the_system_message():
-    seen = with_tools_as_text([{"role": "system", "content": "Be brief."}, QUESTION], [TOOL])
+    seen = with_definitions([{"role": "system", "content": "Be brief."}, QUESTION], [TOOL])
 
     assert [message["role"] for message in seen] == ["system", "user"]
     assert seen[0]["content"].startswith("Be brief.\n\n")
     assert json.dumps(TOOL) in seen[0]["content"]
-    assert with_tools_as_text([QUESTION], [TOOL])[0]["role"] == "system"
+    assert with_definitions([QUESTION], [TOOL])[0]["role"] == "system"
 
 
-@pytest.mark.parametrize("arguments", ['{"place": "sea"}', {"place": "sea"}])
-def test_a_call_is_written_as_the_parser_reads_it(arguments):
-    message = {"role": "assistant", "content": None, "tool_calls": [call(arguments)], "weight": 1}
-    [seen] = with_tools_as_text([message], None)
+def test_definitions_come_into_the_question_where_there_is_no_system_message():
+    [seen] = with_definitions([QUESTION], [TOOL], "user")
+    assert seen["content"].endswith("\n\nThe weather?")
+    assert json.dumps(TOOL) in seen["content"]
+
+
+def test_a_call_is_written_as_the_parser_reads_it():
+    message = {"role": "assistant", "content": "", "tool_calls": [call({"place": "sea"})]}
+    seen = calls_as_text(message)
 
     parser = ToolCallParser({"weather"})
     assert parser.push(seen["content"]) == ""
     assert parser.finish() == ("", [ToolCall("weather", '{"place": "sea"}')])
-    assert seen["weight"] == 1
     assert "tool_calls" not in seen
-    assert message["content"] is None  # the caller's message is not changed
+    assert message["content"] == ""  # the caller's message is not changed
 
 
-def test_a_result_becomes_a_turn_of_the_user_and_text_stays():
-    messages = [
-        {"role": "assistant", "content": "Let me see.", "tool_calls": [call("{}"), call("{}")]},
-        {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "calm"}]},
+def test_results_become_one_turn_of_the_user_and_text_stays():
+    turn = {"role": "assistant", "content": "Let me see.", "tool_calls": [call({}), call({})]}
+    seen = calls_as_text(turn)
+    assert seen["content"].startswith("Let me see.\n<tool_call>")
+    assert seen["content"].count("<tool_call>") == 2
+
+    results = [{"role": "tool", "tool_call_id": "1", "content": text} for text in ("calm", "hot")]
+    assert results_as_text([seen, *results]) == [
+        seen,
+        {
+            "role": "user",
+            "content": "<tool_response>\ncalm\n</tool_response>\n"
+            "<tool_response>\nhot\n</tool_response>",
+        },
     ]
-    turn, result = with_tools_as_text(messages, [])
-
-    assert turn["content"].startswith("Let me see.\n<tool_call>")
-    assert turn["content"].count("<tool_call>") == 2
-    assert result == {"role": "user", "content": "<tool_response>\ncalm\n</tool_response>"}
 
 
 def test_a_conversation_without_tools_is_unchanged():
     messages = [QUESTION, {"role": "assistant", "content": "Calm."}]
 
-    assert with_tools_as_text(messages, None) == messages
+    assert results_as_text(messages) == messages
+    assert [calls_as_text(message) for message in messages] == messages

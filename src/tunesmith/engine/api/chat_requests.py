@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from tunesmith.datasets.chat_messages import MessageError, normalize_messages
 from tunesmith.engine.serving.generation import ChatPrompt, GenerationRequest
 
 from .chat_tools import ToolUse, response_schema, tool_use
 from .generation_requests import MAX_NAME_LENGTH, GenerationBody, NoEffect, Refused, refuse
-from .http_errors import ApiError, invalid
+from .http_errors import invalid
 
 __all__ = ["ChatBody", "is_nested_deeper"]
 
 MAX_DEPTH = 100  # pydantic writes up to 255 levels, the request's own included
-ROLES = ("system", "developer", "user", "assistant", "tool")
 REFUSED = {
     "audio": "the models here write text only",
     "functions": "it was replaced by tools",
@@ -131,79 +130,8 @@ def is_nested_deeper(value: Any, levels: int) -> bool:
 
 
 def _for_template(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
-
-
-def _message(message: dict[str, Any], path: str) -> dict[str, Any]:
-    """Return a message with its content as text and its calls' arguments as objects."""
-    role = message.get("role")
-    if role not in ROLES:
-        raise invalid(
-            f"{path}.role is {role!r}; it must be one of: {', '.join(ROLES)}.",
-            param=f"{path}.role",
-        )
-    result: dict[str, Any] = {
-        "role": "system" if role == "developer" else role,
-        "content": _content(message, path),
-    }
-    if role == "assistant" and message.get("tool_calls"):
-        result["tool_calls"] = _tool_calls(message["tool_calls"], path)
-    for name in ("name", "tool_call_id"):
-        if isinstance(message.get(name), str):
-            result[name] = message[name]
-    return result
-
-
-def _content(message: dict[str, Any], path: str) -> str:
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    if content is None and (message.get("tool_calls") or message.get("refusal")):
-        return str(message.get("refusal") or "")
-    if isinstance(content, list) and content:
-        return "".join(
-            _part(part, f"{path}.content[{index}]") for index, part in enumerate(content)
-        )
-    raise _wrong_content(f"{path}.content")
-
-
-def _part(part: Any, path: str) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    text = part.get(kind) if isinstance(part, dict) and kind in {"text", "refusal"} else None
-    if not isinstance(text, str):
-        raise _wrong_content(path)
-    return text
-
-
-def _wrong_content(path: str) -> ApiError:
-    return invalid(
-        f'{path} must be a string, or a list of parts {{"type": "text", "text": …}}: the models '
-        "here read text only.",
-        param=path,
-    )
-
-
-def _tool_calls(calls: Any, path: str) -> list[dict[str, Any]]:
-    if not isinstance(calls, list):
-        raise invalid(f"{path}.tool_calls must be a list.", param=f"{path}.tool_calls")
-    return [_tool_call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(calls)]
-
-
-def _tool_call(call: Any, path: str) -> dict[str, Any]:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise invalid(f"{path} must have a function with a name.", param=path)
-    arguments = function.get("arguments") or "{}"
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError:
-            raise invalid(
-                f"{path}.function.arguments is not valid JSON.",
-                param=f"{path}.function.arguments",
-            ) from None
-    return {
-        "id": call.get("id"),
-        "type": "function",
-        "function": {"name": function["name"], "arguments": arguments},
-    }
+    """Return messages in the form in which rows are trained, too."""
+    try:
+        return normalize_messages(messages)
+    except MessageError as error:
+        raise invalid(str(error), param=error.path) from None

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith.datasets.chat_messages import normalize_tools
+
 from .http_errors import ApiError, invalid
 
 __all__ = ["ToolUse", "response_schema", "tool_use"]
@@ -55,8 +57,7 @@ def tool_use(
     forced = _forced(functions, choice)
     if choice == "none":
         return ToolUse([], [])
-    definitions = [{"type": "function", "function": function} for function in functions]
-    return ToolUse(definitions, forced, parallel is not False)
+    return ToolUse(normalize_tools(tools) or [], forced, parallel is not False)
 
 
 def response_schema(response_format: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Tools in a conversation for a chat template that knows none: written as text.
+"""Tools in a conversation for a chat template that does not write them: written as text.
 
 The definitions go into the system message, a call into the text of the turn that makes it, a
 result into a user's turn. Serving and training both use it, so a model is trained on what it
@@ -7,14 +7,13 @@ is served. Knows no template, no tokenizer and no HTTP.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CALL_END", "CALL_START", "knows_tools", "with_tools_as_text"]
+__all__ = ["CALL_END", "CALL_START", "calls_as_text", "results_as_text", "with_definitions"]
 
 CALL_START = "<tool_call>"
 CALL_END = "</tool_call>"
@@ -31,59 +30,58 @@ To call one, write its name and arguments as a JSON object, and nothing else:
 {end}"""
 
 
-def knows_tools(template: str) -> bool:
-    """Return True if a chat template writes tools itself."""
-    return "tools" in template
-
-
-def with_tools_as_text(
-    messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None
+def with_definitions(
+    messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], role: str = "system"
 ) -> list[dict[str, Any]]:
-    """Return a conversation that says with text alone what tools and calls say.
+    """Return a conversation whose first message says which tools there are.
 
     Args:
-        messages: Messages with `role` and `content`; they are not changed.
-        tools: Definitions as in the API, or None.
+        messages: Normalized messages; they are not changed.
+        tools: The definitions.
+        role: The role of the message that says it: "user" where there is no system message.
     """
-    written = [_as_text(message) for message in messages]
-    if not tools:
-        return written
     definitions = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     text = _INSTRUCTIONS.format(definitions=definitions, start=CALL_START, end=CALL_END)
-    if written and written[0].get("role") in {"system", "developer"}:
-        first = written[0]
-        if content := _text(first):
-            text = f"{content}\n\n{text}"
-        return [{**first, "content": text}, *written[1:]]
-    return [{"role": "system", "content": text}, *written]
+    if not messages or messages[0]["role"] != role:
+        return [{"role": role, "content": text}, *messages]
+    first = messages[0]
+    before, after = (first["content"], text) if role == "system" else (text, first["content"])
+    content = f"{before}\n\n{after}" if before and after else before or after
+    return [{**first, "content": content}, *messages[1:]]
 
 
-def _as_text(message: dict[str, Any]) -> dict[str, Any]:
-    if message.get("role") in {"tool", "function"}:
-        content = f"{_RESULT_START}\n{_text(message)}\n{_RESULT_END}"
-        return {"role": "user", "content": content}
+def calls_as_text(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a normalized message whose calls are part of its text."""
     calls = message.get("tool_calls")
     if not calls:
         return message
-    parts = [text] if (text := _text(message)) else []
+    parts = [message["content"]] if message["content"] else []
     parts += [f"{CALL_START}\n{_call(call['function'])}\n{CALL_END}" for call in calls]
     kept = {name: value for name, value in message.items() if name != "tool_calls"}
     return {**kept, "content": "\n".join(parts)}
 
 
-def _text(message: dict[str, Any]) -> str:
-    """Return a message's content, which is text, a list of parts with text, or absent."""
-    content: Any = message.get("content") or ""
-    if isinstance(content, list):
-        return "".join(part["text"] for part in content)
-    return str(content)
+def results_as_text(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return normalized messages in which a user's turn holds the results of calls.
+
+    Results in a row are one turn: many templates demand that turns alternate.
+    """
+    written: list[dict[str, Any]] = []
+    previous = ""
+    for message in messages:
+        if message["role"] != "tool":
+            written.append(message)
+        else:
+            text = f"{_RESULT_START}\n{message['content']}\n{_RESULT_END}"
+            if previous == "tool":
+                written[-1] = {"role": "user", "content": f"{written[-1]['content']}\n{text}"}
+            else:
+                written.append({"role": "user", "content": text})
+        previous = message["role"]
+    return written
 
 
 def _call(function: dict[str, Any]) -> str:
-    """Return a call as JSON; its arguments may be JSON text or an object."""
-    arguments: Any = function.get("arguments") or {}
-    if isinstance(arguments, str):
-        # What is no JSON stays as it was written: the model would have written it so.
-        with contextlib.suppress(ValueError):
-            arguments = json.loads(arguments)
-    return json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False)
+    """Return a call as JSON."""
+    call = {"name": function["name"], "arguments": function["arguments"]}
+    return json.dumps(call, ensure_ascii=False)

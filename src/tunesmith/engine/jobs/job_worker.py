@@ -115,17 +115,25 @@ class Worker:
         with self.database.write() as connection:
             return leases.lock_claimed(connection, self.job_id, self.worker_id)
 
-    def validate(self, seconds: float = math.inf) -> None:
+    def validate(
+        self,
+        seconds: float = math.inf,
+        max_tokens: int | None = None,
+        *,
+        with_model: bool = True,
+    ) -> None:
         """Check the job's files, then queue the job, or fail it with the first fault.
 
         Args:
             seconds: Processor time after which the job fails and the process exits.
+            max_tokens: Most tokens of an example; None for the model's context.
+            with_model: Whether to check the rows with the base model's files, too.
         """
         job = self.job()
         done = threading.Event()
         watch = threading.Thread(target=self._watch, args=(job, seconds, done), daemon=True)
         watch.start()
-        fault = find_fault(self.database, self.home, job)
+        fault = find_fault(self.database, self.home, job, max_tokens, with_model=with_model)
         done.set()
         watch.join()
         with self.database.write() as connection:
@@ -200,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worker", required=True)
     parser.add_argument("--heartbeat", type=float, default=2.0)
     parser.add_argument("--validation-seconds", type=float, default=math.inf)
+    parser.add_argument("--max-example-tokens", type=int)
     parser.add_argument("--ray", help="train on Ray, with these settings (JSON)")
     parser.add_argument("job_id")
     options = parser.parse_args(arguments)
@@ -230,7 +239,7 @@ def _work(worker: Worker, options: argparse.Namespace) -> None:
         worker.heartbeat()
         threading.Thread(target=worker.keep_alive, args=(options.heartbeat,), daemon=True).start()
         if options.stage == "validation":
-            worker.validate(options.validation_seconds)
+            worker.validate(options.validation_seconds, options.max_example_tokens)
         else:
             worker.train(train if ray is None else _train_on_ray(ray))
     except (LostLeaseError, _Interrupted):

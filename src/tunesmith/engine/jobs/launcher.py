@@ -50,11 +50,13 @@ def lower_priority() -> None:
 
 def worker_arguments(config: EngineConfig, job: JobRow, stage: Stage) -> list[str]:
     """Return the command line of a worker for a job that was claimed for it."""
+    limit = config.example_limit(job.family)
     uses_ray = config.launcher == "ray" and stage == "training"
     return [
         *(("--ray", json.dumps(dataclasses.asdict(config.ray))) if uses_ray else ()),
         *("--home", str(config.home.root)),
         *("--stage", stage),
+        *(("--max-example-tokens", str(limit)) if limit is not None else ()),
         *("--heartbeat", str(config.heartbeat_seconds)),
         *("--validation-seconds", str(config.validation_seconds)),
         *("--worker", str(job.worker_id)),

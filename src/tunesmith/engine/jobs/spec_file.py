@@ -51,6 +51,7 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
         seed=job.seed,
         api="fine-tunes" if job.api == "fine-tunes" else "jobs",
         recipe=_recipe(requested.get("recipe"), config.recipe, source),
+        max_tokens=config.example_limit(job.family),
         checkpoint_every_seconds=config.checkpoint_every_seconds,
         threads=config.threads or available_threads(),
         **values,

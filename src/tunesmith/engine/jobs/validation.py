@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from tunesmith.engine.domain.errors import TrainingErrorCode
     from tunesmith.engine.home import Home
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
@@ -33,10 +34,24 @@ class JobFault:
     param: str
 
 
-def find_fault(database: Database, home: Home, job: JobRow) -> JobFault | None:
+def find_fault(
+    database: Database,
+    home: Home,
+    job: JobRow,
+    max_tokens: int | None = None,
+    *,
+    with_model: bool = True,
+) -> JobFault | None:
     """Return the first error in the job's training file, then in its validation file, then in both.
 
     Also compares the contents with their hashes, and links them into the job's folder.
+
+    Args:
+        database: Where the files are listed.
+        home: The state folder.
+        job: The job.
+        max_tokens: Most tokens of an example; None for the model's context.
+        with_model: Whether to check the rows with the base model's files, too.
     """
     file_ids = {"training_file": job.training_file, "validation_file": job.validation_file}
     blobs = BlobStore(home.files)
@@ -53,12 +68,14 @@ def find_fault(database: Database, home: Home, job: JobRow) -> JobFault | None:
         except CorruptFileError as error:
             return JobFault("file_corrupt", str(error), param)
         error_text = _first_error(path, job)
+        if error_text is None and with_model:
+            error_text = _first_unlearnable(path, home, job, max_tokens)
         if error_text is not None:
             kind = param.replace("_", " ")
             message = f"The {kind} {file.filename!r} ({file.id}) cannot be used: {error_text}"
             return JobFault(f"invalid_{param}", message, param)
         paths.append(path)
-    if job.requested_hyperparameters.get("compute_classification_metrics"):
+    if with_model and job.requested_hyperparameters.get("compute_classification_metrics"):
         return _class_fault(home, job, paths)
     return None
 
@@ -119,4 +136,33 @@ def _class_fault(home: Home, job: JobRow, paths: Iterable[Path]) -> JobFault | N
     except TrainingError as error:
         kind = "n_classes" if positive_class is None else "positive_class"
         return JobFault(error.code, str(error), f"classification_{kind}")
+    return None
+
+
+def _first_unlearnable(path: Path, home: Home, job: JobRow, max_tokens: int | None) -> str | None:
+    """Return the error of the first row that the job's base model cannot learn, if any.
+
+    The rows are rendered by the model's chat template and, where they are long, counted in its
+    tokens, as the training will do it. This loads no torch.
+    """
+    from tunesmith.engine.serving.input_processor import chat_template  # noqa: PLC0415 - likewise
+    from tunesmith.engine.serving.vocabulary import read_vocabulary  # noqa: PLC0415 - likewise
+    from tunesmith.engine.training.examples import check_texts  # noqa: PLC0415 - likewise
+    from tunesmith.engine.training.rows import (  # noqa: PLC0415 - likewise
+        read_preference_texts,
+        read_texts,
+    )
+
+    base = load_catalog(home).find(job.base_model)
+    if not base.installed:
+        return None  # that is reported when the training starts
+    vocabulary = read_vocabulary(base.path)
+    template = chat_template(vocabulary)
+    read = read_preference_texts if job.method == "dpo" else read_texts
+    limit = min(max_tokens or vocabulary.context_length, vocabulary.context_length)
+    code: TrainingErrorCode = "invalid_training_file"
+    try:
+        check_texts(read(path, template, code), vocabulary.tokenizer, max_tokens=limit, code=code)
+    except TrainingError as error:
+        return str(error)
     return None

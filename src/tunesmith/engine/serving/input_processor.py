@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunesmith.engine.domain.tool_messages import knows_tools, with_tools_as_text
+from tunesmith.engine.models.chat_template import ChatTemplate, TemplateError
 
 from .generation_errors import GenerationError
 from .vocabulary import END_OF_TEXT
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .vocabulary import Vocabulary
 
 __all__ = [
+    "chat_template",
     "check_chat_template",
     "find_stop_tokens",
-    "for_template",
     "max_new_tokens",
     "render_chat",
     "tokenize_prompts",
@@ -54,34 +54,26 @@ def render_chat(vocabulary: Vocabulary, chat: ChatPrompt) -> str:
     Raises:
         GenerationError: There is no template, or it rejects the messages.
     """
-    import jinja2  # noqa: PLC0415 - comes with transformers
-
     check_chat_template(vocabulary)
-    chat = for_template(vocabulary, chat)
     try:
-        text: str = vocabulary.tokenizer.apply_chat_template(
-            chat.messages,
-            tools=chat.tools,
-            chat_template=vocabulary.chat_template,
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+        return chat_template(vocabulary).prompt(chat.messages, chat.tools)
+    except TemplateError as error:
         raise GenerationError(
             f"The chat template of the base model {vocabulary.path.name} rejects the messages: "
             f"{error}",
             param="messages",
             code="invalid_messages",
         ) from error
-    return text
 
 
-def for_template(vocabulary: Vocabulary, chat: ChatPrompt) -> ChatPrompt:
-    """Return a conversation as the model's template takes it: one without tools gets text."""
-    if knows_tools(vocabulary.chat_template):
-        return chat
-    messages = with_tools_as_text(chat.messages, chat.tools)
-    return chat.model_copy(update={"messages": messages, "tools": None})
+def chat_template(vocabulary: Vocabulary) -> ChatTemplate:
+    """Return the chat template of a model, with which its training rendered chats, too."""
+    return ChatTemplate.of(
+        vocabulary.tokenizer,
+        vocabulary.special_tokens,
+        vocabulary.chat_template,
+        vocabulary.eos_token_ids,
+    )
 
 
 def check_chat_template(vocabulary: Vocabulary) -> None:
@@ -103,30 +95,17 @@ def find_stop_tokens(vocabulary: Vocabulary, request: GenerationRequest) -> froz
     """Return the tokens that end the answers of a request, besides the model's own end tokens.
 
     These are the special tokens among its stop sequences, which are no text and so are never
-    found in it, and in a conversation the token that ends a turn in the chat template: training
-    teaches the model to end its answers with it.
+    found in it, and in a conversation the tokens that end a turn in the chat template: training
+    teaches the model to end its answers with them.
     """
     added = {
         token.content: number for number, token in vocabulary.tokenizer.added_tokens_decoder.items()
     }
     ending = {added[text] for text in request.stop if text in added}
-    if request.chat is not None:
-        ending |= _turn_end(vocabulary, set(added.values()))
+    if request.chat is not None and vocabulary.chat_template:
+        ends = chat_template(vocabulary).turn_ends()
+        ending |= {added[text] for text in ends if text in added}
     return frozenset(ending)
-
-
-def _turn_end(vocabulary: Vocabulary, special: set[int]) -> set[int]:
-    """Return the special token behind an assistant's message in the chat template, if any."""
-    answer = "answer"
-    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
-    try:
-        text: str = vocabulary.tokenizer.apply_chat_template(
-            messages, chat_template=vocabulary.chat_template, tokenize=False
-        )
-    except Exception:  # noqa: BLE001 - templates raise what they like; the request itself is next
-        return set()
-    rest = vocabulary.tokenizer.encode(text.rpartition(answer)[2], add_special_tokens=False)
-    return set(rest[:1]) & special
 
 
 def max_new_tokens(vocabulary: Vocabulary, prompt: list[int], max_tokens: int | None) -> int:

@@ -16,15 +16,17 @@ from safetensors import SafetensorError
 from torch import nn
 
 from tunesmith.engine.domain.errors import ErrorKind
+from tunesmith.engine.models.chat_template import select_template
 
 from .attention_mask import check_attention
 from .detokenizer import TokenBytes
 from .generation_errors import GenerationError
 from .lora import MultiLora
-from .vocabulary import END_OF_TEXT, select_template
+from .vocabulary import END_OF_TEXT
 from .weight_prepacking import prepack_linear_layers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -133,6 +135,12 @@ class LoadedBase:
         if isinstance(template, dict):  # several, by name
             template = select_template(template)
         return str(template)
+
+    @property
+    def special_tokens(self) -> Mapping[str, Any]:
+        """The texts of special tokens, by the names that templates use."""
+        names: Mapping[str, Any] = self.tokenizer.special_tokens_map
+        return names
 
     @property
     def config(self) -> Any:

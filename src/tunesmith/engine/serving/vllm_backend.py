@@ -1,6 +1,6 @@
 """Generates answers with a vLLM server, which samples tokens; everything else happens here.
 
-Text, stop sequences, offsets, `best_of` and usage come from the same code as for the local
+Prompts, text, stop sequences, offsets, `best_of` and usage come from the same code as for the local
 backend, so clients see no difference. Adapters are loaded over vLLM's own API at the first
 request for their model, and again if vLLM was restarted. vLLM must see the engine's folders
 under the same paths.
@@ -19,11 +19,11 @@ import anyio.to_thread
 from tunesmith.engine.domain.errors import ErrorKind
 
 from .generation_errors import GenerationError, ModelNotServedError
-from .input_processor import check_chat_template, for_template, tokenize_texts
+from .input_processor import tokenize_prompts
 from .output_processor import process_output
 from .sequence import SequenceGroup
 from .vllm_client import VllmClient
-from .vllm_protocol import append_chunk, completion_body, tokenize_body
+from .vllm_protocol import append_chunk, completion_body
 from .vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class VllmBackend:
     ) -> AsyncGenerator[GenerationDelta, None]:
         vocabulary = await self._vocabulary(model)
         name = await self._served_name(model, reload=reload)
-        prompts = await self._tokenize(vocabulary, name, request)
+        prompts = await anyio.to_thread.run_sync(tokenize_prompts, vocabulary, request)
         group = SequenceGroup(0, request, vocabulary, prompts)
         if group.sequences[0].max_tokens == 0 and not group.sequences[0].needs_prompt_logprobs:
             for sequence in group.sequences:  # no tokens are requested
@@ -169,15 +169,6 @@ class VllmBackend:
         cards = await self._client.models()
         name = self._base_name(model, cards)
         return next(int(card["max_model_len"]) for card in cards if card["id"] == name)
-
-    async def _tokenize(
-        self, vocabulary: FileVocabulary, name: str, request: GenerationRequest
-    ) -> list[list[int]]:
-        if request.chat is None:
-            return tokenize_texts(vocabulary, request.prompts)
-        check_chat_template(vocabulary)
-        chat = for_template(vocabulary, request.chat)
-        return [await self._client.tokenize(tokenize_body(name, chat))]
 
     async def _served_name(self, model: ServableModel, *, reload: bool = False) -> str:
         """Return vLLM's name for a model; load its adapter if that has not been done."""

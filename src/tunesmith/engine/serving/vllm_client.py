@@ -2,7 +2,7 @@
 
 The endpoints are those of vLLM's OpenAI-compatible server: `/v1/models`,
 `/v1/load_lora_adapter`, `/v1/unload_lora_adapter` (both only with
-VLLM_ALLOW_RUNTIME_LORA_UPDATING=True), `/v1/completions` and `/tokenize`.
+VLLM_ALLOW_RUNTIME_LORA_UPDATING=True) and `/v1/completions`.
 """
 
 from __future__ import annotations
@@ -65,11 +65,6 @@ class VllmClient:
     async def unload_lora_adapter(self, name: str) -> None:
         """Unload an adapter."""
         await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
-
-    async def tokenize(self, fields: dict[str, Any]) -> list[int]:
-        """Return the token ids of a conversation, rendered by the model's chat template."""
-        tokens: list[int] = (await self._call("POST", "/tokenize", fields))["tokens"]
-        return tokens
 
     async def complete(self, fields: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed completion; closing it early stops the generation.

@@ -6,7 +6,6 @@ needed, so that sequences here take them like tokens that were generated here.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from .sampling_state import LOWEST_LOGPROB, Logprobs
@@ -14,10 +13,9 @@ from .sampling_state import LOWEST_LOGPROB, Logprobs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .generation import ChatPrompt
     from .sequence import Sequence, SequenceGroup
 
-__all__ = ["append_chunk", "completion_body", "tokenize_body"]
+__all__ = ["append_chunk", "completion_body"]
 
 MIN_TOP_P = 1e-6  # vLLM refuses 0, which means the most likely token here
 TOKEN_ID_PREFIX = "token_id:"  # noqa: S105 - with return_tokens_as_token_ids
@@ -55,25 +53,6 @@ def completion_body(name: str, group: SequenceGroup) -> dict[str, Any]:
         schema = {"name": "answer", "schema": request.response_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
-
-
-def tokenize_body(name: str, chat: ChatPrompt) -> dict[str, Any]:
-    """Return the body of the request to `/tokenize`: arguments of tool calls are JSON text."""
-    messages = [dict(message) for message in chat.messages]
-    for message in messages:
-        if "tool_calls" in message:
-            message["tool_calls"] = [
-                call | {"function": call["function"] | {"arguments": json.dumps(arguments)}}
-                for call in message["tool_calls"]
-                if (arguments := call["function"]["arguments"]) is not None
-            ]
-    return {
-        "model": name,
-        "messages": messages,
-        "tools": chat.tools,
-        "add_generation_prompt": True,
-        "add_special_tokens": False,
-    }
 
 
 def append_chunk(sequence: Sequence, choice: dict[str, Any]) -> None:

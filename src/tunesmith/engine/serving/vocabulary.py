@@ -14,14 +14,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.engine.domain.errors import ErrorKind
+from tunesmith.engine.models.chat_template import end_token_ids, select_template
 
 from .detokenizer import TokenBytes
 from .generation_errors import GenerationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["END_OF_TEXT", "FileVocabulary", "Vocabulary", "read_vocabulary", "select_template"]
+__all__ = ["END_OF_TEXT", "FileVocabulary", "Vocabulary", "read_vocabulary"]
 
 END_OF_TEXT = "<|endoftext|>"  # the API's default prompt: the start of a new document
 
@@ -52,6 +54,11 @@ class Vocabulary(Protocol):
         """The template that renders conversations; empty if there is none."""
         ...
 
+    @property
+    def special_tokens(self) -> Mapping[str, Any]:
+        """The texts of special tokens, by the names that templates use: "bos_token" and so on."""
+        ...
+
 
 @dataclass(slots=True)
 class FileVocabulary:
@@ -68,7 +75,7 @@ class FileVocabulary:
     eos_token_ids: frozenset[int]
     start_token_id: int
     chat_template: str
-    special_tokens: dict[str, str | None]
+    special_tokens: Mapping[str, Any]
 
 
 class FileTokenizer:
@@ -82,6 +89,8 @@ class FileTokenizer:
         from tokenizers import Tokenizer  # noqa: PLC0415 - an extra
 
         self.backend_tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+        self.backend_tokenizer.no_padding()
+        self.backend_tokenizer.no_truncation()
 
     @cached_property
     def added_tokens_decoder(self) -> dict[int, Any]:
@@ -107,6 +116,16 @@ class FileTokenizer:
     def decode(self, tokens: list[int], *, skip_special_tokens: bool) -> str:
         """Return the text of some tokens."""
         return str(self.backend_tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens))
+
+    def __call__(
+        self, texts: list[str], *, add_special_tokens: bool, verbose: bool
+    ) -> dict[str, list[list[int]]]:
+        """Return the tokens of several texts, as `input_ids`."""
+        del verbose
+        encodings = self.backend_tokenizer.encode_batch(
+            texts, add_special_tokens=add_special_tokens
+        )
+        return {"input_ids": [list(encoding.ids) for encoding in encodings]}
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Return the tokens of a text."""
@@ -136,11 +155,6 @@ def read_vocabulary(path: Path) -> FileVocabulary:
         ) from error
 
 
-def select_template(templates: dict[str, str]) -> str:
-    """Return the template to use of several named ones; that for tools takes precedence."""
-    return templates.get("tool_use") or templates.get("default") or ""
-
-
 def _read(path: Path) -> FileVocabulary:
     config = _read_json(path / "config.json")
     config = config.get("text_config") or config
@@ -148,15 +162,14 @@ def _read(path: Path) -> FileVocabulary:
     tokenizer = FileTokenizer(path / "tokenizer.json")
     names = {name: tokenizer_config.get(name) for name in ("bos_token", "eos_token", "pad_token")}
     bos, eos, pad = map(tokenizer.id_of, names.values())
-    eos_token_ids = {eos, tokenizer.id_of(END_OF_TEXT)}
-    for source in (config, _read_json(path / "generation_config.json")):
-        found = source.get("eos_token_id")
-        eos_token_ids.update(found if isinstance(found, list) else [found])
+    eos_token_ids = {eos, tokenizer.id_of(END_OF_TEXT), *end_token_ids(path)}
     return FileVocabulary(
         path=path,
         tokenizer=tokenizer,
         token_bytes=TokenBytes(tokenizer),
-        context_length=int(config["max_position_embeddings"]),
+        context_length=int(
+            config.get("max_position_embeddings") or tokenizer_config["model_max_length"]
+        ),
         vocab_size=int(config["vocab_size"]),
         eos_token_ids=frozenset(token for token in eos_token_ids if token is not None),
         start_token_id=next((token for token in (bos, eos, pad) if token is not None), 0),

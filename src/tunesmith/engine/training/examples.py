@@ -1,21 +1,23 @@
 """From the text of a row to token ids, each with its weight in the loss.
 
 Prompt and completion are tokenised apart, as they will be when the model is used: then,
-too, the prompt stands alone.
+too, the prompt stands alone. Only where a tokenizer writes a text differently at its start (it
+puts a space before it) is the completion tokenised behind its prompt.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tunesmith.datasets.training_defaults import DEFAULT_TOKEN_LIMIT
 from tunesmith.engine.domain.errors import TrainingError
+from tunesmith.engine.models.chat_template import ChatTemplate
 
-from .rows import read_rows, render_row
+from .rows import Segment, TextRow, read_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,13 +27,12 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.domain.errors import TrainingErrorCode
 
-    from .rows import Segment, TextRow
-
-__all__ = ["Example", "encode_segments", "read_examples", "tokenize_rows"]
+__all__ = ["Example", "RowEncoder", "read_examples", "tokenize_rows", "tokenizer_template"]
 
 _ROWS_PER_CALL = 512  # of the tokenizer, which is slow when called row by row
 _THIN_UP_TO = 0.1
 _STRIDE = 8
+_PROMPT_AND_REPLY = 2  # segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,16 @@ class Example:
             nothing predicts.
         scored: Whether a token counts for accuracy and reported loss, shape (length,).
         completion: The text of the completion (prompt-completion rows); "" for a chat.
+        line: The line of the file that it comes from; several may come from one.
+        omitted_reasoning: Replies whose thoughts the chat template has no place for.
     """
 
     tokens: np.ndarray
     weights: np.ndarray
     scored: np.ndarray
     completion: str = ""
+    line: int = 0
+    omitted_reasoning: int = 0
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -58,6 +63,7 @@ class Example:
 def read_examples(
     path: Path,
     tokenizer: Any,
+    template: ChatTemplate | None = None,
     *,
     prompt_loss_weight: float = 0.0,
     max_tokens: int = DEFAULT_TOKEN_LIMIT,
@@ -68,6 +74,7 @@ def read_examples(
     Args:
         path: The file.
         tokenizer: The base model's tokenizer.
+        template: Its chat template; default: that of the tokenizer.
         prompt_loss_weight: Weight in the loss of the tokens that are not learned.
         max_tokens: Most tokens of an example.
         code: Code of the error for a file that cannot be used.
@@ -75,10 +82,16 @@ def read_examples(
     Raises:
         TrainingError: The file has no examples, or a line cannot be used; the message names it.
     """
-    rows = (render_row(row, tokenizer, line, code) for line, row in read_rows(path, code))
+    rows = read_texts(path, template or tokenizer_template(tokenizer), code)
     return tokenize_rows(
         rows, tokenizer, prompt_loss_weight=prompt_loss_weight, max_tokens=max_tokens, code=code
     )
+
+
+def tokenizer_template(tokenizer: Any, end_ids: Iterable[int] = ()) -> ChatTemplate:
+    """Return the chat template of a tokenizer of transformers; the rest as in `ChatTemplate.of`."""
+    names = tokenizer.special_tokens_map
+    return ChatTemplate.of(tokenizer, names, tokenizer.chat_template, end_ids)
 
 
 def tokenize_rows(
@@ -95,10 +108,10 @@ def tokenize_rows(
         TrainingError: A row has nothing to learn, or too many tokens.
     """
     prefix = _prefix(tokenizer)
+    encoder = RowEncoder(tokenizer)
     examples: list[Example] = []
     while chunk := list(itertools.islice(rows, _ROWS_PER_CALL)):
-        encoded = encode_segments([row.segments for row in chunk], tokenizer)
-        for row, (tokens, learned) in zip(chunk, encoded, strict=True):
+        for row, tokens, learned in encoder.encode(chunk):
             _check(row, tokens, learned, max_tokens, code)
             start = prefix if row.is_plain else []
             if learned[0] and not start:
@@ -108,30 +121,95 @@ def tokenize_rows(
             weights = np.where(scored, 1.0, prompt_weights).astype(np.float32)
             weights[0] = 0.0
             ids = np.array(start + tokens, dtype=np.int64)
-            examples.append(Example(ids, weights, scored, row.completion))
+            examples.append(
+                Example(ids, weights, scored, row.completion, row.line, row.omitted_reasoning)
+            )
     return examples
 
 
-def encode_segments(
-    rows: Sequence[Iterable[Segment]], tokenizer: Any
-) -> Iterator[tuple[list[int], list[bool]]]:
-    """Yield each row's token ids, and whether each token is learned."""
-    texts = [segment.text for row in rows for segment in row]
-    encoded = iter(_encode(texts, tokenizer))
+def check_texts(
+    rows: Iterable[TextRow], tokenizer: Any, *, max_tokens: int, code: TrainingErrorCode
+) -> None:
+    """Check that rows can be learned, without keeping them; see `tokenize_rows`.
+
+    A token stands for at least one byte, so only long rows are tokenised.
+
+    Raises:
+        TrainingError: A row has nothing to learn, or too many tokens.
+    """
+    encoder = RowEncoder(tokenizer)
     for row in rows:
-        tokens: list[int] = []
-        learned: list[bool] = []
-        for segment in row:
-            ids = next(encoded)
-            tokens += ids
-            learned += [segment.learned] * len(ids)
-        yield tokens, learned
+        learned = [segment.learned and bool(segment.text) for segment in row.segments]
+        size = len(_text(row.segments).encode())
+        if any(learned) and size <= max_tokens:
+            continue
+        for part, tokens, is_learned in encoder.encode([row]):
+            _check(part, tokens, is_learned, max_tokens, code)
 
 
-def _encode(texts: list[str], tokenizer: Any) -> list[list[int]]:
-    if not texts:
-        return []
-    return list(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+class RowEncoder:
+    """Tokenises texts so that each prompt in them has the tokens that are served.
+
+    Args:
+        tokenizer: Tokenises a list of texts when called, as those of transformers do.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        both, first, second = self._tokens(["a b", "a", " b"])
+        self._can_join = both == first + second
+
+    def encode(self, rows: Sequence[TextRow]) -> Iterator[tuple[TextRow, list[int], list[bool]]]:
+        """Yield token ids, and whether each is learned, of each row.
+
+        A row with several replies becomes one for each of them if the prompts of the later ones
+        have other tokens alone than behind the earlier ones.
+        """
+        pieces = [segment.text for row in rows for segment in row.segments]
+        several = [row for row in rows if len(row.segments) > _PROMPT_AND_REPLY]
+        joined = [] if self._can_join else [_text(row.segments) for row in rows]
+        encoded = self._tokens([*pieces, *map(_last_prompt, several), *joined])
+        parts = iter(encoded)
+        by_row = [[next(parts) for _ in row.segments] for row in rows]
+        served = {id(row): next(parts) for row in several}
+        whole = {id(row): next(parts) for row in rows} if joined else {}
+        for row, segments in zip(rows, by_row, strict=True):
+            if id(row) in served:
+                before = list(itertools.chain.from_iterable(segments[:-1]))
+                if before != served[id(row)] or joined:
+                    yield from self.encode(_one_by_one(row))
+                    continue
+            elif whole and whole[id(row)][: len(segments[0])] == segments[0]:
+                segments[-1] = whole[id(row)][len(segments[0]) :]
+            tokens: list[int] = []
+            learned: list[bool] = []
+            for segment, ids in zip(row.segments, segments, strict=True):
+                tokens += ids
+                learned += [segment.learned] * len(ids)
+            yield row, tokens, learned
+
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return list(self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _text(segments: Iterable[Segment]) -> str:
+    return "".join(segment.text for segment in segments)
+
+
+def _last_prompt(row: TextRow) -> str:
+    return _text(row.segments[:-1])
+
+
+def _one_by_one(row: TextRow) -> list[TextRow]:
+    """Return a row for each reply of a row, with the whole prompt before it."""
+    ends = range(1, len(row.segments), _PROMPT_AND_REPLY)
+    first, *others = [
+        TextRow(row.line, [Segment(_text(row.segments[:end]), learned=False), row.segments[end]])
+        for end in ends
+    ]
+    return [replace(first, omitted_reasoning=row.omitted_reasoning), *others]
 
 
 def _prompt_weights(weight: float, length: int, line: int) -> NDArray[np.float64]:
@@ -162,10 +240,7 @@ def _check(
     row: TextRow, tokens: list[int], learned: list[bool], max_tokens: int, code: TrainingErrorCode
 ) -> None:
     if not any(learned):
-        msg = (
-            f"Line {row.line}: there is nothing to learn. The completion is empty, or no message "
-            "of the assistant has a weight other than 0."
-        )
+        msg = f"Line {row.line}: there is nothing to learn. The completion is empty."
         raise TrainingError(msg, code)
     if len(tokens) > max_tokens:
         msg = (

@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tunesmith.engine.domain.errors import TrainingError
-
 from . import distributed
 from .examples import tokenize_rows
 from .metrics import PredictionCounts
 from .objective import StepMetrics
-from .rows import read_rows, render_chat
+from .rows import read_preference_texts
 from .spec import ValidationRecord
 
 if TYPE_CHECKING:
@@ -34,16 +32,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tunesmith.engine.domain.errors import TrainingErrorCode
+    from tunesmith.engine.models.chat_template import ChatTemplate
 
     from .examples import Example
     from .loss import Batch, ExampleSet, LossComputation, Predictions
-    from .rows import TextRow
 
 __all__ = ["Pairs", "Preference", "read_pairs", "with_reference"]
 
 
 def read_pairs(
-    path: Path, tokenizer: Any, *, max_tokens: int, code: TrainingErrorCode
+    path: Path,
+    tokenizer: Any,
+    template: ChatTemplate,
+    *,
+    max_tokens: int,
+    code: TrainingErrorCode,
 ) -> list[Example]:
     """Read and tokenise a file of preference rows.
 
@@ -53,31 +56,8 @@ def read_pairs(
     Raises:
         TrainingError: The file has no examples, or a line cannot be used; the message names it.
     """
-    rows = (
-        pair for line, row in read_rows(path, code) for pair in _pair(row, tokenizer, line, code)
-    )
+    rows = read_preference_texts(path, template, code)
     return tokenize_rows(rows, tokenizer, prompt_loss_weight=0.0, max_tokens=max_tokens, code=code)
-
-
-def _pair(
-    row: dict[str, Any], tokenizer: Any, line: int, code: TrainingErrorCode
-) -> Iterator[TextRow]:
-    request = row.get("input")
-    replies = row.get("preferred_output"), row.get("non_preferred_output")
-    if (
-        not isinstance(request, dict)
-        or not isinstance(request.get("messages"), list)
-        or not all(isinstance(reply, list) and reply for reply in replies)
-    ):
-        msg = (
-            f'Line {line} of the file needs "input" with "messages", and "preferred_output" and '
-            '"non_preferred_output" as lists of messages.'
-        )
-        raise TrainingError(msg, code)
-    prompt = [{**message, "weight": 0} for message in request["messages"]]
-    for reply in replies:
-        messages = [*prompt, *({**message, "weight": 1} for message in reply or ())]
-        yield render_chat(tokenizer, messages, request.get("tools"), line, code)
 
 
 @dataclass(frozen=True, slots=True)

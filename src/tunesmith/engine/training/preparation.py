@@ -14,11 +14,12 @@ import torch
 
 from tunesmith.disk_space import require_space
 from tunesmith.engine.domain.errors import TrainingError
+from tunesmith.engine.models.chat_template import end_token_ids
 from tunesmith.engine.models.devices import best_dtype, pick_device
 
 from . import distributed
 from .classification import Classes, find_classes
-from .examples import Example, read_examples
+from .examples import Example, read_examples, tokenizer_template
 from .frozen_layer_cache import (
     FrozenLayerCache,
     frozen_layer_cache_bytes,
@@ -34,7 +35,7 @@ from .supervised import Supervised
 from .work_folder import SNAPSHOT_EPOCHS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import nn
@@ -71,6 +72,24 @@ class Data:
     classes: Classes | None
     rows: int
     tokens: int
+
+    def notes(self) -> Iterator[tuple[str, str]]:
+        """Yield what to tell about the rows of the training file: a key and a sentence."""
+        omitted = sum(example.omitted_reasoning for example in self.train)
+        if omitted:
+            message = (
+                f"{omitted:,} replies have reasoning that is not learned: the model's chat "
+                "template has no place for it."
+            )
+            yield "reasoning-omitted", message
+        lines = len({example.line for example in self.train})
+        if lines < self.rows:
+            message = (
+                f"{lines:,} chats are learned as {self.rows:,} examples, each with the prompt "
+                "that is served for its last reply: the model's chat template writes earlier "
+                "turns differently once there are later ones."
+            )
+            yield "replies-apart", message
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,15 +249,18 @@ def _read_data(spec: TrainingSpec, model: SplitModel) -> Data:
     tokenizer = AutoTokenizer.from_pretrained(
         spec.base_path, trust_remote_code=False, local_files_only=True
     )
-    context = getattr(model.whole.config, "max_position_embeddings", spec.max_tokens)
-    max_tokens = min(spec.max_tokens, context)
+    template = tokenizer_template(tokenizer, end_token_ids(spec.base_path))
+    context = getattr(model.whole.config.get_text_config(), "max_position_embeddings", None)
+    limits = [limit for limit in (spec.max_tokens, context) if limit]
+    max_tokens = min(limits, default=tokenizer.model_max_length)
 
     def read(path: Path, prompt_loss_weight: float, code: TrainingErrorCode) -> list[Example]:
         if spec.method == "dpo":
-            return read_pairs(path, tokenizer, max_tokens=max_tokens, code=code)
+            return read_pairs(path, tokenizer, template, max_tokens=max_tokens, code=code)
         return read_examples(
             path,
             tokenizer,
+            template,
             prompt_loss_weight=prompt_loss_weight,
             max_tokens=max_tokens,
             code=code,

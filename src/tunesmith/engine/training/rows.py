@@ -1,7 +1,8 @@
 """From a line of the training file to text, cut into what is learned and what is not.
 
 A chat goes through the model's own template; the assistant's turns whose weight is not 0
-are learned, up to the token that ends the turn. Knows no token ids.
+are learned, up to the token that ends the turn, each after the prompt that is served for it.
+Knows no token ids.
 """
 
 from __future__ import annotations
@@ -10,16 +11,26 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.datasets.chat_messages import MessageError, normalize_messages, normalize_tools
 from tunesmith.engine.domain.errors import TrainingError
-from tunesmith.engine.domain.tool_messages import knows_tools, with_tools_as_text
+from tunesmith.engine.models.chat_template import TemplateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tunesmith.engine.domain.errors import TrainingErrorCode
+    from tunesmith.engine.models.chat_template import ChatTemplate
 
-__all__ = ["Segment", "TextRow", "read_rows", "render_chat", "render_row"]
+__all__ = [
+    "Segment",
+    "TextRow",
+    "read_preference_texts",
+    "read_rows",
+    "read_texts",
+    "render_chat",
+    "render_row",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +43,19 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class TextRow:
-    """The text of one line.
+    """The text of one line, or of those replies of it that can be learned together.
 
     Attributes:
         line: Its number in the file, 1 for the first.
-        segments: The text in order.
+        segments: The text in order. In a chat a prompt and a reply take turns.
         completion: The completion of a prompt-completion row; "" for a chat.
+        omitted_reasoning: Replies whose thoughts the template has no place for.
     """
 
     line: int
     segments: list[Segment]
     completion: str = ""
+    omitted_reasoning: int = 0
 
     @property
     def is_plain(self) -> bool:
@@ -80,14 +93,40 @@ def read_rows(path: Path, code: TrainingErrorCode) -> Iterator[tuple[int, dict[s
         raise TrainingError(msg, code)
 
 
-def render_row(row: dict[str, Any], tokenizer: Any, line: int, code: TrainingErrorCode) -> TextRow:
-    """Return the text of a prompt-completion row or of a chat.
+def read_texts(path: Path, template: ChatTemplate, code: TrainingErrorCode) -> Iterator[TextRow]:
+    """Yield the texts of a file of prompt-completion rows or of chats.
+
+    Raises:
+        TrainingError: The file has no rows, or a line cannot be used; the message names it.
+    """
+    for line, row in read_rows(path, code):
+        yield from render_row(row, template, line, code)
+
+
+def read_preference_texts(
+    path: Path, template: ChatTemplate, code: TrainingErrorCode
+) -> Iterator[TextRow]:
+    """Yield the texts of a file of preference rows: two for each row, the preferred first.
+
+    Raises:
+        TrainingError: The file has no rows, or a line cannot be used; the message names it.
+    """
+    for line, row in read_rows(path, code):
+        yield from _pair(row, template, line, code)
+
+
+def render_row(
+    row: dict[str, Any], template: ChatTemplate, line: int, code: TrainingErrorCode
+) -> Iterator[TextRow]:
+    """Yield the texts of a row: one of a prompt-completion row, one or more of a chat.
 
     Raises:
         TrainingError: The row is neither, or the chat cannot be rendered.
     """
     if isinstance(row.get("messages"), list):
-        return render_chat(tokenizer, row["messages"], row.get("tools"), line, code)
+        tools, functions = row.get("tools"), row.get("functions")
+        yield from render_chat(template, row["messages"], tools, line, code, functions=functions)
+        return
     prompt, completion = row.get("prompt"), row.get("completion")
     if not isinstance(prompt, str) or not isinstance(completion, str):
         msg = (
@@ -95,87 +134,105 @@ def render_row(row: dict[str, Any], tokenizer: Any, line: int, code: TrainingErr
             'or "messages" as a list.'
         )
         raise TrainingError(msg, code)
-    return TextRow(
+    yield TextRow(
         line, [Segment(prompt, learned=False), Segment(completion, learned=True)], completion
     )
 
 
-def _without_tools(
-    messages: list[dict[str, Any]],
-    tools: list[dict[str, Any]] | None,
-    line: int,
-    code: TrainingErrorCode,
-) -> tuple[list[dict[str, Any]], None]:
-    """Return a chat with its tools and calls as text, in which serving writes them, too."""
-    try:
-        return with_tools_as_text(messages, tools), None
-    except (AttributeError, KeyError, TypeError):
-        msg = (
-            f'Line {line}: each of "tool_calls" must be an object with a "function", which has '
-            'a "name" and "arguments".'
-        )
-        raise TrainingError(msg, code) from None
-
-
 def render_chat(
-    tokenizer: Any,
-    messages: list[dict[str, Any]],
-    tools: list[dict[str, Any]] | None,
+    template: ChatTemplate,
+    messages: list[Any],
+    tools: Any,
     line: int,
     code: TrainingErrorCode,
-) -> TextRow:
-    """Return a chat as the model's template writes it, cut at both ends of each learned turn.
+    *,
+    functions: Any = None,
+) -> Iterator[TextRow]:
+    """Yield the texts from which the replies of a chat are learned.
+
+    Replies of one text share their context. That works where the prompt for a later reply is
+    the text so far with more behind it, which many templates do not write: they drop earlier
+    thoughts, say. A reply whose prompt is another one begins another text.
+
+    Args:
+        template: That of the base model.
+        messages: The messages of the row.
+        tools: The tools that it declares.
+        line: Its line.
+        code: Code of the error for a row that cannot be used.
+        functions: The functions that it declares, the older form of tools.
 
     Raises:
-        TrainingError: The model has no chat template, or the template rejects the messages.
+        TrainingError: The model has no chat template, the template rejects the messages or
+            leaves out a part of them, or there is no reply to learn.
     """
-    if not tokenizer.chat_template:
+    if not template.source:
         msg = (
             "The base model has no chat template, so it cannot learn from chats. Use prompt and "
             "completion rows, or a base model made for chat."
         )
         raise TrainingError(msg, "invalid_model")
-
-    if not knows_tools(str(tokenizer.chat_template)):
-        messages, tools = _without_tools(messages, tools, line, code)
-
-    def render(count: int, *, add_generation_prompt: bool) -> str:
-        """Return the first `count` messages as text."""
+    try:
+        conversation = normalize_messages(messages)
+        declared = normalize_tools(tools, functions)
+    except MessageError as error:
+        msg = f"Line {line}: {error}"
+        raise TrainingError(msg, code) from None
+    row = TextRow(line, [])
+    for index, message in enumerate(conversation):
+        if message["role"] != "assistant" or messages[index].get("weight", 1) == 0:
+            continue
         try:
-            return str(
-                tokenizer.apply_chat_template(
-                    messages[:count],
-                    tools=tools,
-                    tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                )
-            )
-        except Exception as error:
-            # Templates are programs of the model's authors and fail in their own ways.
-            msg = f"Line {line}: the base model's chat template cannot render the chat: {error}"
-            raise TrainingError(msg, code) from error
-
-    segments: list[Segment] = []
-    written = ""
-
-    def append(text: str, *, learned: bool) -> None:
-        """Append what `text` has beyond the segments so far."""
-        nonlocal written
-        if not text.startswith(written):
+            turn = template.turn(conversation[: index + 1], declared)
+        except TemplateError as error:
             msg = (
-                f"Line {line}: the base model's chat template rewrites earlier turns, so one row "
-                "cannot teach several replies. Split it into one row per reply, each ending "
-                "with that reply."
+                f"Line {line}: the base model's chat template cannot write messages[{index}] or "
+                f"what comes before it: {str(error).rstrip('.')}."
             )
-            raise TrainingError(msg, code)
-        segments.append(Segment(text[len(written) :], learned))
-        written = text
+            raise TrainingError(msg, code) from error
+        written = "".join(segment.text for segment in row.segments)
+        if not turn.prompt.startswith(written):
+            yield row
+            row, written = TextRow(line, []), ""
+        segments = [
+            *row.segments,
+            Segment(turn.prompt[len(written) :], learned=False),
+            Segment(turn.reply, learned=True),
+        ]
+        row = TextRow(line, segments, "", row.omitted_reasoning + turn.omitted_reasoning)
+    if not row.segments:
+        msg = (
+            f"Line {line}: there is nothing to learn. No message of the assistant has a weight "
+            "other than 0."
+        )
+        raise TrainingError(msg, code)
+    yield row
 
-    for index, message in enumerate(messages):
-        if message.get("role") == "assistant" and message.get("weight", 1) != 0:
-            append(render(index, add_generation_prompt=True), learned=False)
-            text = render(index + 1, add_generation_prompt=False)
-            # What follows the end of the turn, usually a line break, is never generated.
-            end = text.rfind(tokenizer.eos_token or "\0", len(written))
-            append(text[: end + len(tokenizer.eos_token)] if end >= 0 else text, learned=True)
-    return TextRow(line, segments)
+
+def _pair(
+    row: dict[str, Any], template: ChatTemplate, line: int, code: TrainingErrorCode
+) -> Iterator[TextRow]:
+    request = row.get("input")
+    replies = row.get("preferred_output"), row.get("non_preferred_output")
+    if (
+        not isinstance(request, dict)
+        or not isinstance(request.get("messages"), list)
+        or not all(isinstance(reply, list) and reply for reply in replies)
+    ):
+        msg = (
+            f'Line {line} of the file needs "input" with "messages", and "preferred_output" and '
+            '"non_preferred_output" as lists of messages.'
+        )
+        raise TrainingError(msg, code)
+    prompt = [_weighted(message, 0) for message in request["messages"]]
+    for reply in replies:
+        messages = [*prompt, *(_weighted(message, 1) for message in reply or ())]
+        written = [*render_chat(template, messages, request.get("tools"), line, code)]
+        if len(written) > 1 or sum(segment.learned for segment in written[0].segments) > 1:
+            msg = f"Line {line}: a reply has several messages. Give each reply as one message."
+            raise TrainingError(msg, code)
+        yield from written
+
+
+def _weighted(message: Any, weight: int) -> Any:
+    return {**message, "weight": weight} if isinstance(message, dict) else message

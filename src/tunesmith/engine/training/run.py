@@ -79,6 +79,8 @@ def _run(
     should_continue = _StopPoll(observer)
     prepared = Preparation(spec, folder, should_continue)
     model, data, recipe = prepared.model, prepared.data, prepared.recipe
+    for key, message in data.notes():
+        observer.note(key, message)
     if not is_resumed:
         prepared.check_disk_space()
     if distributed.is_leader():

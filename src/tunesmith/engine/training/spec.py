@@ -14,7 +14,6 @@ from typing import ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tunesmith.datasets.training_defaults import DEFAULT_TOKEN_LIMIT
 from tunesmith.types.job_parameters import (
     LEGACY_HYPERPARAMETERS,
     LegacyHyperparameters,
@@ -59,7 +58,7 @@ class TrainingSpec(BaseModel, LegacyHyperparameters):
         recipe: "auto" chooses by estimated time (see recipes.py).
         api: The API that created the job. It decides the defaults, and the scale of
             `learning_rate_multiplier` (see hyperparameters.py).
-        max_tokens: Most tokens of an example.
+        max_tokens: Most tokens of an example; None for the model's context.
         checkpoint_every_seconds: Least time between two checkpoints for resuming; 0 makes
             one after every step.
         threads: Threads to compute with; None leaves that to the process's environment.
@@ -80,7 +79,7 @@ class TrainingSpec(BaseModel, LegacyHyperparameters):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     recipe: RecipeChoice = "auto"
     api: Literal["fine-tunes", "jobs"] = "jobs"
-    max_tokens: int = Field(default=DEFAULT_TOKEN_LIMIT, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
     checkpoint_every_seconds: float = Field(default=20.0, ge=0)
     threads: int | None = Field(default=None, ge=1)
 

@@ -12,7 +12,7 @@ from tunesmith.engine.models.catalog import load_catalog
 from tunesmith.engine.models.model_errors import UnknownModelError
 from tunesmith.engine.store import file_queries, job_queries, model_queries
 from tunesmith.engine.store.blobs import BlobStore
-from tunesmith.engine.training.examples import tokenize_rows
+from tunesmith.engine.training.examples import tokenize_rows, tokenizer_template
 from tunesmith.engine.training.rows import read_rows, render_row
 
 if TYPE_CHECKING:
@@ -113,9 +113,11 @@ def sample_tokens(source: ModelSource, tokenizer: Any) -> list[list[int]]:
 
     Without them, and for preferences, a few fixed texts are used.
     """
+    template = tokenizer_template(tokenizer)
     rows = (
-        render_row(row, tokenizer, line, _CODE)
+        text
         for line, row in _first_rows(source.training_path, _SAMPLES)
+        for text in render_row(row, template, line, _CODE)
     )
     with contextlib.suppress(TrainingError):
         examples = tokenize_rows(
