@@ -83,7 +83,7 @@ def test_a_chat_is_learned_where_the_assistant_speaks_with_weight(tokenizer, mak
         ('{"prompt": "a", "completion": ""}\n', "Line 1: there is nothing to learn"),
         ('\n{"prompt": "a", "completion": "%s"}\n' % ("b " * 200), "Line 2 has .* may have 100"),
         ('{"messages": [{"role": "user", "content": "a"}]}\n', "nothing to learn"),
-        ('{"messages": [{"rolle": "assistant"}]}\n', "nothing to learn"),
+        ('{"messages": [{"rolle": "assistant"}]}\n', r"Line 1: messages\[0\].role is None"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(tokenizer, tmp_path, text, complaint):
@@ -117,7 +117,7 @@ def test_a_tool_call_is_learned_as_it_is_served_where_the_template_knows_no_tool
     assert '<tools>\n{"type": "function", "function": {"name": "weather"}}\n</tools>' in text
     assert "<tool_response>\ncalm\n</tool_response>" in text
     row["messages"][1]["tool_calls"] = ["weather"]
-    with pytest.raises(TrainingError, match='Line 1: each of "tool_calls"'):
+    with pytest.raises(TrainingError, match=r"Line 1: messages\[1\].tool_calls\[0\] must"):
         read(make_file("b.jsonl", [row]), tokenizer)
 
 
