@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tunesmith.datasets import check_file
-from tunesmith.engine.jobs import leases
+from tunesmith.engine.jobs import job_worker, leases
+from tunesmith.engine.jobs.launcher import DATABASE_VARIABLE
 from tunesmith.engine.store import job_queries
 from tunesmith.engine.store.database import Database
 from tunesmith.engine.store.records import JobRow
@@ -58,6 +59,38 @@ def test_each_organisation_has_one_validation_at_a_time(tmp_path):
         following = leases.claim(connection, "validation")
         assert following is not None
         assert following.id == "job1"
+
+
+class RustPanic(BaseException):
+    """As a library written in Rust raises."""
+
+
+@pytest.mark.parametrize(
+    "error", [RustPanic("half of \ud83d\0 a pair"), SystemExit(1), RecursionError(), KeyError("x")]
+)
+def test_whatever_ends_a_validation_is_named_with_its_place(tmp_path, monkeypatch, error):
+    def fail(*_arguments):
+        raise error
+
+    url = f"sqlite:///{tmp_path / 'engine.db'}"
+    database = Database(url)
+    database.migrate()
+    with database.write() as connection:
+        job_queries.insert_job(connection, _job(0, "local"))
+        claimed = leases.claim(connection, "validation")
+    assert claimed is not None
+    monkeypatch.setattr(job_worker, "find_fault", fail)
+    monkeypatch.setenv(DATABASE_VARIABLE, url)
+    monkeypatch.setattr(job_worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(job_worker, "lower_priority", lambda: None)
+    options = ["--home", str(tmp_path), "--stage", "validation", "--worker", claimed.worker_id]
+    assert job_worker.main([*options, claimed.id]) == 0
+    with database.read() as connection:
+        job = job_queries.find(connection, claimed.id)
+    assert job.status == "failed"
+    assert job.error["code"] == "validation_failed"
+    assert type(error).__name__ in job.error["message"]
+    assert "in fail, test_hostile_files.py line" in job.error["message"]
 
 
 @pytest.mark.parametrize(

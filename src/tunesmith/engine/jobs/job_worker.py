@@ -193,6 +193,8 @@ class Worker:
     def fail(self, code: str, message: str, param: str | None = None) -> None:
         """Fail the job. Folders of this machine are left out of the message."""
         message = message.replace(f"{self.home.root}/", "")
+        # What a library says may hold what no database takes.
+        message = message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
         with self.database.write() as connection:
             job = leases.lock_claimed(connection, self.job_id, self.worker_id)
             if job.status in {"running", "validating_files"}:
@@ -261,12 +263,13 @@ def _work(worker: Worker, options: argparse.Namespace) -> None:
             raise
         _log.error("the disk is full: %s", error.orig)
         _fail_on_full_disk(worker)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the job has to name it
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the job has to name it
+        # Not only Exception: a library may exit, and a panic in Rust code is no Exception.
         _log.exception("job")
         if _is_disk_full(error, worker.home):
             _fail_on_full_disk(worker)
         else:
-            worker.fail(*_explain(error))
+            worker.fail(*_explain(error, options.stage))
 
 
 def _train_on_ray(settings: str) -> Train:
@@ -277,7 +280,7 @@ def _train_on_ray(settings: str) -> Train:
     return partial(train_on_ray, settings=RayConfig(**json.loads(settings)))
 
 
-def _is_disk_full(error: Exception, home: Home) -> bool:
+def _is_disk_full(error: BaseException, home: Home) -> bool:
     """Return whether an error was raised because the disk is full.
 
     SQLite also reports it as an I/O error, so the free space counts, too.
@@ -303,15 +306,15 @@ def _fail_on_full_disk(worker: Worker, message: str = DISK_FULL) -> None:
     worker.fail("disk_full", message)
 
 
-def _explain(error: Exception) -> tuple[str, str]:
+def _explain(error: BaseException, stage: leases.Stage) -> tuple[str, str]:
     """Return a code and a message for an error of no known kind."""
     if is_out_of_memory(error):
         return "out_of_memory", OUT_OF_MEMORY
     cause = (str(error).strip() or "no message").splitlines()[0]
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{frame.name}, {Path(frame.filename).name} line {frame.lineno}"
-    return "training_failed", (
-        f"The training ended with an error: {type(error).__name__}: {cause} (in {place}). "
+    return f"{stage}_failed", (
+        f"The {stage} ended with an error: {type(error).__name__}: {cause} (in {place}). "
         "worker.log in the job's folder on the engine has the whole traceback."
     )
 
