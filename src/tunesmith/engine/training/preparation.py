@@ -28,6 +28,7 @@ from .frozen_layer_cache import (
 from .hyperparameters import resolve_hyperparameters
 from .lora import add_adapter
 from .loss import ExampleSet, LossComputation
+from .memory_plan import MemoryPlan, memory_needs, plan_memory, recompute_layers
 from .preference import Preference, read_pairs, with_reference
 from .recipes import ChosenRecipe, Work, choose_recipe
 from .split_model import SplitModel, load_split_model
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tunesmith.engine.domain.errors import TrainingErrorCode
+    from tunesmith.types.job_parameters import Recipe
 
     from .objective import Objective
     from .spec import ResolvedHyperparameters, TrainingSpec
@@ -141,6 +143,10 @@ class Preparation:
             )
             raise TrainingError(msg, "invalid_model")
 
+        self.memory: MemoryPlan | None = None
+        if self.model.device.type == "cuda":
+            self.memory = _plan_memory(self.model, self.recipe.recipe, self.data.train)
+
     def check_disk_space(self) -> None:
         """Refuse to train all weights where the disk cannot take checkpoints and models.
 
@@ -185,6 +191,9 @@ class Preparation:
     def trainable_model(self) -> TrainableModel:
         """Make the model trainable as the recipe says."""
         spec = self._spec
+        if self.memory is not None:
+            first = self.recipe.first_layer
+            recompute_layers(self.model.layers[first:], self.memory.recomputed_layers)
         if self.recipe.adapter is None:
             model = self.model.whole.float().requires_grad_(requires_grad=True)
             return TrainableModel(
@@ -209,7 +218,9 @@ class Preparation:
         """
         is_full = self.recipe.recipe == "full"
         computation = LossComputation(
-            self.model, autocast=is_full and best_dtype(self.model.device) == torch.bfloat16
+            self.model,
+            max_tokens=self.memory.tokens if self.memory else None,
+            autocast=is_full and best_dtype(self.model.device) == torch.bfloat16,
         )
         if self._spec.method == "supervised":
             return Supervised(computation, train, validation, self.data.classes)
@@ -233,6 +244,32 @@ class Preparation:
         return write_frozen_layer_cache(
             self.model, self.recipe.first_layer, examples, path, self._should_continue
         )
+
+
+def _plan_memory(model: SplitModel, recipe: Recipe, examples: list[Example]) -> MemoryPlan | None:
+    """Return how the training fits into the GPU; None for a model that cannot be planned.
+
+    Raises:
+        TrainingError: It does not fit.
+    """
+    try:
+        needs = memory_needs(model.whole.config, recipe)
+    except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return None
+    # What torch holds already are the weights, which the plan counts.
+    budget = torch.cuda.mem_get_info(model.device)[0] + torch.cuda.memory_reserved(model.device)
+    longest = max(map(len, examples))
+    plan = plan_memory(needs, budget, longest)
+    if plan.tokens < longest:
+        least = needs.fixed + longest * needs.per_token(needs.layers)
+        way_out = "a smaller base model" if recipe == "lora" else "the recipe `lora`"
+        msg = (
+            f"The training needs {least / 1e9:.1f} GB of the GPU's memory for its longest example "
+            f"of {longest:,} tokens, and {budget / 1e9:.1f} GB are free. Use {way_out}, or shorter "
+            "examples."
+        )
+        raise TrainingError(msg, "out_of_memory")
+    return plan
 
 
 def _load_model(spec: TrainingSpec) -> SplitModel:

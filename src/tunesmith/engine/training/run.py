@@ -124,6 +124,8 @@ def _run(
         )
         if data.classes is not None:
             observer.note("classes", data.classes.advice())
+        if prepared.memory is not None:
+            observer.note("memory", prepared.memory.reason)
         stopped = loop.run()
     if stopped is None and distributed.is_leader():
         position = loop.position
