@@ -67,13 +67,22 @@ class ModelRegistry:
         row = self.usable(name, organization)
         if row is None:
             base = self.base(name)
-            return ServableModel(name, base.id, base.path)
+            return ServableModel(
+                name,
+                base.id,
+                base.path,
+                thinking_syntax=base.thinking_syntax,
+                call_syntax=base.call_syntax,
+            )
+        base = self.base(row.base_model)
         return ServableModel(
             name=row.name,
             base_model=row.base_model,
-            base_path=self.base(row.base_model).path,
+            base_path=base.path,
             adapter_path=self.folder(row),
             prompt_format=row.prompt_format,
+            thinking_syntax=base.thinking_syntax,
+            call_syntax=base.call_syntax,
         )
 
     def trainable(self, name: str, organization: str) -> TrainableModel:

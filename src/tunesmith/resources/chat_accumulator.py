@@ -110,6 +110,7 @@ class _Choice:
     index: int
     role: str = "assistant"
     content: GrowingText | None = None
+    reasoning: GrowingText | None = None
     refusal: GrowingText | None = None
     finish_reason: str | None = None
     # The calls in the order of their indices, and the latest one at each index on the wire.
@@ -134,6 +135,8 @@ class _Choice:
             "content": frozen(self.content),
             "refusal": frozen(self.refusal),
         }
+        if self.reasoning is not None:
+            message["reasoning_content"] = frozen(self.reasoning)
         if self.tool_calls:
             message["tool_calls"] = [call.frozen() for call in self.tool_calls]
         if self.function_call is not None:
@@ -253,6 +256,9 @@ class ChatCompletionAccumulator(Generic[FormatT]):
             if delta.content:
                 choice.content.pieces.append(delta.content)
                 events.append(self._content_delta(delta.content, choice.content))
+        if delta.reasoning_content:
+            choice.reasoning = choice.reasoning or GrowingText()
+            choice.reasoning.pieces.append(delta.reasoning_content)
         if delta.refusal:
             refusal = choice.refusal = choice.refusal or GrowingText()
             refusal.pieces.append(delta.refusal)

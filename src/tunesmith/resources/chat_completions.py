@@ -197,7 +197,8 @@ class ChatCompletions(StoredChatCompletions[ModeT_co]):
             metadata: Up to 16 pairs of strings to keep with a stored answer.
             user: An id of the end user.
             safety_identifier: A stable id of the end user, for the server's abuse checks.
-            reasoning_effort: How long a reasoning model thinks, such as "low".
+            reasoning_effort: How long a reasoning model thinks, such as "low"; "none" for not at
+                all, where the model can be told so.
             verbosity: How detailed the answer is: "low", "medium" or "high".
             modalities: Kinds of output, such as `["text", "audio"]`.
             audio: Voice and format of audio output.

@@ -59,6 +59,15 @@ def _with_text(content: Any) -> Any:
     return {**message, "content": joined, "content_parts": message["content"]}
 
 
+def _with_reasoning(content: Any) -> Any:
+    """Return a message whose thoughts have the name that most servers give them."""
+    if not isinstance(content, Mapping) or content.get("reasoning_content") is not None:
+        return content
+    message = cast("Mapping[str, Any]", content)
+    thoughts = message.get("reasoning")
+    return {**message, "reasoning_content": thoughts} if isinstance(thoughts, str) else message
+
+
 def _with_call_list(content: Any) -> Any:
     """Return a message whose tool calls are a list."""
     calls = content.get("tool_calls") if isinstance(content, Mapping) else None
@@ -125,13 +134,14 @@ class ChatCompletionMessageToolCall(WireModel):
 
 
 class ChatCompletionMessage(WireModel):
-    """The model's answer."""
+    """The model's answer. `reasoning_content` is what it thought before, where it is told."""
 
     _essential: ClassVar[frozenset[str] | None] = frozenset(
         {"content", "refusal", "audio", "function_call", "tool_calls"}
     )
 
     content: str | None = None
+    reasoning_content: str | None = None
     refusal: str | None = None
     role: Literal["assistant"] | str = "assistant"
     annotations: list[dict[str, Any]] | None = None
@@ -141,8 +151,8 @@ class ChatCompletionMessage(WireModel):
 
     @classmethod
     def _mended(cls, content: Any, position: int) -> Any:
-        """Content may be a list of parts, and a single tool call stand without its list."""
-        return _with_call_list(_with_text(content))
+        """Content may be a list of parts, a single call without its list, thoughts `reasoning`."""
+        return _with_call_list(_with_reasoning(_with_text(content)))
 
     def _completed(self, sent: dict[str, Any]) -> dict[str, Any]:
         """Return the message as a request needs it, which the answer may not have been.
@@ -240,6 +250,7 @@ class ChatCompletionDelta(WireModel):
     )
 
     content: str | None = None
+    reasoning_content: str | None = None
     function_call: ChatCompletionFunctionCallDelta | None = None
     refusal: str | None = None
     role: Literal["developer", "system", "user", "assistant", "tool"] | str | None = None
@@ -247,8 +258,8 @@ class ChatCompletionDelta(WireModel):
 
     @classmethod
     def _mended(cls, content: Any, position: int) -> Any:
-        """Content may be a list of parts, and a single tool call stand without its list."""
-        return _with_call_list(_with_text(content))
+        """Content may be a list of parts, a single call without its list, thoughts `reasoning`."""
+        return _with_call_list(_with_reasoning(_with_text(content)))
 
 
 class ChatCompletionChunkChoice(WireModel):

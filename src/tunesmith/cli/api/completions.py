@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import print_json
+from tunesmith.cli.output import print_json, print_notice
 
 from .call import add_call
 
@@ -59,6 +59,12 @@ def register(commands: Commands) -> None:
         nargs=2,
         metavar=("ROLE", "CONTENT"),
         help="a message; repeat it for a conversation",
+    )
+    chat.add_argument(
+        "--reasoning_effort",
+        "--reasoning-effort",
+        metavar="LEVEL",
+        help="how long the model thinks: none, low, medium or high",
     )
     _add_sampling_options(chat)
     export = add_call(
@@ -172,13 +178,15 @@ def _complete(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _chat(client: Client, arguments: argparse.Namespace) -> int:
-    options = _options(arguments, SAMPLING)
+    options = _options(arguments, (*SAMPLING, "reasoning_effort"))
     messages = [{"role": role, "content": unescape(content)} for role, content in arguments.message]
     if arguments.stream:
         chunks: Iterable[Any] = client.chat.completions.create(
             model=arguments.model, messages=messages, stream=True, **options
         )
         for chunk in chunks:
+            if not arguments.json:
+                _write_thoughts(chunk)
             _write(chunk.to_json(indent=None) + "\n" if arguments.json else _first_delta(chunk))
         return _end(arguments)
     answer: ChatCompletion = client.chat.completions.create(
@@ -187,6 +195,9 @@ def _chat(client: Client, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(answer.to_dict())
     else:
+        for choice in answer.choices:
+            if choice.message.reasoning_content:
+                print_notice(choice.message.reasoning_content)
         _print_answers([choice.message.content or "" for choice in answer.choices])
     return 0
 
@@ -213,6 +224,13 @@ def _first_text(chunk: Any) -> str:
 
 def _first_delta(chunk: Any) -> str:
     return (chunk.choices[0].delta.content or "") if chunk.choices else ""
+
+
+def _write_thoughts(chunk: Any) -> None:
+    """Write what a model thinks to standard error, so that the output is the answer alone."""
+    if chunk.choices and (thoughts := chunk.choices[0].delta.reasoning_content):
+        sys.stderr.write(thoughts)
+        sys.stderr.flush()
 
 
 def _write(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,10 +22,31 @@ REFUSED = {
     "function_call": "it was replaced by tool_choice",
     "moderation": "this engine does not moderate",
     "prediction": "this engine does not speculate on predicted text",
-    "reasoning_effort": "the models here have no such setting",
     "verbosity": "the models here have no such setting",
     "web_search_options": "this engine does not search",
 }
+# Parameters of `apply_chat_template`, which are no variables of a template.
+RESERVED = frozenset(
+    {
+        "self",
+        "conversation",
+        "messages",
+        "tools",
+        "documents",
+        "chat_template",
+        "add_generation_prompt",
+        "continue_final_message",
+        "tokenize",
+        "padding",
+        "truncation",
+        "max_length",
+        "return_tensors",
+        "return_dict",
+        "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+        "processor_kwargs",
+    }
+)
 
 
 class ChatBody(GenerationBody):
@@ -48,12 +69,14 @@ class ChatBody(GenerationBody):
     prompt_cache_key: NoEffect = None
     prompt_cache_options: NoEffect = None
     prompt_cache_retention: NoEffect = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    include_reasoning: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     audio: Refused = None
     functions: Refused = None
     function_call: Refused = None
     moderation: Refused = None
     prediction: Refused = None
-    reasoning_effort: Refused = None
     verbosity: Refused = None
     web_search_options: Refused = None
 
@@ -72,12 +95,16 @@ class ChatBody(GenerationBody):
             )
         schema = response_schema(self.response_format)
         use = self.tool_use()
+        self._check_template_options()
         limits = [n for n in (self.max_completion_tokens, self.max_tokens) if n is not None]
         return GenerationRequest(
             chat=ChatPrompt(
                 messages=_for_template(self.messages),
                 tools=use.tools or None,
                 forced_calls=use.forced,
+                parallel_calls=use.parallel,
+                reasoning_effort=self.reasoning_effort,
+                template_options=self.chat_template_kwargs or {},
             ),
             response_schema=schema,
             max_tokens=min(limits, default=None),
@@ -85,6 +112,11 @@ class ChatBody(GenerationBody):
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             **self.shared(),
         )
+
+    @property
+    def wants_reasoning(self) -> bool:
+        """True if the answer must show what the model thinks."""
+        return self.include_reasoning is not False
 
     def tool_use(self) -> ToolUse:
         """Return how the request uses tools.
@@ -94,9 +126,20 @@ class ChatBody(GenerationBody):
         """
         return tool_use(self.tools, self.tool_choice, parallel=self.parallel_tool_calls)
 
+    def _check_template_options(self) -> None:
+        """Raise ApiError for variables of the template that the engine itself sets."""
+        for name in self.chat_template_kwargs or ():
+            if name in RESERVED or not name.isidentifier() or len(name) > MAX_NAME_LENGTH:
+                raise invalid(
+                    f"chat_template_kwargs.{name} cannot be set: it is no name of a variable, or "
+                    "one that the engine sets itself. Thinking is switched with "
+                    '{"enable_thinking": true} or false.',
+                    param="chat_template_kwargs",
+                )
+
     def _check_depth(self) -> None:
         """Raise ApiError for JSON that is nested deeper than what reads it later can follow."""
-        for name in ("messages", "tools", "response_format"):
+        for name in ("messages", "tools", "response_format", "chat_template_kwargs"):
             if is_nested_deeper(getattr(self, name), MAX_DEPTH):
                 raise invalid(
                     f"{name} is nested too deeply; at most {MAX_DEPTH} levels are accepted.",

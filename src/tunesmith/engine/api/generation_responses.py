@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLIENT_CLOSED_REQUEST",
     "cancel_on_disconnect",
+    "chat_usage_object",
     "generate",
     "generation_failure",
     "resolve_model",
@@ -79,6 +80,15 @@ def usage_object(delta: GenerationDelta) -> dict[str, int]:
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
+    }
+
+
+def chat_usage_object(delta: GenerationDelta) -> dict[str, Any]:
+    """Return the usage of a conversation: with the tokens of thoughts, which are part of it."""
+    reasoning = 0 if delta.usage is None else delta.usage.reasoning_tokens
+    return {
+        **usage_object(delta),
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
 
 

@@ -8,18 +8,14 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from tunesmith.engine.serving.tool_call_parser import ToolCall, ToolCallParser
-from tunesmith.engine.store.records import new_token
-
 from .chat_requests import ChatBody
-from .chat_tools import ToolUse
 from .dependencies import CurrentKey
 from .generation_responses import (
+    chat_usage_object,
     resolve_model,
     respond_streaming,
     respond_whole,
     response_head,
-    usage_object,
 )
 from .keyed_route import KeyedRoute
 from .stored_answers import AnswerStore, ChunkJoiner
@@ -28,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tunesmith.engine.serving.generation import GenerationDelta, TokenLogprob
+    from tunesmith.engine.serving.tool_call_parser import CallDelta
 
 __all__ = ["router"]
 
@@ -38,20 +35,26 @@ router: APIRouter = APIRouter(prefix="/v1/chat", tags=["chat"], route_class=Keye
 async def create_chat_completion(request: Request, body: ChatBody, key: CurrentKey) -> Response:
     """Write the assistant's next message; with `stream`, as server-sent events."""
     generation = body.to_generation()
-    use = body.tool_use()
     store = None
     if body.store:
         store = await anyio.to_thread.run_sync(AnswerStore.for_request, request, body, key)
     model = await resolve_model(request, body.model, key.organization)
+    if generation.chat is not None:
+        syntaxes = {
+            "thinking_syntax": model.thinking_syntax,
+            "call_syntax": model.call_syntax,
+        }
+        chat = generation.chat.model_copy(update=syntaxes)
+        generation = generation.model_copy(update={"chat": chat})
     if body.stream:
         head = response_head("chatcmpl", "chat.completion.chunk", model)
-        stream = _Stream(head, body, use)
+        stream = _Stream(head, body)
         if store is None:
             return await respond_streaming(request, model, generation, stream.chunks)
         joiner = ChunkJoiner({**head, "object": "chat.completion"})
 
         def chunks(delta: GenerationDelta) -> Iterator[dict[str, Any]]:
-            usage = None if delta.usage is None else usage_object(delta)
+            usage = None if delta.usage is None else chat_usage_object(delta)
             return joiner.passing(stream.chunks(delta), usage)
 
         return await respond_streaming(
@@ -62,90 +65,77 @@ async def create_chat_completion(request: Request, body: ChatBody, key: CurrentK
     def whole(deltas: list[GenerationDelta]) -> dict[str, Any]:
         deltas.sort(key=lambda delta: delta.index)
         usage = next(delta for delta in deltas if delta.usage is not None)
-        choices = [_choice(delta, use, with_logprobs=bool(body.logprobs)) for delta in deltas]
-        return {**head, "choices": choices, "usage": usage_object(usage)}
+        choices = [_choice(delta, body) for delta in deltas]
+        return {**head, "choices": choices, "usage": chat_usage_object(usage)}
 
     keep = None if store is None else store.keep
     return await respond_whole(request, model, generation, whole, keep)
 
 
-def _choice(delta: GenerationDelta, use: ToolUse, *, with_logprobs: bool) -> dict[str, Any]:
-    content, calls = delta.text, list[dict[str, Any]]()
-    if use.tools:
-        text = ToolCallParser(use.names)
-        plain = text.push(delta.text)
-        rest, found = text.finish()
-        content, calls = plain + rest, _call_objects(found, use)
+def _choice(delta: GenerationDelta, body: ChatBody) -> dict[str, Any]:
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": content if content or not calls else None,
+        "content": delta.text if delta.text or not delta.calls else None,
         "refusal": None,
         "annotations": [],
     }
-    if calls:
-        message["tool_calls"] = calls
+    if delta.reasoning and body.wants_reasoning:
+        message["reasoning_content"] = delta.reasoning
+    if delta.calls:
+        message["tool_calls"] = [_call(call) for call in delta.calls]
     return {
         "index": delta.index,
         "message": message,
-        "logprobs": _logprobs(delta) if with_logprobs else None,
-        "finish_reason": "tool_calls" if calls else delta.finish_reason,
+        "logprobs": _logprobs(delta) if body.logprobs else None,
+        "finish_reason": delta.finish_reason,
     }
 
 
-def _call_objects(calls: list[ToolCall], use: ToolUse) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": f"call_{new_token()}",
-            "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
-        }
-        for call in (calls if use.parallel else calls[:1])
-    ]
+def _call(call: CallDelta) -> dict[str, Any]:
+    """Return a call, or a piece of one, which has an id and a name only if it is the first."""
+    if call.name is None:
+        return {"function": {"arguments": call.arguments}}
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
 
 
 class _Stream:
-    """Turns deltas into chunks: the role first, then content, then an empty last delta.
+    """Turns deltas into chunks: the role first, then what is new, then an empty last delta.
 
-    A tool call is sent in one chunk, when it is complete.
+    Of a tool call the first piece carries id and name, the others what is new of its arguments.
 
     Args:
         head: The fields that every chunk begins with.
         body: The request.
-        use: Its tools.
     """
 
-    def __init__(self, head: dict[str, Any], body: ChatBody, use: ToolUse) -> None:
+    def __init__(self, head: dict[str, Any], body: ChatBody) -> None:
         self._head = head
         self._with_logprobs = bool(body.logprobs)
         self._with_usage = body.wants_usage
-        self._use = use
-        self._texts: dict[int, ToolCallParser] = {}
+        self._with_reasoning = body.wants_reasoning
+        self._begun: set[int] = set()
 
     def chunks(self, delta: GenerationDelta) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a delta."""
         index = delta.index
-        if index not in self._texts:
-            self._texts[index] = ToolCallParser(self._use.names)
+        if index not in self._begun:
+            self._begun.add(index)
             yield self._chunk(index, {"role": "assistant", "content": ""})
-        content, finish_reason = delta.text, delta.finish_reason
-        calls: list[dict[str, Any]] = []
-        if self._use.tools:
-            content = self._texts[index].push(delta.text)
-            if finish_reason is not None:
-                rest, found = self._texts[index].finish()
-                content += rest
-                calls = _call_objects(found, self._use)
-        if content or delta.tokens:
+        if delta.reasoning and self._with_reasoning:
+            yield self._chunk(index, {"reasoning_content": delta.reasoning})
+        if delta.text or delta.tokens:
             logprobs = _logprobs(delta) if self._with_logprobs else None
-            yield self._chunk(index, {"content": content}, logprobs=logprobs)
-        if calls:
-            numbered = [{"index": number, **call} for number, call in enumerate(calls)]
-            yield self._chunk(index, {"tool_calls": numbered})
-        if finish_reason is not None:
-            reason = "tool_calls" if calls else finish_reason
-            yield self._chunk(index, {}, finish_reason=reason)
+            yield self._chunk(index, {"content": delta.text}, logprobs=logprobs)
+        for call in delta.calls:
+            yield self._chunk(index, {"tool_calls": [{"index": call.index, **_call(call)}]})
+        if delta.finish_reason is not None:
+            yield self._chunk(index, {}, finish_reason=delta.finish_reason)
         if delta.usage is not None and self._with_usage:
-            yield {**self._head, "choices": [], "usage": usage_object(delta)}
+            yield {**self._head, "choices": [], "usage": chat_usage_object(delta)}
 
     def _chunk(
         self,

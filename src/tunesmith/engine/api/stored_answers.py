@@ -164,10 +164,11 @@ class ChunkJoiner:
         self._head = head
         self._choices: dict[int, dict[str, Any]] = {}
         self._texts: dict[int, list[str]] = {}
-        self._usage: dict[str, int] | None = None
+        self._thoughts: dict[int, list[str]] = {}
+        self._usage: dict[str, Any] | None = None
 
     def passing(
-        self, chunks: Iterable[dict[str, Any]], usage: dict[str, int] | None
+        self, chunks: Iterable[dict[str, Any]], usage: dict[str, Any] | None
     ) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a delta, which may carry the usage."""
         self._usage = usage or self._usage
@@ -182,6 +183,8 @@ class ChunkJoiner:
             message = choice["message"]
             text = "".join(self._texts[index])
             message["content"] = text if text or "tool_calls" not in message else None
+            if thoughts := "".join(self._thoughts[index]):
+                message["reasoning_content"] = thoughts
         choices = [self._choices[index] for index in sorted(self._choices)]
         return {**self._head, "choices": choices, "usage": self._usage}
 
@@ -189,9 +192,14 @@ class ChunkJoiner:
         index, delta = part["index"], part["delta"]
         choice = self._choices.setdefault(index, _empty_choice(index))
         self._texts.setdefault(index, []).append(delta.get("content") or "")
+        self._thoughts.setdefault(index, []).append(delta.get("reasoning_content") or "")
         for call in delta.get("tool_calls", ()):
             known = choice["message"].setdefault("tool_calls", [])
-            known.append({name: value for name, value in call.items() if name != "index"})
+            if call["index"] < len(known):
+                known[call["index"]]["function"]["arguments"] += call["function"]["arguments"]
+            else:
+                plain = {name: value for name, value in call.items() if name != "index"}
+                known.append({**plain, "function": dict(call["function"])})
         if part["logprobs"] is not None:
             if choice["logprobs"] is None:
                 choice["logprobs"] = {"content": [], "refusal": None}

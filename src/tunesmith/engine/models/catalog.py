@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 import pydantic
 
+from tunesmith.engine.domain.answer_syntax import CALL_NAMES, THINKING_NAMES
+
 from .model_errors import CatalogError, ModelNotInstalledError, UnknownModelError
 from .model_info import BaseModel, PinnedWheel
 
@@ -40,6 +42,17 @@ class _BaseEntry(pydantic.BaseModel):
     path: str | None = None
     license: str | None = None
     wheel: PinnedWheel | None = None
+    thinking: str | None = None
+    tool_calls: str | None = None
+
+    @pydantic.field_validator("thinking", "tool_calls")
+    @classmethod
+    def _is_known(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        known = THINKING_NAMES if info.field_name == "thinking" else CALL_NAMES
+        if value is not None and value not in known:
+            msg = f"{value!r} is none of: {', '.join(known)}"
+            raise ValueError(msg)
+        return value
 
     @pydantic.model_validator(mode="after")
     def _has_one_source(self) -> _BaseEntry:
@@ -199,6 +212,8 @@ class Catalog:
             revision=entry.revision,
             files=entry.files,
             wheel=entry.wheel,
+            thinking_syntax=entry.thinking,
+            call_syntax=entry.tool_calls,
         )
 
     def _from_hub(self, hub_id: str) -> BaseModel:

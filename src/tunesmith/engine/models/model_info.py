@@ -48,6 +48,9 @@ class BaseModel:
         files: The files that the model consists of, with the SHA-256 of each; None for what the
             hub has.
         wheel: Where else to get it when the hub cannot be reached.
+        thinking_syntax: How it marks its thoughts, where the catalog says it; otherwise its chat
+            template shows it.
+        call_syntax: How it writes tool calls, likewise.
     """
 
     id: str
@@ -58,6 +61,8 @@ class BaseModel:
     revision: str | None = None
     files: Mapping[str, str] | None = None
     wheel: PinnedWheel | None = None
+    thinking_syntax: str | None = None
+    call_syntax: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class ServableModel:
             model.
         prompt_format: The prompt format that the model was trained with, as
             `tunesmith.datasets.PromptFormat` serialises it, if it is known.
+        thinking_syntax: That of the base model.
+        call_syntax: That of the base model.
     """
 
     name: str
@@ -80,3 +87,5 @@ class ServableModel:
     base_path: Path
     adapter_path: Path | None = None
     prompt_format: dict[str, Any] | None = None
+    thinking_syntax: str | None = None
+    call_syntax: str | None = None

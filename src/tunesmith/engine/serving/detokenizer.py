@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["IncrementalDetokenizer", "TextPiece", "TokenBytes", "token_label"]
+__all__ = [
+    "IncrementalDetokenizer",
+    "TextPiece",
+    "TokenBytes",
+    "partial_stop_length",
+    "token_label",
+]
 
 _NORMALIZER_MARGIN = 4
 
@@ -149,14 +155,16 @@ class IncrementalDetokenizer:
     Attributes:
         stopped: True once a stop sequence was found; the text ends before it.
         starts: Where each token begins, in characters from the start of the answer.
+        ends: Where each token ends; one that ends within a character ends with that character.
+        complete_tokens: How many tokens end at the end of a character.
     """
 
     stops: Sequence[str] = ()
     stopped: bool = False
     text: str = ""
     starts: list[int] = field(default_factory=list)
-    _ends: list[int] = field(default_factory=list)
-    _complete_tokens: int = 0  # those that end at the end of a character
+    ends: list[int] = field(default_factory=list)
+    complete_tokens: int = 0
     _taken_characters: int = 0
     _taken_tokens: int = 0
     _decoder: Any = field(
@@ -170,12 +178,11 @@ class IncrementalDetokenizer:
         start = len(self.text)
         self.text += self._decoder.decode(data)
         self.starts.append(start)
-        self._ends.append(len(self.text))
-        # A token that ends within a character ends with that character.
-        for token in range(self._complete_tokens, len(self._ends)):
-            self._ends[token] = len(self.text)
+        self.ends.append(len(self.text))
+        for token in range(self.complete_tokens, len(self.ends)):
+            self.ends[token] = len(self.text)
         if not self._decoder.getstate()[0]:
-            self._complete_tokens = len(self._ends)
+            self.complete_tokens = len(self.ends)
         cuts = [
             found
             for stop in self.stops
@@ -198,9 +205,9 @@ class IncrementalDetokenizer:
             ):
                 tokens += 1
         else:
-            characters = len(self.text) - self._possible_stop_length()
+            characters = len(self.text) - partial_stop_length(self.text, self.stops)
             tokens = self._taken_tokens
-            while tokens < self._complete_tokens and self._ends[tokens] <= characters:
+            while tokens < self.complete_tokens and self.ends[tokens] <= characters:
                 tokens += 1
         piece = TextPiece(
             self.text[self._taken_characters : characters], range(self._taken_tokens, tokens)
@@ -208,15 +215,16 @@ class IncrementalDetokenizer:
         self._taken_characters, self._taken_tokens = characters, tokens
         return piece
 
-    def _possible_stop_length(self) -> int:
-        """Return the length of the longest suffix that may be the start of a stop sequence."""
-        longest = 0
-        for stop in self.stops:
-            for length in range(min(len(stop) - 1, len(self.text)), longest, -1):
-                if self.text.endswith(stop[:length]):
-                    longest = length
-                    break
-        return longest
+
+def partial_stop_length(text: str, stops: Sequence[str]) -> int:
+    """Return the length of the longest end of a text that may be the start of a stop sequence."""
+    longest = 0
+    for stop in stops:
+        for length in range(min(len(stop) - 1, len(text)), longest, -1):
+            if text.endswith(stop[:length]):
+                longest = length
+                break
+    return longest
 
 
 def _continues_character(data: bytes) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.models.chat_template import ChatTemplate, TemplateError
 
@@ -19,9 +20,13 @@ __all__ = [
     "find_stop_tokens",
     "max_new_tokens",
     "render_chat",
+    "template_variables",
     "tokenize_prompts",
     "tokenize_texts",
 ]
+
+
+_THINKING_SWITCH = re.compile(r"\b(?:if|and|or|not)\s+\(?thinking\b")
 
 
 def tokenize_prompts(vocabulary: Vocabulary, request: GenerationRequest) -> list[list[int]]:
@@ -56,7 +61,9 @@ def render_chat(vocabulary: Vocabulary, chat: ChatPrompt) -> str:
     """
     check_chat_template(vocabulary)
     try:
-        return chat_template(vocabulary).prompt(chat.messages, chat.tools)
+        return chat_template(vocabulary).prompt(
+            chat.messages, chat.tools, **template_variables(vocabulary, chat)
+        )
     except TemplateError as error:
         raise GenerationError(
             f"The chat template of the base model {vocabulary.path.name} rejects the messages: "
@@ -74,6 +81,34 @@ def chat_template(vocabulary: Vocabulary) -> ChatTemplate:
         vocabulary.chat_template,
         vocabulary.eos_token_ids,
     )
+
+
+def template_variables(vocabulary: Vocabulary, chat: ChatPrompt) -> dict[str, Any]:
+    """Return the variables of a request for the chat template: how much to think, most likely.
+
+    Templates switch thinking with `enable_thinking` or `thinking`, or set its degree with
+    `reasoning_effort`; what a request names itself takes precedence.
+
+    Raises:
+        GenerationError: The template knows no degree of thinking, or not this one.
+    """
+    effort, template = chat.reasoning_effort, vocabulary.chat_template
+    if effort is None:
+        return dict(chat.template_options)
+    has_degrees = "reasoning_effort" in template
+    has_switch = "enable_thinking" in template or _THINKING_SWITCH.search(template) is not None
+    if not (has_degrees or has_switch) or (effort == "none" and not has_switch):
+        reason = "always thinks" if has_degrees else "has no such setting"
+        raise GenerationError(
+            f"reasoning_effort {effort!r} is not supported: the chat template of the base model "
+            f"{vocabulary.path.name} {reason}. Leave it out"
+            + (", or set it to 'low'." if has_degrees else "."),
+            param="reasoning_effort",
+            code="unsupported_parameter",
+        )
+    degree = {"minimal": "low", "xhigh": "high"}.get(effort, effort)
+    switches = {"enable_thinking": effort != "none", "thinking": effort != "none"}
+    return {"reasoning_effort": degree, **switches, **chat.template_options}
 
 
 def check_chat_template(vocabulary: Vocabulary) -> None:

@@ -14,6 +14,7 @@ from .generation import GenerationDelta, GenerationUsage, TokenLogprob, TopLogpr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .chat_answer import ChatAnswer
     from .sampling_state import Logprobs
     from .sequence import Sequence, SequenceGroup
     from .vocabulary import Vocabulary
@@ -60,6 +61,8 @@ def _delta(sequence: Sequence, index: int) -> GenerationDelta | None:
     if group.request.echo and not sequence.echoed:
         sequence.echoed = True
         text, tokens = _echo(sequence)
+    if sequence.answer is not None:
+        return _chat_delta(sequence, sequence.answer, index)
     piece = sequence.detokenizer.take(final=finished)
     text += piece.text
     if group.request.logprobs is not None:
@@ -82,11 +85,40 @@ def _delta(sequence: Sequence, index: int) -> GenerationDelta | None:
     )
 
 
+def _chat_delta(sequence: Sequence, answer: ChatAnswer, index: int) -> GenerationDelta | None:
+    group, reason = sequence.group, sequence.finish_reason
+    piece = answer.take(final=reason is not None)
+    tokens: list[TokenLogprob] = []
+    if group.request.logprobs is not None:
+        logprobs = (sequence.logprobs[token] for token in piece.tokens)
+        tokens = [_token_logprob(group.vocabulary, entry, 0) for entry in logprobs]
+    if reason is not None:
+        group.unreported -= 1
+        # An answer that was cut off in a call was cut off.
+        reason = "tool_calls" if reason == "stop" and answer.has_calls else reason
+    elif not (piece.content or piece.reasoning or piece.calls or tokens):
+        return None
+    return GenerationDelta(
+        index=index,
+        text=piece.content,
+        tokens=tuple(tokens),
+        reasoning=piece.reasoning,
+        calls=piece.calls,
+        finish_reason=reason,
+        usage=_usage(group) if group.unreported == 0 else None,
+    )
+
+
 def _usage(group: SequenceGroup) -> GenerationUsage:
     return GenerationUsage(
         prompt_tokens=sum(map(len, group.prompts)),
         completion_tokens=sum(
             len(sequence.tokens) - sequence.ended_by_token for sequence in group.sequences
+        ),
+        reasoning_tokens=sum(
+            sequence.answer.reasoning_tokens
+            for sequence in group.sequences
+            if sequence.answer is not None
         ),
     )
 

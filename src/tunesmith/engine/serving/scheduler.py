@@ -72,9 +72,10 @@ def create_sequence_group(
         GenerationError: The prompts cannot be tokenised, do not fit the context, or are to be
             answered in a form that cannot be expressed.
     """
-    grammar = compile_grammar(base, request)
     with base.tokenizer_lock:
         prompts = tokenize_prompts(base, request)
+    grammar = compile_grammar(base, request, prompts[0])
+    with base.tokenizer_lock:
         return SequenceGroup(request_id, request, base, prompts, adapter=adapter, grammar=grammar)
 
 

@@ -11,12 +11,14 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .answer_setup import find_mark_tokens, new_answer
 from .detokenizer import IncrementalDetokenizer
 from .generation_errors import GenerationError
 from .input_processor import find_stop_tokens, max_new_tokens
 from .sampling_state import SamplingState
 
 if TYPE_CHECKING:
+    from .chat_answer import ChatAnswer
     from .generation import GenerationRequest
     from .lora import LoraAdapter
     from .sampling_state import Logprobs
@@ -37,6 +39,7 @@ class Sequence:
         prompt_index: The number of its prompt in the request.
         prompt: The prompt's token ids.
         max_tokens: Most tokens to generate.
+        answer: The parts of its text in a conversation; a completion is nothing but text.
         tokens: The token ids generated so far.
         logprobs: Those of `tokens`, where the request needs them.
         prompt_logprobs: Those of the prompt's tokens from the second on, with `echo`.
@@ -55,6 +58,7 @@ class Sequence:
     sampling: SamplingState
     detokenizer: IncrementalDetokenizer
     adapter: LoraAdapter | None
+    answer: ChatAnswer | None = None
     grammar: Grammar | None = None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[Logprobs] = field(default_factory=list)
@@ -121,8 +125,15 @@ class Sequence:
             self.finish_reason = "stop"
             return
         token_bytes = vocabulary.token_bytes
-        self.detokenizer.append(b"" if token_bytes.is_special(token) else token_bytes[token])
-        if self.detokenizer.stopped or (self.grammar is not None and self.grammar.is_complete):
+        is_hidden = token_bytes.is_special(token) and token not in self.group.mark_token_ids
+        data = b"" if is_hidden else token_bytes[token]
+        if self.answer is None:
+            self.detokenizer.append(data)
+            is_complete = self.detokenizer.stopped
+        else:
+            self.answer.append(data)
+            is_complete = self.answer.is_complete
+        if is_complete or (self.grammar is not None and self.grammar.is_complete):
             self.finish_reason = "stop"
         elif len(self.tokens) >= self.max_tokens:
             self.finish_reason = "length"
@@ -143,6 +154,7 @@ class SequenceGroup:
         sequences: `max(n, best_of)` of each prompt, prompt by prompt.
         unfinished: For each prompt, how many of its sequences are still generated.
         unreported: How many of the choices to return have not been reported to their end.
+        mark_token_ids: Special tokens that mark thoughts and calls, and so are read as text.
         stop_token_ids: Tokens that end the answers of this request besides the model's own: that
             which ends a turn in the chat template, and special tokens among the stop sequences.
 
@@ -167,6 +179,7 @@ class SequenceGroup:
         self.prompts = prompts
         _check_logit_bias(request, vocabulary)
         _check_answer_size(request, prompts)
+        self.mark_token_ids: frozenset[int] = find_mark_tokens(vocabulary, request)
         width = max(request.n, request.best_of)
         self.sequences: list[Sequence] = [
             self._sequence(prompt_index, choice, adapter, grammar)
@@ -207,6 +220,7 @@ class SequenceGroup:
             ),
             detokenizer=IncrementalDetokenizer(stops=request.stop),
             adapter=adapter,
+            answer=new_answer(self.vocabulary, request, prompt),
             grammar=None if grammar is None else grammar.copy(),
         )
 

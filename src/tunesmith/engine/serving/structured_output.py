@@ -6,16 +6,16 @@ masks the others. Reported log probabilities stay those of the model itself.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tunesmith.engine.domain.tool_messages import CALL_END, CALL_START
+from tunesmith.engine.domain.answer_syntax import CALL_SYNTAXES, HARMONY
 
+from .answer_setup import closes_thinking, opens_thinking, syntax_of
+from .call_grammar import GrammarWriter, UnsupportedSchemaError, harmony_rules, json_rule
 from .generation_errors import GenerationError
-from .tool_call_parser import uses_call_tags
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,24 +29,6 @@ __all__ = ["Grammar", "compile_grammar"]
 # such as ^(x{1000}){1000}$ takes seconds.
 _COMPILE_FUEL = 1_000_000
 _STEP_FUEL = 100_000
-
-# With free whitespace a small model may write blanks until max_tokens.
-JSON_LAYOUT: dict[str, Any] = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-}
-
-# Keywords whose values are data, not schemas.
-_VALUES = frozenset({"const", "default", "enum", "example", "examples", "x-guidance"})
-# Keywords whose values map names to schemas.
-_MAPPINGS = frozenset(
-    {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}
-)
-# Keywords one of which says what type a value has.
-_TYPED = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf", "type"})
-# Keywords that say what other properties there may be.
-_OPEN = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties"})
 
 
 @dataclass(slots=True)
@@ -81,8 +63,17 @@ class Grammar:
         return Grammar(self.matcher.deep_copy(), self.device)
 
 
-def compile_grammar(base: LoadedBase, request: GenerationRequest) -> Grammar | None:
+def compile_grammar(
+    base: LoadedBase, request: GenerationRequest, prompt: list[int]
+) -> Grammar | None:
     """Return the grammar that a request's answers must follow, at its start; None for none.
+
+    A model that thinks may do so freely before what the grammar demands.
+
+    Args:
+        base: The model.
+        request: The request.
+        prompt: Its prompt, which may have opened the thoughts already, or closed them.
 
     Raises:
         GenerationError: The schema uses something that cannot be expressed.
@@ -90,7 +81,7 @@ def compile_grammar(base: LoadedBase, request: GenerationRequest) -> Grammar | N
     from llguidance import LLMatcher, LLParserLimits  # noqa: PLC0415 - only few requests need it
 
     param = "tools" if request.response_schema is None else "response_format"
-    rules = _rules(base, request)
+    rules = _rules(base, request, prompt)
     if rules is None:
         return None
     grammar = LLMatcher.grammar_from_lark(rules)
@@ -107,78 +98,38 @@ def compile_grammar(base: LoadedBase, request: GenerationRequest) -> Grammar | N
     return Grammar(matcher, base.device)
 
 
-def _rules(base: LoadedBase, request: GenerationRequest) -> str | None:
-    """Return the rules of a request's answers: JSON that follows a schema, a call, or either."""
+def _rules(base: LoadedBase, request: GenerationRequest, prompt: list[int]) -> str | None:
+    """Return the rules of a request's answers: JSON that follows a schema, calls, or either."""
     schema, chat = request.response_schema, request.chat
-    if chat is not None and chat.forced_calls:
-        return "start: call\n" + _call_rules(base, chat.forced_calls)
-    if schema is None:
+    writer = GrammarWriter(base.tokenizer.added_tokens_decoder)
+    if chat is None:
+        return None if schema is None else f"start: answer\nanswer: {json_rule(schema)}\n"
+    if schema is None and not chat.forced_calls:
         return None
-    if chat is None or not chat.tools:
-        return "start: answer\n" + _answer_rule(schema)
-    functions = [tool["function"] for tool in chat.tools]
-    return "start: answer | call\n" + _answer_rule(schema) + _call_rules(base, functions)
-
-
-def closed(schema: Any) -> Any:
-    """Return a schema whose objects have no properties but those that it lists.
-
-    Where a schema leaves open whether there may be more, a small model invents properties until
-    its tokens run out; an answer without them follows the schema as well. Schemas that are put
-    together with `allOf` stay as they are: one part may list what another one lacks.
-    """
-    return schema if "allOf" in _keywords(schema) else _closed(schema)
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    result = {name: _closed_keyword(name, value) for name, value in schema.items()}
-    if isinstance(schema.get("properties"), dict) and not _OPEN & schema.keys():
-        result["additionalProperties"] = False
-    return result
-
-
-def _closed_keyword(name: str, value: Any) -> Any:
-    if name in _VALUES:
-        return value
-    if name in _MAPPINGS and isinstance(value, dict):
-        return {key: _closed(part) for key, part in value.items()}
-    return _closed(value)
-
-
-def _keywords(schema: Any) -> set[str]:
-    if isinstance(schema, list):
-        return set[str]().union(*map(_keywords, schema))
-    if not isinstance(schema, dict):
-        return set()
-    return set(schema).union(*map(_keywords, schema.values()))
-
-
-def _answer_rule(schema: dict[str, Any]) -> str:
-    return f"answer: %json {json.dumps({**closed(schema), 'x-guidance': JSON_LAYOUT})}\n"
-
-
-def _call_rules(base: LoadedBase, tools: list[dict[str, Any]]) -> str:
-    """Return the rule `call`: one call of one of the tools, in the form of the chat template.
-
-    The arguments of each tool are a JSON schema of their own, so that its references hold.
-    """
-    tagged = uses_call_tags(base.chat_template)
-    before, after = (f"{CALL_START}\n", f"\n{CALL_END}") if tagged else ("", "")
-    rules, calls = list[str](), list[str]()
-    for number, tool in enumerate(tools):
-        arguments = "arguments" if tagged else "parameters"
-        start = json.dumps(f'{before}{{"name": {json.dumps(tool["name"])}, "{arguments}": ')
-        calls.append(f"{start} arguments_{number} {json.dumps('}' + after)}")
-        schema = closed(tool.get("parameters") or {})
-        if not _TYPED & schema.keys():
-            schema = {**schema, "type": "object"}
-        schema = json.dumps({**schema, "x-guidance": JSON_LAYOUT})
-        rules.append(f"arguments_{number}: %json {schema}")
-    return "\n".join([f"call: {' | '.join(calls)}", *rules, ""])
+    syntax = syntax_of(base, chat)
+    functions = chat.forced_calls or [tool["function"] for tool in chat.tools or ()]
+    several = chat.parallel_calls and len(chat.forced_calls) != 1
+    try:
+        if syntax.calls == HARMONY:
+            start = harmony_rules(writer, schema, functions, forced=bool(chat.forced_calls))
+        else:
+            starts = list[str]()
+            if schema is not None and not chat.forced_calls:
+                starts.append(writer.answer(schema, syntax.thinking))
+            if functions:
+                starts.append(writer.calls(CALL_SYNTAXES[syntax.calls], functions, several=several))
+            start = " | ".join(starts)
+            if syntax.thinking is not None and not closes_thinking(base, syntax, prompt):
+                begun = opens_thinking(base, syntax, prompt)
+                start = writer.thoughts(syntax.thinking, begun=begun) + f" ({start})"
+    except UnsupportedSchemaError as error:
+        raise GenerationError(
+            f"A call of {error.function} cannot be forced in the form that this model writes calls "
+            f"in: its parameters use {error.keyword}.",
+            param="tools",
+            code="invalid_schema",
+        ) from None
+    return writer.grammar(start)
 
 
 def _grammar_tokenizer(base: LoadedBase) -> Any:

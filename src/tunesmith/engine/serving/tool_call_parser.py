@@ -1,99 +1,542 @@
-"""Finds and parses tool calls in the text of an answer.
+"""Reads tool calls in the forms that model families write them in.
 
-Two forms of a call are known, and a model's chat template shows which one it uses:
-`<tool_call>{"name": …, "arguments": …}</tool_call>`, and a bare JSON object
-`{"name": …, "parameters": …}`. Both are parsed whatever the template shows, because a model
-may have been fine-tuned to either.
+The form is told by what comes, not by the model: whoever fine-tuned a model may have taught it
+another one than its chat template shows. A call begins with its name, and its arguments are passed
+on as they come; what is no call, or calls a tool that the request does not have, is left to the
+caller as text.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from dataclasses import dataclass
+import secrets
+import string
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.engine.domain.tool_messages import CALL_END, CALL_START
+from .growing_text import GrowingText, Steps, UnexpectedTextError
+from .parameter_types import ParameterTypes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["ToolCall", "ToolCallParser", "uses_call_tags"]
+__all__ = ["CallDelta", "ToolCallParser"]
 
-TAGGED = re.compile(rf"{CALL_START}\s*(.*?)\s*(?:{CALL_END}|\Z)", re.DOTALL)
+_NAME = re.compile(r"[\w.:-]*", re.ASCII)
+_KEY = re.compile(r"[^\s:,{}\[\]]*")
+# The keys of a call, and what they are here.
+_KEYS = {
+    "name": "name",
+    "tool_name": "name",
+    "arguments": "arguments",
+    "parameters": "arguments",
+    "args": "arguments",
+    "id": "id",
+    "tool_call_id": "id",
+    "type": "type",
+    "function": "function",
+}
+_ALPHABET = string.ascii_letters + string.digits
+_SEPARATOR = "<｜tool▁sep｜>"
+_QUOTES = ('<|"|>', "<escape>", '"')
+# What stands in a section between calls and around them.
+_BETWEEN = (
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁call▁end｜>",
+    "<|tool_call_begin|>",
+    "<|tool_call_end|>",
+    "[TOOL_CALLS]",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call: the tool's name, and its arguments as JSON text."""
+class CallDelta:
+    """What is new of a call.
 
-    name: str
-    arguments: str
+    Attributes:
+        index: The call's number in the answer.
+        arguments: The next piece of its arguments, which are JSON text.
+        id: Its id, with its first piece.
+        name: Its tool's name, with its first piece.
+    """
 
-
-def uses_call_tags(template: str) -> bool:
-    """Return True if a chat template puts calls between tags, False if they are bare JSON."""
-    return CALL_START in template or "parameters" not in template
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
 
 
 @dataclass(slots=True)
 class ToolCallParser:
-    """Separates the text of one answer from the tool calls in it.
-
-    Text is released as soon as it cannot be the start of a call; from the first call on
-    everything is buffered until the end.
+    """Reads calls from the text of an answer.
 
     Args:
-        names: Names of the available tools.
+        text: The text.
+        functions: The schema of the arguments of each tool, by its name.
+        emit: Gets what is new of the calls.
+        id_length: Letters and digits of an id; None for `call_` and more of them.
+
+    Attributes:
+        begun: How many calls have begun.
+        complete: How many are complete.
     """
 
-    names: Collection[str]
-    _buffer: str = ""
-    _released: str = ""
+    text: GrowingText
+    functions: Mapping[str, Mapping[str, Any]]
+    emit: Callable[[CallDelta], None]
+    id_length: int | None = None
+    begun: int = 0
+    complete: int = 0
+    _types: ParameterTypes = field(default_factory=lambda: ParameterTypes({}))
 
-    def push(self, text: str) -> str:
-        """Append text; return what is certain to be plain text."""
-        self._buffer += text
-        if not self._released and self._buffer.lstrip().startswith("{"):
-            return ""
-        start = self._buffer.find(CALL_START)
-        if start < 0:
-            start = len(self._buffer) - self._partial_tag_length()
-            if not self._released and not self._buffer[:start].strip():
-                return ""
-        plain, self._buffer = self._buffer[:start], self._buffer[start:]
-        self._released += plain
-        return plain
+    def read_section(self, end: str) -> Steps[None]:
+        """Read the calls of a section, whose start has been read, and its end.
 
-    def finish(self) -> tuple[str, list[ToolCall]]:
-        """Return the rest of the text and the calls; an invalid call stays text."""
-        bare = None if self._released else _parse_call(self._buffer, self.names)
-        if bare is not None:
-            return "", [bare]
-        calls = [_parse_call(body, self.names) for body in TAGGED.findall(self._buffer)]
-        found = [call for call in calls if call is not None]
-        if not found or len(found) < len(calls):
-            return self._buffer, []
-        return TAGGED.sub("", self._buffer).strip(), found
+        Args:
+            end: What closes the section; empty where nothing does.
 
-    def _partial_tag_length(self) -> int:
-        """Return the length of the longest suffix that may be the start of a tag."""
-        for length in range(min(len(CALL_START) - 1, len(self._buffer)), 0, -1):
-            if self._buffer.endswith(CALL_START[:length]):
-                return length
-        return 0
+        Raises:
+            UnexpectedTextError: Something else comes.
+        """
+        text, before = self.text, self.begun
+        in_list = marked = False
+        while True:
+            behind = text.position
+            yield from text.skip(" \t\r\n,;")
+            if end and (yield from text.accept(end)):
+                break
+            if (yield from text.accept(*_BETWEEN)):
+                marked = True
+                continue
+            if in_list and (yield from text.accept("]")):
+                in_list = False
+                if not end:
+                    break
+                continue
+            if not in_list and (yield from text.accept("[")):
+                in_list = True
+                continue
+            if not (yield from text.peek(1)):
+                break
+            is_over = not end and not in_list and not marked and self.begun > before
+            if is_over and not (yield from text.sees("{")):
+                text.position = behind
+                break
+            yield from self._call(end)
+            marked = False
+        if self.begun == before:
+            raise UnexpectedTextError
+
+    def read_bare(self) -> Steps[None]:
+        """Read calls as JSON objects, or a list of them, that stand for the whole answer.
+
+        Raises:
+            UnexpectedTextError: Something else comes.
+        """
+        text = self.text
+        in_list = (yield from text.accept("[")) is not None
+        while True:
+            yield from text.skip()
+            yield from text.expect("{")
+            yield from self._json_call(bare=True)
+            yield from text.skip(" \t\r\n;," if in_list else " \t\r\n;")
+            if in_list:
+                if (yield from text.accept("]")):
+                    return
+            elif not (yield from text.sees("{")):
+                return
+            if not (yield from text.peek(1)):
+                return
+
+    def read_python(self) -> Steps[None]:
+        """Read calls in Python's form, in a list, that stand for the whole answer.
+
+        Raises:
+            UnexpectedTextError: Something else comes.
+        """
+        yield from self.text.expect("[")
+        while True:
+            yield from self.text.skip(" \t\r\n,")
+            if (yield from self.text.accept("]")) or not (yield from self.text.peek(1)):
+                return
+            name = yield from self.text.match(_NAME)
+            yield from self.text.expect("(")
+            yield from self._python_call(name)
+
+    def begin(self, name: str, identity: Any = None) -> None:
+        """Begin a call.
+
+        Raises:
+            UnexpectedTextError: There is no tool of this name.
+        """
+        if name not in self.functions:
+            raise UnexpectedTextError
+        self._types = ParameterTypes(self.functions[name])
+        usable = isinstance(identity, str) and (
+            self.id_length is None or len(identity) == self.id_length
+        )
+        self.emit(CallDelta(self.begun, "", identity if usable and identity else self._id(), name))
+        self.begun += 1
+
+    def add(self, arguments: str) -> None:
+        """Add a piece of the arguments of the latest call."""
+        if arguments:
+            self.emit(CallDelta(self.begun - 1, arguments))
+
+    def end(self) -> None:
+        """End the latest call."""
+        self.complete = self.begun
+
+    def _id(self) -> str:
+        length = self.id_length or 24
+        letters = "".join(secrets.choice(_ALPHABET) for _ in range(length))
+        return letters if self.id_length else f"call_{letters}"
+
+    def _call(self, end: str) -> Steps[None]:
+        text = self.text
+        if (yield from text.accept("{")):
+            yield from self._json_call()
+        elif (yield from text.accept("<function=")):
+            yield from self._tagged_call((yield from text.text_until(">")), "</function>")
+        elif (yield from text.accept('<invoke name="', '<｜DSML｜invoke name="')):
+            name = yield from text.text_until('">')
+            yield from self._tagged_call(name, "</invoke>")
+        elif (yield from text.accept("call:")):
+            yield from self._gemma_call()
+        else:
+            yield from self._named_call(end)
+
+    # A JSON object with a name and arguments
+
+    def _json_call(self, *, bare: bool = False) -> Steps[None]:
+        """Read the rest of a JSON object that is a call."""
+        text, begun = self.text, self.begun
+        known = dict[str, Any]()
+        while True:
+            yield from text.skip(" \t\r\n,")
+            if (yield from text.accept("}")):
+                break
+            key = yield from self._json_key()
+            if key == "function" and (yield from text.accept("{")):
+                yield from self._json_call(bare=bare)
+            elif key == "arguments" and "name" in known and (yield from text.sees("{")):
+                self.begin(known["name"], known.get("id"))
+                if not (yield from text.json_value(self.add)):
+                    return
+                self.end()
+            elif bare and key not in _KEYS.values() and self.begun == begun:
+                raise UnexpectedTextError
+            else:
+                known[key] = yield from text.json()
+                self._check_name(known)
+        if self.begun == begun:
+            self._whole_call(known, bare=bare)
+
+    def _json_key(self) -> Steps[str]:
+        """Read a key and its colon; return it by the name that it has here."""
+        text = self.text
+        if (yield from text.peek(1)) != '"':
+            raise UnexpectedTextError
+        key = yield from text.json()
+        yield from text.skip()
+        yield from text.expect(":")
+        yield from text.skip()
+        found: str = _KEYS.get(key, key)
+        if found == "function" and (yield from text.sees('"')):
+            return "name"
+        return found
+
+    def _check_name(self, known: Mapping[str, Any]) -> None:
+        name = known.get("name")
+        if "name" in known and not (isinstance(name, str) and name in self.functions):
+            raise UnexpectedTextError
+
+    def _whole_call(self, known: Mapping[str, Any], *, bare: bool) -> None:
+        """Pass on a call all of which was read before it was known to be one."""
+        arguments = known.get("arguments")
+        if isinstance(arguments, dict):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        is_call = isinstance(arguments, str) or (arguments is None and not bare)
+        if "name" not in known or not is_call:
+            raise UnexpectedTextError
+        self.begin(known["name"], known.get("id"))
+        self.add(arguments or "{}")
+        self.end()
+
+    # A name, then arguments
+
+    def _named_call(self, end: str) -> Steps[None]:
+        text = self.text
+        name = yield from text.match(_NAME)
+        identity = None
+        if not name:
+            raise UnexpectedTextError
+        known = self._known(name)
+        if known is not None and known != name:
+            identity = name  # as Kimi's templates number the calls
+        sign = yield from text.accept(
+            "[CALL_ID]", "[ARGS]", "<|tool_call_argument_begin|>", _SEPARATOR, "("
+        )
+        if sign == "(":
+            yield from self._python_call(name)
+            return
+        if sign == "[CALL_ID]":
+            identity = yield from text.text_until("[ARGS]")
+        elif sign == _SEPARATOR and not (yield from text.sees("{")):
+            known = yield from text.text_until("\n")
+            yield from text.accept("```json")
+        if known is None or known not in self.functions:
+            raise UnexpectedTextError
+        yield from text.skip()
+        if sign is None and not (yield from text.sees("{")):
+            yield from self._paired_call(known, end)
+            return
+        if not (yield from text.sees("{")):
+            raise UnexpectedTextError
+        self.begin(known, identity)
+        if (yield from text.json_value(self.add)):
+            self.end()
+            yield from text.accept("\n```")
+
+    def _known(self, name: str) -> str | None:
+        """Return the tool that a name stands for, which may have a prefix and a number."""
+        for candidate in (name, re.sub(r":\d+$", "", name.removeprefix("functions."))):
+            if candidate in self.functions:
+                return candidate
+        return None
+
+    # Tags
+
+    def _tagged_call(self, name: str, end: str) -> Steps[None]:
+        """Read parameters between tags, up to the tag that ends the call."""
+        text = self.text
+        self.begin(name.strip())
+        self.add("{")
+        ends = (end, end.replace("</", "</｜DSML｜"))
+        starts = ("<parameter=", '<parameter name="', '<｜DSML｜parameter name="')
+        separator = ""
+        while True:
+            yield from text.skip()
+            if (yield from text.accept(*ends)):
+                break
+            tag = yield from text.accept(*starts)
+            if tag is None:
+                if not (yield from text.peek(1)):
+                    return
+                self.add("}")
+                self.end()
+                raise UnexpectedTextError
+            pieces = list[str]()
+            found = yield from text.until(">", emit=pieces.append)
+            if found is None:
+                return
+            key = "".join(pieces).partition('"')[0] if tag.endswith('"') else "".join(pieces)
+            self.add(f"{separator}{json.dumps(key, ensure_ascii=False)}: ")
+            separator = ", "
+            if not (yield from self._tagged_value(key, ("</parameter>", "</｜DSML｜parameter>"))):
+                return
+        self.add("}")
+        self.end()
+
+    def _paired_call(self, name: str, end: str) -> Steps[None]:
+        """Read keys and values between tags of their own."""
+        text = self.text
+        if not (yield from text.sees("<arg_key>")) and not (end and (yield from text.sees(end))):
+            raise UnexpectedTextError
+        self.begin(name)
+        self.add("{")
+        separator = ""
+        while (yield from text.accept("<arg_key>")):
+            pieces = list[str]()
+            if (yield from text.until("</arg_key>", emit=pieces.append)) is None:
+                return
+            yield from text.skip()
+            if not (yield from text.accept("<arg_value>")):
+                return
+            key = "".join(pieces).strip()
+            self.add(f"{separator}{json.dumps(key, ensure_ascii=False)}: ")
+            separator = ", "
+            if not (yield from self._tagged_value(key, ("</arg_value>",))):
+                return
+            yield from text.skip()
+        self.add("}")
+        self.end()
+
+    def _tagged_value(self, key: str, ends: Sequence[str]) -> Steps[bool]:
+        """Read a value up to its closing tag; return whether that came.
+
+        One line break after the opening tag and one before the closing tag belong to the tags.
+        Text is passed on as it comes, all else once it is complete.
+        """
+        text = self.text
+        yield from text.accept("\n")
+        if not self._types.is_text(key):
+            pieces = list[str]()
+            found = yield from text.until(*ends, emit=pieces.append)
+            value = "".join(pieces).removesuffix("\n")
+            self.add(json.dumps(self._types.value(key, value), ensure_ascii=False))
+            return found is not None
+        self.add('"')
+        held = ""
+
+        def pass_on(piece: str) -> None:
+            nonlocal held
+            piece = held + piece
+            held = "\n" if piece.endswith("\n") else ""
+            self.add(json.dumps(piece.removesuffix("\n"), ensure_ascii=False)[1:-1])
+
+        found = yield from text.until(*ends, emit=pass_on)
+        if found is not None:
+            self.add('"')
+        return found is not None
+
+    # Gemma's form
+
+    def _gemma_call(self) -> Steps[None]:
+        text = self.text
+        name = yield from text.match(_NAME)
+        yield from text.expect("{")
+        self.begin(name)
+        self.add("{")
+        separator = ""
+        while True:
+            yield from text.skip(" \t\r\n,")
+            if (yield from text.accept("}")):
+                break
+            if not (yield from text.peek(1)):
+                return
+            key = yield from self._gemma_key()
+            value = yield from self._gemma_value()
+            if self._types.is_text(key) and not isinstance(value, str):
+                value = json.dumps(value)
+            written = json.dumps(value, ensure_ascii=False)
+            self.add(f"{separator}{json.dumps(key, ensure_ascii=False)}: {written}")
+            separator = ", "
+        self.add("}")
+        self.end()
+
+    def _gemma_key(self) -> Steps[str]:
+        text = self.text
+        quote = yield from text.accept(*_QUOTES)
+        if quote is None:
+            key = yield from text.match(_KEY)
+        else:
+            key = yield from text.text_until(quote)
+        yield from text.skip()
+        yield from text.expect(":")
+        yield from text.skip()
+        return key
+
+    def _gemma_value(self) -> Steps[Any]:
+        text = self.text
+        if (yield from text.accept("{")):
+            return (yield from self._gemma_object())
+        if (yield from text.accept("[")):
+            items = list[Any]()
+            while True:
+                yield from text.skip(" \t\r\n,")
+                if (yield from text.accept("]")):
+                    return items
+                items.append((yield from self._gemma_value()))
+        quote = yield from text.accept(*_QUOTES[:2])
+        if quote is not None:
+            return (yield from text.text_until(quote))
+        if (yield from text.sees('"')):
+            return (yield from text.json())
+        return _gemma_word((yield from text.match(_KEY)))
+
+    def _gemma_object(self) -> Steps[dict[str, Any]]:
+        values = dict[str, Any]()
+        while True:
+            yield from self.text.skip(" \t\r\n,")
+            if (yield from self.text.accept("}")):
+                return values
+            key = yield from self._gemma_key()
+            values[key] = yield from self._gemma_value()
+
+    # Python's form
+
+    def _python_call(self, name: str) -> Steps[None]:
+        """Read the rest of a call in Python's form, whose name and bracket have been read."""
+        if name not in self.functions:
+            raise UnexpectedTextError
+        text = self.text
+        pieces = ["f("]
+        depth = 1
+        while depth:
+            found = yield from text.until("(", ")", "'", '"', emit=pieces.append)
+            if found is None:
+                raise UnexpectedTextError
+            pieces.append(found)
+            depth += {"(": 1, ")": -1}.get(found, 0)
+            if found in "'\"":
+                yield from self._python_string(found, pieces)
+        arguments = _python_arguments("".join(pieces))
+        self.begin(name)
+        self.add(json.dumps(arguments, ensure_ascii=False))
+        self.end()
+
+    def _python_string(self, quote: str, pieces: list[str]) -> Steps[None]:
+        while True:
+            found = yield from self.text.until(quote, "\\", emit=pieces.append)
+            if found is None:
+                raise UnexpectedTextError
+            pieces.append(found)
+            if found == quote:
+                return
+            escaped = yield from self.text.peek(1)
+            self.text.position += len(escaped)
+            pieces.append(escaped)
 
 
-def _parse_call(text: str, names: Collection[str]) -> ToolCall | None:
+def _gemma_word(word: str) -> Any:
+    if not word:
+        raise UnexpectedTextError
     try:
-        call = json.loads(text)
+        return json.loads(word)
     except ValueError:
-        return None
-    if not isinstance(call, dict) or call.get("name") not in names:
-        return None
-    arguments: Any = call.get("arguments", call.get("parameters"))
-    if isinstance(arguments, str):
-        return ToolCall(call["name"], arguments)
-    if not isinstance(arguments, dict):
-        return None
-    return ToolCall(call["name"], json.dumps(arguments, ensure_ascii=False))
+        return None if word == "None" else word
+
+
+def _python_arguments(source: str) -> dict[str, Any]:
+    """Return the keyword arguments of a call in Python's form; JSON's names are known, too.
+
+    Raises:
+        UnexpectedTextError: It is no call of literals.
+    """
+    try:
+        call = ast.parse(source, mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise UnexpectedTextError
+        return {str(word.arg): _literal(word.value) for word in call.keywords}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise UnexpectedTextError from None
+
+
+def _literal(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name):
+        return (
+            {"true": True, "false": False, "null": None}[node.id]
+            if node.id
+            in {
+                "true",
+                "false",
+                "null",
+            }
+            else _refuse()
+        )
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_literal(item) for item in node.elts]
+    if isinstance(node, ast.Dict):
+        keys = [_refuse() if key is None else _literal(key) for key in node.keys]
+        return dict(zip(map(str, keys), map(_literal, node.values), strict=True))
+    value = ast.literal_eval(node)
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value if isinstance(value, int | float | None) else _refuse()
+
+
+def _refuse() -> Any:
+    raise UnexpectedTextError

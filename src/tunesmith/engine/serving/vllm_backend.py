@@ -120,6 +120,11 @@ class VllmBackend:
     ) -> AsyncGenerator[GenerationDelta, None]:
         vocabulary = await self._vocabulary(model)
         name = await self._served_name(model, reload=reload)
+        if request.chat is not None and request.response_schema is not None:
+            # vLLM holds the answer to the schema from its first token on: nothing is thought.
+            options = {"enable_thinking": False, "thinking": False, **request.chat.template_options}
+            chat = request.chat.model_copy(update={"template_options": options})
+            request = request.model_copy(update={"chat": chat})
         prompts = await anyio.to_thread.run_sync(tokenize_prompts, vocabulary, request)
         group = SequenceGroup(0, request, vocabulary, prompts)
         if group.sequences[0].max_tokens == 0 and not group.sequences[0].needs_prompt_logprobs:

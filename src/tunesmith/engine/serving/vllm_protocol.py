@@ -40,7 +40,8 @@ def completion_body(name: str, group: SequenceGroup) -> dict[str, Any]:
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
         "logit_bias": {str(token): bias for token, bias in request.logit_bias.items()} or None,
-        "stop": request.stop,
+        # Those of a conversation end what is said, not what is thought: they are looked for here.
+        "stop": request.stop if request.chat is None else [],
         "stop_token_ids": sorted(group.vocabulary.eos_token_ids | group.stop_token_ids),
         "seed": request.seed,
         "echo": sequence.needs_prompt_logprobs,

@@ -18,6 +18,7 @@ from tunesmith.engine.models.model_info import ServableModel
 
 from .generation import GenerationDelta, GenerationUsage, TokenLogprob, TopLogprob
 from .generation_errors import GenerationError
+from .tool_call_parser import CallDelta
 
 __all__ = [
     "WorkerSettings",
@@ -95,6 +96,10 @@ def delta_to_json(delta: GenerationDelta) -> dict[str, Any]:
             ]
             for token in delta.tokens
         ]
+    if delta.reasoning:
+        data["r"] = delta.reasoning
+    if delta.calls:
+        data["c"] = [[call.index, call.arguments, call.id, call.name] for call in delta.calls]
     if delta.finish_reason is not None:
         data["f"] = delta.finish_reason
     if delta.usage is not None:
@@ -118,6 +123,8 @@ def delta_from_json(data: dict[str, Any]) -> GenerationDelta:
             )
             for text, raw, logprob, offset, top in data.get("k", ())
         ),
+        reasoning=data.get("r", ""),
+        calls=tuple(CallDelta(*call) for call in data.get("c", ())),
         finish_reason=data.get("f"),
         usage=None if usage is None else GenerationUsage(**usage),
     )

@@ -45,7 +45,8 @@ async function errorMessage(response) {
 }
 
 /**
- * Sends the request and calls `on` as the answer arrives: text(piece), tops(probabilities).
+ * Sends the request and calls `on` as the answer arrives: text(piece), thought(piece),
+ * tops(probabilities).
  * Returns {first, total, usage, reason}, times in seconds; first is null for an empty answer.
  */
 export async function ask(path, body, signal, on) {
@@ -67,11 +68,13 @@ export async function ask(path, body, signal, on) {
     if (!choice) continue;
     const piece = choice.text ?? choice.delta?.content ?? "";
     const tops = scored ? null : probabilities(choice);
-    if (result.first === null && (piece || tops)) result.first = seconds();
+    const thought = choice.delta?.reasoning_content ?? "";
+    if (result.first === null && (piece || thought || tops)) result.first = seconds();
     if (tops) {
       scored = true;
       on.tops(tops);
     }
+    if (thought) on.thought(thought);
     if (piece) on.text(piece);
     if (choice.finish_reason) result.reason = choice.finish_reason;
   }

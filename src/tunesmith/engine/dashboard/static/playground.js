@@ -168,6 +168,19 @@ function fail(side, message) {
   get(`${side}-status`).textContent = message;
 }
 
+/** Adds a folded part for what the model thinks, hidden until there is something. */
+function thoughtsIn(output) {
+  const part = document.createElement("details");
+  part.hidden = true;
+  const title = document.createElement("summary");
+  title.textContent = "Thoughts";
+  const text = document.createElement("div");
+  text.className = "thoughts muted";
+  part.append(title, text);
+  output.prepend(part);
+  return part;
+}
+
 async function askSide(side, signal) {
   clear(side);
   const output = get(`${side}-output`);
@@ -175,7 +188,12 @@ async function askSide(side, signal) {
   text.className = "text";
   output.append(text);
   const path = isChat() ? "chat/completions" : "completions";
+  const thoughts = thoughtsIn(output);
   const on = {
+    thought: (piece) => {
+      thoughts.hidden = false;
+      thoughts.querySelector(".thoughts").append(piece);
+    },
     text: (piece) => {
       text.append(piece);
       output.scrollTop = output.scrollHeight;
