@@ -205,7 +205,15 @@ def generate(
     backend: ServingBackend = request.app.state.backend
     key: Identity = request.scope["identity"]
     owner = {"organization": key.organization, "key": key.key_id or ""}
-    return backend.generate(model, generation.model_copy(update=owner))
+    return backend.generate(model, _with_syntaxes(generation.model_copy(update=owner), model))
+
+
+def _with_syntaxes(generation: GenerationRequest, model: ServableModel) -> GenerationRequest:
+    """Return a request that knows what `models.toml` says of the model's answers."""
+    if generation.chat is None:
+        return generation
+    syntaxes = {"thinking_syntax": model.thinking_syntax, "call_syntax": model.call_syntax}
+    return generation.model_copy(update={"chat": generation.chat.model_copy(update=syntaxes)})
 
 
 async def cancel_on_disconnect(request: Request, scope: anyio.CancelScope) -> None:

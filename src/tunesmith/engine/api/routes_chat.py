@@ -39,13 +39,6 @@ async def create_chat_completion(request: Request, body: ChatBody, key: CurrentK
     if body.store:
         store = await anyio.to_thread.run_sync(AnswerStore.for_request, request, body, key)
     model = await resolve_model(request, body.model, key.organization)
-    if generation.chat is not None:
-        syntaxes = {
-            "thinking_syntax": model.thinking_syntax,
-            "call_syntax": model.call_syntax,
-        }
-        chat = generation.chat.model_copy(update=syntaxes)
-        generation = generation.model_copy(update={"chat": chat})
     if body.stream:
         head = response_head("chatcmpl", "chat.completion.chunk", model)
         stream = _Stream(head, body)

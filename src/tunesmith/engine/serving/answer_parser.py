@@ -312,8 +312,9 @@ class AnswerParser:
                 continue
             found = yield from text.until(_MESSAGE, emit=header.append)
             if found is None:
-                # A header without a message. What was to come is not known.
-                self.parts.append(TextSpan("content", behind, len(text.text)))
+                # A header that was cut off is no text; words that only look like one are.
+                if not text.text[behind:].lstrip().startswith((_START, _CHANNEL)):
+                    self.parts.append(TextSpan("content", behind, len(text.text)))
                 self.decided = len(text.text)
                 return
             self.decided = text.position
