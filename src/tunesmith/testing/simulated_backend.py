@@ -11,6 +11,9 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.engine.domain.answer_syntax import THINKING_SYNTAXES, AnswerSyntax
+from tunesmith.engine.serving.answer_parser import AnswerParser
+from tunesmith.engine.serving.chat_answer import ChatAnswer
 from tunesmith.engine.serving.generation import (
     GenerationDelta,
     GenerationUsage,
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.models.model_info import ServableModel
     from tunesmith.engine.serving.generation import GenerationRequest
+    from tunesmith.engine.serving.tool_call_parser import CallDelta
 
     Answer = Callable[["Prompt"], str | None]
 
@@ -93,10 +97,14 @@ class SimulatedBackend:
         prompts = _prompts(model, request)
         deltas: list[GenerationDelta] = []
         for number, prompt in enumerate(prompts):
-            text = self._text(prompt, answers)
+            text, reasoning, calls = _parts(self._text(prompt, answers), request)
             for choice in range(request.n):
                 index = number * request.n + choice
-                deltas += _choice(index, prompt, text, answers, request)
+                pieces = list(_choice(index, prompt, text, answers, request))
+                pieces[0] = replace(pieces[0], reasoning=reasoning)
+                if calls:
+                    pieces[-1] = replace(pieces[-1], calls=calls, finish_reason="tool_calls")
+                deltas += pieces
         prompt_tokens = sum(len(_TOKEN.findall(prompt)) for prompt in prompts)
         completion_tokens = sum(len(delta.tokens) for delta in deltas)
         completion_tokens -= prompt_tokens * request.n if request.echo else 0
@@ -104,7 +112,7 @@ class SimulatedBackend:
             yield delta
         last = deltas[-1]
         usage = GenerationUsage(prompt_tokens, completion_tokens)
-        yield GenerationDelta(last.index, last.text, last.tokens, last.finish_reason, usage)
+        yield replace(last, usage=usage)
 
     def _text(self, prompt: Prompt, answers: dict[str, str]) -> str:
         try:
@@ -118,6 +126,21 @@ class SimulatedBackend:
         if answer is not None:
             return answer
         return answers.get(prompt, str(prompt))
+
+
+def _parts(text: str, request: GenerationRequest) -> tuple[str, str, tuple[CallDelta, ...]]:
+    """Return what an answer says and thinks, and its calls, between tags as Qwen3 writes them."""
+    if request.chat is None:
+        return text, "", ()
+    functions = {
+        tool["function"]["name"]: tool["function"].get("parameters") or {}
+        for tool in request.chat.tools or ()
+    }
+    syntax = AnswerSyntax(THINKING_SYNTAXES["think"], "hermes")
+    answer = ChatAnswer(AnswerParser(syntax, functions, parallel=request.chat.parallel_calls))
+    answer.append(text.encode("utf-8", "replace"))
+    piece = answer.take(final=True)
+    return piece.content, piece.reasoning, piece.calls
 
 
 def _prompts(model: ServableModel, request: GenerationRequest) -> list[Prompt]:

@@ -138,16 +138,16 @@ class GenerationDelta:
         index: Number of the choice.
         text: New text; of a conversation, of what the model says.
         tokens: The tokens of `text`.
-        reasoning: New text of what it thinks.
-        calls: What is new of the tools that it calls.
         finish_reason: "stop", "length" or "tool_calls" in a choice's last delta, else None.
         usage: Set in the last delta of the request.
+        reasoning: New text of what it thinks.
+        calls: What is new of the tools that it calls.
     """
 
     index: int
     text: str
     tokens: tuple[TokenLogprob, ...] = ()
-    reasoning: str = ""
-    calls: tuple[CallDelta, ...] = ()
     finish_reason: str | None = None
     usage: GenerationUsage | None = None
+    reasoning: str = ""
+    calls: tuple[CallDelta, ...] = ()
