@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sqlite3
@@ -112,7 +113,8 @@ def test_any_exception_of_a_worker_becomes_the_job_error(
     monkeypatch.setattr(worker, "train", lambda train: train(None, None))
     monkeypatch.setattr(worker, "fail", lambda *fields: failures.append(fields))
     monkeypatch.setattr(job_worker, "train", broken)
-    job_worker._work(worker, "training", 3600, None)
+    options = argparse.Namespace(stage="training", heartbeat=3600, ray=None)
+    job_worker._work(worker, options)
     database.close()
     ((code, message),) = failures
     assert code == "training_failed"
