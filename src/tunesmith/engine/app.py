@@ -41,6 +41,7 @@ from .model_registry import ModelRegistry
 from .security.keys import KeyRing
 from .security.rate_limit import RateLimiter
 from .serving import VllmBackend, create_local_backend
+from .serving.worker_protocol import WorkerSettings
 from .store.blobs import BlobStore
 
 if TYPE_CHECKING:
@@ -148,7 +149,11 @@ def _backend(config: EngineConfig) -> ServingBackend:
     if config.serving.backend == "vllm":
         key = config.serving.api_key
         return VllmBackend(config.serving.url, None if key is None else Secret(key))
-    return create_local_backend(threads=config.serving_threads, memory_bytes=config.memory_bytes)
+    return create_local_backend(
+        threads=config.serving_threads,
+        memory_bytes=config.memory_bytes,
+        settings=WorkerSettings(weights=config.serving.weights),
+    )
 
 
 def with_context(app: FastAPI, config: EngineConfig) -> ASGIApp:

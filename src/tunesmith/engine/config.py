@@ -57,11 +57,16 @@ class ServingConfig:
         backend: "embedded" for a process of this engine, "vllm" for a running vLLM server.
         url: Address of the vLLM server.
         api_key: That server's `--api-key`, if it has one.
+        weights: How this engine's process keeps weights on a processor: "int4" as 4-bit numbers,
+            which makes single requests faster and answers a little less exact; "unquantized" as
+            they are; "auto" as 4-bit numbers only where the model's weights already are such
+            numbers, up to rounding.
     """
 
     backend: Literal["embedded", "vllm"] = "embedded"
     url: str = "http://127.0.0.1:8000"
     api_key: str | None = field(default=None, repr=False)
+    weights: Literal["auto", "unquantized", "int4"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

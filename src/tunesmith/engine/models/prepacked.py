@@ -46,8 +46,18 @@ def prepack(weight: Tensor) -> Tensor:
     return packed
 
 
-def prepacked_linear(inputs: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return what `nn.functional.linear` does, up to rounding, by a weight from `prepack`."""
+def prepacked_linear(
+    inputs: Tensor, packed: Tensor, bias: Tensor | None = None, add: Tensor | None = None
+) -> Tensor:
+    """Return what `nn.functional.linear` does, up to rounding, by a weight from `prepack`.
+
+    `add` (..., out), where it is given, is added to it.
+    """
+    if add is not None:
+        total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(  # noqa: SLF001 - see above
+            inputs, add, packed, bias, "add"
+        )
+        return total
     result: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 - see above
         inputs, packed, bias, "none", [], ""
     )

@@ -99,18 +99,47 @@ class _KVCacheLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transf
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        layout = self._cache.layout
+        if layout.positions is None:
+            return self._store(key_states, value_states)
+        return self._store(key_states[:, :, 0], value_states[:, :, 0])
+
+    def store(self, keys: Tensor, values: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Store keys and values that lie token by token; return all that the pass attends to.
+
+        Args:
+            keys: (B * T, H, D).
+            values: (B * T, H, D).
+            length: T.
+
+        Returns:
+            Keys and values, (B, H, width, D) each.
+        """
+        if self._cache.layout.positions is None:
+            _, heads, size = keys.shape
+            keys = keys.view(-1, length, heads, size).transpose(1, 2)
+            values = values.reshape(-1, length, heads, size).transpose(1, 2)
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        return self._store(keys, values)
+
+    def _store(self, new_keys: Tensor, new_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store keys and values, (B, H, T, D) each in a prefill, (B, H, D) in a decode."""
         keys, values = self.keys, self.values
         assert keys is not None  # noqa: S101 - for the type checker
         assert values is not None  # noqa: S101
         layout = self._cache.layout
         last = layout.first + layout.count
         if layout.positions is None:
-            end = layout.start + key_states.shape[2]
-            keys[layout.first : last, :, layout.start : end] = key_states
-            values[layout.first : last, :, layout.start : end] = value_states
+            end = layout.start + new_keys.shape[2]
+            keys[layout.first : last, :, layout.start : end] = new_keys
+            values[layout.first : last, :, layout.start : end] = new_values
+        elif layout.count == 1:  # a slice costs less than an index
+            keys[:1, :, layout.width - 1] = new_keys
+            values[:1, :, layout.width - 1] = new_values
         else:
-            keys[layout.slots, :, layout.positions] = key_states[:, :, 0]
-            values[layout.slots, :, layout.positions] = value_states[:, :, 0]
+            keys[layout.slots, :, layout.positions] = new_keys
+            values[layout.slots, :, layout.positions] = new_values
         return (
             keys[layout.first : last, :, : layout.width],
             values[layout.first : last, :, : layout.width],
@@ -177,6 +206,20 @@ class KVCache(Cache):
         """Copy a slot's first `length` positions to another slot."""
         for layer in self._kv_layers:
             layer.copy_slot(source, target, length)
+
+    def store(self, layer: int, keys: Tensor, values: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Store a layer's keys and values; return all that the pass attends to.
+
+        Args:
+            layer: Number of the layer.
+            keys: (B * T, H, D), token by token.
+            values: (B * T, H, D).
+            length: T.
+
+        Returns:
+            Keys and values, (B, H, width, D) each.
+        """
+        return self._kv_layers[layer].store(keys, values, length)
 
     def prepare_prefill(self, first: int, count: int, start: int, length: int) -> None:
         """Set the next pass: `length` tokens from position `start` in `count` slots."""

@@ -1,10 +1,11 @@
 """Multi-LoRA: many adapters on one base model, a different one for each sequence of a batch.
 
 An adapter is a PEFT folder (`adapter_config.json`, `adapter_model.safetensors`) of plain LoRA
-on linear layers. Forward hooks add each sequence's low-rank product to the layer's output:
-the matrices of all active adapters are stacked along the rank, and a mask zeroes, sequence by
-sequence, the ranks of the others. So a batch with different adapters costs two small matrix
-products a layer, whatever the number of adapters. The base's weights are not touched.
+on linear layers. Forward hooks, or the fused decoder, add each sequence's low-rank product to
+the layer's output: the matrices of all active adapters are stacked along the rank, and a mask
+zeroes, sequence by sequence, the ranks of the others. So a batch with different adapters costs
+two small matrix products a layer, whatever the number of adapters. The base's weights are not
+touched.
 
 What this cannot express (DoRA, biases, `modules_to_save`, embeddings) raises
 `UnsupportedAdapterError`; the caller merges such an adapter into a copy of its base instead.
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoraAdapter", "MultiLora", "UnsupportedAdapterError", "load_adapter"]
 
+_SHORT = 16  # rows up to which the low-rank products are computed in float32
 KEY = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight$")
 
 
@@ -157,6 +159,47 @@ class _StackedWeights:
     ranks: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _JoinedWeights:
+    """The matrices of all active adapters for several modules that have the same input.
+
+    Attributes:
+        lora_a: (R, in), R the ranks of all modules together.
+        lora_b: (out, R), out the outputs of all modules: 0 between one module's output and
+            another one's ranks.
+        ranks: `_StackedWeights.ranks` of each module that an adapter changes.
+        float_a: `lora_a` in float32.
+        float_b: `lora_b` in float32.
+    """
+
+    lora_a: Tensor
+    lora_b: Tensor
+    ranks: tuple[tuple[int, ...], ...]
+    float_a: Tensor
+    float_b: Tensor
+
+
+def _join(stacked: Sequence[_StackedWeights | None], outputs: Sequence[int]) -> _JoinedWeights:
+    """Join the matrices of modules with the same input and these numbers of outputs."""
+    present = [weights for weights in stacked if weights is not None]
+    lora_a = torch.cat([weights.lora_a for weights in present])
+    lora_b = lora_a.new_zeros(sum(outputs), lora_a.shape[0])
+    row = column = 0
+    for weights, size in zip(stacked, outputs, strict=True):
+        if weights is not None:
+            rank = weights.lora_b.shape[1]
+            lora_b[row : row + size, column : column + rank] = weights.lora_b
+            column += rank
+        row += size
+    return _JoinedWeights(
+        lora_a,
+        lora_b,
+        tuple(weights.ranks for weights in present),
+        lora_a.float(),
+        lora_b.float(),
+    )
+
+
 @dataclass(slots=True)
 class MultiLora:
     """Applies adapters to a model's linear layers, one for each sequence of a batch.
@@ -170,6 +213,7 @@ class MultiLora:
     _active: tuple[LoraAdapter, ...] = ()
     _stacked: dict[str, _StackedWeights] = field(default_factory=dict)
     _masks: dict[tuple[int, ...], Tensor | None] = field(default_factory=dict)
+    _joined: dict[tuple[str, ...], _JoinedWeights | None] = field(default_factory=dict)
 
     def set_active(self, adapters: Sequence[LoraAdapter | None]) -> None:
         """Set the adapter of each sequence of the next forward pass; None for the base alone."""
@@ -177,12 +221,51 @@ class MultiLora:
         if set(active) != set(self._active):
             self._active = active
             self._stacked = self._stack(active)
+            self._joined.clear()
         self._masks = self._make_masks(adapters)
 
     def unload(self, adapter: LoraAdapter) -> None:
         """Drop the copies made of an adapter that is being unloaded."""
         if adapter in self._active:
             self._active, self._stacked = (), {}
+            self._joined.clear()
+
+    def changes(self, names: tuple[str, ...]) -> bool:
+        """Return whether an active adapter changes one of these modules, which have one input."""
+        return bool(self._stacked) and self._join(names) is not None
+
+    def add_to(self, names: tuple[str, ...], inputs: Tensor, output: Tensor) -> Tensor:
+        """Return the joined output of some modules with the low-rank products added.
+
+        Args:
+            names: Modules that have the same input, in the order of their outputs.
+            inputs: (N, in), all tokens of a sequence together.
+            output: (N, out), changed in place.
+        """
+        weights = self._join(names) if self._stacked else None
+        if weights is None:
+            return output
+        is_short = inputs.shape[0] <= _SHORT
+        # PyTorch's bf16 products of this size cost several times those in float32.
+        lora_a = weights.float_a if is_short else weights.lora_a
+        lora_b = weights.float_b if is_short else weights.lora_b
+        low_rank = nn.functional.linear(inputs.to(lora_a.dtype), lora_a)  # (N, R)
+        masks = [self._masks[ranks] for ranks in weights.ranks]
+        if any(mask is not None for mask in masks):
+            present = [mask for mask in masks if mask is not None]  # all or none are
+            mask = present[0] if len(present) == 1 else torch.cat(present, dim=1)  # (B, R)
+            by_sequence = low_rank.view(mask.shape[0], -1, low_rank.shape[1])
+            low_rank = (by_sequence * mask.to(low_rank.dtype).unsqueeze(1)).view_as(low_rank)
+        return output.add_(nn.functional.linear(low_rank, lora_b))
+
+    def _join(self, names: tuple[str, ...]) -> _JoinedWeights | None:
+        if names not in self._joined:
+            present = [self._stacked.get(name) for name in names]
+            self._joined[names] = _join(present, self._outputs(names)) if any(present) else None
+        return self._joined[names]
+
+    def _outputs(self, names: tuple[str, ...]) -> list[int]:
+        return [int(self.model.get_submodule(name).out_features) for name in names]  # type: ignore[arg-type]
 
     def _stack(self, active: tuple[LoraAdapter, ...]) -> dict[str, _StackedWeights]:
         names = dict.fromkeys(name for adapter in active for name in adapter.weights)

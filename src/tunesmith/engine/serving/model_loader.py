@@ -6,6 +6,7 @@ models stay in memory is decided by `model_store`.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -20,8 +21,10 @@ from tunesmith.engine.models.chat_template import select_template
 
 from .attention_mask import check_attention
 from .detokenizer import TokenBytes
+from .fused_decoder import fuse_decoder
 from .generation_errors import GenerationError
 from .lora import MultiLora
+from .packed_linear import can_quantize, quantization_error
 from .vocabulary import END_OF_TEXT
 from .weight_prepacking import prepack_linear_layers
 
@@ -31,11 +34,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from .fused_decoder import FusedDecoder
     from .lora import LoraAdapter
+    from .packed_linear import WeightFormat
 
 
 __all__ = ["LoadedBase", "SelectiveLMHead", "load_base"]
 
+logger: logging.Logger = logging.getLogger("tunesmith.serving")
+
+LOSSLESS = 0.01  # change of the weights by 4 bits, relative; bf16 itself rounds by 0.002
 EXACT_HEAD_BYTES = 1 << 30  # a larger lm_head does not get a float32 copy
 
 
@@ -108,6 +116,7 @@ class LoadedBase:
     Attributes:
         lora: Applies adapters to it.
         weights_bytes: Bytes of the weights.
+        decoder: The layers in fused form, where this architecture has one; else `model` runs.
         adapters: Its adapters in memory by folder, least recently used first.
         grammar_tokenizer: llguidance's form of the tokenizer, made when first needed.
         tokenizer_lock: Held while the tokenizer is used, which one thread may do at a time.
@@ -124,6 +133,7 @@ class LoadedBase:
     eos_token_ids: frozenset[int]
     start_token_id: int
     weights_bytes: int
+    decoder: FusedDecoder | None = None
     adapters: OrderedDict[Path, LoraAdapter] = field(default_factory=OrderedDict)
     grammar_tokenizer: Any = None
     tokenizer_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -169,7 +179,11 @@ def _weights_bytes(model: nn.Module) -> int:
 
 
 def load_base(
-    path: Path, tokenizer_path: Path, device: torch.device, dtype: torch.dtype
+    path: Path,
+    tokenizer_path: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    weights: str = "auto",
 ) -> LoadedBase:
     """Load a base model, or full fine-tuned weights.
 
@@ -178,6 +192,7 @@ def load_base(
         tokenizer_path: Folder of the tokenizer, where `path` has none.
         device: Where to load the weights.
         dtype: The type to load them in.
+        weights: How to keep them; see `ServingConfig.weights`.
 
     Raises:
         GenerationError: The files are missing or broken, or the architecture is not supported.
@@ -208,6 +223,9 @@ def load_base(
     model.eval().to(device)
     output = model.get_output_embeddings()
     nbytes = _weights_bytes(model)
+    decoder = fuse_decoder(model, _weight_format(model, output, weights, path.name))
+    if decoder is None and weights == "int4":
+        logger.warning("%s: models of its kind are served with unquantized weights.", path.name)
     prepack_linear_layers(model, keep=output)
     lm_head = SelectiveLMHead(output)
     model.set_output_embeddings(lm_head)
@@ -223,7 +241,35 @@ def load_base(
         eos_token_ids=_eos_token_ids(model, tokenizer),
         start_token_id=_start_token_id(tokenizer),
         weights_bytes=nbytes,
+        decoder=decoder,
     )
+
+
+def _weight_format(model: nn.Module, keep: nn.Module, weights: str, name: str) -> WeightFormat:
+    """Return the form that a model's weights are kept in; warn where it is not the one asked for.
+
+    Args:
+        model: The model.
+        keep: Its output layer, which stays as it is.
+        weights: What the settings say.
+        name: That of the model's folder.
+    """
+    if weights == "unquantized":
+        return "unquantized"
+    layers = [
+        module for module in model.modules() if type(module) is nn.Linear and module is not keep
+    ]
+    if not can_quantize(layers):
+        if weights == "int4":
+            logger.warning(
+                "%s is served with unquantized weights: 4-bit products need a CPU, bfloat16 and "
+                "layers of suitable sizes.",
+                name,
+            )
+        return "unquantized"
+    if weights == "int4" or quantization_error(layers) <= LOSSLESS:
+        return "int4"
+    return "unquantized"
 
 
 def _without_folders(error: Exception, path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,7 @@ from .sampler import compute_logprobs, most_likely, sample_token
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .fused_decoder import FusedDecoder
     from .kv_cache import KVCache
     from .model_loader import LoadedBase
     from .sampler import Candidates, Rescore
@@ -180,16 +181,30 @@ class ModelRunner:
             None if rows is None else torch.tensor(rows, dtype=torch.long, device=base.device)
         )
         base.lm_head.exact_rows = exact_rows
-        logits: Tensor = base.model(
-            input_ids=tokens,
-            position_ids=positions.expand(tokens.shape),
-            attention_mask=attention_mask(base.config, positions, width, base.dtype),
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits
+        if base.decoder is not None:
+            states = self._run_decoder(base.decoder, tokens, positions, width)
+            logits: Tensor = base.lm_head(states)
+        else:
+            logits = base.model(
+                input_ids=tokens,
+                position_ids=positions.expand(tokens.shape),
+                attention_mask=attention_mask(base.config, positions, width, base.dtype),
+                past_key_values=self.cache,
+                use_cache=True,
+            ).logits
         hidden = base.lm_head.hidden
         assert hidden is not None  # noqa: S101 - for the type checker
         return NextTokenLogits(logits, hidden)
+
+    def _run_decoder(
+        self, decoder: FusedDecoder, tokens: Tensor, positions: Tensor, width: int
+    ) -> Tensor:
+        """Return the hidden states (B * T, D) of the fused decoder."""
+        batch, length = tokens.shape
+        mask: Any = None
+        if decoder.needs_mask(batch, width - length, length):
+            mask = attention_mask(self.base.config, positions, width, self.base.dtype)
+        return decoder.forward(tokens, positions, mask, self.cache, self.base.lora)
 
 
 def _rows_with_logprobs(sequences: list[Sequence]) -> list[int]:

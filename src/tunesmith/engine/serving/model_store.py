@@ -38,6 +38,7 @@ class ModelStore:
         dtype: The type to load them in.
         is_busy: Returns whether a base is generating; such a base is never evicted.
         on_unload: Called with a base that was unloaded.
+        weights: How to keep the weights; see `ServingConfig.weights`.
     """
 
     budget: int
@@ -45,6 +46,7 @@ class ModelStore:
     dtype: torch.dtype
     is_busy: Callable[[LoadedBase], bool]
     on_unload: Callable[[LoadedBase], object]
+    weights: str = "auto"
     bases: OrderedDict[Path, LoadedBase] = field(default_factory=OrderedDict)
 
     def get(self, model: ServableModel) -> tuple[LoadedBase, LoraAdapter | None]:
@@ -94,7 +96,7 @@ class ModelStore:
         base = self.bases.get(path)
         if base is None:
             self._evict(incoming=_weights_bytes(path))
-            base = load_base(path, tokenizer_path or path, self.device, self.dtype)
+            base = load_base(path, tokenizer_path or path, self.device, self.dtype, self.weights)
             self.bases[path] = base
             self._evict(keep=base)
         self.bases.move_to_end(path)
@@ -114,7 +116,7 @@ class ModelStore:
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT uses transformers' old names
                 merged = PeftModel.from_pretrained(plain, folder).merge_and_unload()
             merged.save_pretrained(merged_folder)
-            base = load_base(Path(merged_folder), base_path, self.device, self.dtype)
+            base = load_base(Path(merged_folder), base_path, self.device, self.dtype, self.weights)
         base.path = folder
         self.bases[folder] = base
         self._evict(keep=base)

@@ -88,6 +88,7 @@ class _ModelWorker:
             dtype=dtype,
             is_busy=self._is_busy,
             on_unload=lambda base: self._schedulers.pop(base, None),
+            weights=settings.weights,
         )
 
     def _is_busy(self, base: LoadedBase) -> bool:

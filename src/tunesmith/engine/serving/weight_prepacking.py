@@ -28,7 +28,9 @@ def prepack_linear_layers(model: nn.Module, keep: nn.Module | None = None) -> No
     suitable = [
         layer
         for layer in layers
-        if layer.weight.dtype == torch.bfloat16 and layer.weight.device.type == "cpu"
+        if layer.weight.numel()  # the fused decoder leaves none
+        and layer.weight.dtype == torch.bfloat16
+        and layer.weight.device.type == "cpu"
     ]
     if not suitable or not can_prepack(suitable[0].weight, suitable[0].bias):
         return

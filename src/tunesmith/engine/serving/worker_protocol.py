@@ -45,6 +45,7 @@ class WorkerSettings:
             device.
         dtype: "auto", "float32" or "bfloat16".
         device: "auto", "cpu" or "cuda".
+        weights: "auto", "unquantized" or "int4"; see `ServingConfig.weights`.
     """
 
     threads: int | None = None
@@ -54,6 +55,7 @@ class WorkerSettings:
     max_prefill_tokens: int | None = None
     dtype: str = "auto"
     device: str = "auto"
+    weights: str = "auto"
 
 
 def encode_line(message: dict[str, Any]) -> bytes:
