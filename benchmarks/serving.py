@@ -1,10 +1,13 @@
 """Tokens a second of chat completions: tunesmith, and other servers of the same model.
 
     python benchmarks/serving.py --base FOLDER
-        [--transformers PYTHON] [--llama PYTHON --gguf FILE] [--rounds 3] [--tokens 32]
+        [--before SRC] [--weights unquantized int4] [--transformers PYTHON]
+        [--llama PYTHON --gguf FILE FILE] [--rounds 3] [--tokens 32]
 
 PYTHON is the interpreter of an environment with that server installed
-(`transformers[serving]`, `llama-cpp-python[server]`). All servers run at the same time and
+(`transformers[serving]`, `xllamacpp`, which is llama.cpp's server in a wheel). SRC is the `src`
+folder of another version of tunesmith. `llama_server.py --make bf16 SOURCE TARGET` makes one
+GGUF file of another. All servers run at the same time and
 are asked in turn, round by round, so that a busy machine is busy for all of them. Two
 results for each: tokens a second, and tokens a second of processor time of the server's
 processes, which other programs disturb less. Medians over the rounds.
@@ -79,19 +82,11 @@ def _free_port() -> int:
 
 def servers(options: argparse.Namespace, home: Path) -> Iterator[Server]:
     threads = {"OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
-    (home / "models.toml").write_text(
-        f'default = "base"\n[base.base]\npath = "{options.base.absolute().as_posix()}"\n'
-    )
-    yield Server(
-        "tunesmith",
-        [
-            *(sys.executable, "-m", "tunesmith.cli", "serve", "--home", str(home)),
-            *("--serving-threads", str(options.threads), "--port", "{port}"),
-        ],
-        "base",
-        "/healthz",
-        threads,
-    )
+    if options.before:
+        before = {"PYTHONPATH": str(options.before)}
+        yield _own("tunesmith before", home / "before", options, threads | before)
+    for weights in options.weights:
+        yield _own(f"tunesmith, {weights}", home / weights, options, threads, weights)
     if options.transformers:
         call = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
         base = [options.transformers, "-c", call, "serve", "--port", "{port}", "--device", "cpu"]
@@ -103,11 +98,30 @@ def servers(options: argparse.Namespace, home: Path) -> Iterator[Server]:
         if options.paged:  # its cache takes what memory there is
             batching = [*base, "--continuous-batching", "--cb-num-blocks", "256"]
             yield Server("transformers serve, paged", batching, model, "/health", fair)
-    if options.llama:
-        command = [options.llama, "-m", "llama_cpp.server", "--model", str(options.gguf)]
-        command += ["--port", "{port}", "--n_ctx", "2048", "--n_threads", str(options.threads)]
-        command += ["--n_threads_batch", str(options.threads), "--verbose", "False"]
-        yield Server("llama-cpp-python", command, "base", "/v1/models", threads)
+    for gguf in options.gguf if options.llama else ():
+        script = str(Path(__file__).with_name("llama_server.py"))
+        command = [options.llama, script, "--gguf", str(gguf), "--port", "{port}"]
+        command += ["--threads", str(options.threads)]
+        yield Server(f"llama.cpp, {gguf.stem}", command, "base", "/health", threads)
+
+
+def _own(
+    name: str,
+    home: Path,
+    options: argparse.Namespace,
+    environment: dict[str, str],
+    weights: str = "",
+) -> Server:
+    """Return an engine with a state folder of its own."""
+    home.mkdir()
+    (home / "models.toml").write_text(
+        f'default = "base"\n[base.base]\npath = "{options.base.absolute().as_posix()}"\n'
+    )
+    if weights:
+        (home / "engine.toml").write_text(f'[serving]\nweights = "{weights}"\n')
+    command = [sys.executable, "-m", "tunesmith.cli", "serve", "--home", str(home)]
+    command += ["--serving-threads", str(options.threads), "--port", "{port}"]
+    return Server(name, command, "base", "/healthz", environment)
 
 
 async def ask(http: httpx.AsyncClient, server: Server, number: int, tokens: int) -> int:
@@ -162,8 +176,10 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--transformers", help="python with transformers[serving]")
     parser.add_argument("--paged", action="store_true", help="transformers' paged batching, too")
-    parser.add_argument("--llama", help="python with llama-cpp-python[server]")
-    parser.add_argument("--gguf", type=Path, help="the same model for llama-cpp-python")
+    parser.add_argument("--before", type=Path, help="src folder of another version")
+    parser.add_argument("--weights", nargs="+", default=["unquantized"], help="settings to compare")
+    parser.add_argument("--llama", help="python with xllamacpp")
+    parser.add_argument("--gguf", type=Path, nargs="+", help="the same model for llama.cpp")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)

@@ -66,7 +66,7 @@ class ServingConfig:
     backend: Literal["embedded", "vllm"] = "embedded"
     url: str = "http://127.0.0.1:8000"
     api_key: str | None = field(default=None, repr=False)
-    weights: Literal["auto", "unquantized", "int4"] = "auto"
+    weights: Literal["auto", "unquantized", "int4"] = "unquantized"
 
 
 @dataclass(frozen=True, slots=True)

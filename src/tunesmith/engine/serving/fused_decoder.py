@@ -217,8 +217,8 @@ class FusedDecoder:
         hidden = lora.add_to(layer.output_names, attended, layer.output(attended, add=hidden))
         normed = layer.post_norm(hidden)
         gate_up = lora.add_to(layer.gate_up_names, normed, layer.gate_up(normed))
-        gate, up = gate_up.chunk(2, dim=-1)
-        product = functional.silu(gate).mul_(up)
+        activated, up = gate_up.chunk(2, dim=-1)
+        product = functional.silu(activated).mul_(up)
         return lora.add_to(layer.down_names, product, layer.down(product, add=hidden))
 
     def _attend(self, number: int, layer: _Layer, qkv: Tensor, shared: _Pass) -> Tensor:

@@ -183,7 +183,7 @@ def load_base(
     tokenizer_path: Path,
     device: torch.device,
     dtype: torch.dtype,
-    weights: str = "auto",
+    weights: str = "unquantized",
 ) -> LoadedBase:
     """Load a base model, or full fine-tuned weights.
 

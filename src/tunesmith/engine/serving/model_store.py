@@ -46,7 +46,7 @@ class ModelStore:
     dtype: torch.dtype
     is_busy: Callable[[LoadedBase], bool]
     on_unload: Callable[[LoadedBase], object]
-    weights: str = "auto"
+    weights: str = "unquantized"
     bases: OrderedDict[Path, LoadedBase] = field(default_factory=OrderedDict)
 
     def get(self, model: ServableModel) -> tuple[LoadedBase, LoraAdapter | None]:

@@ -55,7 +55,7 @@ class WorkerSettings:
     max_prefill_tokens: int | None = None
     dtype: str = "auto"
     device: str = "auto"
-    weights: str = "auto"
+    weights: str = "unquantized"
 
 
 def encode_line(message: dict[str, Any]) -> bytes:
