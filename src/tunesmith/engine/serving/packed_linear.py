@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from tunesmith.engine.models.prepacked import prepack, prepacked_linear
 
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
