@@ -60,6 +60,7 @@ def known(http: httpx.Client, upload: Any) -> dict[str, list[Any]]:
     }
 
 
+@pytest.mark.slow
 def test_no_hostile_request_breaks_the_engine(engine: Any, http: httpx.Client, known: Any):
     root = engine.base_url.removesuffix("/v1")
     document = httpx.get(f"{root}/openapi.json").json()
