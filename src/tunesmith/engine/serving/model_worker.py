@@ -107,11 +107,14 @@ class _ModelWorker:
                     self._step(base, scheduler)
 
     def _next_commands(self, *, block: bool) -> Iterator[dict[str, Any]]:
-        """Yield the commands that have come; with `block`, wait for the first one."""
+        """Yield the commands that have come; with `block`, wait for the first one.
+
+        Those that come meanwhile have to wait for a step: a flood of them must not prevent it.
+        """
         if block:
             yield self._commands.get()
         with contextlib.suppress(queue.Empty):
-            while True:
+            for _ in range(self._commands.qsize()):
                 yield self._commands.get_nowait()
 
     def _handle(self, command: dict[str, Any]) -> None:
