@@ -24,6 +24,7 @@ __all__ = [
     "Emit",
     "Emitting",
     "Flow",
+    "FlowAbandoned",
     "FlowResult",
     "NextResult",
     "OpenGroup",
@@ -232,3 +233,11 @@ def shorten_traceback(error: ErrorT) -> ErrorT:
             return error
         trace = trace.tb_next
     return error.with_traceback(None)
+
+
+class FlowAbandoned(BaseException):
+    """Raised inside a flow that nobody iterates any more, so that it closes what it has opened.
+
+    Not `GeneratorExit`: Python would close flows that the flow delegates to, and those may not
+    yield the effects that closing needs.
+    """

@@ -14,7 +14,17 @@ import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tunesmith.core.flow import Call, Effect, Emit, Emitting, Flow, SharedWait, Sleep, ending_by
+from tunesmith.core.flow import (
+    Call,
+    Effect,
+    Emit,
+    Emitting,
+    Flow,
+    FlowAbandoned,
+    SharedWait,
+    Sleep,
+    ending_by,
+)
 from tunesmith.core.options import check_seconds
 from tunesmith.core.paging import PageCursor, PageFlow
 from tunesmith.core.retry import may_pass
@@ -264,7 +274,7 @@ def follow_job(
         job = yield from wait_for_end(poll_once, new_events, show, timeout=timeout, poll=poll)
     except BaseException as error:
         opened.close()
-        if view is None and not isinstance(error, Exception | GeneratorExit):
+        if view is None and not isinstance(error, Exception | GeneratorExit | FlowAbandoned):
             print(f"\n{hint}", file=sys.stderr, flush=True)  # noqa: T201 - for the user at the keyboard
         raise
     opened.close()

@@ -13,6 +13,7 @@ from tunesmith.core.flow import (
     Effect,
     Emit,
     Emitting,
+    FlowAbandoned,
     NextResult,
     OpenGroup,
     OpenStream,
@@ -121,10 +122,10 @@ class AsyncDriver:
     async def _abandon(self, flow: Emitting[Any]) -> None:
         """Run the last effects of an abandoned flow: closing what it opened."""
         try:
-            effect = flow.throw(GeneratorExit())
+            effect = flow.throw(FlowAbandoned())
             while True:
                 effect = flow.send(await self.perform(effect))
-        except (StopIteration, GeneratorExit):
+        except (StopIteration, FlowAbandoned):
             return
 
     async def perform(self, effect: Effect | Emit[Any]) -> Any:

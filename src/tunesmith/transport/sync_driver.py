@@ -12,6 +12,7 @@ from tunesmith.core.flow import (
     Effect,
     Emit,
     Emitting,
+    FlowAbandoned,
     NextResult,
     OpenGroup,
     OpenStream,
@@ -121,10 +122,10 @@ class SyncDriver:
     def _abandon(self, flow: Emitting[Any]) -> None:
         """Run the last effects of an abandoned flow: closing what it opened."""
         try:
-            effect = flow.throw(GeneratorExit())
+            effect = flow.throw(FlowAbandoned())
             while True:
                 effect = flow.send(self.perform(effect))
-        except (StopIteration, GeneratorExit):
+        except (StopIteration, FlowAbandoned):
             return
 
     def perform(self, effect: Effect | Emit[Any]) -> Any:

@@ -27,10 +27,23 @@ _INSTEAD: dict[str, str] = {
     "/v1/chat/completions.",
     "vector_stores": "Vector stores are not offered here: search in the program, and put what was "
     "found into the messages.",
-    "evals": "Evals are not offered here: score a model with /v1/completions or "
-    "/v1/chat/completions, for example with lm-eval or inspect-ai.",
+    "evals": "Evals are not offered here: score answers with graders "
+    "(/v1/fine_tuning/alpha/graders/run), or a model with lm-eval or inspect-ai.",
+    "organization": "Organisations and projects are not managed over the API here: "
+    "`tunesmith keys` on the engine's machine makes and revokes the keys of an organisation.",
+    "containers": "Containers are not offered here: run tools in the program.",
+    "chatkit": "ChatKit is not offered here: use /v1/chat/completions.",
+    "skills": "Skills are not offered here: put what a model has to know into the messages.",
     "edits": "Edits were withdrawn by the hosted service and are not offered here: use "
     "/v1/chat/completions.",
+}
+_ADDRESSES = {
+    "fine_tuning": "The fine-tuning API here has /v1/fine_tuning/jobs, "
+    "/v1/fine_tuning/checkpoints/MODEL/permissions and /v1/fine_tuning/alpha/graders.",
+    "fine-tunes": "The legacy API here has /v1/fine-tunes, /v1/fine-tunes/ID, …/events and "
+    "…/cancel.",
+    "chat": "Chat has one address here, /v1/chat/completions, and those of stored completions "
+    "below it.",
 }
 _RESOURCES = ("chat", "completions", "files", "fine-tunes", "fine_tuning", "models", *_INSTEAD)
 
@@ -45,4 +58,4 @@ def advice_for(path: str) -> str | None:
         return "The base URL of this engine ends in /v1: add that to the program's setting."
     if parts[1] == "v1":
         return "The path has /v1 twice: the base URL of this engine ends in one /v1."
-    return _INSTEAD.get(resource)
+    return _INSTEAD.get(resource) or _ADDRESSES.get(resource)
