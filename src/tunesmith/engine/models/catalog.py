@@ -19,12 +19,14 @@ import pydantic
 from tunesmith.engine.domain.answer_syntax import CALL_NAMES, THINKING_NAMES
 
 from .model_errors import CatalogError, ModelNotInstalledError, UnknownModelError
-from .model_info import BaseModel, PinnedWheel
+from .model_info import BaseModel, BaseModelFacts, PinnedWheel
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from tunesmith.engine.home import Home
 
-__all__ = ["Catalog", "load_catalog"]
+__all__ = ["Catalog", "check_table", "load_catalog"]
 
 _SNAPSHOT = re.compile(r"(?P<name>.+)-(?:\d{4}-\d{2}-\d{2}|\d{4})")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -33,14 +35,11 @@ _FileName: TypeAlias = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][\w.
 _Sha256: TypeAlias = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _BaseEntry(pydantic.BaseModel):
-    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(frozen=True, extra="forbid")
-
+class _BaseEntry(BaseModelFacts):
     hub: str | None = pydantic.Field(default=None, pattern=f"^{_HUB_ID.pattern}$")
     revision: str | None = None
     files: dict[_FileName, _Sha256] | None = None
     path: str | None = None
-    license: str | None = None
     wheel: PinnedWheel | None = None
     thinking: str | None = None
     tool_calls: str | None = None
@@ -208,12 +207,14 @@ class Catalog:
             path=path,
             hub_id=entry.hub,
             installed=_contains_model(path),
-            license=entry.license,
             revision=entry.revision,
             files=entry.files,
             wheel=entry.wheel,
             thinking_syntax=entry.thinking,
             call_syntax=entry.tool_calls,
+            facts=BaseModelFacts.model_validate(
+                entry.model_dump(include=set(BaseModelFacts.model_fields))
+            ),
         )
 
     def _from_hub(self, hub_id: str) -> BaseModel:
@@ -227,18 +228,31 @@ def load_catalog(home: Home) -> Catalog:
     Raises:
         CatalogError: The user's table is not TOML, or is not valid.
     """
+    path = home.base_model_table
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return Catalog(check_table(text, path), home)
+
+
+def check_table(text: str, source: Path) -> _Table:
+    """Return the built-in table overlaid by the user's, after checking it.
+
+    Args:
+        text: The user's table, TOML.
+        source: Its path, for messages.
+
+    Raises:
+        CatalogError: It is not TOML, or is not valid.
+    """
     built_in = files("tunesmith.engine.models").joinpath("default_models.toml")
     table = _parse(built_in.read_text(encoding="utf-8"), "default_models.toml")
-    if home.base_model_table.is_file():
-        text = home.base_model_table.read_text(encoding="utf-8")
-        user = _parse(text, str(home.base_model_table))
-        table = _Table(
-            default=user.default or table.default,
-            base=table.base | user.base,
-            names=table.names | user.names,
-        )
-    _check_references(table, home.base_model_table)
-    return Catalog(table, home)
+    user = _parse(text, str(source))
+    merged = _Table(
+        default=user.default or table.default,
+        base=table.base | user.base,
+        names=table.names | user.names,
+    )
+    _check_references(merged, source)
+    return merged
 
 
 def _parse(text: str, source: str) -> _Table:
@@ -250,8 +264,18 @@ def _parse(text: str, source: str) -> _Table:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        msg = f"{source}: {key or 'the table'}: {first['msg']}."
+        msg = f"{source}: {key or 'the table'}: {first['msg']}.{_allowed_keys(first)}"
         raise CatalogError(msg) from None
+
+
+def _allowed_keys(error: ErrorDetails) -> str:
+    """Return the keys that may stand where an unknown one does."""
+    if error["type"] != "extra_forbidden":
+        return ""
+    kinds: dict[str, type[pydantic.BaseModel]] = {"base": _BaseEntry, "names": _NameEntry}
+    is_at_top = len(error["loc"]) == 1
+    model = _Table if is_at_top else kinds.get(str(error["loc"][0]))
+    return f" Allowed are: {', '.join(sorted(model.model_fields))}." if model else ""
 
 
 def _check_references(table: _Table, source: Path) -> None:

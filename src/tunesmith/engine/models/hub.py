@@ -61,7 +61,7 @@ def download(
     assert base.hub_id is not None  # noqa: S101 - pull() has checked it
     endpoint = os.environ.get("HF_ENDPOINT")
     report(f"asking the model hub for {base.hub_id}", 0, 1)
-    with _hub_errors():
+    with _hub_errors(base.hub_id):
         info = huggingface_hub.HfApi(endpoint=endpoint).model_info(
             base.hub_id, revision=base.revision, files_metadata=True, timeout=_TIMEOUT_SECONDS
         )
@@ -73,7 +73,7 @@ def download(
     require_space(folder, total - _folder_size(folder), f"pull {base.hub_id}")
     before = 0
     for name in names:
-        with _hub_errors():
+        with _hub_errors(base.hub_id):
             huggingface_hub.hf_hub_download(
                 base.hub_id,
                 name,
@@ -109,6 +109,9 @@ def _names(base: BaseModel, offered: dict[str, Any]) -> list[str]:
             )
         return sorted(base.files)
     names = [name for name in offered if name.endswith(_FILES) and "/" not in name]
+    # Mistral's repositories have the same weights twice, once for its own programs.
+    if any(name.startswith("model") and name.endswith(".safetensors") for name in names):
+        names = [name for name in names if not name.startswith("consolidated")]
     if not any(name.endswith(".safetensors") for name in names):
         raise HubUnavailableError(
             f"{base.hub_id} has no safetensors weights, and other formats are not loaded"
@@ -148,9 +151,17 @@ def _git_hash(path: Path) -> str:
 
 
 @contextmanager
-def _hub_errors() -> Iterator[None]:
+def _hub_errors(hub_id: str) -> Iterator[None]:
+    from huggingface_hub.errors import GatedRepoError  # noqa: PLC0415 - an extra
+
     try:
         yield
+    except GatedRepoError as error:
+        raise PullError(
+            f"{hub_id} is gated: the hub gives it only to accounts that have accepted its licence. "
+            f"Accept it at https://huggingface.co/{hub_id}, then log in with `hf auth login`, or "
+            "set HF_TOKEN to a token of that account."
+        ) from error
     except Exception as error:
         # The hub's library raises its own errors, its transport's and the system's. Each means
         # that the hub did not provide the model.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pydantic
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["BaseModel", "PinnedWheel", "ServableModel"]
+__all__ = ["BaseModel", "BaseModelFacts", "PinnedWheel", "ServableModel"]
 
 
 class PinnedWheel(pydantic.BaseModel):
@@ -34,6 +34,30 @@ class PinnedWheel(pydantic.BaseModel):
     member_size: int
 
 
+class BaseModelFacts(pydantic.BaseModel):
+    """What is known of a base model without its files. None stands for what is not known.
+
+    Attributes:
+        license: Its licence, as the hub names it.
+        parameters: Number of its parameters, rounded.
+        context: Tokens of its context.
+        tools: Whether its chat template knows tools.
+        thinks: Whether it thinks before it answers; "switch": this can be switched off.
+        languages: Languages that it was made for, or their number.
+        gated: Whether the hub gives it only to who has accepted its licence.
+    """
+
+    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    license: str | None = None
+    parameters: int | None = pydantic.Field(default=None, gt=0)
+    context: int | None = pydantic.Field(default=None, gt=0)
+    tools: bool | None = None
+    thinks: Literal["never", "switch", "always"] | None = None
+    languages: str | None = None
+    gated: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class BaseModel:
     """A base model.
@@ -43,7 +67,6 @@ class BaseModel:
         path: Its folder, which need not exist before it is pulled.
         hub_id: Its repository on the model hub; None for a local folder.
         installed: Whether the folder contains a model.
-        license: Its licence, if the catalog names it.
         revision: The commit on the hub to pull; None for the newest.
         files: The files that the model consists of, with the SHA-256 of each; None for what the
             hub has.
@@ -51,18 +74,24 @@ class BaseModel:
         thinking_syntax: How it marks its thoughts, where the catalog says it; otherwise its chat
             template shows it.
         call_syntax: How it writes tool calls, likewise.
+        facts: What the catalog says of it.
     """
 
     id: str
     path: Path
     hub_id: str | None
     installed: bool
-    license: str | None = None
     revision: str | None = None
     files: Mapping[str, str] | None = None
     wheel: PinnedWheel | None = None
     thinking_syntax: str | None = None
     call_syntax: str | None = None
+    facts: BaseModelFacts = field(default_factory=BaseModelFacts)
+
+    @property
+    def license(self) -> str | None:
+        """Its licence, if the catalog names it."""
+        return self.facts.license
 
 
 @dataclass(frozen=True, slots=True)

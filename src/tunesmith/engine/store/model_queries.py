@@ -25,6 +25,7 @@ __all__ = [
     "list_models",
     "list_usable",
     "names",
+    "names_on_base",
     "remove",
     "unfinished_job_continuing",
 ]
@@ -47,6 +48,12 @@ def names(connection: Connection) -> Sequence[str]:
     """Return the names of all fine-tuned models, oldest first."""
     query = select(models.c.name).order_by(models.c.created_at, models.c.name)
     return connection.execute(query).scalars().all()
+
+
+def names_on_base(connection: Connection, base_model: str) -> Sequence[str]:
+    """Return the names of the fine-tuned models that need a base model, oldest first."""
+    query = select(models.c.name).where(models.c.base_model == base_model)
+    return connection.execute(query.order_by(models.c.created_at, models.c.name)).scalars().all()
 
 
 def get(connection: Connection, organization: str, name: str) -> ModelRow | None:

@@ -1,0 +1,50 @@
+"""Estimates the memory that a model needs from its number of parameters alone.
+
+For choosing a model before it is pulled. Once its configuration is here, the plan of a job computes
+from the real shapes. The factors hold for dense models of 1 to 70 billion parameters: weights of
+2 bytes each, or about 0.55 in four bits, and what training adds to them. With them 8 billion
+parameters need 19 GB for LoRA and 6 for QLoRA; Unsloth states 22 and 6
+(https://unsloth.ai/docs/get-started/fine-tuning-for-beginners/unsloth-requirements).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final, Literal
+
+import torch
+
+__all__ = ["USES", "Use", "memory_needed", "memory_of_this_machine"]
+
+Use = Literal["serve", "qlora", "lora", "full"]
+USES: Final[tuple[Use, ...]] = ("serve", "qlora", "lora", "full")
+
+# Bytes for each parameter, and bytes whatever their number: activations, buffers, libraries.
+_COSTS: Final[dict[Use, tuple[float, float]]] = {
+    "serve": (2.0, 0.5e9),
+    "qlora": (0.6, 1.2e9),
+    "lora": (2.2, 1.5e9),
+    "full": (16.0, 2.0e9),
+}
+
+
+def memory_needed(parameters: int, use: Use) -> int:
+    """Return the bytes that a model needs, about.
+
+    Args:
+        parameters: Number of its parameters.
+        use: "serve" in bf16; "qlora" and "lora" for training an adapter on a base in four bits and
+            in bf16; "full" for training all weights in float32.
+    """
+    each, fixed = _COSTS[use]
+    return int(parameters * each + fixed)
+
+
+def memory_of_this_machine() -> tuple[str, int]:
+    """Return where models run here, and the bytes of its memory: all of it, free or not."""
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return properties.name, properties.total_memory
+    if hasattr(os, "sysconf"):
+        return "processor", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return "processor", 0
