@@ -167,7 +167,7 @@ def _one_layer_model(config: Any) -> tuple[Any, int]:
     single = type(config).from_dict(values)
     _register_attention()
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
+        model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             single, dtype=torch.bfloat16, attn_implementation=_ATTENTION
         ).eval()
     unique = {id(p): p.numel() for p in model.parameters()}
