@@ -150,6 +150,5 @@ def _is_exact(layer: nn.Linear) -> bool:
 
 
 def _bias(layer: nn.Linear) -> Tensor:
-    if layer.bias is None:
-        return layer.weight.new_zeros(layer.out_features)
-    return layer.bias
+    bias: Tensor | None = layer.bias
+    return layer.weight.new_zeros(layer.out_features) if bias is None else bias
