@@ -13,7 +13,7 @@ from .options import (
     open_database,
     require_engine,
 )
-from .output import add_json_option, fields, print_json, print_notice, table
+from .output import add_json_option, fields, print_error, print_json, print_notice, table
 from .parser import add_command, add_group
 from .progress_bar import progress_bar
 
@@ -119,6 +119,21 @@ def _pull(arguments: argparse.Namespace) -> int:
     with progress_bar() as report:
         model = pull(arguments.name, home, report)
     print(f"{model.id} is ready in {model.path}")
+    try:
+        from tunesmith.engine.jobs.model_proof import prove
+
+        verdict = prove(home, model.path)
+    except ImportError:  # without PyTorch it can be pulled, and be proven later
+        return 0
+    if verdict is not None and verdict.refused is not None:
+        print_error(f"{model.id} can be neither trained nor served: {verdict.refused}.")
+        return 1
+    if verdict is not None:
+        reason = f" ({verdict.reason})" if verdict.reason else ""
+        print(
+            f"It trains by the {verdict.training} path and is served by the {verdict.serving} one"
+            f"{reason}."
+        )
     return 0
 
 

@@ -92,6 +92,11 @@ class Home:
         """Programs that exports use, unpacked; downloaded again if they are missing."""
         return self.root / "tools"
 
+    @property
+    def proofs(self) -> Path:
+        """What was proven of base models; see `models.verdicts`."""
+        return self.root / "model-proofs"
+
     def job(self, job_id: str) -> Path:
         """Return the folder of one job. The id is the engine's own, never a user's text."""
         return self.jobs / job_id

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.engine.models.catalog import load_catalog
-from tunesmith.engine.models.model_errors import UnknownModelError
+from tunesmith.engine.models.model_errors import UnknownModelError, UnsupportedModelError
 from tunesmith.engine.models.model_info import ServableModel
+from tunesmith.engine.models.verdicts import read_verdict, static_fault
 from tunesmith.engine.store import model_queries
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.home import Home
     from tunesmith.engine.models.catalog import Catalog
     from tunesmith.engine.models.model_info import BaseModel
+    from tunesmith.engine.models.verdicts import Verdict
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import ModelRow
 
@@ -91,10 +93,11 @@ class ModelRegistry:
         Raises:
             UnknownModelError: The organisation has no model of this name.
             ModelNotInstalledError: The base model is not on this machine.
+            UnsupportedModelError: It can be neither trained nor served.
         """
         row = self.fine_tuned(name, organization)
         if row is not None:
-            self.base(row.base_model)
+            self._require_usable(self.base(row.base_model))
             return TrainableModel(row.base_model, row.family, row.name)
         if self.usable(name, organization) is not None:
             raise UnknownModelError(
@@ -102,7 +105,20 @@ class ModelRegistry:
                 "but not continue its training."
             )
         base = self.base(name)
+        self._require_usable(base)
         return TrainableModel(base.id, self.catalog.canonical_name(name))
+
+    def verdict(self, base: BaseModel) -> Verdict | None:
+        """Return what was proven of an installed base model; None if nothing was yet."""
+        return read_verdict(self._home.proofs, base.path)
+
+    def _require_usable(self, base: BaseModel) -> None:
+        verdict = self.verdict(base)
+        fault = static_fault(base.path) if verdict is None else verdict.refused
+        if fault is not None:
+            raise UnsupportedModelError(
+                f"The base model {base.id} can be neither trained nor served: {fault}."
+            )
 
     def fine_tuned(self, name: str, organization: str) -> ModelRow | None:
         """Return the organisation's fine-tuned model of this name."""

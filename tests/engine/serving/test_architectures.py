@@ -85,14 +85,6 @@ def test_a_family_s_scores(loaded, write_base, family):
         assert sequence.tokens == expected[len(sequence.prompt) - 1 : -1].argmax(-1).tolist()
 
 
-def test_a_recurrent_model_is_refused(loaded, write_base):
-    options = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "eos_token_id": 2}
-    model = write_base("mamba", options)
-    with pytest.raises(GenerationError, match="cannot serve yet") as caught:
-        loaded.get(model)
-    assert caught.value.kind is ErrorKind.UNSUPPORTED
-
-
 def test_the_least_recently_used_base_is_evicted(loaded, models, write_base):
     gone = []
     loaded.on_unload = lambda base: gone.append(base.path)

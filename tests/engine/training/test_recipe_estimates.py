@@ -24,7 +24,7 @@ def small_model():
         device=torch.device("cpu"),
         dtype=torch.bfloat16,
         whole=SimpleNamespace(get_output_embeddings=lambda: head),
-        can_run_in_parts=lambda: True,
+        can_run_in_parts=lambda _tokens, _cut: True,
         linear_names=lambda: ("q_proj",),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -13,6 +14,8 @@ from fastapi.responses import JSONResponse
 from tunesmith.engine.domain.job import public_id
 from tunesmith.engine.domain.json_values import find_json_fault
 from tunesmith.engine.jobs.wire_objects import organization_id
+from tunesmith.engine.model_registry import ModelRegistry
+from tunesmith.engine.models.model_info import BaseModel
 from tunesmith.engine.security.keys import Identity
 from tunesmith.engine.serving.backend import ServingBackend
 from tunesmith.engine.store import model_queries
@@ -43,13 +46,18 @@ def list_models(request: Request, key: CurrentKey) -> JSONResponse:
 
 @router.get("/v1/models/{model:path}", summary="Retrieve a model")
 def retrieve_model(request: Request, key: CurrentKey, model: str) -> JSONResponse:
-    """Return a model; a fine-tuned one with its base model, job and prompt format."""
+    """Return a model; a fine-tuned one with its base model, job and prompt format.
+
+    `path` says how its base model is trained and served, once that has been proven.
+    """
     models = get_services(request).models
     name = unquote(model)
     row = models.usable(name, key.organization)
     if row is not None:
-        return JSONResponse(_fine_tuned_object(row, key))
-    return JSONResponse(_base_object(name, models.base(name).id))
+        path = _path_object(models, models.base(row.base_model))
+        return JSONResponse(_fine_tuned_object(row, key) | path)
+    base = models.base(name)
+    return JSONResponse(_base_object(name, base.id) | _path_object(models, base))
 
 
 @router.delete("/v1/models/{model:path}", summary="Delete a fine-tuned model")
@@ -103,6 +111,11 @@ def _engine_object(name: str) -> dict[str, Any]:
 def _base_object(name: str, base_id: str) -> dict[str, Any]:
     payload = Model(id=name, created=0, owned_by="tunesmith").model_dump()
     return payload | {"base_model": base_id}
+
+
+def _path_object(models: ModelRegistry, base: BaseModel) -> dict[str, Any]:
+    verdict = models.verdict(base)
+    return {"path": None if verdict is None else asdict(verdict)}
 
 
 def _fine_tuned_object(row: ModelRow, key: Identity) -> dict[str, Any]:

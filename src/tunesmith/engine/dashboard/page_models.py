@@ -44,6 +44,9 @@ def list_models(request: Request, key: SignedIn) -> Response:
         models=[row for row in rows if row.step is None][::-1],
         checkpoints=[row for row in rows if row.step is not None][::-1],
         bases=catalog.bases(),
+        verdicts={
+            base.id: services.models.verdict(base) for base in catalog.bases() if base.installed
+        },
         other_names=_other_names(catalog),
     )
 

@@ -40,6 +40,7 @@ from tunesmith.errors import TunesmithError
 from . import leases, lifecycle
 from .finishing import finish
 from .launcher import DATABASE_VARIABLE, lower_priority
+from .model_proof import find_model_fault
 from .reporter import Reporter
 from .validation import find_fault
 
@@ -49,10 +50,15 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.records import JobRow
     from tunesmith.engine.training.spec import TrainingObserver, TrainingOutcome, TrainingSpec
 
-__all__ = ["Train", "Worker", "main"]
+    from .validation import JobFault
+
+__all__ = ["Prove", "Train", "Worker", "main"]
 
 Train: TypeAlias = "Callable[[TrainingSpec, TrainingObserver], TrainingOutcome]"
 """A function that trains: `tunesmith.engine.training.train`, or another one."""
+
+Prove: TypeAlias = "Callable[[Home, JobRow], JobFault | None]"
+"""A function that finds out whether a job's model can be trained and served."""
 
 _log = logging.getLogger("tunesmith.engine.worker")
 
@@ -120,14 +126,17 @@ class Worker:
         seconds: float = math.inf,
         max_tokens: int | None = None,
         *,
+        prove: Prove | None = None,
         with_model: bool = True,
     ) -> None:
-        """Check the job's files, then queue the job, or fail it with the first fault.
+        """Check the job's files and model, then queue the job, or fail it with the first fault.
 
         Args:
             seconds: Processor time after which the job fails and the process exits.
             max_tokens: Most tokens of an example; None for the model's context.
             with_model: Whether to check the rows with the base model's files, too.
+            prove: Finds out whether the model can be trained and served; None where nothing is
+                computed with it.
         """
         job = self.job()
         done = threading.Event()
@@ -136,6 +145,8 @@ class Worker:
         fault = find_fault(self.database, self.home, job, max_tokens, with_model=with_model)
         done.set()
         watch.join()
+        if fault is None and prove is not None:
+            fault = prove(self.home, job)
         with self.database.write() as connection:
             job = leases.lock_claimed(connection, self.job_id, self.worker_id)
             if job.status == "validating_files" and fault is None:
@@ -241,7 +252,9 @@ def _work(worker: Worker, options: argparse.Namespace) -> None:
         worker.heartbeat()
         threading.Thread(target=worker.keep_alive, args=(options.heartbeat,), daemon=True).start()
         if options.stage == "validation":
-            worker.validate(options.validation_seconds, options.max_example_tokens)
+            worker.validate(
+                options.validation_seconds, options.max_example_tokens, prove=find_model_fault
+            )
         else:
             worker.train(train if ray is None else _train_on_ray(ray))
     except (LostLeaseError, _Interrupted):

@@ -79,6 +79,11 @@ class Reporter:
             f"Training on {plan.examples} examples in {plan.total_steps} steps with the recipe "
             f"{plan.recipe!r}: {plan.reason}"
         )
+        message += f". Trained by the {plan.path} path"
+        if plan.path_reason:
+            message += f": {plan.path_reason}"
+        if plan.serving_path is not None:
+            message += f"; served by the {plan.serving_path} path"
         with self._writing() as (connection, job):
             job_queries.change(
                 connection, job.id, resolved_hyperparameters=resolved, total_steps=plan.total_steps

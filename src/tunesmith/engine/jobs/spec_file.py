@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from tunesmith.engine.models.verdicts import read_verdict
 from tunesmith.engine.training.environment import available_threads
 from tunesmith.engine.training.recipe_rules import why_impossible
 from tunesmith.engine.training.spec import TrainingSpec
@@ -31,6 +32,7 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
     """
     folder = config.home.job(job.id)
     source = models.resolve(job.parent_model or job.base_model, job.organization)
+    verdict = read_verdict(config.home.proofs, source.base_path)
     requested = job.requested_hyperparameters
     names = [parameter.name for parameter in LEGACY_HYPERPARAMETERS]
     values = {name: requested[name] for name in names if requested.get(name) is not None}
@@ -54,6 +56,8 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
         max_tokens=config.example_limit(job.family),
         checkpoint_every_seconds=config.checkpoint_every_seconds,
         threads=config.threads or available_threads(),
+        path=None if verdict is None else verdict.training,
+        serving_path=None if verdict is None else verdict.serving,
         **values,
     )
     folder.mkdir(parents=True, exist_ok=True)

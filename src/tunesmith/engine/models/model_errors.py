@@ -5,6 +5,7 @@ EngineError
     ├── CatalogError            the table of base models cannot be read
     ├── UnknownModelError       a name stands for no base model; a RequestError, too
     ├── ModelNotInstalledError  the base model is not on this machine; a RequestError, too
+    ├── UnsupportedModelError   neither training nor serving can run it; a RequestError, too
     └── PullError               the base model could not be downloaded or converted
 """
 
@@ -18,6 +19,7 @@ __all__ = [
     "ModelNotInstalledError",
     "PullError",
     "UnknownModelError",
+    "UnsupportedModelError",
 ]
 
 
@@ -42,6 +44,13 @@ class ModelNotInstalledError(ModelError, RequestError):
 
     param: str | None = "model"
     code: str | None = "model_not_installed"
+
+
+class UnsupportedModelError(ModelError, RequestError):
+    """The base model can be neither trained nor served; the message says why."""
+
+    param: str | None = "model"
+    code: str | None = "unsupported_model"
 
 
 class PullError(ModelError):

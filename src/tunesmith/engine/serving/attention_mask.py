@@ -6,33 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tunesmith.engine.domain.errors import ErrorKind
-
-from .generation_errors import GenerationError
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["attention_mask", "check_attention"]
+__all__ = ["attention_fault", "attention_mask"]
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
-def check_attention(model: Any, name: str) -> None:
-    """Check that a model keeps no other state than keys and values.
-
-    Raises:
-        GenerationError: It has layers of another kind.
-    """
-    others = _layer_types(model.config.get_text_config()) - {FULL, SLIDING}
-    if others or getattr(model, "_is_stateful", False):
-        kinds = ", ".join(sorted(others)) or "recurrent"
-        raise GenerationError(
-            f"The model in {name} has layers of a kind that this engine cannot serve yet "
-            f"({kinds}); models with full or sliding-window attention can be served.",
-            kind=ErrorKind.UNSUPPORTED,
-            code="unsupported_model",
-        )
+def attention_fault(model: Any) -> str:
+    """Return what else than keys and values a model's layers keep; empty if nothing."""
+    others = _layer_types(model.config.get_text_config(decoder=True)) - {FULL, SLIDING}
+    if not others and not getattr(model, "_is_stateful", False):
+        return ""
+    return (
+        f"it has layers of another kind than attention ({', '.join(sorted(others)) or 'recurrent'})"
+    )
 
 
 def attention_mask(

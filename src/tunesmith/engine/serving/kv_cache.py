@@ -20,7 +20,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KVCache", "create_kv_cache"]
+__all__ = ["KVCache", "create_kv_cache", "position_bytes"]
 
 LENGTH_STEP = 256
 SLOT_STEP = 4
@@ -240,12 +240,25 @@ def create_kv_cache(config: Any, dtype: torch.dtype, cache_bytes: int) -> KVCach
         dtype: Type of the keys and values.
         cache_bytes: Most bytes to take.
     """
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or (
-        config.hidden_size // config.num_attention_heads
-    )
-    position_bytes = 2 * config.num_hidden_layers * heads * head_dim * dtype.itemsize
-    return KVCache(config.num_hidden_layers, budget=cache_bytes // position_bytes)
+    budget = cache_bytes // position_bytes(config, dtype)
+    return KVCache(config.num_hidden_layers, budget=budget)
+
+
+def position_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Return the bytes of keys and values of one token in all layers, at most.
+
+    Args:
+        config: The configuration of the text model.
+        dtype: Type of the keys and values.
+    """
+    queries = getattr(config, "num_attention_heads", 1)
+    heads = getattr(config, "num_key_value_heads", None) or queries
+    # `to_dict`, because the attribute cannot be read where it differs from layer to layer.
+    values = config.to_dict()
+    sizes = [values.get(name) for name in ("head_dim", "global_head_dim")]
+    known = [size for size in sizes if isinstance(size, int)]
+    head_dim = max(known, default=config.hidden_size // queries)
+    return int(2 * config.num_hidden_layers * heads * head_dim * dtype.itemsize)
 
 
 def _rounded(slots: int, length: int) -> tuple[int, int]:

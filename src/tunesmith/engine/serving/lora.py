@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tunesmith.engine.domain.errors import ErrorKind
+from tunesmith.engine.models.loading import projection_shape
 
 from .generation_errors import GenerationError
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+    from torch.utils.hooks import RemovableHandle
 
 __all__ = ["LoraAdapter", "MultiLora", "UnsupportedAdapterError", "load_adapter"]
 
@@ -81,7 +83,9 @@ def load_adapter(folder: Path, model: nn.Module) -> LoraAdapter:
         ) from error
     _check_supported(config)
     linear = {
-        name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)
+        name: module
+        for name, module in model.named_modules()
+        if projection_shape(module) is not None
     }
     sides: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -101,7 +105,7 @@ def _check_supported(config: dict[str, Any]) -> None:
         config.get("peft_type") == "LORA"
         and not config.get("use_dora")
         and not config.get("modules_to_save")
-        and not config.get("fan_in_fan_out")
+        and not config.get("target_parameters")
         and not config.get("lora_bias")
         and config.get("bias", "none") == "none"
     )
@@ -110,14 +114,14 @@ def _check_supported(config: dict[str, Any]) -> None:
 
 
 def _prepare(
-    name: str, pair: dict[str, Tensor], config: dict[str, Any], module: nn.Linear
+    name: str, pair: dict[str, Tensor], config: dict[str, Any], module: nn.Module
 ) -> tuple[Tensor, Tensor]:
+    shape = projection_shape(module)
     lora_a, lora_b = pair.get("A"), pair.get("B")
     fits = (
         lora_a is not None
         and lora_b is not None
-        and lora_a.shape[1] == module.in_features
-        and lora_b.shape[0] == module.out_features
+        and (lora_a.shape[1], lora_b.shape[0]) == shape
         and lora_b.shape[1] == lora_a.shape[0]
     )
     if lora_a is None or lora_b is None or not fits:
@@ -129,7 +133,7 @@ def _prepare(
     rank = lora_a.shape[0]
     alpha = _pattern_value(config.get("alpha_pattern"), name, config.get("lora_alpha", rank))
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    weight = module.weight
+    weight: Any = module.weight
     return (
         lora_a.to(weight.device, weight.dtype).contiguous(),
         (lora_b.float() * scale).to(weight.device, weight.dtype).contiguous(),
@@ -209,7 +213,7 @@ class MultiLora:
     """
 
     model: nn.Module
-    _hooked: set[str] = field(default_factory=set)
+    _hooks: dict[str, RemovableHandle] = field(default_factory=dict)
     _active: tuple[LoraAdapter, ...] = ()
     _stacked: dict[str, _StackedWeights] = field(default_factory=dict)
     _masks: dict[tuple[int, ...], Tensor | None] = field(default_factory=dict)
@@ -267,11 +271,18 @@ class MultiLora:
     def _outputs(self, names: tuple[str, ...]) -> list[int]:
         return [int(self.model.get_submodule(name).out_features) for name in names]  # type: ignore[arg-type]
 
+    def remove_hooks(self) -> None:
+        """Leave the model's layers as they were, with no adapter active."""
+        for hook in self._hooks.values():
+            hook.remove()
+        self._hooks.clear()
+        self._active, self._stacked, self._masks = (), {}, {}
+
     def _stack(self, active: tuple[LoraAdapter, ...]) -> dict[str, _StackedWeights]:
         names = dict.fromkeys(name for adapter in active for name in adapter.weights)
         stacked: dict[str, _StackedWeights] = {}
         for name in names:
-            if name not in self._hooked:
+            if name not in self._hooks:
                 self._add_hook(name)
             pairs = [adapter.weights.get(name) for adapter in active]
             present = [pair for pair in pairs if pair is not None]
@@ -303,8 +314,6 @@ class MultiLora:
         }
 
     def _add_hook(self, name: str) -> None:
-        self._hooked.add(name)
-
         def add_lora(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             weights = self._stacked.get(name)
             if weights is None:
@@ -312,9 +321,19 @@ class MultiLora:
             low_rank = nn.functional.linear(args[0], weights.lora_a)  # (B, T, R)
             mask = self._masks[weights.ranks]
             if mask is not None:
-                low_rank = low_rank * (  # (B, R) where the input is 2-D
-                    mask.unsqueeze(1) if low_rank.dim() > 2 else mask  # noqa: PLR2004
-                )
+                low_rank = low_rank * _spread(mask, low_rank)
             return output.add_(nn.functional.linear(low_rank, weights.lora_b))
 
-        self.model.get_submodule(name).register_forward_hook(add_lora)
+        module = self.model.get_submodule(name)
+        self._hooks[name] = module.register_forward_hook(add_lora)
+
+
+def _spread(mask: Tensor, low_rank: Tensor) -> Tensor:
+    """Return a mask (B, R) in the shape of a layer's low-rank product, whose last axis is R.
+
+    Most layers see (B, T, …, R); experts and others that flatten their input see (B * T, R).
+    """
+    sequences, ranks = mask.shape
+    if low_rank.dim() > 2:  # noqa: PLR2004
+        return mask.view(sequences, *[1] * (low_rank.dim() - 2), ranks)
+    return mask.repeat_interleave(low_rank.shape[0] // sequences, dim=0)

@@ -18,13 +18,15 @@ from torch import nn
 
 from tunesmith.engine.domain.errors import ErrorKind
 from tunesmith.engine.models.chat_template import select_template
+from tunesmith.engine.models.loading import load_plain_model, text_config
+from tunesmith.engine.training.model_proof import proof_tokens
 
-from .attention_mask import check_attention
 from .detokenizer import TokenBytes
 from .fused_decoder import fuse_decoder
 from .generation_errors import GenerationError
 from .lora import MultiLora
 from .packed_linear import can_quantize, quantization_error
+from .path_proof import choose_general_path, fast_fault, known_fault, plain_logits
 from .vocabulary import END_OF_TEXT
 from .weight_prepacking import prepack_linear_layers
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from tunesmith.engine.models.verdicts import ModelPath
 
     from .fused_decoder import FusedDecoder
     from .lora import LoraAdapter
@@ -119,6 +123,10 @@ class LoadedBase:
         decoder: The layers in fused form, where this architecture has one; else `model` runs.
         adapters: Its adapters in memory by folder, least recently used first.
         grammar_tokenizer: llguidance's form of the tokenizer, made when first needed.
+        run_path: "fast", or "general" where plain transformers runs the model.
+        path_reason: Why it is not "fast".
+        is_prepacked: Whether the plain weights may have given way to prepacked ones.
+        caches: Whether, on the general path, the model's own cache may be used.
         tokenizer_lock: Held while the tokenizer is used, which one thread may do at a time.
     """
 
@@ -136,6 +144,10 @@ class LoadedBase:
     decoder: FusedDecoder | None = None
     adapters: OrderedDict[Path, LoraAdapter] = field(default_factory=OrderedDict)
     grammar_tokenizer: Any = None
+    run_path: ModelPath = "fast"
+    path_reason: str = ""
+    is_prepacked: bool = False
+    caches: bool = False
     tokenizer_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -155,7 +167,7 @@ class LoadedBase:
     @property
     def config(self) -> Any:
         """The configuration of the text model."""
-        return self.model.config.get_text_config()
+        return text_config(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -197,7 +209,7 @@ def load_base(
     Raises:
         GenerationError: The files are missing or broken, or the architecture is not supported.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 - slow to import
+    from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import
 
     if (path / "tokenizer_config.json").is_file():
         tokenizer_path = path
@@ -205,28 +217,45 @@ def load_base(
         tokenizer = AutoTokenizer.from_pretrained(
             tokenizer_path, local_files_only=True, trust_remote_code=False
         )
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        model: Any = load_plain_model(path, dtype)
+    except (OSError, ValueError, RuntimeError, SafetensorError, ImportError) as error:
         raise GenerationError(
             f"The model in {path.name} cannot be loaded: {_without_folders(error, path)}",
             kind=ErrorKind.INTERNAL,
             code="model_broken",
         ) from error
-    check_attention(model, path.name)
     model.requires_grad_(requires_grad=False)
-    model.eval().to(device)
+    model.to(device)
+    ids = proof_tokens(tokenizer)
+    expected = plain_logits(model, ids, device)
+    fault = known_fault(model)
+    base = _prepared(path, model, tokenizer, weights, prepack=not fault)
+    if not fault and weights == "unquantized":  # weights of 4 bits compute something else
+        fault = fast_fault(base, ids, expected)
+    if fault:
+        if base.is_prepacked:  # its plain weights are gone, and the model itself may read them
+            plain = _plain(path, dtype, device)
+            base = _prepared(path, plain, tokenizer, weights, prepack=False)
+        choose_general_path(base, fault, ids, expected)
+    if base.path_reason:
+        logger.info("%s is served by the general path: %s", path.name, base.path_reason)
+    return base
+
+
+def _plain(path: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    return load_plain_model(path, dtype).requires_grad_(requires_grad=False).to(device)
+
+
+def _prepared(path: Path, model: Any, tokenizer: Any, weights: str, *, prepack: bool) -> LoadedBase:
+    """Return a model with an output layer that computes selected rows, its layers prepacked."""
     output = model.get_output_embeddings()
     nbytes = _weights_bytes(model)
-    decoder = fuse_decoder(model, _weight_format(model, output, weights, path.name))
-    if decoder is None and weights == "int4":
-        logger.warning("%s: models of its kind are served with unquantized weights.", path.name)
-    prepack_linear_layers(model, keep=output)
+    decoder = None
+    if prepack:
+        decoder = fuse_decoder(model, _weight_format(model, output, weights, path.name))
+        if decoder is None and weights == "int4":
+            logger.warning("%s: models of its kind are served with unquantized weights.", path.name)
+        prepack_linear_layers(model, keep=output)
     lm_head = SelectiveLMHead(output)
     model.set_output_embeddings(lm_head)
     return LoadedBase(
@@ -242,6 +271,7 @@ def load_base(
         start_token_id=_start_token_id(tokenizer),
         weights_bytes=nbytes,
         decoder=decoder,
+        is_prepacked=prepack,
     )
 
 
@@ -278,13 +308,14 @@ def _without_folders(error: Exception, path: Path) -> str:
 
 
 def _context_length(model: Any, tokenizer: Any) -> int:
-    config = model.config.get_text_config()
+    config = text_config(model)
     return int(getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length)
 
 
 def _eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     eos: set[int] = set()
-    for source in (model.generation_config.eos_token_id, model.config.eos_token_id):
+    for settings in (model.generation_config, model.config, text_config(model)):
+        source = getattr(settings, "eos_token_id", None)
         if source is not None:
             eos.update(source if isinstance(source, list) else [source])
     if tokenizer.eos_token_id is not None:

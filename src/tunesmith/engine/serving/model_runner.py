@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .sampling_state import Logprobs
     from .sequence import Sequence
 
-__all__ = ["ModelRunner", "NextTokenLogits"]
+__all__ = ["ModelRunner", "NextTokenLogits", "append_prompt_logprobs", "sample_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class ModelRunner:
         for sequence in sequences:
             sequence.num_cached = min(sequence.num_tokens, stop)
         if scored:
-            _append_prompt_logprobs(sequences[0], logits.values, start)
+            append_prompt_logprobs(sequences[0], logits.values, start)
             logits = logits.select([-1])
         return logits
 
@@ -142,18 +142,7 @@ class ModelRunner:
             sequences: B sequences.
             logits: Of B next tokens.
         """
-        is_rounded = self.base.lm_head.weight.dtype != torch.float32
-        values = logits.values.float()
-        likeliest = most_likely(values)
-        sampled: list[tuple[int, Logprobs | None] | Exception] = []
-        for row, sequence in enumerate(sequences):
-            hidden = logits.hidden[row]
-            rescore = partial(self.base.lm_head.logits_of, hidden) if is_rounded else None
-            try:
-                sampled.append(_sample(sequence, values[row], likeliest[row], rescore))
-            except Exception as error:  # noqa: BLE001 - one sequence must not stop the others
-                sampled.append(error)
-        return sampled
+        return sample_tokens(self.base, sequences, logits)
 
     def _forward(
         self,
@@ -207,6 +196,24 @@ class ModelRunner:
         return decoder.forward(tokens, positions, mask, self.cache, self.base.lora)
 
 
+def sample_tokens(
+    base: LoadedBase, sequences: list[Sequence], logits: NextTokenLogits
+) -> list[tuple[int, Logprobs | None] | Exception]:
+    """Return the next token of each sequence; see `ModelRunner.sample`."""
+    is_rounded = base.lm_head.weight.dtype != torch.float32
+    values = logits.values.float()
+    likeliest = most_likely(values)
+    sampled: list[tuple[int, Logprobs | None] | Exception] = []
+    for row, sequence in enumerate(sequences):
+        hidden = logits.hidden[row]
+        rescore = partial(base.lm_head.logits_of, hidden) if is_rounded else None
+        try:
+            sampled.append(_sample(sequence, values[row], likeliest[row], rescore))
+        except Exception as error:  # noqa: BLE001 - one sequence must not stop the others
+            sampled.append(error)
+    return sampled
+
+
 def _rows_with_logprobs(sequences: list[Sequence]) -> list[int]:
     return [row for row, sequence in enumerate(sequences) if sequence.needs_logprobs]
 
@@ -225,7 +232,7 @@ def _sample(
     return token, compute_logprobs(logits.unsqueeze(0), [token], wanted)[0]
 
 
-def _append_prompt_logprobs(sequence: Sequence, logits: Tensor, start: int) -> None:
+def append_prompt_logprobs(sequence: Sequence, logits: Tensor, start: int) -> None:
     """Store the log probabilities of the prompt tokens that follow each row of `logits`."""
     following = sequence.prompt[start + 1 : start + 1 + logits.shape[0]]
     if following:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 
 from .input_processor import tokenize_prompts
-from .kv_cache import create_kv_cache
-from .model_runner import ModelRunner
 from .output_processor import process_output
+from .runners import create_runner
 from .sequence import SequenceGroup
 from .structured_output import compile_grammar
 from .waiting_sequences import WaitingSequences, find_victim
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .generation import GenerationDelta, GenerationRequest
-    from .kv_cache import KVCache
     from .lora import LoraAdapter
     from .model_loader import LoadedBase
     from .model_runner import NextTokenLogits
+    from .runners import Runner, SlotCache
     from .sampling_state import Logprobs
     from .sequence import Sequence
 
@@ -100,13 +99,12 @@ class Scheduler:
     _groups: dict[int, SequenceGroup] = field(default_factory=dict[int, "SequenceGroup"])
     _passes: int = 0  # without a failure
     _others_turn: bool = False
-    _cache: KVCache = field(init=False)
-    _runner: ModelRunner = field(init=False)
+    _cache: SlotCache = field(init=False)
+    _runner: Runner = field(init=False)
 
     def __post_init__(self) -> None:
         self.width = self.limits.max_sequences
-        self._cache = create_kv_cache(self.base.config, self.base.dtype, self.limits.cache_bytes)
-        self._runner = ModelRunner(self.base, self._cache)
+        self._cache, self._runner = create_runner(self.base, self.limits.cache_bytes)
 
     @property
     def busy(self) -> bool:

@@ -1,5 +1,8 @@
 """Low-rank adapters (LoRA, https://arxiv.org/abs/2106.09685) on a model's linear layers.
 
+The fast path's own layers; those of the general path are PEFT's (`plain_model`). Both are
+saved alike, with the exact names of the adapted layers.
+
 A trained low-rank term is added to a frozen weight W: y = W x + (alpha / rank) B A x. The
 arithmetic runs in the frozen weight's precision, the adapter itself is kept in 32 bits.
 Adapters are saved in PEFT's folder format, which transformers, PEFT and vLLM load unchanged.
@@ -8,15 +11,17 @@ Adapters are saved in PEFT's folder format, which transformers, PEFT and vLLM lo
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tunesmith.engine.domain.errors import TrainingError
+from tunesmith.engine.models.loading import projection_shape
 
 from .lora_layers import LoraLinear, group_layers
 
@@ -25,9 +30,17 @@ if TYPE_CHECKING:
 
     from .split_model import SplitModel
 
-__all__ = ["Adapter", "AdapterConfig", "add_adapter", "load_adapter_config"]
+__all__ = [
+    "Adapter",
+    "AdapterConfig",
+    "adapted_names",
+    "add_adapter",
+    "load_adapter_config",
+]
 
 _PREFIX = "base_model.model."
+_KEY = re.compile(re.escape(_PREFIX) + r"(?P<name>.+)\.lora_[AB]\.weight")
+_MORE_THAN_PLAIN = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "target_parameters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,7 @@ class AdapterConfig:
     Attributes:
         rank: Rank of the added matrices.
         alpha: Their product is scaled by alpha / rank.
-        target_modules: Names within a transformer layer of the linear layers that get it.
+        target_modules: Names of the linear layers that get it, whole or from a dot on, as in PEFT.
         layers: Indices of the transformer layers, ascending; None means all.
     """
 
@@ -53,28 +66,30 @@ class Adapter:
 
     Attributes:
         config: Size and place.
-        modules: The adapted layers by their full names in the model.
+        matrices: By the full name of each adapted layer, A (rank, in) and B (out, rank).
         base_name: The base model's name, for the saved adapter.
-        pattern: Name of the module list of the transformer layers.
+        layers: The engine's own adapted layers; none where they are PEFT's.
+        transposed: Whether the layers keep their weights as (in, out), as GPT-2's do.
     """
 
     config: AdapterConfig
-    modules: dict[str, LoraLinear]
+    matrices: dict[str, tuple[nn.Parameter, nn.Parameter]]
     base_name: str
-    pattern: str
+    transposed: bool = False
+    layers: tuple[LoraLinear, ...] = ()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return the trained parameters under PEFT's names."""
         result = {}
-        for name, module in self.modules.items():
-            result[f"{_PREFIX}{name}.lora_A.weight"] = module.lora_a
-        for name, module in self.modules.items():
-            result[f"{_PREFIX}{name}.lora_B.weight"] = module.lora_b
+        for name, (a, _) in self.matrices.items():
+            result[f"{_PREFIX}{name}.lora_A.weight"] = a
+        for name, (_, b) in self.matrices.items():
+            result[f"{_PREFIX}{name}.lora_B.weight"] = b
         return result
 
     def prepack(self) -> None:
         """Keep a second and third copy of the frozen weights, for faster small products."""
-        for module in self.modules.values():
+        for module in self.layers:
             module.prepack()
 
     def load(self, folder: Path) -> None:
@@ -115,12 +130,10 @@ class Adapter:
             "lora_alpha": self.config.alpha,
             "lora_dropout": 0.0,
             "bias": "none",
-            "fan_in_fan_out": False,
+            "fan_in_fan_out": self.transposed,
             "init_lora_weights": True,
-            # A list: with a string such as "all-linear" PEFT refuses layers_to_transform.
-            "target_modules": list(self.config.target_modules),
-            "layers_to_transform": None if self.config.layers is None else list(self.config.layers),
-            "layers_pattern": None if self.config.layers is None else self.pattern,
+            # Exact names: PEFT reads a short one, such as gate_proj, as that of experts, too.
+            "target_modules": sorted(self.matrices),
             "use_rslora": False,
             "use_dora": False,
         }
@@ -130,7 +143,12 @@ class Adapter:
 
 
 def add_adapter(
-    model: SplitModel, config: AdapterConfig, *, base_name: str = "", seed: int = 0
+    model: SplitModel,
+    config: AdapterConfig,
+    *,
+    base_name: str = "",
+    seed: int = 0,
+    group: bool = True,
 ) -> Adapter:
     """Freeze a model and put an adapter on its linear layers, in place.
 
@@ -139,32 +157,57 @@ def add_adapter(
         config: Size and place of the adapter.
         base_name: The base model's name, for the saved adapter.
         seed: Seed of the initial values.
+        group: Whether layers with one input are computed together.
 
     Raises:
         TrainingError: The model has no such linear layers.
     """
     model.whole.requires_grad_(requires_grad=False)
-    modules: dict[str, LoraLinear] = {}
+    matrices: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
+    layers: list[LoraLinear] = []
     torch.manual_seed(seed)
-    for index, layer in enumerate(model.layers):
-        if config.layers is not None and index not in config.layers:
-            continue
-        for name, module in list(layer.named_modules()):
-            parent, _, last = name.rpartition(".")
-            if isinstance(module, nn.Linear) and last in config.target_modules:
-                adapted = LoraLinear(module, config.rank, config.alpha)
-                setattr(layer.get_submodule(parent), last, adapted)
-                modules[f"{model.layers_name}.{index}.{name}"] = adapted
-        for parent in list(layer.modules()):
-            group_layers(parent)
-    if not modules:
+    for name in adapted_names(model, config):
+        module = model.whole.get_submodule(name)
+        if not isinstance(module, nn.Linear):
+            msg = f"The layer {name} of the base model is no plain linear layer."
+            raise TrainingError(msg, "invalid_model")
+        adapted = LoraLinear(module, config.rank, config.alpha)
+        parent, _, last = name.rpartition(".")
+        setattr(model.whole.get_submodule(parent), last, adapted)
+        matrices[name] = adapted.lora_a, adapted.lora_b
+        layers.append(adapted)
+    if group:
+        for layer in model.layers:
+            for parent_module in list(layer.modules()):
+                group_layers(parent_module)
+    return Adapter(config, matrices, base_name, layers=tuple(layers))
+
+
+def adapted_names(model: SplitModel, config: AdapterConfig) -> list[str]:
+    """Return the full names of the linear layers that an adapter is put on, in their order.
+
+    Raises:
+        TrainingError: The model has no such linear layers.
+    """
+    start = len(model.layers_name) + 1
+    names = [
+        name
+        for name, module in model.whole.named_modules()
+        if name.startswith(f"{model.layers_name}.")
+        and projection_shape(module) is not None
+        and any(name == target or name.endswith(f".{target}") for target in config.target_modules)
+        and (config.layers is None or int(name[start:].partition(".")[0]) in config.layers)
+    ]
+    if not names:
         msg = "The base model has no linear layers that an adapter could be put on."
         raise TrainingError(msg, "invalid_model")
-    return Adapter(config, modules, base_name, model.layers_name.rpartition(".")[2])
+    return names
 
 
 def load_adapter_config(folder: Path) -> AdapterConfig:
     """Return size and place of the adapter in `folder`.
+
+    Its place are the exact names in its weights, whatever short names its configuration has.
 
     Raises:
         TrainingError: It is not a plain LoRA adapter.
@@ -172,19 +215,22 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
     try:
         saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         is_plain = (
-            saved["peft_type"] == "LORA" and not saved.get("use_dora") and saved["bias"] == "none"
+            saved["peft_type"] == "LORA"
+            and saved["bias"] == "none"
+            and not any(saved.get(name) for name in _MORE_THAN_PLAIN)
         )
-        layers = saved.get("layers_to_transform")
+        with safe_open(folder / "adapter_model.safetensors", "pt") as tensors:
+            keys = list(tensors.keys())
+        matches = [_KEY.fullmatch(key) for key in keys]
         config = AdapterConfig(
             int(saved["r"]),
             float(saved["lora_alpha"]),
-            tuple(sorted(saved["target_modules"])),
-            None if layers is None else tuple(sorted(layers)),
+            tuple(sorted({match["name"] for match in matches if match is not None})),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         msg = f"The adapter to continue from, {folder.name}, cannot be read: {error}."
         raise TrainingError(msg, "invalid_model") from error
-    if not is_plain or saved.get("use_rslora"):
+    if not is_plain or None in matches:
         msg = f"The adapter to continue from, {folder.name}, is not a plain LoRA adapter."
         raise TrainingError(msg, "invalid_model")
     return config

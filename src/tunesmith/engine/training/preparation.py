@@ -29,9 +29,9 @@ from .hyperparameters import resolve_hyperparameters
 from .lora import add_adapter
 from .loss import ExampleSet, LossComputation
 from .memory_plan import MemoryPlan, memory_needs, plan_memory, recompute_layers
+from .plain_model import PlainModel, add_peft_adapter, load_training_model
 from .preference import Preference, read_pairs, with_reference
 from .recipes import ChosenRecipe, Work, choose_recipe
-from .split_model import SplitModel, load_split_model
 from .supervised import Supervised
 from .work_folder import SNAPSHOT_EPOCHS
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from .objective import Objective
     from .spec import ResolvedHyperparameters, TrainingSpec
+    from .split_model import SplitModel
     from .work_folder import WorkFolder
 
 # Tokens of a step up to which prepacked weights are worth their memory: larger products spend
@@ -120,8 +121,9 @@ class Preparation:
         self._spec = spec
         self._folder = folder
         self._should_continue = should_continue
-        self.model: SplitModel = _load_model(spec)
-        self.data: Data = _read_data(spec, self.model)
+        tokenizer = _load_tokenizer(spec)
+        self.model: SplitModel = _load_model(spec, tokenizer)
+        self.data: Data = _read_data(spec, self.model, tokenizer)
         self.hyperparameters: ResolvedHyperparameters = resolve_hyperparameters(
             spec, self.data.rows
         )
@@ -134,14 +136,8 @@ class Preparation:
                 self.hyperparameters.n_epochs,
                 torch.get_num_threads(),
             ),
+            torch.from_numpy(self.data.train[0].tokens),
         )
-        first = torch.from_numpy(self.data.train[0].tokens)
-        if not self.model.parts_match_whole(first, self.recipe.first_layer):
-            msg = (
-                f"A model of type {self.model.whole.config.model_type!r} cannot be trained by "
-                f"`{self.recipe.recipe}`: run in parts, it computes something else than as a whole."
-            )
-            raise TrainingError(msg, "invalid_model")
 
         self.memory: MemoryPlan | None = None
         if self.model.device.type == "cuda":
@@ -200,12 +196,12 @@ class Preparation:
                 dict(model.named_parameters()),
                 partial(_save_weights, model, self.data.tokenizer),
             )
-        adapter = add_adapter(
-            self.model, self.recipe.adapter, base_name=spec.base_model, seed=spec.seed
-        )
+        add = add_peft_adapter if isinstance(self.model, PlainModel) else add_adapter
+        adapter = add(self.model, self.recipe.adapter, base_name=spec.base_model, seed=spec.seed)
         if spec.initial_adapter_path is not None:
             adapter.load(spec.initial_adapter_path)
-        if self.data.tokens / self.data.rows * self.hyperparameters.batch_size <= _PREPACKED_TOKENS:
+        tokens = self.data.tokens / self.data.rows * self.hyperparameters.batch_size
+        if tokens <= _PREPACKED_TOKENS and not isinstance(self.model, PlainModel):
             adapter.prepack()
             self.model.speed_up_short_steps(torch.from_numpy(self.data.train[0].tokens))
         return TrainableModel(adapter.parameters(), adapter.save)
@@ -272,22 +268,28 @@ def _plan_memory(model: SplitModel, recipe: Recipe, examples: list[Example]) -> 
     return plan
 
 
-def _load_model(spec: TrainingSpec) -> SplitModel:
+def _load_tokenizer(spec: TrainingSpec) -> Any:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import
+
+    return AutoTokenizer.from_pretrained(
+        spec.base_path, trust_remote_code=False, local_files_only=True
+    )
+
+
+def _load_model(spec: TrainingSpec, tokenizer: Any) -> SplitModel:
+    """Load the model for the path that was proven for it, or is proven now."""
     device = pick_device()
     continued = spec.initial_adapter_path
     has_adapter = continued is None or (continued / "adapter_config.json").is_file()
     folder = spec.base_path if continued is None or has_adapter else continued
-    return load_split_model(folder, best_dtype(device), device)
-
-
-def _read_data(spec: TrainingSpec, model: SplitModel) -> Data:
-    from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import
-
-    tokenizer = AutoTokenizer.from_pretrained(
-        spec.base_path, trust_remote_code=False, local_files_only=True
+    return load_training_model(
+        folder, best_dtype(device), device, tokenizer=tokenizer, path=spec.path
     )
+
+
+def _read_data(spec: TrainingSpec, model: SplitModel, tokenizer: Any) -> Data:
     template = tokenizer_template(tokenizer, end_token_ids(spec.base_path))
-    context = getattr(model.whole.config.get_text_config(), "max_position_embeddings", None)
+    context = getattr(model.config, "max_position_embeddings", None)
     limits = [limit for limit in (spec.max_tokens, context) if limit]
     max_tokens = min(limits, default=tokenizer.model_max_length)
 

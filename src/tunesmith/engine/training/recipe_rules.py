@@ -62,10 +62,13 @@ def recipe_of(folder: Path) -> Recipe | None:
         chosen: Recipe | None = WorkFolder(folder.parent.parent).read_choices().get("recipe")
         if chosen is not None and folder.parent.name == "snapshots":
             return chosen
-        layers = json.loads(adapter.read_text(encoding="utf-8")).get("layers_to_transform")
+        saved = json.loads(adapter.read_text(encoding="utf-8"))
+        layers, targets = saved.get("layers_to_transform"), saved.get("target_modules")
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return "lora" if layers is None else None
+    # Exact names may be those of the upper layers alone, short ones are those of every layer.
+    has_exact_names = isinstance(targets, list) and any("." in str(name) for name in targets)
+    return "lora" if layers is None and not has_exact_names else None
 
 
 def _has_parts(base: Path) -> bool:

@@ -87,29 +87,35 @@ class Work:
     threads: int
 
 
-def choose_recipe(spec: TrainingSpec, model: SplitModel, work: Work) -> ChosenRecipe:
+def choose_recipe(
+    spec: TrainingSpec, model: SplitModel, work: Work, example: torch.Tensor | None = None
+) -> ChosenRecipe:
     """Return how to train.
 
     Args:
         spec: The job; its recipe may be "auto".
         model: The base model.
         work: How much there is to compute.
+        example: Token ids of a training example, to try whether the layers run in parts.
 
     Raises:
         TrainingError: The requested recipe cannot train this model.
     """
     if spec.initial_adapter_path is not None:
-        return _recipe_to_continue(spec, model, spec.initial_adapter_path)
+        return _recipe_to_continue(spec, model, example, spec.initial_adapter_path)
     count = len(model.layers)
     first = count - max(1, round(count * _TOP_SHARE))
     seconds = estimate_seconds(model, work, first)
     if spec.recipe != "auto":
         recipe: Recipe = spec.recipe
         reason = "as requested"
-        if recipe == "fast" and (not model.can_run_in_parts() or first == 0):
-            msg = "The base model's layers are of several kinds, so `fast` cannot train it."
+        if recipe == "fast" and not model.can_run_in_parts(example, first):
+            msg = (
+                "The base model's layers do not compute the same in two parts as in one, so `fast` "
+                "cannot train it; use `lora`."
+            )
             raise TrainingError(msg, "invalid_hyperparameters")
-    elif not model.can_run_in_parts() or first == 0:
+    elif not model.can_run_in_parts(example, first):
         recipe, reason = "lora", "the only adapter that fits this base model"
     elif seconds["lora"] <= max(_SHORT_SECONDS[model.device.type], seconds["fast"]):
         recipe = "lora"
@@ -127,7 +133,9 @@ def choose_recipe(spec: TrainingSpec, model: SplitModel, work: Work) -> ChosenRe
     return ChosenRecipe(recipe, reason, adapter, first if recipe == "fast" else 0)
 
 
-def _recipe_to_continue(spec: TrainingSpec, model: SplitModel, folder: Path) -> ChosenRecipe:
+def _recipe_to_continue(
+    spec: TrainingSpec, model: SplitModel, example: torch.Tensor | None, folder: Path
+) -> ChosenRecipe:
     """Return the recipe by which the model in `folder` was trained."""
     if not (folder / "adapter_config.json").is_file():
         if spec.recipe not in {"auto", "full"}:
@@ -139,9 +147,15 @@ def _recipe_to_continue(spec: TrainingSpec, model: SplitModel, folder: Path) -> 
         return ChosenRecipe("full", "the model to continue from has whole weights", None)
     adapter = load_adapter_config(folder)
     count = len(model.layers)
-    first = min(adapter.layers) if adapter.layers else 0
-    is_top = adapter.layers == tuple(range(first, count)) and first > 0
-    recipe: Recipe = "fast" if is_top and model.can_run_in_parts() else "lora"
+    start = len(model.layers_name) + 1
+    adapted = {
+        int(name[start:].partition(".")[0])
+        for name in adapter.target_modules
+        if name.startswith(f"{model.layers_name}.")
+    }
+    first = min(adapted, default=0)
+    is_top = first > 0 and adapted == set(range(first, count))
+    recipe: Recipe = "fast" if is_top and model.can_run_in_parts(example, first) else "lora"
     if spec.recipe not in {"auto", recipe}:
         msg = (
             f"The model to continue from was trained by `{recipe}`, so `{spec.recipe}` cannot "

@@ -120,6 +120,9 @@ def _run(
                 tokens_per_epoch=data.tokens,
                 total_steps=schedule.total_steps,
                 start_step=loop.position.step,
+                path=model.path,
+                path_reason=model.path_reason,
+                serving_path=spec.serving_path,
             )
         )
         if data.classes is not None:

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tunesmith.engine.models.verdicts import ModelPath  # noqa: TC001 - pydantic reads it at run time
 from tunesmith.types.job_parameters import (
     LEGACY_HYPERPARAMETERS,
     LegacyHyperparameters,
@@ -62,6 +63,8 @@ class TrainingSpec(BaseModel, LegacyHyperparameters):
         checkpoint_every_seconds: Least time between two checkpoints for resuming; 0 makes
             one after every step.
         threads: Threads to compute with; None leaves that to the process's environment.
+        path: "fast" or "general", as was proven for the base model; None to prove it at the start.
+        serving_path: By which path the model will be served, where that was proven.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +85,8 @@ class TrainingSpec(BaseModel, LegacyHyperparameters):
     max_tokens: int | None = Field(default=None, ge=1)
     checkpoint_every_seconds: float = Field(default=20.0, ge=0)
     threads: int | None = Field(default=None, ge=1)
+    path: ModelPath | None = None
+    serving_path: ModelPath | None = None
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:
@@ -114,6 +119,9 @@ class TrainingPlan:
         tokens_per_epoch: Tokens of all training examples.
         total_steps: Optimizer steps of the whole training.
         start_step: Steps already done; 0 unless the training was resumed.
+        path: "fast", or "general" where plain transformers and PEFT train the model.
+        path_reason: Why it is not "fast".
+        serving_path: By which path the model will be served, where that was proven.
     """
 
     hyperparameters: ResolvedHyperparameters
@@ -124,6 +132,9 @@ class TrainingPlan:
     tokens_per_epoch: int
     total_steps: int
     start_step: int
+    path: ModelPath = "fast"
+    path_reason: str = ""
+    serving_path: ModelPath | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """A causal language model split into its transformer layers and its output layer.
 
-Works with any causal language model of transformers that keeps its transformer layers in
-one list. The layers can be run in two parts, so that the output of frozen lower layers is
-computed once. The output layer gets only the positions that are needed, as a contiguous
-matrix: a strided slice of a batch costs a hundred times as much on a CPU, and logits of
-every position cost memory in proportion to the vocabulary.
+The fast path of a training, for models that keep their transformer layers in one list and
+compute the same in parts; `model_proof` finds out whether one does. The layers can be run in
+two parts, so that the output of frozen lower layers is computed once. The output layer gets only
+the positions that are needed, as a contiguous matrix: a strided slice of a batch costs a hundred
+times as much on a CPU, and logits of every position cost memory in proportion to the vocabulary.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from tunesmith.engine.domain.errors import TrainingError
+from tunesmith.engine.models.loading import find_layers, load_plain_model, text_config
 
 from .short_steps import (
     SHORT_ATTENTION,
@@ -24,10 +25,13 @@ from .short_steps import (
     register_short_attention,
     replace_norms,
 )
+from .targets import adapter_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tunesmith.engine.models.verdicts import ModelPath
 
 __all__ = ["SplitModel", "load_split_model"]
 
@@ -40,21 +44,29 @@ class SplitModel:
 
     Attributes:
         whole: The model of transformers.
+        config: The configuration of its text part.
         layers_name: Name in the model of its list of transformer layers.
         decoder: The module that holds the layers: embeddings, layers and final norm.
         hidden_size: Size of the hidden state of one token.
         device: Where the model is.
+        path: "fast": by the engine's own layers and cached lower ones; see `plain_model`.
+        path_reason: Why it is not "fast".
     """
+
+    path: ModelPath = "fast"
+    path_reason: str = ""
 
     def __init__(self, model: Any) -> None:
         self.whole = model
-        self.layers_name: str = _find_layers(model)
+        self.layers_name: str = _require_layers(model)
         self.decoder: Any = model.get_submodule(self.layers_name.rpartition(".")[0])
-        self.hidden_size: int = model.config.hidden_size
+        self.config: Any = text_config(model)
+        self.hidden_size: int = self.config.hidden_size
         self.device: torch.device = next(model.parameters()).device
         self._all_layers: nn.ModuleList = self.layers
         self._short_attention = "eager"
         self._prepacked_output: FrozenOutput | None = None
+        self._attentions: bool = getattr(model, "_supports_sdpa", False)
 
     def speed_up_short_steps(self, tokens: torch.Tensor) -> None:
         """Make steps of few tokens faster on a processor; all weights but adapters are frozen.
@@ -99,22 +111,20 @@ class SplitModel:
         return self.layers_name.rpartition(".")[2]
 
     def linear_names(self) -> tuple[str, ...]:
-        """Return the names of the linear layers of a transformer layer: ("down_proj", …)."""
-        return tuple(
-            sorted(
-                {
-                    name.rpartition(".")[2]
-                    for layer in self.layers
-                    for name, module in layer.named_modules()
-                    if isinstance(module, nn.Linear)
-                }
-            )
-        )
+        """Return the exact names of the linear layers that can have an adapter."""
+        return adapter_targets(self.whole, self.layers_name)
 
-    def can_run_in_parts(self) -> bool:
-        """Return whether the layers may be run in two parts: all have full attention."""
-        kinds = getattr(self.whole.config, "layer_types", None) or ["full_attention"]
-        return set(kinds) == {"full_attention"}
+    def can_run_in_parts(self, tokens: torch.Tensor | None, cut: int) -> bool:
+        """Return whether the layers may be run in two parts: all have full attention, and fit.
+
+        Args:
+            tokens: Token ids of one example, shape (length,); None to trust the configuration.
+            cut: First layer of the second part.
+        """
+        kinds = getattr(self.config, "layer_types", None) or ["full_attention"]
+        if cut == 0 or set(kinds) != {"full_attention"}:
+            return False
+        return tokens is None or self.parts_match_whole(tokens, cut)
 
     def only_layers(
         self, first: int, end: int | None = None
@@ -161,7 +171,7 @@ class SplitModel:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map the result of `last_hidden`, shape (n, hidden), to logits, shape (n, vocabulary)."""
-        config = self.whole.config
+        config = self.config
         output = self._prepacked_output or self.whole.get_output_embeddings()
         logits: torch.Tensor = output(hidden)
         # Cohere, Granite and Gemma 2 scale or cap the logits after the output layer.
@@ -217,6 +227,8 @@ class SplitModel:
 
     def _choose_attention(self, length: int, *, as_in_training: bool = False) -> None:
         """Choose the faster attention: on a CPU the fused one is slow backward for short texts."""
+        if not self._attentions:
+            return
         short = (
             length <= _EAGER_ATTENTION_UP_TO
             and (as_in_training or torch.is_grad_enabled())
@@ -233,30 +245,19 @@ def load_split_model(folder: Path, dtype: torch.dtype, device: torch.device) -> 
     Raises:
         TrainingError: The folder holds no model that can be loaded.
     """
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - slow to import
-    from transformers.utils import logging  # noqa: PLC0415
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # in transformers
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        model = load_plain_model(folder, dtype)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
         msg = f"The model in {folder.name} cannot be loaded: {error}"
         raise TrainingError(msg, "invalid_model") from error
-    # Without dropout, or a resumed training would differ from an uninterrupted one.
-    return SplitModel(model.to(device).eval())
+    # In evaluation mode: with dropout a resumed training would differ from an uninterrupted one.
+    return SplitModel(model.to(device))
 
 
-def _find_layers(model: Any) -> str:
-    count = model.config.num_hidden_layers
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return str(name)
-    msg = f"The transformer layers of a model of type {model.config.model_type!r} were not found."
-    raise TrainingError(msg, "invalid_model")
+def _require_layers(model: Any) -> str:
+    name = find_layers(model)
+    if name is None:
+        kind = model.config.model_type
+        msg = f"The transformer layers of a model of type {kind!r} were not found."
+        raise TrainingError(msg, "invalid_model")
+    return name
