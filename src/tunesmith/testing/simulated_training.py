@@ -13,6 +13,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.engine.training.classification import Classes
 from tunesmith.engine.training.hyperparameters import learning_rate_at, resolve_hyperparameters
 from tunesmith.engine.training.result_file import ResultFile, classification_columns
 from tunesmith.engine.training.spec import (
@@ -25,7 +26,7 @@ from tunesmith.engine.training.spec import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from tunesmith.engine.training.spec import StopRequest, TrainingObserver, TrainingSpec
@@ -111,6 +112,8 @@ class _Training:
                 start_step=self.step,
             )
         )
+        if self._spec.compute_classification_metrics:
+            self._observer.note("classes", _classes(self._validation).advice())
         while self.step < self._total:
             pause()
             stop = self._observer.stop_requested()
@@ -204,6 +207,13 @@ def _read(path: Path) -> list[Row]:
 
 def _tokens(row: Row) -> int:
     return len(json.dumps(row, ensure_ascii=False).encode()) // _BYTES_PER_TOKEN
+
+
+def _classes(rows: Iterable[Row]) -> Classes:
+    """Return the classes of the rows, each of which takes one token here, and one for its end."""
+    names = sorted({row["completion"] for row in rows})
+    tokens = [(number, len(names)) for number in range(len(names))]
+    return Classes(names, tokens, actual=[], positive=None, betas=[])
 
 
 def _answers(row: Row) -> dict[str, str]:

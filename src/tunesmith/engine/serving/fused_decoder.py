@@ -141,15 +141,26 @@ class FusedDecoder:
             (mlp.gate_proj, mlp.up_proj),
             (mlp.down_proj,),
         )
-        packed = [PackedLinear(part, weights, prepacked=self._prepacked) for part in parts]
+        qkv, output, gate_up, down = (
+            PackedLinear(part, weights, prepacked=self._prepacked) for part in parts
+        )
+        qkv_names, output_names, gate_up_names, down_names = (
+            tuple(names.get(module, "") for module in part) for part in parts
+        )
         query_key_norm = None
         if hasattr(attention, "q_norm"):
             heads = [attention.q_norm.weight.detach()] * (self._heads * self._groups)
             heads += [attention.k_norm.weight.detach()] * self._heads
             query_key_norm = _Norm(torch.stack(heads), attention.q_norm.variance_epsilon)
         return _Layer(
-            *packed,
-            *(tuple(names.get(module, "") for module in part) for part in parts),
+            qkv=qkv,
+            output=output,
+            gate_up=gate_up,
+            down=down,
+            qkv_names=qkv_names,
+            output_names=output_names,
+            gate_up_names=gate_up_names,
+            down_names=down_names,
             input_norm=_norm(layer.input_layernorm),
             post_norm=_norm(layer.post_attention_layernorm),
             query_key_norm=query_key_norm,

@@ -180,12 +180,12 @@ def estimate_seconds(model: SplitModel, work: Work, first: int) -> dict[Recipe, 
     rate = _RATE[device, model.dtype] * (1 if device == "cuda" else work.threads)
     seen = work.epoch_tokens * work.n_epochs
     steps = work.epoch_steps * work.n_epochs
-    head = model.whole.get_output_embeddings().weight.numel()
+    head: int = model.whole.get_output_embeddings().weight.numel()
     linears = [sum(isinstance(m, nn.Linear) for m in layer.modules()) for layer in model.layers]
 
     def around(trained: int, layers: int) -> float:
         """Return the seconds of all steps that depend on no tokens."""
-        read = 2 * (trained + head) * model.dtype.itemsize / _READ_RATE[device]
+        read: float = 2 * (trained + head) * model.dtype.itemsize / _READ_RATE[device]
         return steps * (read + layers * _LAYER_SECONDS[device])
 
     return {

@@ -110,7 +110,7 @@ def replace_norms(model: nn.Module) -> int:
             and weight.device.type == "cpu"
             and _is_plain_norm(module, weight, eps)
         ):
-            module.forward = _norm_forward(weight, eps)  # type: ignore[method-assign,assignment]
+            module.forward = _norm_forward(weight, eps)
             count += 1
     return count
 
