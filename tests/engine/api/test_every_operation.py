@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -177,8 +176,11 @@ def blocking(client: tunesmith.Client, name: str, arguments: dict[str, Any]) -> 
         with value as inside:
             return list(itertools.islice(inside, 3)) if hasattr(inside, "__iter__") else inside
     if several(value) and hasattr(value, "__iter__"):
-        with contextlib.closing(iter(value)) as items:  # one that is left open warns
-            return list(itertools.islice(items, 3))
+        items = iter(value)
+        first = list(itertools.islice(items, 3))
+        if hasattr(items, "close"):  # one that is left open warns
+            items.close()
+        return first
     return value
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from tunesmith.engine.domain.answer_syntax import AnswerSyntax
 from tunesmith.engine.domain.tool_messages import calls_as_text, results_as_text, with_definitions
-from tunesmith.engine.serving.tool_call_parser import ToolCall, ToolCallParser
+from tunesmith.engine.serving.answer_parser import AnswerParser, TextSpan
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 QUESTION = {"role": "user", "content": "The weather?"}
@@ -34,9 +35,11 @@ def test_a_call_is_written_as_the_parser_reads_it():
     message = {"role": "assistant", "content": "", "tool_calls": [call({"place": "sea"})]}
     seen = calls_as_text(message)
 
-    parser = ToolCallParser({"weather"})
-    assert parser.push(seen["content"]) == ""
-    assert parser.finish() == ("", [ToolCall("weather", '{"place": "sea"}')])
+    parser = AnswerParser(AnswerSyntax(None, "hermes"), {"weather": {}}, parallel=True)
+    parser.advance(seen["content"], final=True)
+    calls = [part for part in parser.parts if not isinstance(part, TextSpan)]
+    assert calls[0].name == "weather"
+    assert json.loads("".join(part.arguments for part in calls)) == {"place": "sea"}
     assert "tool_calls" not in seen
     assert message["content"] == ""  # the caller's message is not changed
 

@@ -69,7 +69,7 @@ class RustPanic(BaseException):
     "error", [RustPanic("half of \ud83d\0 a pair"), SystemExit(1), RecursionError(), KeyError("x")]
 )
 def test_whatever_ends_a_validation_is_named_with_its_place(tmp_path, monkeypatch, error):
-    def fail(*_arguments):
+    def fail(*_arguments, **_options):
         raise error
 
     url = f"sqlite:///{tmp_path / 'engine.db'}"

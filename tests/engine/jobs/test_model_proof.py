@@ -33,7 +33,8 @@ def http(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Ite
         "backwards": _with_config(tiny_base_model, folder / "vit", {"model_type": "vit"}),
         "broken": shutil.copytree(tiny_base_model, folder / "broken"),
     }
-    (bases["broken"] / "tokenizer.json").write_text("{}")
+    weights = bases["broken"] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
     home = folder / "home"
     home.mkdir()
     table = "".join(f'[base.{name}]\npath = "{path}"\n' for name, path in bases.items())

@@ -142,9 +142,11 @@ class Worker:
         done = threading.Event()
         watch = threading.Thread(target=self._watch, args=(job, seconds, done), daemon=True)
         watch.start()
-        fault = find_fault(self.database, self.home, job, max_tokens, with_model=with_model)
-        done.set()
-        watch.join()
+        try:
+            fault = find_fault(self.database, self.home, job, max_tokens, with_model=with_model)
+        finally:
+            done.set()
+            watch.join()
         if fault is None and prove is not None:
             fault = prove(self.home, job)
         with self.database.write() as connection:

@@ -8,6 +8,7 @@ it was seen to compute the same.
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -125,6 +126,8 @@ def _norm_forward(weight: torch.Tensor, eps: float) -> Callable[[torch.Tensor], 
 
 @torch.no_grad()
 def _is_plain_norm(module: nn.Module, weight: torch.Tensor, eps: float) -> bool:
+    if len(inspect.signature(module.forward).parameters) != 1:  # gated ones take a second tensor
+        return False
     x = torch.linspace(-3, 5, 2 * weight.numel(), dtype=torch.float32).view(2, -1).to(weight.dtype)
     try:
         expected = module(x)
