@@ -53,18 +53,22 @@ def find_fault(model: SplitModel, tokens: Sequence[int]) -> str | None:
         model: The model.
         tokens: Token ids of a text.
     """
-    batch = _Batch(model, tokens)
     try:
-        with torch.no_grad():
-            expected = batch.plain_logits()
-            found = batch.fast_logits()
-        if _differ(found, expected, exact=model.dtype == torch.float32):
-            return "as parts it computes other logits than as a whole"
-        return _adapter_fault(model, batch)
+        with model.keeping_attention():
+            return _fault(model, _Batch(model, tokens))
     except TrainingError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other path does without
         return f"its parts cannot be run alone ({type(error).__name__})"
+
+
+def _fault(model: SplitModel, batch: _Batch) -> str | None:
+    with torch.no_grad():
+        expected = batch.plain_logits()
+        found = batch.fast_logits()
+    if _differ(found, expected, exact=model.dtype == torch.float32):
+        return "as parts it computes other logits than as a whole"
+    return _adapter_fault(model, batch)
 
 
 def is_causal(model: SplitModel, tokens: Sequence[int]) -> bool:

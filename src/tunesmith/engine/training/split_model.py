@@ -218,6 +218,8 @@ class SplitModel:
         inputs = tokens[None].to(self.device)  # (1, length)
         last = torch.tensor([tokens.shape[0] - 1], device=self.device)
         with torch.no_grad():
+            # One attention for both, whichever was used last: two of them round differently in bf16.
+            self._choose_attention(inputs.shape[1])
             whole = self.whole(input_ids=inputs, use_cache=False).logits[0, -1].float()
             if cut:
                 inputs = self.hidden_before(cut, inputs, None)  # (1, length, hidden)
@@ -225,6 +227,16 @@ class SplitModel:
                 parts = self.logits(self.last_hidden(inputs, None, last))[0].float()
         # The root mean square: in bf16 a single logit of 16 or more rounds to an eighth.
         return bool((whole - parts).square().mean().sqrt() <= _TOLERANCE * whole.std())
+
+    @contextlib.contextmanager
+    def keeping_attention(self) -> Iterator[None]:
+        """Afterwards the model has the attention that it had before the block."""
+        before = self.whole.config._attn_implementation  # noqa: SLF001 - no public reader
+        try:
+            yield
+        finally:
+            if self.whole.config._attn_implementation != before:  # noqa: SLF001
+                self.whole.set_attn_implementation(before)
 
     def _choose_attention(self, length: int, *, as_in_training: bool = False) -> None:
         """Choose the faster attention: on a CPU the fused one is slow backward for short texts."""
