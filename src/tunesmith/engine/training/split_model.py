@@ -218,7 +218,7 @@ class SplitModel:
         inputs = tokens[None].to(self.device)  # (1, length)
         last = torch.tensor([tokens.shape[0] - 1], device=self.device)
         with torch.no_grad():
-            # One attention for both, whichever was used last: two of them round differently in bf16.
+            # One attention for both, whichever was used last: in bf16 two round differently.
             self._choose_attention(inputs.shape[1])
             whole = self.whole(input_ids=inputs, use_cache=False).logits[0, -1].float()
             if cut:
