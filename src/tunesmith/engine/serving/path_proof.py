@@ -211,7 +211,7 @@ def _differ(found: Tensor, expected: Tensor, dtype: torch.dtype, *, exact: float
 
 
 def _sequences(base: LoadedBase, prompts: list[list[int]]) -> list[Sequence]:
-    request = GenerationRequest(prompts=prompts, max_tokens=len(prompts[0]), temperature=0)
+    request = GenerationRequest(prompts=[*prompts], max_tokens=len(prompts[0]), temperature=0)
     return SequenceGroup(0, request, base, prompts).sequences
 
 

@@ -243,7 +243,7 @@ class ToolCallParser:
         yield from text.skip()
         yield from text.expect(":")
         yield from text.skip()
-        found: str = _KEYS.get(key, key)
+        found: str = _KEYS.get(key) or key
         if found == "function" and (yield from text.sees('"')):
             return "name"
         return found

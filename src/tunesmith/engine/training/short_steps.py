@@ -90,7 +90,7 @@ class _Attention(torch.autograd.Function):
         grad = gradients[0].float().reshape(q.shape[0], q.shape[1], -1)
         grad_v = torch.bmm(weights.transpose(1, 2), grad)
         grad_weights = torch.bmm(grad, v.transpose(1, 2))
-        grad_scores = torch._softmax_backward_data(  # noqa: SLF001 - the operator of softmax
+        grad_scores = torch.ops.aten._softmax_backward_data(  # noqa: SLF001 - of softmax
             grad_weights, weights, -1, torch.float32
         ).mul_(ctx.scale)
         grad_q = torch.bmm(grad_scores, k).view(query_shape).to(ctx.dtype)
