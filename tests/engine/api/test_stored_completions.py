@@ -268,9 +268,9 @@ def test_organisations_expiry_and_a_database_that_fails(tmp_path: Path, tiny_bas
                 assert not connection.execute(stored_completion_metadata.select()).all()
             with database.write() as connection:
                 connection.exec_driver_sql("ALTER TABLE stored_completions RENAME TO gone")
-            with pytest.raises(tunesmith.APIStatusError, match="could not be stored|out of reach"):
+            with pytest.raises(tunesmith.APIStatusError, match=r"could not be stored|out of reach"):
                 ask(first, max_tokens=1)
-            with pytest.raises(tunesmith.APIError, match="could not be stored|out of reach"):
+            with pytest.raises(tunesmith.APIError, match=r"could not be stored|out of reach"):
                 list(ask(first, max_tokens=1, stream=True))
             assert ask(first, max_tokens=1, store=False).choices
     database.close()
