@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from .loaded_base import LoadedBase
     from .lora import LoraAdapter
-    from .model_loader import LoadedBase
     from .sampling_state import Logprobs
     from .sequence import Sequence
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .fused_decoder import FusedDecoder
     from .kv_cache import KVCache
-    from .model_loader import LoadedBase
+    from .loaded_base import LoadedBase
     from .sampler import Candidates, Rescore
     from .sampling_state import Logprobs
     from .sequence import Sequence

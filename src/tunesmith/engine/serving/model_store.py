@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.models.model_info import ServableModel
 
+    from .loaded_base import LoadedBase
     from .lora import LoraAdapter
-    from .model_loader import LoadedBase
 
 __all__ = ["ModelStore"]
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.models.model_info import ServableModel
 
     from .generation import GenerationDelta
-    from .model_loader import LoadedBase
+    from .loaded_base import LoadedBase
     from .scheduler import Scheduler
     from .sequence import SequenceGroup
 

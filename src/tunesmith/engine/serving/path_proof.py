@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from .model_loader import LoadedBase
+    from .loaded_base import LoadedBase
     from .sequence import Sequence
 
 __all__ = [

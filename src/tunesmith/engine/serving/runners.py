@@ -9,7 +9,7 @@ from .kv_cache import create_kv_cache, position_bytes
 from .model_runner import ModelRunner
 
 if TYPE_CHECKING:
-    from .model_loader import LoadedBase
+    from .loaded_base import LoadedBase
     from .model_runner import NextTokenLogits
     from .sampling_state import Logprobs
     from .sequence import Sequence

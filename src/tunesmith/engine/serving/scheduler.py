@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .generation import GenerationDelta, GenerationRequest
+    from .loaded_base import LoadedBase
     from .lora import LoraAdapter
-    from .model_loader import LoadedBase
     from .model_runner import NextTokenLogits
     from .runners import Runner, SlotCache
     from .sampling_state import Logprobs

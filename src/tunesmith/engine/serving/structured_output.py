@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .generation import GenerationRequest
-    from .model_loader import LoadedBase
+    from .loaded_base import LoadedBase
 
 __all__ = ["Grammar", "compile_grammar"]
 
