@@ -252,6 +252,7 @@ def test_the_views_of_responses_get_their_answer(engine: Engine, state: State, n
         owner, method = owner_of(client, name)
         raw = getattr(owner.with_raw_response, method)(**make(state))
         assert raw.status_code == 200
+        raw.close()  # a stream of events is still open
         with getattr(owner.with_streaming_response, method)(**make(state)) as streamed:
             assert streamed.status_code == 200
             streamed.read()
@@ -261,6 +262,7 @@ def test_the_views_of_responses_get_their_answer(engine: Engine, state: State, n
             owner, method = owner_of(client, name)
             raw = await getattr(owner.with_raw_response, method)(**make(state))
             assert raw.status_code == 200
+            await raw.aclose()
             view = getattr(owner.with_streaming_response, method)(**make(state))
             async with view as streamed:
                 assert streamed.status_code == 200

@@ -40,7 +40,7 @@ class GrowingText:
     def __init__(self) -> None:
         self.text = ""
         self.final = False
-        self.position = 0
+        self.position: int = 0
 
     def peek(self, count: int) -> Steps[str]:
         """Return the next characters; fewer at the end of the text."""
