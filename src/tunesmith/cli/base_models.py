@@ -139,7 +139,7 @@ def _pull(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     catalog = _catalog(get_home(arguments))
-    names = _names_by_base(catalog)
+    names = catalog.names_by_base()
     bases = [base for base in catalog.bases() if base.installed or not arguments.installed]
     bases.sort(key=lambda base: (not base.installed, base.facts.parameters or 0, base.id))
     if arguments.json:
@@ -173,7 +173,7 @@ def _list(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     catalog = _catalog(get_home(arguments))
     base = catalog.find(arguments.name)
-    values = _as_json(base, _names_by_base(catalog))
+    values = _as_json(base, catalog.names_by_base())
     if arguments.json:
         print_json(values)
         return 0
@@ -269,13 +269,6 @@ def _catalog(home: Home) -> Catalog:
     from tunesmith.engine.models.catalog import load_catalog
 
     return load_catalog(home)
-
-
-def _names_by_base(catalog: Catalog) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for name in catalog.names:
-        names.setdefault(catalog.find(name).id, []).append(name)
-    return names
 
 
 def _as_json(base: BaseModel, names: dict[str, list[str]]) -> dict[str, Any]:

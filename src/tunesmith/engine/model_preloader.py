@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
+from tunesmith.engine.models.model_info import weights_bytes
 from tunesmith.engine.store import job_queries
 from tunesmith.errors import TunesmithError
 
@@ -128,9 +129,7 @@ def _is_near_end(job: JobRow) -> bool:
 def _fits_in_memory(model: ServableModel) -> bool:
     """Return whether a model worker with this model leaves memory to other processes."""
     folders = [model.base_path, *([model.adapter_path] if model.adapter_path else [])]
-    weights = sum(
-        path.stat().st_size for folder in folders for path in folder.glob("*.safetensors")
-    )
+    weights = sum(map(weights_bytes, folders))
     return weights + _OVERHEAD_BYTES < _available_memory()
 
 

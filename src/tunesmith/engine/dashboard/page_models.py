@@ -18,11 +18,9 @@ from .page_routes import page_router, see_other
 from .rendering import render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tunesmith.engine.api.dependencies import Services
-    from tunesmith.engine.models.catalog import Catalog
 
 __all__ = ["router"]
 
@@ -47,7 +45,7 @@ def list_models(request: Request, key: SignedIn) -> Response:
         verdicts={
             base.id: services.models.verdict(base) for base in catalog.bases() if base.installed
         },
-        other_names=_other_names(catalog),
+        other_names=catalog.names_by_base(),
     )
 
 
@@ -79,11 +77,3 @@ def delete(request: Request, key: Verified, model: Annotated[str, Form()]) -> Re
     """Delete a fine-tuned model, by the API's rules: only an owner may."""
     delete_model(request, require_owner(key), model.replace("%", "%25"))
     return see_other(request, "/models")
-
-
-def _other_names(catalog: Catalog) -> Mapping[str, Sequence[str]]:
-    """Return for each base model the other names that lead to it."""
-    names: dict[str, list[str]] = {}
-    for name in catalog.names:
-        names.setdefault(catalog.find(name).id, []).append(name)
-    return names

@@ -7,12 +7,13 @@ the result beside the engine's other files. Nothing is trained that could not be
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.domain.exhausted import is_out_of_memory
 from tunesmith.engine.models.catalog import load_catalog
+from tunesmith.engine.models.memory_table import host_memory_bytes
+from tunesmith.engine.models.model_info import weights_bytes
 from tunesmith.engine.models.verdicts import Verdict, read_verdict, static_fault, write_verdict
 
 from .validation import JobFault
@@ -60,7 +61,7 @@ def prove(home: Home, model: Path) -> Verdict | None:
     verdict = read_verdict(home.proofs, model)
     if verdict is not None:
         return verdict
-    if _weights_bytes(model) > _SHARE_OF_MEMORY * _memory_bytes():
+    if weights_bytes(model) > _SHARE_OF_MEMORY * host_memory_bytes():
         return None
     try:
         verdict = _prove(model)
@@ -89,11 +90,3 @@ def _prove(model: Path) -> Verdict:
     except (TrainingError, GenerationError) as error:
         return Verdict(refused=str(error).rstrip("."))
     return Verdict(training, served.run_path, reason or served.path_reason)
-
-
-def _weights_bytes(model: Path) -> int:
-    return sum(file.stat().st_size for file in model.glob("*.safetensors"))
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

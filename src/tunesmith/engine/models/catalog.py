@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
@@ -105,6 +106,13 @@ class Catalog:
     def names(self) -> list[str]:
         """The other names that stand for them, without dated snapshots."""
         return sorted(self._table.names)
+
+    def names_by_base(self) -> dict[str, list[str]]:
+        """Return the other names that stand for each base model, by its id."""
+        names: dict[str, list[str]] = {}
+        for name in self.names:
+            names.setdefault(self.find(name).id, []).append(name)
+        return names
 
     def default(self) -> BaseModel:
         """Return the installed base model that answers where a request cannot name one.
@@ -243,8 +251,7 @@ def check_table(text: str, source: Path) -> _Table:
     Raises:
         CatalogError: It is not TOML, or is not valid.
     """
-    built_in = files("tunesmith.engine.models").joinpath("default_models.toml")
-    table = _parse(built_in.read_text(encoding="utf-8"), "default_models.toml")
+    table = _built_in_table()
     user = _parse(text, str(source))
     merged = _Table(
         default=user.default or table.default,
@@ -253,6 +260,12 @@ def check_table(text: str, source: Path) -> _Table:
     )
     _check_references(merged, source)
     return merged
+
+
+@cache
+def _built_in_table() -> _Table:
+    built_in = files("tunesmith.engine.models").joinpath("default_models.toml")
+    return _parse(built_in.read_text(encoding="utf-8"), "default_models.toml")
 
 
 def _parse(text: str, source: str) -> _Table:

@@ -12,9 +12,7 @@ from __future__ import annotations
 import os
 from typing import Final, Literal
 
-import torch
-
-__all__ = ["USES", "Use", "memory_needed", "memory_of_this_machine"]
+__all__ = ["USES", "Use", "host_memory_bytes", "memory_needed", "memory_of_this_machine"]
 
 Use = Literal["serve", "qlora", "lora", "full"]
 USES: Final[tuple[Use, ...]] = ("serve", "qlora", "lora", "full")
@@ -40,11 +38,18 @@ def memory_needed(parameters: int, use: Use) -> int:
     return int(parameters * each + fixed)
 
 
+def host_memory_bytes() -> int:
+    """Return the bytes of this machine's memory, free or not; 0 where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def memory_of_this_machine() -> tuple[str, int]:
     """Return where models run here, and the bytes of its memory: all of it, free or not."""
+    import torch  # noqa: PLC0415 - slow to import, and not to compute an estimate
+
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         return properties.name, properties.total_memory
-    if hasattr(os, "sysconf"):
-        return "processor", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return "processor", 0
+    return "processor", host_memory_bytes()

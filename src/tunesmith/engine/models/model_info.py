@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["BaseModel", "BaseModelFacts", "PinnedWheel", "ServableModel"]
+__all__ = ["BaseModel", "BaseModelFacts", "PinnedWheel", "ServableModel", "weights_bytes"]
 
 
 class PinnedWheel(pydantic.BaseModel):
@@ -118,3 +118,8 @@ class ServableModel:
     prompt_format: dict[str, Any] | None = None
     thinking_syntax: str | None = None
     call_syntax: str | None = None
+
+
+def weights_bytes(folder: Path) -> int:
+    """Return the bytes of the safetensors in a model's folder; 0 if there are none."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from tunesmith.engine.domain.answer_syntax import CALL_SYNTAXES, HARMONY
 
-from .growing_text import GrowingText, Steps, UnexpectedTextError, partial_length
+from .growing_text import GrowingText, Steps, UnexpectedTextError
 from .tool_call_parser import ToolCallParser
 
 if TYPE_CHECKING:
@@ -210,15 +210,7 @@ class AnswerParser:
         """
         text = self._text
         while True:
-            places = {
-                marker: place
-                for marker in markers
-                if (place := text.text.find(marker, text.position)) >= 0
-            }
-            found = min(places, key=lambda marker: places[marker], default=None)
-            limit = len(text.text) if found is None else places[found]
-            if found is None and not text.final:
-                limit -= partial_length(text.text, markers, text.position)
+            found, limit = text.find_first(markers)
             ends = found is None and text.final
             self._show(limit, kind, blanks=kind == "content" and (ends or not markers))
             text.position = limit

@@ -97,6 +97,23 @@ class GrowingText:
                 return text
             yield
 
+    def find_first(self, literals: tuple[str, ...]) -> tuple[str | None, int]:
+        """Return the first of some texts from here on, and where it begins.
+
+        Returns:
+            None and the place up to which none can begin, if none has come yet.
+        """
+        places = {
+            literal: place
+            for literal in literals
+            if (place := self.text.find(literal, self.position)) >= 0
+        }
+        found = min(places, key=lambda literal: places[literal], default=None)
+        if found is not None:
+            return found, places[found]
+        held = 0 if self.final else partial_length(self.text, literals, self.position)
+        return None, len(self.text) - held
+
     def until(self, *literals: str, emit: Callable[[str], None] | None = None) -> Steps[str | None]:
         """Read up to the first of some texts and skip that; return it, None at the end.
 
@@ -105,15 +122,7 @@ class GrowingText:
             emit: Gets what is read, in pieces.
         """
         while True:
-            places = {
-                literal: place
-                for literal in literals
-                if (place := self.text.find(literal, self.position)) >= 0
-            }
-            found = min(places, key=lambda literal: places[literal], default=None)
-            end = len(self.text) if found is None else places[found]
-            if found is None and not self.final:
-                end -= partial_length(self.text, literals, self.position)
+            found, end = self.find_first(literals)
             if emit is not None and end > self.position:
                 emit(self.text[self.position : end])
                 self.position = end

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tunesmith.engine.models.model_info import weights_bytes
+
 from .lora import UnsupportedAdapterError, load_adapter
 from .model_loader import load_base
 
@@ -95,7 +97,7 @@ class ModelStore:
     def _base(self, path: Path, tokenizer_path: Path | None = None) -> LoadedBase:
         base = self.bases.get(path)
         if base is None:
-            self._evict(incoming=_weights_bytes(path))
+            self._evict(incoming=weights_bytes(path))
             base = load_base(path, tokenizer_path or path, self.device, self.dtype, self.weights)
             self.bases[path] = base
             self._evict(keep=base)
@@ -107,7 +109,7 @@ class ModelStore:
         from peft import PeftModel  # noqa: PLC0415 - slow to import and rarely needed
         from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
-        self._evict(incoming=_weights_bytes(base_path))
+        self._evict(incoming=weights_bytes(base_path))
         with tempfile.TemporaryDirectory(prefix="tunesmith-merge-") as merged_folder:
             plain = AutoModelForCausalLM.from_pretrained(
                 base_path, dtype=torch.float32, local_files_only=True, use_safetensors=True
@@ -140,7 +142,3 @@ class ModelStore:
         logger.info("unloading %s", base.path.name)
         del self.bases[base.path]
         self.on_unload(base)
-
-
-def _weights_bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.glob("*.safetensors"))

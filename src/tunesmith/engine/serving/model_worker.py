@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from tunesmith.engine.domain.errors import ErrorKind
+from tunesmith.engine.models.memory_table import host_memory_bytes
 
 from .generation import GenerationRequest
 from .generation_errors import GenerationError
@@ -83,7 +84,7 @@ class _ModelWorker:
         self._preparing: dict[int, LoadedBase] = {}  # requests that are not in a scheduler yet
         self._preparations = PreparationQueue()
         self._models = ModelStore(
-            budget=settings.memory_bytes or _half_of_memory(),
+            budget=settings.memory_bytes or host_memory_bytes() // 2,
             device=device,
             dtype=dtype,
             is_busy=self._is_busy,
@@ -220,10 +221,6 @@ def _error_report(number: int, error: Exception) -> dict[str, Any]:
             code="generation_failed",
         )
     return {"kind": "error", "id": number, **error_to_json(error)}
-
-
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _read_commands(commands: Commands) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from tunesmith.engine.domain.errors import ErrorKind
+from tunesmith.engine.models.model_info import weights_bytes
 
 from .generation_errors import GenerationError, ModelNotServedError
 from .input_processor import tokenize_prompts
@@ -68,7 +69,7 @@ class VllmBackend:
         """Return the folders of this engine's models in vLLM and the bytes of their weights."""
         served = {card["id"] for card in await self._client.models()}
         folders = [folder for folder, name in self._names.items() if name in served]
-        return {folder: _weights_bytes(folder) for folder in folders}
+        return {folder: weights_bytes(folder) for folder in folders}
 
     async def load(self, model: ServableModel) -> None:
         """Load a model's adapter into vLLM."""
@@ -211,7 +212,3 @@ class VllmBackend:
             kind=ErrorKind.UNAVAILABLE,
             code="model_not_served",
         )
-
-
-def _weights_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

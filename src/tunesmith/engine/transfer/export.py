@@ -17,11 +17,13 @@ import torch
 
 from tunesmith.atomic import publish_folder
 from tunesmith.disk_space import require_space
+from tunesmith.engine.models.loading import load_plain_model
+from tunesmith.engine.models.model_info import weights_bytes
 
 from .comparison import Difference, difference, logits_of
 from .gguf_export import convert_to_gguf, quantize_gguf, read_gguf
 from .model_card import model_card
-from .model_source import load_model, sample_tokens
+from .model_source import sample_tokens
 from .ollama import modelfile
 from .transfer_errors import ExportError
 
@@ -171,7 +173,7 @@ class _Export:
         """Return how far the base model's distributions are from the served model's."""
         if self._source.folder == self._source.base.path:
             return None
-        base = load_model(self._source.base.path, torch.float32)
+        base = load_plain_model(self._source.base.path, torch.float32)
         return difference(reference, logits_of(base, self.samples)).divergence
 
     def write(self, export_format: ExportFormat, *, with_base: bool) -> Callable[[], Any]:
@@ -181,7 +183,7 @@ class _Export:
         if export_format == "merged":
             dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
             self._write_merged(self._folder, dtype[self._quantization])
-            return lambda: load_model(self._folder, torch.float32)
+            return lambda: load_plain_model(self._folder, torch.float32)
         path = self._write_gguf()
         if export_format == "ollama":
             text = modelfile(path.name, self._source, self._tokenizer)
@@ -208,9 +210,8 @@ class _Export:
             json.dumps(config, indent=2) + "\n", encoding="utf-8"
         )
         self._copy_tokenizer(folder)
-        return lambda: _with_adapter(
-            load_model(folder / "base" if with_base else source.base.path, torch.float32), folder
-        )
+        base = folder / "base" if with_base else source.base.path
+        return lambda: _with_adapter(load_plain_model(base, torch.float32), folder)
 
     def _write_merged(self, folder: Path, dtype: torch.dtype) -> None:
         self._progress("merging the weights")
@@ -243,8 +244,8 @@ class _Export:
     def _served_model(self, dtype: torch.dtype) -> Any:
         source = self._source
         if source.is_adapter:
-            return _with_adapter(load_model(source.base.path, dtype), source.folder)
-        return load_model(source.folder, dtype)
+            return _with_adapter(load_plain_model(source.base.path, dtype), source.folder)
+        return load_plain_model(source.folder, dtype)
 
     def _copy_tokenizer(self, folder: Path) -> None:
         """Copy the base model's files but its weights; what is there already stays."""
@@ -302,8 +303,7 @@ def _check_difference(found: Difference, effect: float | None, kind: Quantizatio
 
 def _space_needed(source: ModelSource, export_format: ExportFormat, *, with_base: bool) -> int:
     """Return the bytes that the export needs at its peak, which is a generous estimate."""
-    own = sum(path.stat().st_size for path in source.folder.glob("*.safetensors"))
-    base = sum(path.stat().st_size for path in source.base.path.glob("*.safetensors"))
+    base = weights_bytes(source.base.path)
     if export_format == "peft":
-        return own + (base if with_base else 0)
+        return weights_bytes(source.folder) + (base if with_base else 0)
     return 2 * base if export_format == "merged" else 5 * base

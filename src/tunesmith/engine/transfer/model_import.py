@@ -17,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 
 from tunesmith.atomic import publish_folder
 from tunesmith.engine.models.catalog import load_catalog
+from tunesmith.engine.models.loading import load_plain_model
 from tunesmith.engine.models.model_errors import UnknownModelError
 from tunesmith.engine.store import model_queries
 from tunesmith.engine.store.records import ModelRow, new_token
 
-from .model_source import load_model
 from .transfer_errors import ImportModelError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _check_fit(folder: Path, base: BaseModel) -> None:
             saved = set(file.keys())
     except (OSError, SafetensorError) as error:
         raise ImportModelError(f"{folder / _FILES[1]} cannot be read: {error}.") from error
-    model = load_model(base.path, torch.float32)
+    model = load_plain_model(base.path, torch.float32)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what would be missing is compared below

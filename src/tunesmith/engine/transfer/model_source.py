@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import torch
     from sqlalchemy import Connection
 
     from tunesmith.engine.domain.errors import TrainingErrorCode
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import FileRow, JobRow, ModelRow
 
-__all__ = ["ModelSource", "find_model", "load_model", "sample_tokens"]
+__all__ = ["ModelSource", "find_model", "sample_tokens"]
 
 _CODE: TrainingErrorCode = "invalid_training_file"
 _SAMPLES = 8
@@ -95,17 +94,6 @@ def find_model(name: str, home: Home, database: Database) -> ModelSource:
         listed = f" Fine-tuned models: {', '.join(known)}." if known else ""
         raise UnknownModelError(f"{error}{listed}") from None
     return ModelSource(name, base, base.path, is_adapter=False)
-
-
-def load_model(folder: Path, dtype: torch.dtype) -> Any:
-    """Return the model whose safetensors are in `folder`, on the processor."""
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - slow to import
-    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
-
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # in transformers
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, local_files_only=True, use_safetensors=True
-    )
 
 
 def sample_tokens(source: ModelSource, tokenizer: Any) -> list[list[int]]:
