@@ -8,9 +8,11 @@ in stacked parameters, which are no linear layers; they get none either.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tunesmith.engine.models.loading import projection_shape
 
@@ -70,8 +72,10 @@ def _computing_products(model: Any, modules: Iterable[nn.Module]) -> set[nn.Modu
 
     handles = [module.register_forward_hook(note_products) for module in modules]
     device = next(model.parameters()).device
+    # Transformers reads values of its masks, which weights on the meta device do not have.
+    mode = FakeTensorMode(allow_non_fake_inputs=True) if device.type == "meta" else nullcontext()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), mode:
             model(input_ids=torch.tensor([[1, 2, 3]], device=device), use_cache=False)
     finally:
         for handle in handles:
