@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 
 import pytest
 
@@ -100,6 +101,13 @@ def test_the_least_recently_used_base_is_evicted(loaded, models, write_base):
     loaded.is_busy = lambda base: base.path == others[1].base_path
     loaded.get(models["tiny"])
     assert set(loaded.bases) == {others[1].base_path, models["tiny"].base_path}
+
+
+def test_the_memory_of_a_base_is_given_back_at_once(loaded, models):
+    model = models["tiny"]
+    weights = weakref.ref(loaded.get(model)[0].model)
+    loaded.unload(model.base_path)
+    assert weights() is None
 
 
 def test_a_broken_adapter_names_the_fault(loaded, models, tmp_path, adapters):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
 import warnings
@@ -78,13 +79,12 @@ class ModelStore:
 
     def unload(self, folder: Path) -> None:
         """Unload a model that has been deleted; a base that is generating stays for now."""
+        if folder in self.bases and not self.is_busy(self.bases[folder]):
+            self._unload_base(folder)
         for base in self.bases.values():
             adapter = base.adapters.pop(folder, None)
             if adapter is not None:
                 base.lora.unload(adapter)
-        own_base = self.bases.get(folder)
-        if own_base is not None and not self.is_busy(own_base):
-            self._unload_base(own_base)
 
     def loaded(self) -> dict[Path, int]:
         """Return the folders of the bases and adapters in memory and the bytes of each."""
@@ -101,6 +101,7 @@ class ModelStore:
             base = load_base(path, tokenizer_path or path, self.device, self.dtype, self.weights)
             self.bases[path] = base
             self._evict(keep=base)
+            _collect_and_freeze()
         self.bases.move_to_end(path)
         return base
 
@@ -131,14 +132,25 @@ class ModelStore:
                 base for base in self.bases.values() if base is not keep and not self.is_busy(base)
             ]
             if idle:
-                self._unload_base(idle[0])
+                self._unload_base(idle.pop(0).path)
             elif keep is not None and len(keep.adapters) > 1 and not self.is_busy(keep):
                 _, adapter = keep.adapters.popitem(last=False)
                 keep.lora.unload(adapter)
             else:
                 return
 
-    def _unload_base(self, base: LoadedBase) -> None:
-        logger.info("unloading %s", base.path.name)
-        del self.bases[base.path]
-        self.on_unload(base)
+    def _unload_base(self, path: Path) -> None:
+        logger.info("unloading %s", path.name)
+        self.on_unload(self.bases.pop(path))
+        _collect_and_freeze()
+
+
+def _collect_and_freeze() -> None:
+    """Free what is in use no more; later collections pass over what is.
+
+    A collection stops all answers. One that looks at every object of torch and transformers
+    takes tenths of a second.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
