@@ -31,6 +31,7 @@ from .api.dependencies import Services
 from .api.middleware import RequestContext
 from .api.request_metrics import RequestMetrics
 from .dashboard import mount_dashboard
+from .file_limit import connections_allowed
 from .jobs.dispatcher import Dispatcher
 from .jobs.fork_server import is_supported as is_fork_server_supported
 from .jobs.fork_server_launcher import ForkServerLauncher
@@ -39,7 +40,7 @@ from .jobs.watcher import EventWatcher
 from .model_preloader import ModelPreloader
 from .model_registry import ModelRegistry
 from .security.keys import KeyRing
-from .security.rate_limit import RateLimiter
+from .security.rate_limit import ConcurrencyLimiter, RateLimiter
 from .serving import VllmBackend, create_local_backend
 from .serving.worker_protocol import WorkerSettings
 from .store.blobs import BlobStore
@@ -86,6 +87,9 @@ def create_app(
         dispatcher=Dispatcher(config, database, registry, launcher or _launcher(config), preloader),
         watcher=EventWatcher(database),
         limiter=RateLimiter(config.limits.requests_per_minute),
+        in_progress=ConcurrencyLimiter(
+            config.limits.concurrent_requests or connections_allowed() // 2
+        ),
         request_metrics=RequestMetrics(),
     )
 

@@ -35,6 +35,9 @@ class Limits:
         body_bytes: Largest body of any other request, in bytes.
         queued_jobs: Maximum number of unfinished jobs of one organisation.
         requests_per_minute: Maximum number of requests a minute by one key; 0 for no limit.
+        concurrent_requests: Maximum number of requests of one organisation that are answered at a
+            time, open event streams among them; 0 for half of the connections that the limit of
+            open files allows.
         prompts: Maximum number of prompts in one completion request.
         stored_completion_days: How long chat completions with `store` are kept; 0 stores none.
         stored_completions: Maximum number of them that one organisation has at a time.
@@ -44,6 +47,7 @@ class Limits:
     body_bytes: int = 8 << 20
     queued_jobs: int = 1000
     requests_per_minute: int = 0
+    concurrent_requests: int = 0
     prompts: int = 128
     stored_completion_days: int = 30
     stored_completions: int = 100_000

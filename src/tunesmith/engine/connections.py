@@ -18,37 +18,21 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .api.http_errors import ApiError, error_body
+from .file_limit import connections_allowed
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-__all__ = ["Connection", "ConnectionTable", "keep_alive", "raise_file_limit"]
+__all__ = ["Connection", "ConnectionTable", "keep_alive"]
 
 _log = logging.getLogger("tunesmith.engine")
 
 _HEAD_SECONDS = 20.0
 _BODY_SECONDS = 60.0
 
-_MOST_FILES = 1 << 16
-_RESERVE = 192
-"""Descriptors for the database (two pools of 15 connections, two files each), 40 threads that
-read or write files, and the pipes to workers."""
-
 _ACCEPT_FAILED = "socket.accept() out of system resource"
 _QUIET_SECONDS = 60.0
 _FRESH_SECONDS = 1.0
-
-
-def raise_file_limit() -> None:
-    """Raise the soft limit of open files to the hard one, or to 65,536 if that is less."""
-    try:
-        import resource  # noqa: PLC0415 - not on every platform
-    except ModuleNotFoundError:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def keep_alive(listener: socket.socket) -> None:
@@ -72,7 +56,7 @@ class ConnectionTable:
     """
 
     def __init__(self, most: int | None = None) -> None:
-        self.most: float = _connections_allowed() if most is None else most
+        self.most: float = connections_allowed() if most is None else most
         self._open = 0
         # Those that wait for a request, or for the rest of one, in the order of when they began.
         self._idle: dict[Connection, float] = {}
@@ -156,17 +140,6 @@ class ConnectionTable:
                 what,
             )
         self._is_full = True
-
-
-def _connections_allowed() -> float:
-    try:
-        import resource  # noqa: PLC0415 - not on every platform
-    except ModuleNotFoundError:
-        return float("inf")
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return float("inf")
-    return max(soft - _RESERVE, soft // 4)
 
 
 class Connection(H11Protocol):

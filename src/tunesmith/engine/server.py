@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from .connections import ConnectionTable, keep_alive, raise_file_limit
+from .connections import ConnectionTable, keep_alive
 from .domain.errors import EngineError
+from .file_limit import raise_file_limit
 from .logs import configure as configure_logs
 from .models.catalog import load_catalog
 from .security.keys import KeyRing

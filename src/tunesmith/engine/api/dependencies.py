@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.jobs.watcher import EventWatcher
     from tunesmith.engine.model_registry import ModelRegistry
     from tunesmith.engine.security.keys import KeyRing
-    from tunesmith.engine.security.rate_limit import RateLimiter
+    from tunesmith.engine.security.rate_limit import ConcurrencyLimiter, RateLimiter
     from tunesmith.engine.store.blobs import BlobStore
     from tunesmith.engine.store.database import Database
 
@@ -41,6 +41,7 @@ class Services:
     dispatcher: Dispatcher
     watcher: EventWatcher
     limiter: RateLimiter
+    in_progress: ConcurrencyLimiter
     request_metrics: RequestMetrics
 
 

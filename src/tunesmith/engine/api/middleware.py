@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -37,6 +38,7 @@ _UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 class RequestContext:
     """Wraps the whole application.
 
+    - What is put on the stack `scope["after_answer"]` is called when a response has ended.
     - Each response has an `x-request-id`, error responses included.
     - `%2F` in a path does not split it: the segment keeps `%2F`, handlers decode it.
     - The body of every request except file uploads is limited.
@@ -70,6 +72,7 @@ class RequestContext:
         request_id = f"req_{new_token(20)}"
         scope["request_id"] = request_id
         scope["path"] = _path(scope)
+        scope["after_answer"] = after_answer = contextlib.ExitStack()
         began = first_byte = time.perf_counter()
         status, failed = 0, False
 
@@ -91,6 +94,7 @@ class RequestContext:
             if not failed:  # otherwise it was logged and answered
                 raise
         finally:
+            after_answer.close()
             self._record(scope, status, first_byte - began, time.perf_counter() - began)
 
     def _record(self, scope: Scope, status: int, waited: float, seconds: float) -> None:

@@ -1,16 +1,20 @@
-"""Rate limiting by token buckets: each key has a bucket of requests that refills evenly."""
+"""Limits of requests: so many a minute, and so many at a time.
+
+Requests a minute are counted by token buckets: each key has a bucket that refills evenly.
+"""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RateLimiter"]
+__all__ = ["ConcurrencyLimiter", "RateLimiter"]
 
 _MAX_BUCKETS = 10_000
 
@@ -43,3 +47,31 @@ class RateLimiter:
                 self._buckets.clear()
             self._buckets[name] = (left - 1, now)
             return 0
+
+
+class ConcurrencyLimiter:
+    """Counts what each name has in progress.
+
+    Args:
+        most: How much one name may have in progress at a time.
+    """
+
+    def __init__(self, most: float) -> None:
+        self.most: float = most
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, name: str) -> bool:
+        """Count something that begins; return False, and count nothing, if it is too much."""
+        with self._lock:
+            if self._counts[name] >= self.most:
+                return False
+            self._counts[name] += 1
+            return True
+
+    def release(self, name: str) -> None:
+        """Count something that has ended."""
+        with self._lock:
+            self._counts[name] -= 1
+            if not self._counts[name]:
+                del self._counts[name]
