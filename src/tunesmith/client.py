@@ -95,7 +95,7 @@ class BaseClient(ResourceTree[ModeT_co]):
         Args:
             api_key: The key, or a function that returns it and is called for each request. From
                 TUNESMITH_API_KEY or OPENAI_API_KEY. A server on this machine needs no key.
-            admin_api_key: The key for operations on checkpoint permissions. From
+            admin_api_key: The key for `admin` and for checkpoint permissions. From
                 TUNESMITH_ADMIN_KEY or OPENAI_ADMIN_KEY.
             base_url: The server, from TUNESMITH_BASE_URL or OPENAI_BASE_URL; by default the
                 embedded engine's address. A query in it is sent with each request; a user name

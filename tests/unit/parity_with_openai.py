@@ -16,10 +16,43 @@ import sys
 RESOURCES = [
     "files", "uploads", "uploads.parts", "fine_tuning.jobs", "fine_tuning.jobs.checkpoints",
     "fine_tuning.checkpoints.permissions", "fine_tuning.alpha.graders", "completions",
-    "chat.completions", "chat.completions.messages", "models",
+    "chat.completions", "chat.completions.messages", "models", "batches", "evals", "evals.runs",
+    "evals.runs.output_items", "admin.organization.projects",
+    "admin.organization.projects.rate_limits", "admin.organization.usage",
 ]  # fmt: skip
 
+_READING = "evals are read to be archived: the service closes them"
+_ADMIN = "projects are read, not managed"
 REASONS: dict[str, str] = {
+    **dict.fromkeys(
+        [f"evals.{name}" for name in ("create", "update", "delete")]
+        + [f"evals.runs.{name}" for name in ("create", "cancel", "delete")],
+        _READING,
+    ),
+    **dict.fromkeys(
+        [f"admin.organization.projects.{name}" for name in ("create", "update", "archive")]
+        + ["admin.organization.projects.rate_limits.update_rate_limit"],
+        _ADMIN,
+    ),
+    **dict.fromkeys(
+        [
+            f"admin.organization.usage.{name}"
+            for name in (
+                "audio_speeches",
+                "audio_transcriptions",
+                "code_interpreter_sessions",
+                "decisions",
+                "completions",
+                "embeddings",
+                "file_search_calls",
+                "images",
+                "moderations",
+                "vector_stores",
+                "web_search_calls",
+            )
+        ],
+        "costs are what a move needs to know",
+    ),
     "Client(workload_identity)": "a function as api_key exchanges tokens where it likes",
     "Client(webhook_secret)": "no webhooks among these resources",
     "Client(provider)": "base_url and api_key, or AzureClient, name another provider",

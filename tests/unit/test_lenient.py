@@ -75,7 +75,8 @@ ANSWERS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "ChatCompletionDeleted": ({"id": "c-1", "object": "chat.completion.deleted", "deleted": True},
         {"id"}),
     "ChatCompletionStoreMessage": ({**CHOICE["message"], "id": "c-1-0", "content_parts": []}, set()),
-    "Model": ({"id": "m", "object": "model", "created": 1, "owned_by": "o"}, {"id"}),
+    "Model": ({"id": "m", "object": "model", "created": 1, "owned_by": "o",
+        "shutdown_date": "2027-01-14"}, {"id"}),
     "ModelDeleted": ({"id": "m", "object": "model", "deleted": True}, {"id"}),
     "Upload": ({"id": "upload_1", "object": "upload", "bytes": 1, "created_at": 1, "expires_at": 2,
         "filename": "a", "purpose": "fine-tune", "status": "pending", "file": FILE}, {"id", "status"}),
@@ -90,6 +91,29 @@ ANSWERS: dict[str, tuple[dict[str, Any], set[str]]] = {
         "type": "string_check"}, "model_grader_token_usage_per_model": {}, "sub_rewards": {}},
         {"reward"}),
     "GraderValidateResponse": ({"grader": {}}, set()),
+    "Batch": ({"id": "batch_1", "object": "batch", "endpoint": "/v1/completions", "model": "m",
+        "errors": {"object": "list", "data": [{"code": "c", "message": "m", "param": "p", "line": 1}]},
+        "input_file_id": "file-1", "completion_window": "24h", "status": "completed",
+        "output_file_id": "file-2", "error_file_id": "file-3", "created_at": 1, "completed_at": 2,
+        "request_counts": {"total": 2, "completed": 1, "failed": 1}, "usage": {"input_tokens": 1,
+        "output_tokens": 1, "total_tokens": 2}, "metadata": {"a": "b"}}, {"id", "status"}),
+    "Eval": ({"id": "eval_1", "object": "eval", "name": "n", "created_at": 1, "data_source_config":
+        {}, "testing_criteria": [], "metadata": {"a": "b"}}, {"id"}),
+    "EvalRun": ({"id": "evalrun_1", "object": "eval.run", "eval_id": "eval_1", "status": "completed",
+        "model": "m", "created_at": 1, "report_url": "u", "result_counts": {"total": 1, "passed": 1},
+        "per_model_usage": [{"model_name": "m", "total_tokens": 1}], "per_testing_criteria_results":
+        [{"testing_criteria": "c", "passed": 1, "failed": 0}], "data_source": {}, "metadata": {},
+        "error": {"code": "c"}}, {"id"}),
+    "EvalRunOutputItem": ({"id": "outputitem_1", "object": "eval.run.output_item", "run_id":
+        "evalrun_1", "eval_id": "eval_1", "created_at": 1, "status": "pass", "datasource_item_id": 0,
+        "datasource_item": {}, "results": [], "sample": {}}, {"id"}),
+    "Project": ({"id": "proj_1", "object": "organization.project", "created_at": 1, "status":
+        "active", "archived_at": 2}, {"id"}),
+    "ProjectRateLimit": ({"id": "rl-1", "object": "project.rate_limit", "model": "m",
+        "max_requests_per_1_minute": 1, "max_tokens_per_1_minute": 1}, {"id"}),
+    "CostBucket": ({"object": "bucket", "start_time": 1, "end_time": 2, "results": [{"object":
+        "organization.costs.result", "amount": {"value": 0.5, "currency": "usd"}, "line_item": "l",
+        "project_id": "p"}]}, set()),
 }  # fmt: skip
 
 # What an answer's parts cannot do without: the text, the message, the call's name.
@@ -137,7 +161,9 @@ def test_every_response_model_is_listed():
         "ListPage", "WireModel", "FineTuningJobSummary", "ParsedChatCompletion", "ParsedChoice",
         "ParsedChatCompletionMessage", "CompletionChoice", "CompletionLogprobs", "CompletionUsage",
         "CompletionTokensDetails", "PromptTokensDetails", "GraderRunErrors", "GraderRunMetadata",
-        "FineTuneHyperparams",
+        "FineTuneHyperparams", "BatchError", "BatchErrors", "BatchRequestCounts", "BatchUsage", "Cost",
+        "CostAmount", "Costs", "EvalRunError", "EvalRunModelUsage", "EvalRunOutputItemResult",
+        "EvalRunResultCounts", "EvalRunTestingCriteriaResult",
     }  # fmt: skip
     rest = answers - ANSWERS.keys() - parts
     assert {

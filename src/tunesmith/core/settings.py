@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AzureEndpoint", "Credential", "Settings"]
 
-# The hosted service accepts only an administrator's key for a checkpoint's permissions.
-_ADMIN_PATHS = "/fine_tuning/checkpoints/"
+# The hosted service accepts only an administrator's key for these.
+_ADMIN_PATHS = ("/fine_tuning/checkpoints/", "/organization/")
 
 Credential = Secret | Callable[[], str | Awaitable[str]]
 
@@ -33,16 +33,19 @@ class AzureEndpoint:
     """An endpoint, and the deployment that serves its completions.
 
     Attributes:
-        root: The endpoint with "/openai", without a trailing slash.
+        root: The endpoint with "/openai" or "/openai/v1", without a trailing slash.
         deployment: The deployment's name; None uses each request's model as its name.
+        dated: Whether the URLs name the deployment and requests an `api-version`; those below
+            "/openai/v1" do neither.
     """
 
     root: str
     deployment: str | None = None
+    dated: bool = True
 
     def url(self, spec: RequestSpec) -> str:
         """Return the URL of a request."""
-        if spec.path not in _DEPLOYMENT_PATHS:
+        if not self.dated or spec.path not in _DEPLOYMENT_PATHS:
             return self.root + spec.path
         model = self.deployment or str((spec.json or {}).get("model") or "")
         return self.root + fill_path("/deployments/{model}", model=model) + spec.path

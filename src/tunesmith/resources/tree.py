@@ -15,12 +15,15 @@ from tunesmith.core.request import RequestSpec
 from .operations import OperationHost, operation
 
 if TYPE_CHECKING:
+    from .batches import Batches
     from .chat_completions import Beta, Chat
     from .completions import Completions
+    from .evals import Evals
     from .files import Files
     from .fine_tuning import FineTuning
     from .legacy_fine_tunes import FineTunes
     from .models import Models
+    from .organization import Admin
     from .uploads import Uploads
 
 __all__ = ["ResourceTree"]
@@ -84,6 +87,27 @@ class ResourceTree(OperationHost[ModeT_co]):
         from .models import Models
 
         return Models(self._executor)
+
+    @cached_property
+    def batches(self) -> Batches[ModeT_co]:
+        """Batches of requests."""
+        from .batches import Batches
+
+        return Batches(self._executor)
+
+    @cached_property
+    def evals(self) -> Evals[ModeT_co]:
+        """Evals, reading only."""
+        from .evals import Evals
+
+        return Evals(self._executor)
+
+    @cached_property
+    def admin(self) -> Admin[ModeT_co]:
+        """The organisation: what needs an administrator's key."""
+        from .organization import Admin
+
+        return Admin(self._executor)
 
     @operation
     def get(self, path: str, *, cast_to: Any = dict, **params: Unpack[RequestOptions]) -> Flow[Any]:

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
     from .base import TERMINAL_STATUSES as TERMINAL_STATUSES
     from .base import WireModel as WireModel
+    from .batches import Batch as Batch
+    from .batches import BatchError as BatchError
+    from .batches import BatchErrors as BatchErrors
+    from .batches import BatchRequestCounts as BatchRequestCounts
+    from .batches import BatchStatus as BatchStatus
+    from .batches import BatchUsage as BatchUsage
     from .chat import ChatCompletion as ChatCompletion
     from .chat import ChatCompletionChoice as ChatCompletionChoice
     from .chat import ChatCompletionChunk as ChatCompletionChunk
@@ -54,6 +60,14 @@ if TYPE_CHECKING:
     from .completions import CompletionTokensDetails as CompletionTokensDetails
     from .completions import CompletionUsage as CompletionUsage
     from .completions import PromptTokensDetails as PromptTokensDetails
+    from .evals import Eval as Eval
+    from .evals import EvalRun as EvalRun
+    from .evals import EvalRunError as EvalRunError
+    from .evals import EvalRunModelUsage as EvalRunModelUsage
+    from .evals import EvalRunOutputItem as EvalRunOutputItem
+    from .evals import EvalRunOutputItemResult as EvalRunOutputItemResult
+    from .evals import EvalRunResultCounts as EvalRunResultCounts
+    from .evals import EvalRunTestingCriteriaResult as EvalRunTestingCriteriaResult
     from .files import FileDeleted as FileDeleted
     from .files import FileObject as FileObject
     from .files import FilePurpose as FilePurpose
@@ -82,6 +96,12 @@ if TYPE_CHECKING:
     from .legacy_fine_tunes import FineTuneStatus as FineTuneStatus
     from .models import Model as Model
     from .models import ModelDeleted as ModelDeleted
+    from .organization import Cost as Cost
+    from .organization import CostAmount as CostAmount
+    from .organization import CostBucket as CostBucket
+    from .organization import Costs as Costs
+    from .organization import Project as Project
+    from .organization import ProjectRateLimit as ProjectRateLimit
     from .pages import ListPage as ListPage
     from .uploads import Upload as Upload
     from .uploads import UploadPart as UploadPart

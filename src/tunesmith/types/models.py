@@ -12,7 +12,12 @@ __all__ = ["Model", "ModelDeleted"]
 
 
 class Model(WireModel):
-    """A model that completions can name. Fields that the engine adds are in `model_extra`."""
+    """A model that completions can name. Fields that the engine adds are in `model_extra`.
+
+    Attributes:
+        shutdown_date: The day on which the service ends the model, "2027-01-14"; null or absent
+            where none is known. `tunesmith.migrate.shutdown_of` knows announced ones as well.
+    """
 
     list_columns: ClassVar[tuple[str, ...]] = ("id", "owned_by", "created")
     _essential: ClassVar[frozenset[str] | None] = frozenset({"id"})
@@ -21,6 +26,7 @@ class Model(WireModel):
     created: int = 0
     object: Literal["model"] | str = "model"
     owned_by: str = ""
+    shutdown_date: str | None = None
 
 
 class ModelDeleted(WireModel):

@@ -91,6 +91,10 @@ _LEGACY = "/v1/fine-tunes"
 _STORED = "/v1/chat/completions/{id}"
 _PERMISSIONS = "/v1/fine_tuning/checkpoints/{model}/permissions"
 _NO_SUCH_URL = "Not allowed to"
+# What the hosted service has and the engine has not.
+_NO_BATCHES = "Batches are not offered here"
+_NO_EVALS = "Evals are not offered here"
+_NO_ORGANIZATION = "tunesmith keys"
 
 CHAT: dict[str, Operation] = {
     "create": Operation(_chat, "POST /v1/chat/completions"),
@@ -274,6 +278,52 @@ OPERATIONS: dict[str, Operation] = {
     "models.delete": Operation(
         lambda s: {"model": s.finished_model()}, "DELETE /v1/models/{model}"
     ),
+    "batches.create": Operation(
+        lambda s: {"input_file_id": s.file, "endpoint": "/v1/completions"},
+        "POST /v1/batches",
+        _NO_BATCHES,
+    ),
+    "batches.retrieve": Operation(
+        lambda _: {"batch_id": "batch_1"}, "GET /v1/batches/{id}", _NO_BATCHES
+    ),
+    "batches.list": Operation(lambda _: {"limit": 2}, "GET /v1/batches", _NO_BATCHES),
+    "batches.cancel": Operation(
+        lambda _: {"batch_id": "batch_1"}, "POST /v1/batches/{id}/cancel", _NO_BATCHES
+    ),
+    "evals.list": Operation(lambda _: {"limit": 2}, "GET /v1/evals", _NO_EVALS),
+    "evals.retrieve": Operation(lambda _: {"eval_id": "eval_1"}, "GET /v1/evals/{id}", _NO_EVALS),
+    "evals.runs.list": Operation(
+        lambda _: {"eval_id": "eval_1"}, "GET /v1/evals/{id}/runs", _NO_EVALS
+    ),
+    "evals.runs.retrieve": Operation(
+        lambda _: {"run_id": "evalrun_1", "eval_id": "eval_1"},
+        "GET /v1/evals/{id}/runs/{id}",
+        _NO_EVALS,
+    ),
+    "evals.runs.output_items.list": Operation(
+        lambda _: {"run_id": "evalrun_1", "eval_id": "eval_1"},
+        "GET /v1/evals/{id}/runs/{id}/output_items",
+        _NO_EVALS,
+    ),
+    "evals.runs.output_items.retrieve": Operation(
+        lambda _: {"output_item_id": "outputitem_1", "run_id": "evalrun_1", "eval_id": "eval_1"},
+        "GET /v1/evals/{id}/runs/{id}/output_items/{id}",
+        _NO_EVALS,
+    ),
+    "admin.organization.projects.list": Operation(
+        lambda _: {"limit": 2}, "GET /v1/organization/projects", _NO_ORGANIZATION
+    ),
+    "admin.organization.projects.retrieve": Operation(
+        lambda _: {"project_id": "proj_1"}, "GET /v1/organization/projects/{id}", _NO_ORGANIZATION
+    ),
+    "admin.organization.projects.rate_limits.list_rate_limits": Operation(
+        lambda _: {"project_id": "proj_1"},
+        "GET /v1/organization/projects/{id}/rate_limits",
+        _NO_ORGANIZATION,
+    ),
+    "admin.organization.usage.costs": Operation(
+        lambda _: {"start_time": 1}, "GET /v1/organization/costs", _NO_ORGANIZATION
+    ),
 }
 
 
@@ -306,7 +356,7 @@ def page() -> str:
         "|---|---|---|---|",
     ]
     for name, one in OPERATIONS.items():
-        answer = "answered" if one.refused is None else "refused: no such method"
+        answer = "answered" if one.refused is None else "refused: the engine has no such route"
         views = "no: several requests" if one.several else "yes"
         lines.append(f"| `client.{name}` | `{one.route}` | {answer} | {views} |")
     return "\n".join(lines) + "\n"
