@@ -5,7 +5,8 @@ rich, from an extra, only improves live views. A module registers its commands a
 imports what they need only when one runs, so `tunesmith --help` is instant.
 
 Exit codes: 0 success, 1 an error with a message, 2 wrong usage, 3 a followed job
-ended `failed` or `cancelled`, 130 interrupted.
+ended `failed` or `cancelled`, 4 a requirement that the user set was not met, 5 an archive is
+incomplete, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ MODULES = (
     "tunesmith.cli.engine_state",
     "tunesmith.cli.tools",
     "tunesmith.cli.api",
+    "tunesmith.cli.migrate",
     "tunesmith.cli.trackers",
     "tunesmith.cli.shell_completion",
 )
@@ -52,7 +53,7 @@ environment:
 
 exit codes:
   0 success   1 error   2 wrong usage   3 the job failed or was cancelled
-  130 interrupted
+  4 a requirement was not met   5 an archive is incomplete   130 interrupted
 """
 
 
