@@ -33,6 +33,8 @@ def limited(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> 
     (home / "models.toml").write_text(
         f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
     )
+    # One organisation may use all connections.
+    (home / "engine.toml").write_text("[limits]\nconcurrent_requests = 1000\n", encoding="utf-8")
     log = home / "log"
     serve = (
         f"import sys; from tunesmith.cli import main; sys.exit(main({['serve', '--port', '0']}))"

@@ -52,7 +52,25 @@ def get_services(request: HTTPConnection) -> Services:
 
 
 async def _current_key(request: Request) -> Identity:
+    """Return the identity behind a request, which counts as in progress until it is answered.
+
+    Dependencies are called when the body has been read: those who send none hold no place.
+
+    Raises:
+        ApiError: 429: the organisation has too many requests in progress.
+    """
     identity: Identity = request.scope["identity"]
+    limiter = get_services(request).in_progress
+    if not limiter.take(identity.organization):
+        raise ApiError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"{limiter.most:.0f} requests of the organisation are in progress, which is the most "
+            "at a time; open event streams are among them. Try again when one has ended, or raise "
+            "`concurrent_requests` under [limits] in engine.toml.",
+            code="too_many_concurrent_requests",
+            headers={"retry-after": "1"},
+        )
+    request.scope["after_answer"].callback(limiter.release, identity.organization)
     return identity
 
 

@@ -95,7 +95,6 @@ def _check(request: Request) -> None:
     if request.method not in _SAFE_METHODS:
         _check_origin(request, identity)
     check_rate_limit(request, identity)
-    _count_in_progress(request, identity)
 
 
 def _identify(request: Request) -> Identity:
@@ -193,25 +192,6 @@ def check_rate_limit(request: HTTPConnection, identity: Identity) -> None:
             code="rate_limit_exceeded",
             headers={"retry-after": str(seconds)},
         )
-
-
-def _count_in_progress(request: Request, identity: Identity) -> None:
-    """Count a request for its organisation until it is answered.
-
-    Raises:
-        ApiError: 429: the organisation has too many requests in progress.
-    """
-    limiter = get_services(request).in_progress
-    if not limiter.take(identity.organization):
-        raise ApiError(
-            HTTPStatus.TOO_MANY_REQUESTS,
-            f"{limiter.most:.0f} requests of the organisation are in progress, which is the most "
-            "at a time; open event streams are among them. Try again when one has ended, or raise "
-            "`concurrent_requests` under [limits] in engine.toml.",
-            code="too_many_concurrent_requests",
-            headers={"retry-after": "1"},
-        )
-    request.scope["after_answer"].callback(limiter.release, identity.organization)
 
 
 class KeyCheck:
