@@ -92,6 +92,19 @@ def test_a_port_in_use_and_an_address_without_keys(serve):
     assert one_paragraph(err, "tunesmith keys create")
 
 
+@pytest.mark.parametrize("named", [None, ""])
+def test_keys_refuses_to_guess_the_engine(run, tmp_path, monkeypatch, named):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TUNESMITH_HOME", raising=False)
+    if named is not None:
+        monkeypatch.setenv("TUNESMITH_HOME", named)
+    code, key, err = run("keys create")
+    assert (code, key) == (1, "")
+    assert one_paragraph(err, "--home")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keys_from_creation_to_revocation(serve, run, free_port, tmp_path, monkeypatch):
     monkeypatch.setenv("TUNESMITH_BASE_URL", f"http://127.0.0.1:{free_port}/v1")
     monkeypatch.delenv("TUNESMITH_API_KEY", raising=False)

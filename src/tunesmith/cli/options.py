@@ -127,7 +127,7 @@ def open_database(arguments: argparse.Namespace) -> Generator[tuple[Home, Databa
     from tunesmith.engine.domain.errors import EngineError
     from tunesmith.engine.store.database import Database
 
-    is_named = arguments.home or "TUNESMITH_HOME" in os.environ or arguments.database_url
+    is_named = arguments.home or os.environ.get("TUNESMITH_HOME") or arguments.database_url
     if not is_named and not home.root.exists():
         raise EngineError(
             f"No engine has used the default state folder {home.root}. Name the folder of yours "

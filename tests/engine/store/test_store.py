@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import stat
 import threading
 import time
 from pathlib import Path
@@ -69,6 +72,15 @@ def queued(database: Database, *jobs: JobRow) -> None:
 def claimed(database: Database) -> JobRow | None:
     with database.write() as connection:
         return leases.claim(connection, "training")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes of files")
+def test_a_new_database_is_its_owners_alone(tmp_path):
+    with contextlib.closing(Database(f"sqlite:///{tmp_path}/engine.db")) as database:
+        database.migrate()
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes.pop("engine.db") == 0o600
+    assert set(modes.values()) <= {0o600}
 
 
 def test_migrations_lead_to_the_schema(database: Database):

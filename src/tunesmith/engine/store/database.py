@@ -7,8 +7,9 @@ safe there; on PostgreSQL the row locks taken by `FOR UPDATE` do the same per jo
 
 from __future__ import annotations
 
+import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event, inspect, make_url, text
@@ -126,6 +127,8 @@ class Database:
             StoreError: The database cannot be reached or written, or is newer than this program.
         """
         try:
+            if self.is_sqlite:
+                _create_private(self.engine.url.database)
             current = self.revision()
             if current == HEAD:
                 return
@@ -163,6 +166,13 @@ class Database:
 
 def _is_sqlite(url: Any) -> bool:
     return bool(url.get_backend_name() == "sqlite")
+
+
+def _create_private(path: str | None) -> None:
+    """Create a database file that its owner alone may read; SQLite would let everyone."""
+    if path and path != ":memory:":
+        with suppress(OSError):  # SQLite will say it better
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _begin_sqlite(connection: Connection) -> None:
