@@ -22,6 +22,7 @@ from .api import (
     routes_graders,
     routes_health,
     routes_legacy_fine_tunes,
+    routes_model_routes,
     routes_models,
     routes_stored_completions,
     routes_tokenizer,
@@ -39,6 +40,8 @@ from .jobs.launcher import Launcher, SubprocessLauncher
 from .jobs.watcher import EventWatcher
 from .model_preloader import ModelPreloader
 from .model_registry import ModelRegistry
+from .routing.route_table import RouteTable
+from .routing.upstreams import Upstreams
 from .security.keys import KeyRing
 from .security.rate_limit import ConcurrencyLimiter, RateLimiter
 from .serving import VllmBackend, create_local_backend
@@ -75,7 +78,8 @@ def create_app(
         launcher: Starts workers; default: processes on this machine.
         backend: Generates the answers; default: the one that the settings name.
     """
-    registry = ModelRegistry(config.home, database)
+    routes = RouteTable(database)
+    registry = ModelRegistry(config.home, database, routes)
     backend = backend or _backend(config)
     preloader = ModelPreloader(database, registry, backend)
     services = Services(
@@ -83,6 +87,8 @@ def create_app(
         database=database,
         blobs=BlobStore(config.home.files),
         models=registry,
+        routes=routes,
+        upstreams=Upstreams(config.upstreams, config.home.upstreams),
         keys=KeyRing(database, config.organization),
         dispatcher=Dispatcher(config, database, registry, launcher or _launcher(config), preloader),
         watcher=EventWatcher(database),
@@ -132,6 +138,7 @@ def create_app(
         routes_checkpoint_permissions,
         routes_graders,
         routes_models,
+        routes_model_routes,
         routes_completions,
         routes_chat,
         routes_stored_completions,

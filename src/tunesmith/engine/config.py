@@ -20,6 +20,7 @@ __all__ = [
     "PythonGraders",
     "RayConfig",
     "ServingConfig",
+    "UpstreamConfig",
 ]
 
 DEFAULT_PORT = 8712
@@ -41,6 +42,11 @@ class Limits:
         prompts: Maximum number of prompts in one completion request.
         stored_completion_days: How long chat completions with `store` are kept; 0 stores none.
         stored_completions: Maximum number of them that one organisation has at a time.
+        route_decision_days: How long is kept how requests to names with a route were answered.
+        route_decisions: Maximum number of these records in all; the oldest go first.
+        mirrored_requests: Maximum number of requests that wait to be asked beside.
+        mirrored_bytes: Maximum size of these requests and of the answers to compare, in bytes.
+        mirrored_at_a_time: How many of them are asked at a time.
     """
 
     file_bytes: int = 1 << 30
@@ -51,6 +57,11 @@ class Limits:
     prompts: int = 128
     stored_completion_days: int = 30
     stored_completions: int = 100_000
+    route_decision_days: int = 90
+    route_decisions: int = 1_000_000
+    mirrored_requests: int = 1000
+    mirrored_bytes: int = 64 << 20
+    mirrored_at_a_time: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,30 @@ class PythonGraders:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """Another service that model names may lead to.
+
+    Attributes:
+        url: Its base URL, such as "https://api.openai.com/v1" or
+            "https://NAME.openai.azure.com".
+        api_key: The key that this engine sends to it.
+        kind: "openai" for a bearer token and `URL/chat/completions`; "azure" for the header
+            `api-key` and Azure's addresses.
+        api_version: Azure's `api-version`, for its addresses with the deployment in the path;
+            None for those without a version, `/openai/v1/…`.
+        organization: Sent as `OpenAI-Organization`, for keys that see several.
+        project: Sent as `OpenAI-Project`, likewise.
+    """
+
+    url: str
+    api_key: str = field(repr=False)
+    kind: Literal["openai", "azure"] = "openai"
+    api_version: str | None = None
+    organization: str | None = None
+    project: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """The settings of `serve`.
 
@@ -130,6 +165,7 @@ class EngineConfig:
         launcher: What runs trainings: "process" for processes of this machine, "ray" for Ray.
         ray: Settings of the launcher "ray".
         python_graders: Whether and how python graders run.
+        upstreams: Other services that model names may lead to, by name.
         log_format: "text" for people, "json" for machines.
         trusted_proxies: Addresses or networks of the proxies whose `X-Forwarded-For` and
             `X-Forwarded-Proto` are believed; by default nobody's are.
@@ -159,6 +195,7 @@ class EngineConfig:
     launcher: Literal["process", "ray"] = "process"
     ray: RayConfig = field(default_factory=RayConfig)
     python_graders: PythonGraders = field(default_factory=PythonGraders)
+    upstreams: dict[str, UpstreamConfig] = field(default_factory=dict[str, UpstreamConfig])
     log_format: Literal["text", "json"] = "text"
     limits: Limits = field(default_factory=Limits)
     trusted_proxies: tuple[str, ...] = ()

@@ -1,5 +1,8 @@
 """Settings from a TOML file: fields of `EngineConfig`; and the tables of `_TABLES`.
 
+`[upstreams.NAME]` is a table for each other service; `upstreams.toml` in the state folder, which
+only its owner may read, has such tables, too, as `[NAME]`.
+
     port = 9000
     max_concurrent_jobs = 2
 
@@ -12,19 +15,27 @@ By default `engine.toml` in the state folder is read, if it exists.
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pydantic
 
-from .config import EngineConfig, Limits, PythonGraders, RayConfig, ServingConfig
+from .config import (
+    EngineConfig,
+    Limits,
+    PythonGraders,
+    RayConfig,
+    ServingConfig,
+    UpstreamConfig,
+)
 from .domain.errors import EngineError
 from .home import Home
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["load_config"]
+__all__ = ["load_config", "read_upstreams"]
 
 _TABLES: dict[str, type[Limits | ServingConfig | RayConfig | PythonGraders]] = {
     "limits": Limits,
@@ -54,12 +65,35 @@ def load_config(
     else:
         settings_in_file = _read(path)
     tables = {name: settings_in_file.pop(name, {}) for name in _TABLES}
-    _check(path, settings_in_file, EngineConfig, without={"home", *_TABLES})
+    upstreams = settings_in_file.pop("upstreams", {})
+    _check(path, settings_in_file, EngineConfig, without={"home", "upstreams", *_TABLES})
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise EngineError(f"{path}: {name} must be a table, [{name}].")
         _check(path, cast("dict[str, Any]", table), _TABLES[name], prefix=f"{name}.")
+    tables["upstreams"] = _upstreams(path, upstreams, prefix="upstreams.")
     return _validated(path, settings_in_file | tables | settings | {"home": home})
+
+
+def read_upstreams(path: Path) -> dict[str, UpstreamConfig]:
+    """Return the other services of `upstreams.toml`.
+
+    Raises:
+        EngineError: It cannot be read, others may read it, or it has what is not a setting.
+    """
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise EngineError(f"{path} has keys in it, and others may read it: chmod 600 {path}.")
+    return _upstreams(path, _read(path))
+
+
+def _upstreams(path: Path, tables: Any, prefix: str = "") -> dict[str, UpstreamConfig]:
+    found: dict[str, UpstreamConfig] = {}
+    for name, table in dict(tables).items():
+        if not isinstance(table, dict):
+            raise EngineError(f"{path}: {prefix}{name} must be a table, [{prefix}{name}].")
+        _check(path, cast("dict[str, Any]", table), UpstreamConfig, prefix=f"{prefix}{name}.")
+        found[name] = _checked(path, UpstreamConfig, table, f"{prefix}{name}.")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -74,7 +108,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(
     path: Path,
     values: dict[str, Any],
-    kind: type[EngineConfig | Limits | ServingConfig | RayConfig | PythonGraders],
+    kind: type[EngineConfig | Limits | ServingConfig | RayConfig | PythonGraders | UpstreamConfig],
     *,
     without: frozenset[str] | set[str] = frozenset(),
     prefix: str = "",
@@ -89,12 +123,17 @@ def _check(
 
 def _validated(path: Path, values: dict[str, Any]) -> EngineConfig:
     """Return the settings, with each value validated against its declared type."""
+    return _checked(path, EngineConfig, values)
+
+
+_ConfigT = TypeVar("_ConfigT", EngineConfig, UpstreamConfig)
+
+
+def _checked(path: Path, kind: type[_ConfigT], values: Any, prefix: str = "") -> _ConfigT:
     try:
-        checked: EngineConfig = pydantic.TypeAdapter(EngineConfig).validate_python(
-            values, strict=False
-        )
+        checked: _ConfigT = pydantic.TypeAdapter(kind).validate_python(values, strict=False)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise EngineError(f"{path}: {name}: {first['msg']}.") from None
+        raise EngineError(f"{path}: {prefix}{name}: {first['msg']}.") from None
     return checked

@@ -83,6 +83,11 @@ class Home:
         return self.root / "models.toml"
 
     @property
+    def upstreams(self) -> Path:
+        """Other services that model names may lead to, with their keys (TOML, for the owner)."""
+        return self.root / "upstreams.toml"
+
+    @property
     def downloads(self) -> Path:
         """Downloads, kept while they are incomplete and until they are used."""
         return self.root / "downloads"

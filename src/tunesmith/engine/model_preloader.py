@@ -111,7 +111,7 @@ class ModelPreloader:
 
     async def _load(self, name: str, organization: str) -> None:
         try:
-            model = await anyio.to_thread.run_sync(self._registry.resolve, name, organization)
+            model = await anyio.to_thread.run_sync(self._registry.resolve_model, name, organization)
             if self._backend.running or await anyio.to_thread.run_sync(_fits_in_memory, model):
                 await self._backend.load(model)
             else:

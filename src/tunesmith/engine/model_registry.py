@@ -1,11 +1,12 @@
-"""Every model that a request may name: base models and fine-tuned ones.
+"""Every model that a request may name: base models, fine-tuned ones, and other names for them.
 
-The one place that turns a name into folders on disk, for serving and for new jobs.
+The one place that turns a name into folders on disk, for serving and for new jobs. Another name
+leads to a model and never to a further name, so there are no circles.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunesmith.engine.models.catalog import load_catalog
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.models.catalog import Catalog
     from tunesmith.engine.models.model_info import BaseModel
     from tunesmith.engine.models.verdicts import Verdict
+    from tunesmith.engine.routing.route_table import RouteTable
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import ModelRow
 
@@ -48,11 +50,13 @@ class ModelRegistry:
     Args:
         home: The state folder.
         database: Where the fine-tuned models are listed.
+        routes: The other names of models; None if there are none.
     """
 
-    def __init__(self, home: Home, database: Database) -> None:
+    def __init__(self, home: Home, database: Database, routes: RouteTable | None = None) -> None:
         self._home = home
         self._database = database
+        self._routes = routes
 
     @property
     def catalog(self) -> Catalog:
@@ -61,6 +65,43 @@ class ModelRegistry:
 
     def resolve(self, name: str, organization: str) -> ServableModel:
         """Return what serving needs to load the model `name`.
+
+        Raises:
+            UnknownModelError: The organisation may use no model of this name.
+            ModelNotInstalledError: The base model is not on this machine.
+        """
+        target = self.alias_target(name, organization)
+        if target is not None:
+            return replace(self._target(name, target, organization), alias=name)
+        return self.resolve_model(name, organization)
+
+    def alias_target(self, name: str, organization: str) -> str | None:
+        """Return the model that another name stands for; None if it is not another name.
+
+        Raises:
+            UnknownModelError: All requests to the name go to another service.
+        """
+        route = None if self._routes is None else self._routes.get(organization, name)
+        if route is None:
+            return None
+        if route.target is None:
+            raise UnknownModelError(
+                f"{name!r} leads to the other service {route.upstream!r}; no model of this engine "
+                "stands behind it yet. `tunesmith migrate serve NAME --to MODEL` names one."
+            )
+        return route.target
+
+    def _target(self, name: str, target: str, organization: str) -> ServableModel:
+        try:
+            return self.resolve_model(target, organization)
+        except UnknownModelError:
+            raise UnknownModelError(
+                f"{name!r} stands for the model {target!r}, which no longer exists or which you no "
+                "longer have access to."
+            ) from None
+
+    def resolve_model(self, name: str, organization: str) -> ServableModel:
+        """Return what serving needs to load the model whose own name is `name`.
 
         Raises:
             UnknownModelError: The organisation may use no model of this name.
@@ -95,6 +136,7 @@ class ModelRegistry:
             ModelNotInstalledError: The base model is not on this machine.
             UnsupportedModelError: It can be neither trained nor served.
         """
+        name = self.alias_target(name, organization) or name
         row = self.fine_tuned(name, organization)
         if row is not None:
             self._require_usable(self.base(row.base_model))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .files import Files
     from .fine_tuning import FineTuning
     from .legacy_fine_tunes import FineTunes
+    from .model_routes import ModelRoutes
     from .models import Models
     from .organization import Admin
     from .uploads import Uploads
@@ -87,6 +88,13 @@ class ResourceTree(OperationHost[ModeT_co]):
         from .models import Models
 
         return Models(self._executor)
+
+    @cached_property
+    def model_routes(self) -> ModelRoutes[ModeT_co]:
+        """Where model names lead, on the tunesmith engine."""
+        from .model_routes import ModelRoutes
+
+        return ModelRoutes(self._executor)
 
     @cached_property
     def batches(self) -> Batches[ModeT_co]:

@@ -94,6 +94,12 @@ if TYPE_CHECKING:
     from .legacy_fine_tunes import FineTuneEvent as FineTuneEvent
     from .legacy_fine_tunes import FineTuneHyperparams as FineTuneHyperparams
     from .legacy_fine_tunes import FineTuneStatus as FineTuneStatus
+    from .model_routes import ModelRoute as ModelRoute
+    from .model_routes import ModelRouteDeleted as ModelRouteDeleted
+    from .model_routes import RouteAgreement as RouteAgreement
+    from .model_routes import RouteCurvePoint as RouteCurvePoint
+    from .model_routes import RouteDecision as RouteDecision
+    from .model_routes import RouteSide as RouteSide
     from .models import Model as Model
     from .models import ModelDeleted as ModelDeleted
     from .organization import Cost as Cost

@@ -52,6 +52,7 @@ class State:
     upload: Callable[[], str]
     full_upload: Callable[[], tuple[str, str]]
     permission: Callable[[], str]
+    route: Callable[[], str]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def _complete(state: State) -> dict[str, Any]:
 
 _JOBS = "/v1/fine_tuning/jobs"
 _LEGACY = "/v1/fine-tunes"
+_ROUTES = "/v1/model_routes"
 _STORED = "/v1/chat/completions/{id}"
 _PERMISSIONS = "/v1/fine_tuning/checkpoints/{model}/permissions"
 _NO_SUCH_URL = "Not allowed to"
@@ -277,6 +279,18 @@ OPERATIONS: dict[str, Operation] = {
     "models.retrieve": Operation(lambda s: {"model": s.model}, "GET /v1/models/{model}"),
     "models.delete": Operation(
         lambda s: {"model": s.finished_model()}, "DELETE /v1/models/{model}"
+    ),
+    "model_routes.set": Operation(
+        lambda _: {"name": "ft:old:acme::a", "target": "tiny"}, f"POST {_ROUTES}"
+    ),
+    "model_routes.list": Operation(lambda _: {}, f"GET {_ROUTES}"),
+    "model_routes.retrieve": Operation(lambda s: {"name": s.route()}, f"GET {_ROUTES}/{{name}}"),
+    "model_routes.delete": Operation(lambda s: {"name": s.route()}, f"DELETE {_ROUTES}/{{name}}"),
+    "model_routes.list_decisions": Operation(
+        lambda s: {"name": s.route(), "limit": 2}, f"GET {_ROUTES}/{{name}}/decisions"
+    ),
+    "model_routes.curves": Operation(
+        lambda s: {"name": s.route(), "hours": 1}, f"GET {_ROUTES}/{{name}}/curves"
     ),
     "batches.create": Operation(
         lambda s: {"input_file_id": s.file, "endpoint": "/v1/completions"},

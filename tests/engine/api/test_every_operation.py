@@ -115,6 +115,10 @@ class Maker:
         made = self.send(f"fine_tuning/checkpoints/{self.model}/permissions", body)
         return made["data"][0]["id"]
 
+    def route(self) -> str:
+        name = f"ft:old:acme::{uuid.uuid4().hex[:8]}"
+        return self.send("model_routes", {"name": name, "target": "tiny"})["id"]
+
 
 @pytest.fixture(scope="module")
 def state(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
@@ -141,6 +145,7 @@ def state(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         upload=make.upload,
         full_upload=make.full_upload,
         permission=make.permission,
+        route=make.route,
     )
     make.database.close()
 

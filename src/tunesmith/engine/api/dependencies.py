@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tunesmith.engine.jobs.dispatcher import Dispatcher
     from tunesmith.engine.jobs.watcher import EventWatcher
     from tunesmith.engine.model_registry import ModelRegistry
+    from tunesmith.engine.routing.route_table import RouteTable
+    from tunesmith.engine.routing.upstreams import Upstreams
     from tunesmith.engine.security.keys import KeyRing
     from tunesmith.engine.security.rate_limit import ConcurrencyLimiter, RateLimiter
     from tunesmith.engine.store.blobs import BlobStore
@@ -37,6 +39,8 @@ class Services:
     database: Database
     blobs: BlobStore
     models: ModelRegistry
+    routes: RouteTable
+    upstreams: Upstreams
     keys: KeyRing
     dispatcher: Dispatcher
     watcher: EventWatcher

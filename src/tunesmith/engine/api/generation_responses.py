@@ -68,7 +68,7 @@ def response_head(prefix: str, kind: str, model: ServableModel) -> dict[str, Any
         "id": f"{prefix}-{new_token()}",
         "object": kind,
         "created": int(time.time()),
-        "model": model.name,
+        "model": model.asked_name,
     }
 
 

@@ -23,6 +23,12 @@ from tunesmith.types.fine_tuning import (
 )
 from tunesmith.types.graders import CheckpointPermission, CheckpointPermissionDeleted
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
+from tunesmith.types.model_routes import (
+    ModelRoute,
+    ModelRouteDeleted,
+    RouteCurvePoint,
+    RouteDecision,
+)
 from tunesmith.types.models import Model, ModelDeleted
 from tunesmith.types.uploads import Upload, UploadPart
 
@@ -73,6 +79,9 @@ _RESPONSES: dict[tuple[str, str], type[BaseModel]] = {
     ("delete", f"{_PERMISSIONS}/{{permission_id}}"): CheckpointPermissionDeleted,
     ("get", "/v1/models/{model}"): Model,
     ("delete", "/v1/models/{model}"): ModelDeleted,
+    ("post", "/v1/model_routes"): ModelRoute,
+    ("get", "/v1/model_routes/{name}"): ModelRoute,
+    ("delete", "/v1/model_routes/{name}"): ModelRouteDeleted,
     ("post", "/v1/completions"): Completion,
     ("post", "/v1/engines/{engine}/completions"): Completion,
     ("post", "/v1/chat/completions"): ChatCompletion,
@@ -93,6 +102,9 @@ _LISTS: dict[tuple[str, str], type[BaseModel]] = {
     ("get", _STORED): ChatCompletion,
     ("get", f"{_STORED}/{{completion_id}}/messages"): ChatCompletionStoreMessage,
     ("get", "/v1/models"): Model,
+    ("get", "/v1/model_routes"): ModelRoute,
+    ("get", "/v1/model_routes/{name}/decisions"): RouteDecision,
+    ("get", "/v1/model_routes/{name}/curves"): RouteCurvePoint,
 }
 
 _STREAMS = frozenset(

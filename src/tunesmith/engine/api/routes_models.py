@@ -18,8 +18,8 @@ from tunesmith.engine.model_registry import ModelRegistry
 from tunesmith.engine.models.model_info import BaseModel
 from tunesmith.engine.security.keys import Identity
 from tunesmith.engine.serving.backend import ServingBackend
-from tunesmith.engine.store import model_queries
-from tunesmith.engine.store.records import ModelRow
+from tunesmith.engine.store import model_queries, route_queries
+from tunesmith.engine.store.records import ModelRouteRow, ModelRow
 from tunesmith.engine.store.removal import remove, set_aside
 from tunesmith.types.models import Model
 
@@ -34,13 +34,15 @@ router: APIRouter = APIRouter(tags=["models"], route_class=KeyedRoute)
 
 @router.get("/v1/models", summary="List models")
 def list_models(request: Request, key: CurrentKey) -> JSONResponse:
-    """Return every name that requests may use: base models first, then fine-tuned ones."""
+    """Return every name that requests may use: of base models, fine-tuned ones, and others."""
     services = get_services(request)
     names = services.models.installed_names()
     with services.database.read() as connection:
         rows = model_queries.list_usable(connection, key.organization)
-    data = [_base_object(name, base_id) for name, base_id in names.items()]
+    routes = services.routes.of(key.organization)
+    data = [_base_object(name, base) for name, base in names.items() if name not in routes]
     data += [_fine_tuned_object(row, key) for row in rows]
+    data += [_other_name(route) for route in routes.values()]
     return JSONResponse({"object": "list", "data": data})
 
 
@@ -48,16 +50,28 @@ def list_models(request: Request, key: CurrentKey) -> JSONResponse:
 def retrieve_model(request: Request, key: CurrentKey, model: str) -> JSONResponse:
     """Return a model; a fine-tuned one with its base model, job and prompt format.
 
-    `path` says how its base model is trained and served, once that has been proven.
+    `path` says how its base model is trained and served, once that has been proven. Another name
+    of a model is shown with `target` and what is known of that, and with the stage of its route.
     """
     models = get_services(request).models
     name = unquote(model)
+    route = get_services(request).routes.get(key.organization, name)
+    if route is None:
+        return JSONResponse(_model(models, name, key))
+    shown = _other_name(route)
+    if route.target is not None:
+        shown = _model(models, route.target, key) | shown
+    return JSONResponse(shown)
+
+
+def _model(models: ModelRegistry, name: str, key: Identity) -> dict[str, Any]:
+    """Return the object of a model by its own name."""
     row = models.usable(name, key.organization)
     if row is not None:
         path = _path_object(models, models.base(row.base_model))
-        return JSONResponse(_fine_tuned_object(row, key) | path)
+        return _fine_tuned_object(row, key) | path
     base = models.base(name)
-    return JSONResponse(_base_object(name, base.id) | _path_object(models, base))
+    return _base_object(name, base.id) | _path_object(models, base)
 
 
 @router.delete("/v1/models/{model:path}", summary="Delete a fine-tuned model")
@@ -68,6 +82,11 @@ def delete_model(request: Request, key: OwnerKey, model: str) -> JSONResponse:
     with services.database.read() as connection:  # an unknown name does not wait for writers
         row = model_queries.get(connection, key.organization, name)
     if row is None:
+        if services.routes.get(key.organization, name) is not None:
+            raise invalid(
+                f"{name!r} is another name of a model: DELETE /v1/model_routes/… deletes the name.",
+                param="model",
+            )
         services.models.base(name)
         raise invalid(f"{name!r} is a base model; only fine-tuned models can be deleted.")
     with services.database.write_for_request() as connection:
@@ -76,6 +95,14 @@ def delete_model(request: Request, key: OwnerKey, model: str) -> JSONResponse:
             raise invalid(
                 f"The job {public_id(job_id)}, which has not ended, continues the training of "
                 f"{name}. Cancel the job or wait for its end.",
+                param="model",
+                code="model_in_use",
+            )
+        others = route_queries.names_of_target(connection, key.organization, name)
+        if others:
+            raise invalid(
+                f"The model answers under the name {others[0]!r}, too. First point that at another "
+                "model, or delete it.",
                 param="model",
                 code="model_in_use",
             )
@@ -92,7 +119,9 @@ def list_engines(request: Request, key: CurrentKey) -> JSONResponse:
     names = get_services(request).models.installed_names()
     with get_services(request).database.read() as connection:
         rows = model_queries.list_usable(connection, key.organization)
-    data = [_engine_object(name) for name in [*names, *(row.name for row in rows)]]
+    others = list(get_services(request).routes.of(key.organization))
+    known = [*names, *(row.name for row in rows), *others]
+    data = [_engine_object(name) for name in dict.fromkeys(known)]
     return JSONResponse({"object": "list", "data": data})
 
 
@@ -111,6 +140,12 @@ def _engine_object(name: str) -> dict[str, Any]:
 def _base_object(name: str, base_id: str) -> dict[str, Any]:
     payload = Model(id=name, created=0, owned_by="tunesmith").model_dump()
     return payload | {"base_model": base_id}
+
+
+def _other_name(route: ModelRouteRow) -> dict[str, Any]:
+    owner = organization_id(route.organization)
+    payload = Model(id=route.name, created=int(route.created_at), owned_by=owner).model_dump()
+    return payload | {"target": route.target, "upstream": route.upstream, "stage": route.stage}
 
 
 def _path_object(models: ModelRegistry, base: BaseModel) -> dict[str, Any]:

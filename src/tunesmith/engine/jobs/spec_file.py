@@ -31,7 +31,7 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
         ModelNotInstalledError: Its base model has.
     """
     folder = config.home.job(job.id)
-    source = models.resolve(job.parent_model or job.base_model, job.organization)
+    source = models.resolve_model(job.parent_model or job.base_model, job.organization)
     verdict = read_verdict(config.home.proofs, source.base_path)
     requested = job.requested_hyperparameters
     names = [parameter.name for parameter in LEGACY_HYPERPARAMETERS]

@@ -99,7 +99,7 @@ class ServableModel:
     """A base model or a fine-tuned one that can generate answers.
 
     Attributes:
-        name: The name that requests use and answers echo.
+        name: Its name.
         base_model: Id of the base model in the catalog.
         base_path: Folder with the base model's safetensors and tokenizer.
         adapter_path: Folder with a PEFT adapter for the base, or with full fine-tuned
@@ -109,6 +109,7 @@ class ServableModel:
             `tunesmith.datasets.PromptFormat` serialises it, if it is known.
         thinking_syntax: That of the base model.
         call_syntax: That of the base model.
+        alias: The other name by which a request asked for it.
     """
 
     name: str
@@ -118,6 +119,12 @@ class ServableModel:
     prompt_format: dict[str, Any] | None = None
     thinking_syntax: str | None = None
     call_syntax: str | None = None
+    alias: str | None = None
+
+    @property
+    def asked_name(self) -> str:
+        """The name that the request used and its answer echoes."""
+        return self.alias or self.name
 
 
 def weights_bytes(folder: Path) -> int:

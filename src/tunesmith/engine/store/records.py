@@ -20,7 +20,9 @@ __all__ = [
     "EventRow",
     "FileRow",
     "JobRow",
+    "ModelRouteRow",
     "ModelRow",
+    "RouteDecisionRow",
     "StoredCompletionRow",
     "UploadPartRow",
     "UploadRow",
@@ -199,6 +201,77 @@ class CheckpointPermissionRow:
     model: str
     organization: str
     created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRouteRow:
+    """A name of an organisation's own that leads to a model of the engine, or to another service.
+
+    Attributes:
+        name: As requests spell it.
+        target: The model that stands behind it; None as long as only the other service answers.
+        upstream: The other service, by its name in the settings; None for a mere alias.
+        stage: Who answers: "upstream", "mirror", "percentage" or "local".
+        percentage: Share of the requests that the target answers in the stage "percentage".
+        sticky_by: What keeps to one side: "user", "conversation" or "request".
+        fallback: Whether the other side answers when the one whose turn it is fails.
+        timeout_seconds: How long a side may take until its answer begins.
+        keep_contents: Whether requests and answers are kept with the decisions.
+    """
+
+    organization: str
+    name: str
+    created_at: float
+    updated_at: float
+    target: str | None
+    upstream: str | None = None
+    stage: str = "local"
+    percentage: float = 0.0
+    sticky_by: str = "user"
+    fallback: bool = True
+    timeout_seconds: float = 60.0
+    keep_contents: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecisionRow:
+    """How one request to a name with a route was answered.
+
+    Attributes:
+        minute: `created_at` in whole minutes, by which curves are grouped.
+        side: Whose answer the caller got: "upstream" or "local"; "none" if neither had one.
+        fallback: Whether that is the side whose turn it was not.
+        mirror: What became of the new model's answer beside the old one: "compared", "failed" or
+            "dropped"; None where none was asked for.
+        upstream_status: HTTP status of the other service; None if it was not asked, 0 without one.
+        local_status: The same of the target.
+        upstream_seconds: Time until the whole answer.
+        same_text: Whether both answers are equal; None if they were not compared.
+        same_normalized: The same without case, spaces and punctuation at the ends.
+        same_calls: Whether both call the same tools with the same arguments; None without calls.
+        same_class: Whether two short answers are the same class; None for longer ones.
+        data: Time until the first byte, usage and finish reasons of each side, and contents.
+    """
+
+    id: str
+    organization: str
+    created_at: float
+    minute: int
+    name: str
+    target: str | None
+    stage: str
+    side: str
+    fallback: bool
+    mirror: str | None
+    upstream_status: int | None
+    local_status: int | None
+    upstream_seconds: float | None
+    local_seconds: float | None
+    same_text: bool | None
+    same_normalized: bool | None
+    same_calls: bool | None
+    same_class: bool | None
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
