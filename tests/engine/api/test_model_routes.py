@@ -78,7 +78,7 @@ def test_a_model_says_what_is_behind_its_other_name(client: Client, alias: str, 
 
 
 def test_a_job_continues_from_an_old_name(client: Client, alias: str):
-    file = client.files.list().data[0].id
+    file = client.files.list(purpose="fine-tune").data[-1].id
     job = client.fine_tuning.jobs.create(training_file=file, model=alias)
     done = client.fine_tuning.jobs.wait(job.id)
 
