@@ -3,7 +3,9 @@
 `simulate()` runs the engine's own HTTP API, store and state machine inside the test
 process; jobs take milliseconds and memorise their training data, so neither torch nor a
 model is needed (extra `testing`). `start_tiny()` runs the real engine on a tiny model
-with random weights (extra `engine`). `tunesmith.testing.plugin` gives both as pytest fixtures.
+with random weights (extra `engine`). `recorded_organization()` is an organisation at a simulated
+OpenAI or Azure, for tests of what reads one; it needs no extra. `tunesmith.testing.plugin` gives
+the engines as pytest fixtures.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from typing import TYPE_CHECKING
 from tunesmith._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from .organization.contents import Quirks as Quirks
+    from .organization.server import RecordedOrganization as RecordedOrganization
+    from .organization.server import recorded_organization as recorded_organization
     from .simulated_backend import Prompt as Prompt
     from .simulated_engine import SimulatedEngine as SimulatedEngine
     from .simulated_engine import simulate as simulate
