@@ -40,20 +40,27 @@ from .jobs.launcher import Launcher, SubprocessLauncher
 from .jobs.watcher import EventWatcher
 from .model_preloader import ModelPreloader
 from .model_registry import ModelRegistry
+from .models.gpus import GpuPool, read_gpus
 from .routing.route_table import RouteTable
 from .routing.upstreams import Upstreams
 from .security.keys import KeyRing
 from .security.rate_limit import ConcurrencyLimiter, RateLimiter
-from .serving import VllmBackend, create_local_backend
+from .serving import (
+    ManagedVllmBackend,
+    ManagedVllmSettings,
+    VllmBackend,
+    create_local_backend,
+)
 from .serving.worker_protocol import WorkerSettings
 from .store.blobs import BlobStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from starlette.types import ASGIApp
 
     from .config import EngineConfig
+    from .models.gpus import Gpu
     from .serving import ServingBackend
     from .store.database import Database
 
@@ -66,6 +73,7 @@ def create_app(
     *,
     launcher: Launcher | None = None,
     backend: ServingBackend | None = None,
+    gpus: Sequence[Gpu] | None = None,
 ) -> FastAPI:
     """Return the application, which starts its services when it is served.
 
@@ -77,11 +85,14 @@ def create_app(
         database: Open, with its schema up to date. The application closes it at the end.
         launcher: Starts workers; default: processes on this machine.
         backend: Generates the answers; default: the one that the settings name.
+        gpus: The cards that trainings and serving may use; default: those of this machine.
     """
     routes = RouteTable(database)
     registry = ModelRegistry(config.home, database, routes)
-    backend = backend or _backend(config)
-    preloader = ModelPreloader(database, registry, backend)
+    pool = GpuPool(config.home.gpus, read_gpus() if gpus is None else gpus)
+    backend = backend or _backend(config, pool)
+    preloader = ModelPreloader(database, registry, backend, pool)
+    launcher = launcher or _launcher(config, pool)
     services = Services(
         config=config,
         database=database,
@@ -90,7 +101,7 @@ def create_app(
         routes=routes,
         upstreams=Upstreams(config.upstreams, config.home.upstreams),
         keys=KeyRing(database, config.organization),
-        dispatcher=Dispatcher(config, database, registry, launcher or _launcher(config), preloader),
+        dispatcher=Dispatcher(config, database, registry, launcher, preloader, pool=pool),
         watcher=EventWatcher(database),
         limiter=RateLimiter(config.limits.requests_per_minute),
         in_progress=ConcurrencyLimiter(
@@ -150,20 +161,28 @@ def create_app(
     return app
 
 
-def _launcher(config: EngineConfig) -> Launcher:
-    if config.launcher == "process" and is_fork_server_supported():
+def _launcher(config: EngineConfig, pool: GpuPool) -> Launcher:
+    # A GPU's driver does not survive a fork.
+    if config.launcher == "process" and not pool.gpus and is_fork_server_supported():
         return ForkServerLauncher(config)
-    return SubprocessLauncher(config)
+    return SubprocessLauncher(config, has_gpus=bool(pool.gpus) and config.launcher == "process")
 
 
-def _backend(config: EngineConfig) -> ServingBackend:
-    if config.serving.backend == "vllm":
-        key = config.serving.api_key
-        return VllmBackend(config.serving.url, None if key is None else Secret(key))
+def _backend(config: EngineConfig, pool: GpuPool) -> ServingBackend:
+    serving = config.serving
+    if serving.backend == "vllm" and serving.url is not None:
+        key = serving.api_key
+        return VllmBackend(serving.url, None if key is None else Secret(key))
+    if serving.backend == "vllm":
+        settings = ManagedVllmSettings(
+            config.home.vllm, serving.command, serving.arguments, serving.gpus
+        )
+        return ManagedVllmBackend(settings, pool)
     return create_local_backend(
         threads=config.serving_threads,
         memory_bytes=config.memory_bytes,
-        settings=WorkerSettings(weights=config.serving.weights),
+        settings=WorkerSettings(weights=serving.weights),
+        pool=pool,
     )
 
 

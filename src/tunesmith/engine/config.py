@@ -69,9 +69,13 @@ class ServingConfig:
     """What generates completions.
 
     Attributes:
-        backend: "embedded" for a process of this engine, "vllm" for a running vLLM server.
-        url: Address of the vLLM server.
-        api_key: That server's `--api-key`, if it has one.
+        backend: "embedded" for a process of this engine, "vllm" for a vLLM server.
+        url: Address of a vLLM server that runs already; None for one that the engine starts.
+        api_key: The `--api-key` of a server that runs already, if it has one.
+        command: What starts vLLM, in place of the environment that `tunesmith engine install vllm`
+            makes, such as `["/opt/vllm/bin/vllm"]`.
+        arguments: Further arguments for the `vllm serve` of the engine.
+        gpus: Number of GPUs over which that server divides a model.
         weights: How this engine's process keeps weights on a processor: "int4" as 4-bit numbers,
             which makes single requests faster and answers a little less exact; "unquantized" as
             they are; "auto" as 4-bit numbers only where the model's weights already are such
@@ -79,9 +83,16 @@ class ServingConfig:
     """
 
     backend: Literal["embedded", "vllm"] = "embedded"
-    url: str = "http://127.0.0.1:8000"
+    url: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    command: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    gpus: int = 1
     weights: Literal["auto", "unquantized", "int4"] = "unquantized"
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1:
+            raise EngineError("serving.gpus: it must be 1 or more.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,16 @@ class Home:
         return self.root / "tools"
 
     @property
+    def vllm(self) -> Path:
+        """The vLLM server that the engine manages: its environment, its log, its caches."""
+        return self.root / "vllm"
+
+    @property
+    def gpus(self) -> Path:
+        """One lock file per GPU, held by the process that uses it."""
+        return self.root / "gpus"
+
+    @property
     def proofs(self) -> Path:
         """What was proven of base models; see `models.verdicts`."""
         return self.root / "model-proofs"

@@ -71,6 +71,8 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
             raise EngineError(
                 "The launcher is 'ray', but Ray is not installed: pip install 'tunesmith[ray]'."
             )
+        if config.serving.backend == "vllm" and config.serving.url is None:
+            _check_vllm(config)
         has_keys = KeyRing(database, config.organization).exist
         if not has_keys and not config.is_loopback:
             raise EngineError(
@@ -226,6 +228,17 @@ def _try_lock(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _check_vllm(config: EngineConfig) -> None:
+    from .serving import GenerationError, ManagedVllmSettings  # noqa: PLC0415 - seldom needed
+
+    try:
+        ManagedVllmSettings(config.home.vllm, config.serving.command).program()
+    except GenerationError as error:
+        raise EngineError(
+            f"{error} For a vLLM server that runs already, set its `url` there."
+        ) from None
 
 
 def _bind(config: EngineConfig) -> socket.socket:

@@ -86,6 +86,9 @@ class SimulatedBackend:
         """Return nothing: nothing is loaded."""
         return {}
 
+    async def release_gpu(self) -> None:
+        """Do nothing: there is no GPU."""
+
     async def stop(self) -> None:
         """Do nothing: there is no process."""
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from tunesmith.client import AsyncClient, Client
     from tunesmith.engine.jobs.leases import Stage
+    from tunesmith.engine.models.gpus import GpuLease
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
 
@@ -62,7 +63,7 @@ class SimulatedEngine:
         database.migrate()
         self._backend = SimulatedBackend(answer)
         self._launcher = _Launcher(self.home, database, step_seconds)
-        app = create_app(config, database, launcher=self._launcher, backend=self._backend)
+        app = create_app(config, database, launcher=self._launcher, backend=self._backend, gpus=())
         ready = threading.Event()
         self._server = Server(app, config, ready.set)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -170,7 +171,12 @@ class _Launcher:
         self._step_seconds = step_seconds
         self.stopping = threading.Event()
 
-    def launch(self, job: JobRow, stage: Stage) -> _ExitedWorker:
+    def launch(
+        self,
+        job: JobRow,
+        stage: Stage,
+        lease: GpuLease | None = None,  # noqa: ARG002
+    ) -> _ExitedWorker:
         """Validate or train."""
         worker = Worker(self._database, self._home, job.id, str(job.worker_id))
         worker.shutdown = self.stopping

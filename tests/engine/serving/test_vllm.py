@@ -286,7 +286,7 @@ def test_an_unreachable_server(serve, tiny_base_model, tmp_path):
 def test_the_settings_that_the_guide_shows(tmp_path):
     guide = Path(__file__).parents[3] / "docs" / "guides" / "serving.md"
     blocks = [block.split("```")[0] for block in guide.read_text("utf-8").split("```toml\n")[1:]]
-    text = next(block for block in blocks if "vllm" in block)
+    text = next(block for block in blocks if "url = " in block)
     (tmp_path / "engine.toml").write_text(text, "utf-8")
     config = load_config(Home(tmp_path))
     assert config.serving == ServingConfig("vllm", "http://127.0.0.1:8000", "SECRET")

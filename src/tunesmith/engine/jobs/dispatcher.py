@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.model_preloader import ModelPreloader
     from tunesmith.engine.model_registry import ModelRegistry
+    from tunesmith.engine.models.gpus import GpuPool
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import JobRow
 
@@ -60,6 +61,7 @@ class Dispatcher:
         models: Finds the models that jobs start from.
         launcher: Starts workers.
         preloader: Loads the models that will be requested next.
+        pool: The GPUs of this machine. A training gets one of its own, and waits until one is free.
     """
 
     def __init__(
@@ -69,12 +71,17 @@ class Dispatcher:
         models: ModelRegistry,
         launcher: Launcher,
         preloader: ModelPreloader,
+        *,
+        pool: GpuPool,
     ) -> None:
         self._config = config
         self._database = database
         self._models = models
         self._launcher = launcher
         self._preloader = preloader
+        self._pool = pool
+        # Ray knows the cards of its cluster itself.
+        self._needs_gpu = bool(pool.gpus) and config.launcher == "process"
         self._children: dict[str, WorkerProcess] = {}
         self._silence = WorkerSilence()
         self._unresponsive: set[str] = set()  # ids of workers that were killed for it
@@ -156,6 +163,9 @@ class Dispatcher:
             with self._database.read() as connection:
                 if not leases.has_waiting_job(connection, stage):
                     return
+                is_full = leases.count_workers(connection, stage) >= limit
+            if is_full or (stage == "training" and not self._has_free_gpu()):
+                return
             with self._database.write() as connection:
                 if leases.count_workers(connection, stage) >= limit:
                     return
@@ -164,18 +174,35 @@ class Dispatcher:
                 return
             self._start(job, stage)
 
+    def _has_free_gpu(self) -> bool:
+        """Return whether a training can start; where serving has the last GPU, ask for it."""
+        if not self._needs_gpu or self._pool.has_free():
+            return True
+        self._pool.training_waits()
+        self._preloader.release_gpu()
+        return False
+
     def _start(self, job: JobRow, stage: leases.Stage) -> None:
+        lease = None
         try:
+            if stage == "training" and self._needs_gpu:
+                lease = self._pool.acquire(f"job {job.id}")
+                if lease is None:  # serving has taken it meanwhile
+                    self._not_started.append(job)
+                    return
             if stage == "training":
                 write_specification(self._config, self._models, job)
                 self._preloader.training_started(job)
-            process = self._launcher.launch(job, stage)
+            process = self._launcher.launch(job, stage, lease)
         except RequestError as error:
             self._fail(job, str(error))
             return
         except OSError:  # too many open files, a full disk
             self._not_started.append(job)
             raise
+        finally:
+            if lease is not None:
+                lease.close()  # the worker has it, if it was started
         self._children[str(job.worker_id)] = process
         with self._database.write() as connection:
             leases.set_pid(connection, job, process.pid)

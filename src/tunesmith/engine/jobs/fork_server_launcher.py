@@ -24,6 +24,7 @@ from .leases import process_exists
 
 if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.models.gpus import GpuLease
     from tunesmith.engine.store.records import JobRow
 
     from .launcher import WorkerProcess
@@ -153,8 +154,13 @@ class ForkServerLauncher:
         self._subprocess_launcher = SubprocessLauncher(config)
         self._server: _ForkServer | None = None
 
-    def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
-        """Start a worker whose output goes to `worker.log` in the job's folder."""
+    def launch(self, job: JobRow, stage: Stage, lease: GpuLease | None = None) -> WorkerProcess:
+        """Start a worker whose output goes to `worker.log` in the job's folder.
+
+        A process that was forked cannot use a GPU: one with a lease is started anew.
+        """
+        if lease is not None:
+            return self._subprocess_launcher.launch(job, stage, lease)
         if stage == "validation":
             self._running_server()  # it loads the libraries while the files are checked
             return self._subprocess_launcher.launch(job, stage)

@@ -32,6 +32,7 @@ from tunesmith.engine.domain.exhausted import (
     is_out_of_memory,
 )
 from tunesmith.engine.home import Home
+from tunesmith.engine.models.gpus import GPU_VARIABLE
 from tunesmith.engine.store import job_queries
 from tunesmith.engine.store.database import Database
 from tunesmith.engine.training import train
@@ -185,6 +186,8 @@ class Worker:
             self.database, self.job(), self.worker_id, self.home.root, self.shutdown.is_set
         )
         self.on_status = self.reporter.set_status
+        if gpus := os.environ.get(GPU_VARIABLE):
+            self.reporter.note(f"device {gpus}", _device_note(gpus))
         outcome = train(spec, self.reporter)
         if outcome.stopped is None:
             finish(self.database, self.home, self.job_id, self.worker_id, outcome)
@@ -285,6 +288,18 @@ def _work(worker: Worker, options: argparse.Namespace) -> None:
             _fail_on_full_disk(worker)
         else:
             worker.fail(*_explain(error, options.stage))
+
+
+def _device_note(gpus: str) -> str:
+    """Return what is said of the cards that the job was given."""
+    import torch  # noqa: PLC0415 - not to validate
+
+    if torch.cuda.is_available():
+        return f"Training on {gpus}"
+    return (
+        f"Training on the processor: the job has {gpus}, but PyTorch {torch.__version__} cannot "
+        "use it. Install a PyTorch with CUDA (https://pytorch.org/get-started)."
+    )
 
 
 def _train_on_ray(settings: str) -> Train:

@@ -13,10 +13,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from tunesmith.engine.models.gpus import NO_GPU
 from tunesmith.engine.training.environment import worker_environment
 
 if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.models.gpus import GpuLease
     from tunesmith.engine.store.records import JobRow
 
     from .leases import Stage
@@ -90,8 +92,14 @@ class WorkerProcess(Protocol):
 class Launcher(Protocol):
     """A way to start workers."""
 
-    def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
-        """Start a worker for a job that was claimed for it."""
+    def launch(self, job: JobRow, stage: Stage, lease: GpuLease | None = None) -> WorkerProcess:
+        """Start a worker for a job that was claimed for it.
+
+        Args:
+            job: The job.
+            stage: What it does.
+            lease: The GPUs that it may use, which it inherits; None where none are leased.
+        """
         ...
 
     def close(self) -> None:
@@ -103,18 +111,24 @@ class SubprocessLauncher:
 
     Args:
         config: The engine's settings.
+        has_gpus: Whether this machine's GPUs are leased: who has no lease may use none.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, *, has_gpus: bool = False) -> None:
         self._config = config
+        self._has_gpus = has_gpus
 
-    def launch(self, job: JobRow, stage: Stage) -> WorkerProcess:
+    def launch(self, job: JobRow, stage: Stage, lease: GpuLease | None = None) -> WorkerProcess:
         """Start a worker whose output goes to `worker.log` in the job's folder."""
         folder = self._config.home.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ) | worker_variables(self._config)
         if stage == "training":
             environment = worker_environment(environment, self._config.threads)
+        if lease is not None:
+            environment |= lease.variables
+        elif self._has_gpus:
+            environment |= NO_GPU  # a proof has no card of its own, and none that a training fills
         arguments = worker_arguments(self._config, job, stage)
         with (folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
@@ -123,6 +137,7 @@ class SubprocessLauncher:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                pass_fds=() if lease is None else lease.descriptors,
                 start_new_session=True,
             )
 

@@ -1,8 +1,8 @@
 """Generates answers with models: in a process on this machine or with a vLLM server.
 
-`create_local_backend` and `VllmBackend` make a `ServingBackend`; `GenerationRequest` goes in
-and `GenerationDelta` comes out. Importing this loads no torch, and nothing here knows of HTTP
-requests, keys or the database.
+`create_local_backend`, `VllmBackend` and `ManagedVllmBackend` make a `ServingBackend`;
+`GenerationRequest` goes in and `GenerationDelta` comes out. Importing this loads no torch, and
+nothing here knows of HTTP requests, keys or the database.
 """
 
 from .backend import ServingBackend
@@ -16,6 +16,7 @@ from .generation import (
 )
 from .generation_errors import GenerationError, WorkerStoppedError
 from .local_backend import LocalBackend, create_local_backend
+from .managed_vllm import ManagedVllmBackend, ManagedVllmSettings
 from .vllm_backend import VllmBackend
 from .worker_protocol import WorkerSettings
 
@@ -26,6 +27,8 @@ __all__ = [
     "GenerationRequest",
     "GenerationUsage",
     "LocalBackend",
+    "ManagedVllmBackend",
+    "ManagedVllmSettings",
     "ServingBackend",
     "TokenLogprob",
     "TopLogprob",

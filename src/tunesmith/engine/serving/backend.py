@@ -58,6 +58,10 @@ class ServingBackend(Protocol):
         """
         ...
 
+    async def release_gpu(self) -> None:
+        """Give the GPU back for a training, once the requests that came before are answered."""
+        ...
+
     async def stop(self) -> None:
         """Stop; pending requests fail."""
         ...

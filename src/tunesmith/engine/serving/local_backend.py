@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tunesmith.engine.models.gpus import NO_GPU
 
 from .generation_errors import WorkerStoppedError
 from .worker_client import start_worker
@@ -20,12 +23,15 @@ from .worker_protocol import WorkerSettings, delta_from_json, model_to_json
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from tunesmith.engine.models.gpus import GpuPool
     from tunesmith.engine.models.model_info import ServableModel
 
     from .generation import GenerationDelta, GenerationRequest
     from .worker_client import WorkerClient
 
 __all__ = ["LocalBackend", "create_local_backend"]
+
+logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
 
 def create_local_backend(
@@ -34,6 +40,7 @@ def create_local_backend(
     memory_bytes: int | None = None,
     idle_seconds: float | None = 900.0,
     settings: WorkerSettings | None = None,
+    pool: GpuPool | None = None,
 ) -> LocalBackend:
     """Return a backend whose worker is not started yet.
 
@@ -43,6 +50,7 @@ def create_local_backend(
         memory_bytes: Bytes of weights kept in memory; None for half of the memory.
         idle_seconds: The worker is stopped after so long without a request; None for never.
         settings: All settings of the worker; `threads` and `memory_bytes` take precedence.
+        pool: The GPUs of this machine; None where none are leased.
     """
     base = settings or WorkerSettings()
     chosen = replace(
@@ -50,7 +58,7 @@ def create_local_backend(
         threads=threads or base.threads,
         memory_bytes=memory_bytes or base.memory_bytes,
     )
-    return LocalBackend(chosen, idle_seconds)
+    return LocalBackend(chosen, idle_seconds, pool)
 
 
 class LocalBackend:
@@ -62,11 +70,19 @@ class LocalBackend:
     Args:
         settings: How the worker behaves.
         idle_seconds: Time without requests after which it is stopped; None for never.
+        pool: The GPUs of this machine; None where none are leased.
     """
 
-    def __init__(self, settings: WorkerSettings, idle_seconds: float | None) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        idle_seconds: float | None,
+        pool: GpuPool | None = None,
+    ) -> None:
         self._settings = settings
         self._idle_seconds = idle_seconds
+        self._pool = pool
+        self._has_gpu = False
         self._worker: WorkerClient | None = None
         self._lock: asyncio.Lock | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -97,6 +113,17 @@ class LocalBackend:
         """Stop the worker; pending requests fail with `WorkerStoppedError`."""
         self._closed = True
         await self._stop_worker()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def release_gpu(self) -> None:
+        """Have the next requests answered by a worker on the processor, until a GPU is free again.
+
+        The worker on the GPU ends when it has answered what it works on.
+        """
+        if self._has_gpu:
+            self._replace_worker()
 
     async def load(self, model: ServableModel) -> None:
         """Load a model, so that its first request need not wait.
@@ -172,12 +199,45 @@ class LocalBackend:
             self._lock = asyncio.Lock()
         async with self._lock:
             worker = self._worker
+            if worker is not None and self._could_have_gpu() and not worker.pending:
+                self._replace_worker()
+                worker = None
             if worker is None or not worker.alive:
                 if self._closed:
                     raise WorkerStoppedError("The engine is shutting down.", code="shutting_down")
-                worker = self._worker = await start_worker(self._settings)
+                worker = self._worker = await self._start_worker()
         await worker.wait_until_ready()
         return worker
+
+    def _could_have_gpu(self) -> bool:
+        """Return whether the worker is on the processor although a GPU is free now."""
+        pool = self._pool
+        if pool is None or not pool.gpus or self._has_gpu:
+            return False
+        return pool.has_free(for_serving=True)
+
+    async def _start_worker(self) -> WorkerClient:
+        if self._pool is None or not self._pool.gpus:
+            return await start_worker(self._settings)
+        lease = self._pool.acquire("serving", for_serving=True)
+        self._has_gpu = lease is not None
+        if lease is None:
+            logger.warning("trainings use every GPU: answers are generated on the processor now")
+            return await start_worker(replace(self._settings, device="cpu"), NO_GPU)
+        try:
+            return await start_worker(self._settings, lease.variables, lease.descriptors)
+        finally:
+            lease.close()  # the worker has it
+
+    def _replace_worker(self) -> None:
+        """Have the next request start another worker; this one ends with its last request."""
+        worker, self._worker = self._worker, None
+        self._has_gpu = False
+        if worker is None:
+            return
+        task = asyncio.get_running_loop().create_task(worker.stop_when_unused())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _stop_worker(self) -> None:
         worker, self._worker = self._worker, None

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter, OrderedDict
 from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -19,6 +21,7 @@ import anyio.to_thread
 from tunesmith.engine.domain.errors import ErrorKind
 from tunesmith.engine.models.model_info import weights_bytes
 
+from .adapter_probe import changes_answers, is_blank_adapter
 from .generation_errors import GenerationError, ModelNotServedError
 from .input_processor import tokenize_prompts
 from .output_processor import process_output
@@ -41,6 +44,9 @@ __all__ = ["VllmBackend"]
 
 logger: logging.Logger = logging.getLogger("tunesmith.serving")
 
+READY_SECONDS = 10.0
+MAX_ADAPTERS = 512  # that are loaded at a time
+
 
 class VllmBackend:
     """Generates answers with a running vLLM server; see `ServingBackend`.
@@ -53,13 +59,31 @@ class VllmBackend:
     def __init__(self, url: str, key: Secret | None = None) -> None:
         self._client = VllmClient(url, key)
         self._vocabularies: dict[Path, FileVocabulary] = {}
-        self._names: dict[Path, str] = {}
+        self._names: OrderedDict[Path, str] = OrderedDict()  # least recently used first
+        self._in_use: Counter[Path] = Counter()
         self._load_lock = asyncio.Lock()
 
     @property
     def running(self) -> bool:
         """True once a model has been requested."""
         return bool(self._names)
+
+    async def is_healthy(self) -> bool | None:
+        """Return whether the server can answer; None if it does not say."""
+        status = await self._client.health()
+        return None if status is None else status < HTTPStatus.INTERNAL_SERVER_ERROR
+
+    async def is_ready(self) -> bool:
+        """Return whether the server answers and accepts the key."""
+        if not await self.is_healthy():
+            return False
+        try:
+            return bool(await asyncio.wait_for(self._client.models(), READY_SECONDS))
+        except (GenerationError, TimeoutError, KeyError, TypeError):
+            return False  # another program has the port
+
+    async def release_gpu(self) -> None:
+        """Do nothing: what a server that was started elsewhere computes on is not known."""
 
     async def stop(self) -> None:
         """Close the connections; the vLLM server keeps running."""
@@ -78,13 +102,16 @@ class VllmBackend:
 
     async def unload(self, folder: Path) -> None:
         """Unload the adapter of a model that is being deleted."""
+        await self._unload_adapter(folder)
+
+    async def _unload_adapter(self, folder: Path) -> None:
         self._names.pop(folder, None)
         try:
             for card in await self._client.models():
                 if card.get("parent") and card.get("root") == str(folder):
                     await self._client.unload_lora_adapter(card["id"])
         except GenerationError as error:
-            logger.warning("a deleted model may still be loaded in vLLM: %s", error)
+            logger.warning("a model may still be loaded in vLLM: %s", error)
 
     async def generate(
         self, model: ServableModel, request: GenerationRequest
@@ -134,9 +161,14 @@ class VllmBackend:
                 for delta in process_output(sequence):
                     yield delta
             return
-        async with contextlib.aclosing(self._complete(name, group)) as deltas:
-            async for delta in deltas:
-                yield delta
+        folder = model.adapter_path or model.base_path
+        self._in_use[folder] += 1
+        try:
+            async with contextlib.aclosing(self._complete(name, group)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        finally:
+            self._in_use[folder] -= 1
 
     async def _complete(
         self, name: str, group: SequenceGroup
@@ -159,7 +191,7 @@ class VllmBackend:
         raise GenerationError(
             f"The vLLM server at {self._client.url} ended an answer early.",
             kind=ErrorKind.UPSTREAM,
-            code="serving_failed",
+            code="serving_interrupted",
         )
 
     async def _vocabulary(self, model: ServableModel) -> FileVocabulary:
@@ -183,7 +215,17 @@ class VllmBackend:
             name = None if reload else self._names.get(folder)
             if name is None:
                 name = self._names[folder] = await self._load(model)
+                await self._evict(keep=folder)
+            self._names.move_to_end(folder)
         return name
+
+    async def _evict(self, *, keep: Path) -> None:
+        """Unload the adapters that were used longest ago, if there are too many."""
+        for folder in list(self._names):
+            if len(self._names) <= MAX_ADAPTERS:
+                return
+            if folder != keep and not self._in_use[folder]:
+                await self._unload_adapter(folder)
 
     async def _load(self, model: ServableModel) -> str:
         cards = await self._client.models()
@@ -191,10 +233,30 @@ class VllmBackend:
         folder = model.adapter_path
         if folder is None or not (folder / "adapter_config.json").is_file():
             return name
+        await self._vocabulary(model)
         if not any(card["id"] == model.name and card.get("root") == str(folder) for card in cards):
             await self._client.load_lora_adapter(model.name, str(folder))
+            await self._probe(model.name, name, folder, model.base_path)
             logger.info("vLLM loaded the adapter %s", model.name)
         return model.name
+
+    async def _probe(self, adapter: str, base: str, folder: Path, base_path: Path) -> None:
+        """Refuse an adapter that vLLM has loaded without any effect, rather than serve the base."""
+        if await anyio.to_thread.run_sync(is_blank_adapter, folder):
+            logger.warning("the weights of %s change nothing or next to nothing", adapter)
+            return
+        vocabulary = self._vocabularies[base_path]
+        if await changes_answers(self._client, base, adapter, vocabulary.vocab_size):
+            return
+        await self._client.unload_lora_adapter(adapter)
+        raise GenerationError(
+            f"vLLM has loaded the adapter of {adapter} without any effect: its answers are those "
+            "of the base model. That happens with architectures whose modules vLLM names in "
+            'another way. Serve this model with `backend = "embedded"` under [serving], or '
+            "export it merged and serve that.",
+            kind=ErrorKind.UPSTREAM,
+            code="adapter_without_effect",
+        )
 
     def _base_name(self, model: ServableModel, cards: list[dict[str, Any]]) -> str:
         """Return vLLM's name for the base of a model's adapter, or for the model's own weights."""

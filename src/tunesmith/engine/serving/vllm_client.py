@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["VllmClient"]
 
 TIMEOUT = Timeout(600.0, connect=5.0)  # requests may wait long in a busy server's queue
+HEALTH_TIMEOUT = Timeout(10.0, connect=2.0)
 MAX_CONNECTIONS = 1024
 
 
@@ -50,6 +51,15 @@ class VllmClient:
     async def close(self) -> None:
         """Close the idle connections."""
         await self._transport.aclose()
+
+    async def health(self) -> int | None:
+        """Return the status that `/health` has; None if the server does not answer it soon."""
+        request = Request("GET", f"{self.url}/health", HeaderFields(), None, HEALTH_TIMEOUT)
+        try:
+            response = await self._transport.send(request)
+        except APIConnectionError:
+            return None
+        return response.status
 
     async def models(self) -> list[dict[str, Any]]:
         """Return the models that the server has: base models, and adapters with their `parent`."""

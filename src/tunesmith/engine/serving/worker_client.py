@@ -17,7 +17,7 @@ from .generation_errors import GenerationError, WorkerStoppedError
 from .worker_protocol import encode_line, error_from_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from .worker_protocol import WorkerSettings
 
@@ -29,6 +29,7 @@ LINE_LIMIT = 1 << 28  # a scored prompt of a long context, with five top log pro
 MAX_PENDING = 1024
 START_SECONDS = 300.0  # importing torch on a machine that is busy with everything else
 STOP_SECONDS = 5.0
+UNUSED_POLL_SECONDS = 0.1
 
 
 class WorkerClient:
@@ -138,6 +139,14 @@ class WorkerClient:
         if stdin is not None and not stdin.is_closing():
             stdin.write(encode_line(command))
 
+    async def stop_when_unused(self) -> None:
+        """Stop the process once all requests are answered; at once where this is cancelled."""
+        try:
+            while self.pending and self.alive:  # noqa: ASYNC110 - rare, and for seconds
+                await asyncio.sleep(UNUSED_POLL_SECONDS)
+        finally:
+            await self.stop()
+
     async def stop(self) -> None:
         """Stop the process; pending requests fail with `WorkerStoppedError`."""
         self._stopping = True
@@ -180,8 +189,18 @@ class WorkerClient:
                 reports.put_nowait(None)
 
 
-async def start_worker(settings: WorkerSettings) -> WorkerClient:
-    """Start a model worker; it takes requests later, see `WorkerClient.wait_until_ready`."""
+async def start_worker(
+    settings: WorkerSettings,
+    variables: Mapping[str, str] | None = None,
+    descriptors: Sequence[int] = (),
+) -> WorkerClient:
+    """Start a model worker; it takes requests later, see `WorkerClient.wait_until_ready`.
+
+    Args:
+        settings: How it behaves.
+        variables: Environment variables for it alone.
+        descriptors: Open files that it inherits.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # never import from the folder that the server was started in
@@ -190,7 +209,8 @@ async def start_worker(settings: WorkerSettings) -> WorkerClient:
         json.dumps(asdict(settings)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=worker_environment(threads=settings.threads),
+        env=worker_environment(threads=settings.threads) | dict(variables or {}),
+        pass_fds=descriptors,
         limit=LINE_LIMIT,
         # A Ctrl-C on the server's terminal is for the server alone.
         start_new_session=True,
