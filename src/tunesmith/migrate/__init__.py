@@ -1,7 +1,8 @@
 """Bringing an organisation's fine-tuning home: what it has, an archive of it, proof, the switch.
 
 Each step is a function here and a command of `tunesmith migrate`. The steps of the archive work
-with both clients: given an `AsyncClient` they return a coroutine.
+with both clients: given an `AsyncClient` they return a coroutine. Those that record and compare
+are two functions each, `record` and `record_async`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,42 @@ if TYPE_CHECKING:
     from .archive import ArchivedJob as ArchivedJob
     from .archive import ArchiveError as ArchiveError
     from .archive import Gap as Gap
+    from .comparing import compare as compare
+    from .comparing import compare_async as compare_async
+    from .comparison import Case as Case
+    from .comparison import Comparison as Comparison
+    from .comparison import Measure as Measure
+    from .comparison import compare_recordings as compare_recordings
+    from .comparison_report import to_html as to_html
+    from .comparison_report import to_json as to_json
+    from .comparison_report import to_markdown as to_markdown
+    from .gates import Gate as Gate
+    from .gates import GateResult as GateResult
+    from .gates import check_gate as check_gate
+    from .gates import parse_gate as parse_gate
+    from .prompts import PromptFile as PromptFile
+    from .prompts import read_prompts as read_prompts
+    from .prompts import sample_prompts as sample_prompts
+    from .recorder import CostEstimate as CostEstimate
+    from .recorder import Prices as Prices
+    from .recorder import RecordOutcome as RecordOutcome
+    from .recorder import estimate_cost as estimate_cost
+    from .recorder import record as record
+    from .recorder import record_async as record_async
+    from .recordings import Prompt as Prompt
+    from .recordings import Recording as Recording
+    from .recordings import RecordingError as RecordingError
     from .shutdown_dates import Shutdown as Shutdown
     from .shutdown_dates import base_model as base_model
     from .shutdown_dates import shutdown_of as shutdown_of
+    from .statistics import Interval as Interval
+    from .statistics import McNemar as McNemar
+    from .statistics import bootstrap_mean as bootstrap_mean
+    from .statistics import grouped_rate as grouped_rate
+    from .statistics import holm as holm
+    from .statistics import mcnemar as mcnemar
+    from .statistics import sign_flip_test as sign_flip_test
+    from .statistics import wilson as wilson
     from .verify import Fault as Fault
     from .verify import Verification as Verification
     from .verify import verify as verify

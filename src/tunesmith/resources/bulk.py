@@ -57,12 +57,15 @@ class MapResult(Generic[ModelT]):
         request: Its parameters, the common ones included.
         response: The answer, None when it failed.
         error: Why it failed, None when it did not.
+        elapsed: Seconds from its start to its end, retries included; None for an answer that the
+            journal had.
     """
 
     index: int
     request: Mapping[str, Any]
     response: ModelT | None
     error: Exception | None
+    elapsed: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -175,7 +178,7 @@ def _record_result(state: _State[ModelT], ended: FlowResult, book: Journal | Non
     error = ended.error
     if error is None:
         state.allowance.record_success(ended.elapsed)
-        state.ready[index] = MapResult(index, request, ended.value, None)
+        state.ready[index] = MapResult(index, request, ended.value, None, ended.elapsed)
         if book is not None:
             book.put(index, request, ended.value.model_dump_json())
         return
@@ -186,7 +189,7 @@ def _record_result(state: _State[ModelT], ended: FlowResult, book: Journal | Non
         state.again.append((index, request, rounds + 1))
         yield Sleep(_BUSY_PAUSE)
         return
-    state.ready[index] = MapResult(index, request, None, error)
+    state.ready[index] = MapResult(index, request, None, error, ended.elapsed)
 
 
 def _next_results(state: _State[ModelT], *, ordered: bool) -> Iterator[MapResult[ModelT]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.cli.parser import add_group
 
-from . import archive
+from . import archive, compare, record
 
 if TYPE_CHECKING:
     from tunesmith.cli.parser import Commands
@@ -21,4 +21,5 @@ __all__ = ["register"]
 def register(commands: Commands) -> None:
     """Add `migrate`."""
     group = add_group(commands, "migrate", "Bring fine-tuning home from a hosted service")
-    archive.register(group)
+    for module in (archive, record, compare):
+        module.register(group)
