@@ -44,19 +44,21 @@ def run(capsys, service, validation_file):  # noqa: ARG001 - they are there
 RECORD = "migrate record -m old --validation valid.jsonl --purpose evaluation --yes"
 
 
-def test_record_then_compare_then_gate(run, tmp_path):
+def test_record_then_compare_then_require(run, tmp_path):
     code, out, err = run(f"{RECORD} --twice 0.5 --input-price 1 --output-price 2")
     assert code == 0
     assert "30 requests now" in out
     assert "30 requests to send" in err
     old = f"recordings/{folder_name('old')}"
-    gate = '--require "agreement>=0.8"'
-    code, out, err = run(f"migrate compare {old} --model good {gate} --html r.html --markdown r.md")
+    requirement = '--require "agreement>=0.8"'
+    code, out, err = run(
+        f"migrate compare {old} --model good {requirement} --html r.html --markdown r.md"
+    )
     assert (code, "met. The lower bound" in err) == (0, True)
     assert "agreement" in out
     assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
     assert (tmp_path / "r.md").read_text().startswith("# good against old")
-    code, _, err = run(f"migrate compare {old} --model bad {gate} -O recordings")
+    code, _, err = run(f"migrate compare {old} --model bad {requirement} -O recordings")
     assert (code, "not met" in err) == (4, True)
     code, out, _ = run(f"migrate compare {old} --with recordings/{folder_name('bad')} --json")
     assert code == 0
@@ -91,7 +93,7 @@ def test_without_a_purpose_or_leave_nothing_is_sent_where_nobody_can_be_asked(se
     assert not service.requests
 
 
-def test_graders_are_read_from_files_and_gated(run, tmp_path):
+def test_graders_are_read_from_files_and_required(run, tmp_path):
     grader = {"type": "string_check", "name": "right", "input": "{{ sample.output_text }}",
               "reference": "{{ item.reference }}", "operation": "eq"}  # fmt: skip
     (tmp_path / "g.json").write_text(json.dumps([grader]))
@@ -105,7 +107,7 @@ def test_graders_are_read_from_files_and_gated(run, tmp_path):
     assert (code, "g.json is no JSON" in err) == (1, True)
 
 
-def test_wrong_words_are_told(run):
+def test_wrong_words_are_errors(run):
     assert run("migrate record -m old --purpose evaluation --yes")[0] == 1
     run(f"{RECORD} --twice 0")
     code, _, err = run(f'migrate compare recordings/{folder_name("old")} --model x --require "a>b"')

@@ -1,4 +1,4 @@
-"""Two recordings compared: measures, intervals, tests, cases, gates, reports."""
+"""Two recordings compared: measures, intervals, tests, cases, requirements, reports."""
 
 import json
 import re
@@ -8,9 +8,9 @@ import pytest
 from recorded import chat, question, recording
 from tunesmith import migrate
 from tunesmith.graders import GraderError
-from tunesmith.migrate import RecordingError, check_gate, compare, parse_gate
-from tunesmith.migrate.gates import GateError
+from tunesmith.migrate import RecordingError, check_requirement, compare, parse_requirement
 from tunesmith.migrate.measures import field_agreement
+from tunesmith.migrate.requirements import RequirementError
 from tunesmith.migrate.statistics import holm, mcnemar, wilson
 
 HOSTILE = "</pre><script>alert(1)</script><img src=//evil.example/x onerror=alert(2)>\x1b[31m\u202e"
@@ -285,31 +285,31 @@ def test_python_graders_run_only_where_they_are_allowed():
         ("completion_tokens<=2.9", False),
     ],
 )
-def test_a_gate_is_met_by_the_bound_of_the_interval(text, is_met):
-    result = check_gate(parse_gate(text), compare(*sentiment()))
+def test_a_requirement_is_met_by_the_bound_of_the_interval(text, is_met):
+    result = check_requirement(parse_requirement(text), compare(*sentiment()))
     assert result.is_met is is_met
     assert ("not met" in result.reason) is not is_met
 
 
-def test_a_gate_that_too_few_prompts_stand_in_the_way_of_says_how_many_it_takes():
-    result = check_gate(parse_gate("agreement>=0.95"), compare(*sentiment()))
+def test_a_requirement_that_too_few_prompts_stand_in_the_way_of_says_how_many_it_takes():
+    result = check_requirement(parse_requirement("agreement>=0.95"), compare(*sentiment()))
     assert "it would take 73 conversations to show it, and there are 40" in result.reason
 
 
 @pytest.mark.parametrize("text", ["agreement", "agreement>0.9", "agreement>=high", ">=0.9", ""])
-def test_a_gate_that_cannot_be_read_is_refused(text):
-    with pytest.raises(GateError, match="is no requirement"):
-        parse_gate(text)
+def test_a_requirement_that_cannot_be_read_is_refused(text):
+    with pytest.raises(RequirementError, match="is no requirement"):
+        parse_requirement(text)
 
 
-def test_a_gate_on_what_was_not_measured_is_an_error_not_a_pass():
+def test_a_requirement_on_what_was_not_measured_is_an_error_not_a_pass():
     old, new = sentiment()
-    with pytest.raises(GateError, match="was not measured"):
-        check_gate(parse_gate("helpfulness>=0.9"), compare(old, new))
+    with pytest.raises(RequirementError, match="was not measured"):
+        check_requirement(parse_requirement("helpfulness>=0.9"), compare(old, new))
     for identity in old.prompts:
         old.answers.pop((identity, 1), None)
-    with pytest.raises(GateError, match="no prompt was recorded twice"):
-        check_gate(parse_gate("agreement.difference>=-0.02"), compare(old, new))
+    with pytest.raises(RequirementError, match="no prompt was recorded twice"):
+        check_requirement(parse_requirement("agreement.difference>=-0.02"), compare(old, new))
 
 
 def test_a_missing_ceiling_is_said():
@@ -347,9 +347,9 @@ def test_the_markdown_report_escapes_hostile_answers():
 
 def test_the_json_report_has_every_number_and_every_case():
     comparison = compare(*sentiment(wrong={3}))
-    result = check_gate(parse_gate("agreement>=0.5"), comparison)
+    result = check_requirement(parse_requirement("agreement>=0.5"), comparison)
     data = json.loads(migrate.to_json(comparison, [result]))
-    assert data["gates"][0]["met"] is True
+    assert data["requirements"][0]["met"] is True
     assert len(data["cases"]) == 40
     assert data["cases"][0]["new"] == "neutral"
     measures = {one["name"]: one for one in data["measures"]}
@@ -366,4 +366,4 @@ def test_reports_of_the_same_recordings_are_the_same():
 def test_training_rows_are_named_as_such():
     prompt = question("a", source="training")
     old = recording("old", [(prompt, chat("x"))])
-    assert any("know by heart" in one for one in compare(old, old).warnings)
+    assert any("memorised" in one for one in compare(old, old).warnings)

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from .comparison_report import to_html as to_html
     from .comparison_report import to_json as to_json
     from .comparison_report import to_markdown as to_markdown
-    from .gates import Gate as Gate
-    from .gates import GateResult as GateResult
-    from .gates import check_gate as check_gate
-    from .gates import parse_gate as parse_gate
     from .prompts import PromptFile as PromptFile
     from .prompts import read_prompts as read_prompts
     from .prompts import sample_prompts as sample_prompts
@@ -42,6 +38,10 @@ if TYPE_CHECKING:
     from .recordings import Prompt as Prompt
     from .recordings import Recording as Recording
     from .recordings import RecordingError as RecordingError
+    from .requirements import Requirement as Requirement
+    from .requirements import RequirementResult as RequirementResult
+    from .requirements import check_requirement as check_requirement
+    from .requirements import parse_requirement as parse_requirement
     from .shutdown_dates import Shutdown as Shutdown
     from .shutdown_dates import base_model as base_model
     from .shutdown_dates import shutdown_of as shutdown_of

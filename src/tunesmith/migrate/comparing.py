@@ -226,7 +226,7 @@ def _named(graders: Sequence[Mapping[str, Any]]) -> dict[str, Grader]:
         grader = parse_grader(dict(definition))
         if not grader.name or grader.name in named:
             raise RecordingError(
-                f"Grader {number} needs a name of its own, by which the report and gates call it."
+                f"Grader {number} needs a name of its own, by which the report names it."
             )
         named[grader.name] = grader
     return named

@@ -73,7 +73,7 @@ class Measure:
     """One line of the comparison.
 
     Attributes:
-        name: By which gates refer to it.
+        name: By which requirements refer to it.
         kind: "agreement" of new with old, "quality" of each alone, "number" without good or bad.
         prompts: How many prompts it applies to.
         conversations: How many conversations they belong to.
@@ -457,8 +457,8 @@ def _warnings(
         found.append(f"{not_asked} prompts were not asked of the new model and are left out.")
     if trained := sources.get("training"):
         found.append(
-            f"{trained} of {len(pairs)} prompts are training rows, which the old model may know by "
-            "heart; the new one, too, if it was trained on them."
+            f"{trained} of {len(pairs)} prompts are training rows, which the old model may have "
+            "memorised; the new one, too, if it was trained on them."
         )
     if len(pairs) < 100:  # noqa: PLR2004 - below it intervals of rates are wider than ten points
         found.append(f"{len(pairs)} prompts are few: look at the intervals, not at the values.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from .comparison import Case, Comparison, Confusion, Measure
-    from .gates import GateResult
+    from .requirements import RequirementResult
     from .statistics import Interval
 
 __all__ = ["MEANINGS", "to_html", "to_json", "to_markdown"]
@@ -54,13 +54,16 @@ MEANINGS: Final[Mapping[str, str]] = {
 
 
 def to_dict(
-    comparison: Comparison, gates: Sequence[GateResult] = (), *, cases: int | None = None
+    comparison: Comparison,
+    requirements: Sequence[RequirementResult] = (),
+    *,
+    cases: int | None = None,
 ) -> dict[str, Any]:
     """Return a comparison as plain JSON data.
 
     Args:
         comparison: From `compare`.
-        gates: Their results.
+        requirements: Their results.
         cases: How many cases to list, the worst first; None for all.
     """
     return {
@@ -78,7 +81,7 @@ def to_dict(
         "level": comparison.level,
         "seed": comparison.seed,
         "warnings": comparison.warnings,
-        "gates": [_gate_data(one) for one in gates],
+        "requirements": [_requirement_data(one) for one in requirements],
         "measures": [_measure_data(one) for one in comparison.measures],
         "confusion": None
         if comparison.confusion is None
@@ -89,22 +92,30 @@ def to_dict(
 
 
 def to_json(
-    comparison: Comparison, gates: Sequence[GateResult] = (), *, cases: int | None = None
+    comparison: Comparison,
+    requirements: Sequence[RequirementResult] = (),
+    *,
+    cases: int | None = None,
 ) -> str:
     """Return a comparison as JSON, in ASCII; see `to_dict`."""
-    return json.dumps(to_dict(comparison, gates, cases=cases), indent=2, ensure_ascii=True) + "\n"
+    return (
+        json.dumps(to_dict(comparison, requirements, cases=cases), indent=2, ensure_ascii=True)
+        + "\n"
+    )
 
 
 def to_markdown(
-    comparison: Comparison, gates: Sequence[GateResult] = (), *, cases: int = 10
+    comparison: Comparison, requirements: Sequence[RequirementResult] = (), *, cases: int = 10
 ) -> str:
     """Return a comparison as Markdown, with its worst cases."""
-    return "\n".join(_markdown(comparison, gates, cases)) + "\n"
+    return "\n".join(_markdown(comparison, requirements, cases)) + "\n"
 
 
-def to_html(comparison: Comparison, gates: Sequence[GateResult] = (), *, cases: int = 100) -> str:
+def to_html(
+    comparison: Comparison, requirements: Sequence[RequirementResult] = (), *, cases: int = 100
+) -> str:
     """Return a comparison as one HTML page that stands alone, with its worst cases."""
-    return "\n".join(_html(comparison, gates, cases)) + "\n"
+    return "\n".join(_html(comparison, requirements, cases)) + "\n"
 
 
 def summary(comparison: Comparison) -> str:
@@ -182,9 +193,9 @@ def _measure_data(measure: Measure) -> dict[str, Any]:
     }
 
 
-def _gate_data(result: GateResult) -> dict[str, Any]:
+def _requirement_data(result: RequirementResult) -> dict[str, Any]:
     return {
-        "requirement": result.gate.text,
+        "requirement": result.requirement.text,
         "met": result.is_met,
         "interval": _interval_data(result.interval),
         "reason": result.reason,
@@ -239,14 +250,16 @@ def _short(text: str) -> str:
     return shown
 
 
-def _markdown(comparison: Comparison, gates: Sequence[GateResult], cases: int) -> Iterator[str]:
+def _markdown(
+    comparison: Comparison, requirements: Sequence[RequirementResult], cases: int
+) -> Iterator[str]:
     yield f"# {_marked(summary(comparison))}"
     yield ""
-    for result in gates:
+    for result in requirements:
         yield f"- **{'met' if result.is_met else 'not met'}** {_marked(result.reason)}"
     for warning in comparison.warnings:
         yield f"- {_marked(warning)}"
-    if gates or comparison.warnings:
+    if requirements or comparison.warnings:
         yield ""
     yield f"Intervals at {comparison.level:.0%}; p-values corrected by Holm."
     yield ""
@@ -309,7 +322,9 @@ svg { vertical-align: middle; }
 """
 
 
-def _html(comparison: Comparison, gates: Sequence[GateResult], cases: int) -> Iterator[str]:
+def _html(
+    comparison: Comparison, requirements: Sequence[RequirementResult], cases: int
+) -> Iterator[str]:
     title = escape(printable(f"{comparison.new_model} against {comparison.old_model}"))
     yield '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     yield (
@@ -320,9 +335,9 @@ def _html(comparison: Comparison, gates: Sequence[GateResult], cases: int) -> It
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{title}</title><style>{_STYLE}</style></head><body>"
     yield f"<h1>{title}</h1><p>{escape(printable(summary(comparison)))}.</p>"
-    if gates or comparison.warnings:
+    if requirements or comparison.warnings:
         yield "<ul>"
-        for result in gates:
+        for result in requirements:
             kind = "met" if result.is_met else "unmet"
             yield f'<li class="{kind}">{escape(printable(result.reason))}</li>'
         for warning in comparison.warnings:

@@ -75,7 +75,7 @@ def read_prompts(
 
     Args:
         path: The file; every format that `tunesmith.datasets.read` knows, and YAML.
-        source: What the prompts are; training rows may be known to a model by heart.
+        source: What the prompts are; training rows may be memorised by a model.
         turns: Cut before the last assistant's turn, or before each one that is not weighted 0.
 
     Raises:

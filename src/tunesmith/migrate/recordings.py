@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Source: TypeAlias = Literal["user", "stored", "eval", "validation", "training"]
-"""Where a prompt comes from. Training rows may be known by heart, so they are kept apart."""
+"""Where a prompt comes from. Training rows may be memorised, so they are kept apart."""
 
 FORMAT_VERSION = 1
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tunesmith.migrate import Prompt
+    from tunesmith.migrate.recordings import Source
 
 __all__ = ["add_asking_options", "add_prompt_options", "chosen_prompts", "progress", "settings_of"]
 
-_SOURCES = ("user", "stored", "eval", "validation", "training")
+_SOURCES: tuple[Source, ...] = ("user", "stored", "eval", "validation", "training")
 
 
 def add_prompt_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
             "stored": "stored chat completions, as `api chat.completions.export` writes them",
             "eval": "items of evals: of the service, promptfoo (YAML, JSON, JSONL, CSV), Langfuse",
             "validation": "validation files of jobs",
-            "training": "training files of jobs; the model may know them by heart",
+            "training": "training files of jobs; the model may have memorised them",
         }[source]
         name = "prompts" if source == "user" else source
         parser.add_argument(

@@ -1,4 +1,4 @@
-"""`tunesmith migrate compare`: old answers against new ones, with a gate for a pipeline."""
+"""`tunesmith migrate compare`: old answers against new ones, with a requirement for a pipeline."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from tunesmith.cli.parser import Commands
     from tunesmith.client import Client
-    from tunesmith.migrate import Comparison, GateResult, Recording
+    from tunesmith.migrate import Comparison, Recording, RequirementResult
 
-__all__ = ["GATE_NOT_MET", "register"]
+__all__ = ["REQUIREMENT_NOT_MET", "register"]
 
-GATE_NOT_MET = 4
+REQUIREMENT_NOT_MET = 4
 """Exit code where a requirement is not met."""
 
 _METRICS = ("rouge_l", "rouge_1", "rouge_2", "cosine", "fuzzy_match", "bleu", "gleu", "meteor")
@@ -67,7 +67,7 @@ def register(commands: Commands) -> None:
         help="metric of text similarity (default: rouge_l)",
     )  # fmt: skip
     parser.add_argument(
-        "--require", action="append", default=[], metavar="GATE",
+        "--require", action="append", default=[], metavar="REQUIREMENT",
         help="what has to be shown by the bound of the interval, such as agreement>=0.95 or "
         "reference_match.difference>=-0.02; exit code 4 if it is not; repeatable",
     )  # fmt: skip
@@ -81,9 +81,9 @@ def register(commands: Commands) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from tunesmith.migrate import Recording, check_gate, compare, parse_gate
+    from tunesmith.migrate import Recording, check_requirement, compare, parse_requirement
 
-    gates = [parse_gate(text) for text in arguments.require]
+    requirements = [parse_requirement(text) for text in arguments.require]
     graders = _graders(arguments.grader)
     old = Recording.read(folder_of(arguments.old))
     asks = any(_judges(grader) for grader in graders)
@@ -106,9 +106,9 @@ def _compare(arguments: argparse.Namespace) -> int:
                 else _asked(client, old, arguments)
             )
             comparison = compare(old, new, client=client, **options)
-    results = [check_gate(gate, comparison) for gate in gates]
+    results = [check_requirement(requirement, comparison) for requirement in requirements]
     _write(comparison, results, arguments)
-    return 0 if all(result.is_met for result in results) else GATE_NOT_MET
+    return 0 if all(result.is_met for result in results) else REQUIREMENT_NOT_MET
 
 
 def _asked(client: Client, old: Recording, arguments: argparse.Namespace) -> Recording:
@@ -146,7 +146,7 @@ def _graders(paths: list[str]) -> list[dict[str, Any]]:
             found = json.loads(Path(path).expanduser().read_bytes())
         except ValueError as error:
             raise TunesmithError(f"{path} is no JSON: {error}.") from None
-        for one in cast("list[Any]", found) if isinstance(found, list) else [found]:
+        for one in found if isinstance(found, list) else [found]:
             if not isinstance(one, dict):
                 raise TunesmithError(f"{path} holds no grader: a grader is an object.")
             graders.append(cast("dict[str, Any]", one))
@@ -169,7 +169,7 @@ def _classes(text: str | None) -> list[str] | None:
 
 
 def _write(
-    comparison: Comparison, results: list[GateResult], arguments: argparse.Namespace
+    comparison: Comparison, results: list[RequirementResult], arguments: argparse.Namespace
 ) -> None:
     from tunesmith.migrate import to_html, to_json, to_markdown
     from tunesmith.migrate.comparison_report import HEADER, rows_of, summary

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tunesmith.cli.parser import Commands
     from tunesmith.migrate import CostEstimate, Prices, RecordOutcome
+    from tunesmith.migrate.recorder import Purpose
 
 __all__ = ["register"]
 
@@ -80,7 +81,7 @@ def _record(arguments: argparse.Namespace) -> int:
     print_notice(estimate_text(estimate))
     if arguments.estimate:
         return 0
-    purpose = arguments.purpose or _asked_purpose()
+    purpose: Purpose = arguments.purpose or _asked_purpose()
     if estimate.requests and not arguments.yes and not _agreed("Start?"):
         print_notice("Nothing was sent.")
         return 0
@@ -124,7 +125,7 @@ def _prices(arguments: argparse.Namespace) -> Prices | None:
     return Prices(arguments.input_price, arguments.output_price)
 
 
-def _asked_purpose() -> str:
+def _asked_purpose() -> Purpose:
     """Ask what the answers are for; where nobody can be asked, it has to be an option."""
     from tunesmith.migrate.recorder import TERMS
 
@@ -133,9 +134,9 @@ def _asked_purpose() -> str:
     print_notice(TERMS)
     print_notice("What will the answers be used for: evaluation or training? [evaluation]")
     answer = sys.stdin.readline().strip().lower() or "evaluation"
-    if answer not in {"evaluation", "training"}:
-        raise TunesmithError(f"{answer!r} is neither evaluation nor training.")
-    return answer
+    if answer == "evaluation" or answer == "training":  # noqa: PLR1714 - read by type checkers
+        return answer
+    raise TunesmithError(f"{answer!r} is neither evaluation nor training.")
 
 
 def _agreed(question: str) -> bool:
