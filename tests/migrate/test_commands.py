@@ -8,7 +8,7 @@ import pytest
 from http_stub import Stub, answer
 from recorded import chat
 from tunesmith.cli import main
-from tunesmith.migrate.recordings import folder_name
+from tunesmith.migrate.archive import folder_name
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from http_stub import Stub, answer
 from recorded import chat, question
 from tunesmith import AsyncClient, AuthenticationError, Client, NotFoundError, RetryPolicy, migrate
 from tunesmith.migrate import Prices, Recording, RecordingError, estimate_cost, record
-from tunesmith.migrate.recordings import answer_key, folder_name
+from tunesmith.migrate.archive import folder_name
+from tunesmith.migrate.recordings import answer_key
 
 MODEL = "ft:gpt-4o-mini-2024-07-18:acme::AbC123"
 KEY = "sk-sentinel-do-not-show-4711"
@@ -217,13 +218,6 @@ def test_no_key_reaches_the_recording_and_only_its_owner_reads_it(client, tmp_pa
         assert KEY not in path.read_text()
         assert path.stat().st_mode & 0o077 == 0
     assert outcome.folder.stat().st_mode & 0o077 == 0
-
-
-def test_names_that_differ_in_case_or_colons_get_folders_of_their_own():
-    names = ["ft:a:b", "ft-a-b", "FT:a:b", "a" * 300, "a" * 301, "../x", "con"]
-    folders = {folder_name(name).lower() for name in names}
-    assert len(folders) == len(names)
-    assert not any(set(folder) & set(':/\\*?"<>|') for folder in folders)
 
 
 def test_another_models_folder_is_refused(client, tmp_path):

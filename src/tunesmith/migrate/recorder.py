@@ -23,6 +23,7 @@ from tunesmith.datasets.tokens import (
 from tunesmith.errors import APIStatusError, TunesmithError
 
 from .answers import message_answer
+from .archive import folder_name
 from .prompts import twice_ids
 from .recordings import (
     Prompt,
@@ -31,7 +32,6 @@ from .recordings import (
     RecordingError,
     RecordingWriter,
     answer_key,
-    folder_name,
 )
 
 if TYPE_CHECKING:

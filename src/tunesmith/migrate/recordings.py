@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,15 +35,12 @@ __all__ = [
     "RecordingError",
     "RecordingWriter",
     "answer_key",
-    "folder_name",
 ]
 
 Source: TypeAlias = Literal["user", "stored", "eval", "validation", "training"]
 """Where a prompt comes from. Training rows may be memorised, so they are kept apart."""
 
 FORMAT_VERSION = 1
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
-_LONGEST_NAME = 80
 
 
 class RecordingError(TunesmithError):
@@ -244,12 +240,6 @@ class RecordingWriter:
 def answer_key(model: str, body: Mapping[str, Any], repeat: int) -> str:
     """Return the key of an answer: the SHA-256 of model, canonical body and repeat."""
     return hashlib.sha256(canonical_json([model, body, repeat])).hexdigest()
-
-
-def folder_name(model: str) -> str:
-    """Return a folder's name for a model, the same on every file system and unlike any other."""
-    plain = _NOT_IN_NAMES.sub("-", model).strip("-.")[:_LONGEST_NAME]
-    return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def canonical_json(value: Any) -> bytes:

@@ -134,9 +134,10 @@ def _asked_purpose() -> Purpose:
     print_notice(TERMS)
     print_notice("What will the answers be used for: evaluation or training? [evaluation]")
     answer = sys.stdin.readline().strip().lower() or "evaluation"
-    if answer == "evaluation" or answer == "training":  # noqa: PLR1714 - read by type checkers
-        return answer
-    raise TunesmithError(f"{answer!r} is neither evaluation nor training.")
+    purposes: dict[str, Purpose] = {"evaluation": "evaluation", "training": "training"}
+    if answer not in purposes:
+        raise TunesmithError(f"{answer!r} is neither evaluation nor training.")
+    return purposes[answer]
 
 
 def _agreed(question: str) -> bool:
