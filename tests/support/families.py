@@ -242,14 +242,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
 """Model type → what its configuration has besides the defaults."""
 
 
-def write_family(family: str, folder: Path, tokenizer_folder: Path) -> Path:
+def write_family(family: str, folder: Path, tokenizer_folder: Path, **changes: Any) -> Path:
     """Write a tiny model of a family, with the tokenizer of another folder; return the folder."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     size = 520  # the tokenizer has 512
     ids = {"vocab_size": size, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-    options = dict(FAMILIES[family])
+    options = FAMILIES[family] | changes
     if "text_config" in options:
         options["text_config"] = options["text_config"] | ids
         for number, name in enumerate(("image", "video", "audio", "vision_start", "vision_end")):

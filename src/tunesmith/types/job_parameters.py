@@ -35,7 +35,7 @@ __all__ = [
 JobAPI: TypeAlias = Literal["legacy", "jobs"]
 """The legacy API (`/v1/fine-tunes`), or the fine-tuning jobs API (`/v1/fine_tuning/jobs`)."""
 
-Recipe: TypeAlias = Literal["fast", "lora", "full"]
+Recipe: TypeAlias = Literal["fast", "lora", "qlora", "full"]
 """How a model is trained."""
 
 RecipeChoice: TypeAlias = Literal["auto", Recipe]
@@ -45,6 +45,7 @@ RECIPES: Mapping[RecipeChoice, str] = {
     "auto": "by estimated time",
     "fast": "adapters in the top layers, on cached outputs of the frozen lower layers",
     "lora": "adapters in every layer",
+    "qlora": "adapters in every layer, on a base in four bits",
     "full": "all weights",
 }
 """One line on each choice."""

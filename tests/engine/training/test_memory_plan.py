@@ -10,7 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from tunesmith.engine.training.lora import AdapterConfig, add_adapter
-from tunesmith.engine.training.memory_plan import memory_needs, plan_memory, recompute_layers
+from tunesmith.engine.training.memory_limit import recompute_layers
+from tunesmith.engine.training.memory_plan import memory_needs, plan_memory
 from tunesmith.engine.training.split_model import SplitModel
 
 
@@ -80,6 +81,9 @@ def test_eight_billion_weights_on_three_cards():
     assert all(plan.tokens >= 2048 for plan in plans)
     assert [plan.recomputed_layers > 0 for plan in plans] == [True, True, False]
     assert plans[2].reason.startswith("16.4 GB of weights, 7.3 MB a token: 7,6")
+    four = memory_needs(qwen3_8b(), "qlora")
+    assert four.weights == pytest.approx(6.1e9, rel=0.02)  # 7 billion in 4 bits, 1.2 in 16
+    assert plan_memory(four, 12e9, longest=2048).tokens >= 2048
     full = memory_needs(qwen3_8b(), "full")
     assert plan_memory(full, 80e9, longest=2048).tokens == 0
 
@@ -110,11 +114,14 @@ NAMES = (
 def table():
     """Return the lines of the table in docs/benchmarks/engine.md."""
     for name, shape in SHAPES.items():
-        for recipe in ("lora", "full"):
+        for recipe in ("lora", "qlora", "full"):
             needs = memory_needs(config(**dict(zip(NAMES, shape, strict=True))), recipe)
             cells = []
-            for size in (24, 48, 80):
-                plan = plan_memory(needs, size * 1e9, longest=2048)
+            for size, devices in ((24, 1), (48, 1), (80, 1), (80, 4)):
+                if recipe == "qlora" and devices > 1:  # bitsandbytes' weights are not sharded
+                    cells.append("–")  # noqa: RUF001 - as in the page
+                    continue
+                plan = plan_memory(needs, size * 1e9, longest=2048, devices=devices)
                 fits = plan.tokens >= 2048
                 cells.append(f"{plan.tokens:,} ({plan.recomputed_layers})" if fits else "no")
             yield f"| {name} | `{recipe}` | {needs.weights / 1e9:.1f} GB | {' | '.join(cells)} |"

@@ -7,6 +7,7 @@ that comes with a model is run. Nothing here changes how a model computes.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -23,16 +24,22 @@ _OTHER_SENSES = ("vision", "visual", "image", "audio", "speech")
 _DEQUANTIZED = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
 
 
-def load_plain_model(folder: Path, dtype: torch.dtype) -> Any:
+def load_plain_model(
+    folder: Path, dtype: torch.dtype, *, four_bits_on: torch.device | None = None
+) -> Any:
     """Load the model in `folder`, in evaluation mode, with the attention that it chooses itself.
 
     Args:
         folder: Holds configuration and safetensors.
         dtype: Precision of the weights.
+        four_bits_on: Keep its linear layers in four bits (NF4 of bitsandbytes), on this device,
+            and compute in `dtype`. The output layer and the embeddings stay as they are.
 
     Raises:
         OSError: The files cannot be read.
-        ValueError: The model is no causal language model, or its weights are not complete.
+        ValueError: The model is no causal language model, or its weights are not complete, or
+            nothing of it can be kept in four bits.
+        ImportError: Four bits were asked for, and bitsandbytes is not installed.
         RuntimeError: The weights do not fit the configuration.
         SafetensorError: A file of weights is broken.
     """
@@ -46,6 +53,11 @@ def load_plain_model(folder: Path, dtype: torch.dtype) -> Any:
     if getattr(config, "is_encoder_decoder", False):
         msg = f"a model of type {config.model_type!r} has an encoder and a decoder"
         raise ValueError(msg)
+    options = _quantization(config, transformers)
+    if four_bits_on is not None:
+        if getattr(config, "quantization_config", None):
+            raise ValueError("its weights are quantised already; they are not put into four bits")
+        options = _four_bits(dtype, four_bits_on, transformers)
     missing: set[str] = set()
     for auto in (transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText):
         if type(config) not in auto._model_mapping:  # noqa: SLF001 - no public reader
@@ -57,10 +69,12 @@ def load_plain_model(folder: Path, dtype: torch.dtype) -> Any:
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
-            **_quantization(config, transformers),
+            **options,
         )
         model, report = loaded
         if not report["missing_keys"]:
+            if four_bits_on is not None:
+                _prepare_four_bits(model)
             return model.eval()
         missing = missing or set(report["missing_keys"])
     if missing:
@@ -110,3 +124,34 @@ def _quantization(config: Any, transformers: Any) -> dict[str, Any]:
     if name is None:
         return {}
     return {"quantization_config": getattr(transformers, name)(dequantize=True)}
+
+
+def _four_bits(dtype: torch.dtype, device: torch.device, transformers: Any) -> dict[str, Any]:
+    """Return how to load a model whose linear layers are kept in four bits."""
+    return {
+        "quantization_config": transformers.BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        ),
+        "device_map": {"": device},
+    }
+
+
+def _prepare_four_bits(model: nn.Module) -> None:
+    """Keep a model's layers in four bits in the layout through which gradients go.
+
+    On a processor bitsandbytes otherwise changes a layer's weights, at the first pass without
+    gradients in evaluation mode, to a layout of which the product has no gradient.
+
+    Raises:
+        ValueError: It has no such layers.
+    """
+    bitsandbytes: Any = import_module("bitsandbytes")  # an extra
+    kind = bitsandbytes.nn.Linear4bit
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, kind)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    if not layers:
+        raise ValueError("it has no linear layers that bitsandbytes puts into four bits")

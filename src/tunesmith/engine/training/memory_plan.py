@@ -1,29 +1,51 @@
-"""How much memory a training needs, computed before it starts, and how it is kept within it.
+"""How much memory a training needs, computed before it starts, and a plan to stay within it.
 
-The model's own transformer layer runs on the meta device, which computes shapes and no values,
-and the tensors that its backward pass would need are counted. So the numbers follow the code
-that trains. With a budget they become a plan: how many tokens go through the layers at a time,
-and in how many layers the activations are computed again instead of kept.
-Knows no files and starts nothing.
+The model runs on tensors that have shapes and no values, and the tensors that its backward pass
+would need are counted, layer by layer. So the numbers follow the code that trains. With a budget
+they become a plan: how many tokens go through the layers at a time, and in how many layers the
+activations are computed again instead of kept. Knows no files and starts nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.utils._pytree import tree_leaves
+
+from tunesmith.engine.models.loading import projection_shape
 
 if TYPE_CHECKING:
+    from tunesmith.engine.models.verdicts import ModelPath
     from tunesmith.types.job_parameters import Recipe
 
-__all__ = ["MemoryNeeds", "MemoryPlan", "memory_needs", "plan_memory", "recompute_layers"]
+    from .split_model import SplitModel
 
-_TOKENS = 256  # of the pass on the meta device
+__all__ = [
+    "FOUR_BITS",
+    "MemoryNeeds",
+    "MemoryPlan",
+    "OptimizerName",
+    "memory_needs",
+    "plan_memory",
+]
+
+OptimizerName = Literal["adamw", "adamw_8bit"]
+"""AdamW with its state in 32 bits, or in 8 (bitsandbytes)."""
+
+# Bytes of a weight in NF4 with nested quantisation: half a byte, a scale in 8 bits for each 64
+# weights, and one in 32 for each 256 of those.
+FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
+
+_TOKENS = 256  # of the pass that is counted, where the longest example is shorter
 _LOGIT_ROWS = 256  # positions whose logits exist at the same time
 _LOGIT_BYTES = 14  # logits in 2 and 4 bytes, their gradients, and the soft-max
+_WHOLE_LOGIT_BYTES = 6  # of a model that runs as a whole: logits and two copies of gradients
+_STATE_BYTES: dict[OptimizerName, float] = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256}
 _RESERVE = 0.08  # of the budget: fragments, the device's own buffers
 _FAST_SHARE = 0.2
 _RANK = 16
@@ -39,9 +61,13 @@ class MemoryNeeds:
     Attributes:
         fixed: Weights, gradients, optimizer state and the logits of one slice.
         weights: The model's weights, a part of `fixed`.
-        kept: Per token and layer: what the backward pass needs.
+        kept: Per token and layer, on average: what the backward pass needs.
         recomputed: Per token and layer that is computed again: its input.
         layers: Layers through which gradients go.
+        widest: Per token: what the layer that keeps most keeps.
+        logits: Per token: logits that exist for all tokens at a time.
+        whole: What each of several devices holds, however many they are: a part of `fixed`.
+        gathered: Weights of the largest layer, which several devices put together to run it.
     """
 
     fixed: int
@@ -49,14 +75,26 @@ class MemoryNeeds:
     kept: float
     recomputed: float
     layers: int
+    widest: float
+    logits: float = 0.0
+    whole: int = 0
+    gathered: int = 0
 
     def per_token(self, recomputed_layers: int) -> float:
         """Return the bytes of one token, with that many layers computed again."""
         # While a layer is computed again, all that it keeps exists once more.
-        again = self.kept if recomputed_layers else 0.0
+        again = self.widest if recomputed_layers else 0.0
         kept_layers = self.layers - recomputed_layers
         # The backward pass of a layer works on about as much as the layer keeps.
-        return kept_layers * self.kept + recomputed_layers * self.recomputed + again + self.kept
+        layers = kept_layers * self.kept + recomputed_layers * self.recomputed
+        return layers + again + self.widest + self.logits
+
+    def fixed_on(self, devices: int) -> float:
+        """Return the bytes on each of some devices that share weights, gradients and state."""
+        if devices == 1:
+            return self.fixed
+        # Two layers at a time: one that runs, and the next, which is fetched meanwhile.
+        return (self.fixed - self.whole) / devices + self.whole + 2 * self.gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +112,7 @@ class MemoryPlan:
     reason: str
 
 
-def plan_memory(needs: MemoryNeeds, budget: float, longest: int) -> MemoryPlan:
+def plan_memory(needs: MemoryNeeds, budget: float, longest: int, *, devices: int = 1) -> MemoryPlan:
     """Return how a training fits into a budget.
 
     As few layers as possible are computed again: enough that the longest example fits, and, as
@@ -82,10 +120,11 @@ def plan_memory(needs: MemoryNeeds, budget: float, longest: int) -> MemoryPlan:
 
     Args:
         needs: What it needs.
-        budget: Bytes that it may use.
+        budget: Bytes that it may use, of each device.
         longest: Tokens of its longest example.
+        devices: Devices over which weights, gradients and optimizer state are spread.
     """
-    free = budget * (1 - _RESERVE) - needs.fixed
+    free = usable(budget) - needs.fixed_on(devices)
     wanted = max(longest, _ENOUGH_TOKENS)
     best = (0, needs.layers)
     for recomputed in range(needs.layers + 1):
@@ -102,111 +141,238 @@ def plan_memory(needs: MemoryNeeds, budget: float, longest: int) -> MemoryPlan:
     return MemoryPlan(tokens, recomputed, reason)
 
 
-def recompute_layers(layers: nn.ModuleList, count: int) -> None:
-    """Compute the activations of the first layers again in the backward pass, not keep them.
-
-    Args:
-        layers: The transformer layers of a model of transformers.
-        count: How many of them.
-    """
-    for layer in list(layers)[:count]:
-        forward = layer.forward
-
-        def checkpointed(*args: Any, _forward: Any = forward, **kwargs: Any) -> Any:
-            if not torch.is_grad_enabled():
-                return _forward(*args, **kwargs)
-            return checkpoint(_forward, *args, use_reentrant=False, **kwargs)
-
-        layer.forward = checkpointed
+def usable(budget: float) -> float:
+    """Return how much of a budget a plan uses."""
+    return budget * (1 - _RESERVE)
 
 
-def memory_needs(config: Any, recipe: Recipe, *, weight_bytes: int = 2) -> MemoryNeeds:
+def memory_needs(
+    config: Any,
+    recipe: Recipe,
+    *,
+    path: ModelPath = "fast",
+    optimizer: OptimizerName = "adamw",
+    length: int = _TOKENS,
+) -> MemoryNeeds:
     """Return what training a model takes.
 
     Args:
         config: Configuration of the model, of transformers.
         recipe: How it is trained.
-        weight_bytes: Bytes of a weight that is not trained.
-    """
-    from .lora import AdapterConfig, add_adapter  # noqa: PLC0415 - this module loads without it
-    from .split_model import SplitModel  # noqa: PLC0415
+        path: By which path.
+        optimizer: What keeps state for each trained weight.
+        length: Tokens of an example, which matter where attention keeps each pair of them.
 
-    model, total = _one_layer_model(config)
-    count = int(config.num_hidden_layers)
-    trained_layers = max(1, round(count * _FAST_SHARE)) if recipe == "fast" else count
-    split = SplitModel(model)
+    Raises:
+        ValueError: The model cannot be run without values; the text says why.
+    """
+    ways: tuple[ModelPath, ...] = ("fast", "general") if path == "fast" else ("general",)
+    fault: Exception | None = None
+    for way in ways:  # the path may not have been proven yet
+        try:
+            single, copies = _without_copies(config)
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                split = _build(single, torch.float32 if recipe == "full" else torch.bfloat16)
+                if recipe == "full" and any(p.dim() > 2 for p in split.layers.parameters()):  # noqa: PLR2004
+                    split = _build(single, torch.bfloat16)  # no experts without values in 32 bits
+                return _count(split, copies, recipe, way, optimizer, max(_TOKENS, length))
+        except Exception as error:  # noqa: BLE001 - whatever a model does that shapes do not answer
+            fault = fault or error
+    msg = f"what it needs cannot be computed from its shapes ({type(fault).__name__}: {fault})"
+    raise ValueError(msg) from fault
+
+
+def _count(  # noqa: PLR0917
+    split: SplitModel,
+    copies: int,
+    recipe: Recipe,
+    path: ModelPath,
+    optimizer: OptimizerName,
+    length: int,
+) -> MemoryNeeds:
+    """Return the needs of a model of which each layer stands for some equal ones."""
+    count = len(split.layers) * copies
+    trained = max(1, round(count * _FAST_SHARE)) if recipe == "fast" else count
+    total = _numbers(split.whole) + (copies - 1) * _numbers(split.layers)
+    in_four_bits, buffer = 0, 0
+    if recipe == "qlora":
+        linear = _quantized(split)
+        in_four_bits = sum(linear) + (copies - 1) * sum(_quantized(split, inside=True))
+        buffer = 2 * max(linear)  # a layer's weights in 16 bits while it runs
+    weights = int(2 * (total - in_four_bits) + FOUR_BITS * in_four_bits)
+    each = 4 + 4 + _STATE_BYTES[optimizer]  # a trained weight, its gradient, its state
     if recipe == "full":
-        model.requires_grad_(requires_grad=True)
-        state = total * (4 + 4 + 8 - weight_bytes)
+        split.whole.requires_grad_(requires_grad=True)
+        # With it a copy of the weights in 16 bits, which autocast keeps for the backward pass.
+        state = int(total * each)
     else:
-        adapter = add_adapter(split, AdapterConfig(_RANK, 2.0 * _RANK, split.linear_names()))
-        numbers = sum(parameter.numel() for parameter in adapter.parameters().values())
-        state = numbers * trained_layers * (4 + 4 + 8)
-    kept = _kept_bytes(split) / _TOKENS
-    logits = _LOGIT_ROWS * int(config.vocab_size) * _LOGIT_BYTES
-    weights = total * weight_bytes
+        state = int(_add_adapter(split, recipe, path) * copies * trained / count * each)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe in {"qlora", "full"}):
+        kept = _kept_bytes(split, length)
+        if split.dtype == torch.float32:  # those copies are among what is kept
+            half = _kept_bytes(split, length // 2)
+            kept = [2 * (long - short) for long, short in zip(kept, half, strict=True)]
+    kept = (kept * copies)[-trained:]
+    vocabulary = int(split.config.vocab_size)
+    logits = _LOGIT_ROWS * vocabulary * _LOGIT_BYTES
     return MemoryNeeds(
-        fixed=weights + state + logits,
+        fixed=weights + state + logits + buffer,
         weights=weights,
-        kept=kept,
-        recomputed=float(config.hidden_size * 2),
-        layers=trained_layers,
+        kept=sum(kept) / len(kept) / length,
+        recomputed=float(split.hidden_size * split.dtype.itemsize),
+        layers=trained,
+        widest=max(kept) / length,
+        logits=float(_WHOLE_LOGIT_BYTES * vocabulary) if path == "general" else 0.0,
+        whole=logits + buffer,
+        gathered=2 * max(_numbers(layer) for layer in split.layers),
     )
 
 
-def _one_layer_model(config: Any) -> tuple[Any, int]:
-    """Return the model with its first layer alone, on the meta device, and all its weights."""
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - slow to import
-
-    from .split_model import SplitModel  # noqa: PLC0415
-
+def _without_copies(config: Any) -> tuple[Any, int]:
+    """Return a configuration with one layer, and for how many that stands, if all are equal."""
+    count = getattr(config, "num_hidden_layers", 1)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if config.get_text_config(decoder=True) is not config or count == 1 or len(kinds) > 1:
+        return config, 1
+    with torch.device("meta"):
+        layers = _build(config, torch.bfloat16).layers
+    shapes = [[(name, p.shape) for name, p in layer.named_parameters()] for layer in layers]
+    if any(shape != shapes[0] for shape in shapes):
+        return config, 1
     values = config.to_dict()
     values.update(num_hidden_layers=1)
     if values.get("layer_types"):
         values["layer_types"] = values["layer_types"][:1]
-    single = type(config).from_dict(values)
+    try:
+        single = type(config).from_dict(values)
+    except Exception:  # noqa: BLE001 - it has other lists of its layers
+        return config, 1
+    return (single, count) if single.num_hidden_layers == 1 else (config, 1)
+
+
+def _build(config: Any, dtype: torch.dtype) -> SplitModel:
+    """Return a model of a configuration, with the attention of which the memory is counted."""
+    import transformers  # noqa: PLC0415 - slow to import
+    from transformers.initialization import no_init_weights  # noqa: PLC0415
+
+    from .split_model import SplitModel  # noqa: PLC0415 - this module loads without it
+
+    autos = (transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText)
+    auto: Any = next(a for a in autos if type(config) in a._model_mapping)  # noqa: SLF001
     _register_attention()
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            single, dtype=torch.bfloat16, attn_implementation=_ATTENTION
-        ).eval()
-    unique = {id(p): p.numel() for p in model.parameters()}
-    layer = sum(p.numel() for p in SplitModel(model).layers[0].parameters())
-    return model, sum(unique.values()) + layer * (int(config.num_hidden_layers) - 1)
+    with no_init_weights():
+        model = auto.from_config(config, dtype=dtype).eval()
+    model.tie_weights()
+    text = model.config.get_text_config(decoder=True)
+    if text._attn_implementation == "sdpa":  # noqa: SLF001 - no public reader
+        model.set_attn_implementation(_ATTENTION)
+    return SplitModel(model)
 
 
-def _kept_bytes(model: Any) -> int:
-    """Return the bytes that the backward pass of the one layer needs for `_TOKENS` tokens."""
-    parameters = {p.untyped_storage()._cdata for p in model.whole.parameters()}  # noqa: SLF001
-    kept: dict[int, int] = {}
-    alive: list[torch.Tensor] = []
+def _numbers(module: nn.Module) -> int:
+    """Return how many weights a module has; one that two of its parts share counts once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _quantized(split: SplitModel, *, inside: bool = False) -> list[int]:
+    """Return the weights of each linear layer that is kept in four bits.
+
+    Args:
+        split: The model.
+        inside: Count those of its transformer layers alone.
+    """
+    from transformers.pytorch_utils import Conv1D  # noqa: PLC0415 - slow to import
+
+    output = split.whole.get_output_embeddings()
+    sizes = [
+        module.weight.numel()
+        for module in (split.layers if inside else split.whole).modules()
+        if (type(module) is nn.Linear or isinstance(module, Conv1D)) and module is not output
+    ]
+    if not sizes:
+        raise ValueError("it has no linear layers that are put into four bits")
+    return sizes
+
+
+def _add_adapter(split: SplitModel, recipe: Recipe, path: ModelPath) -> int:
+    """Put on the adapters that the recipe trains; return the number of their weights."""
+    from .lora import AdapterConfig, adapted_names, add_adapter  # noqa: PLC0415 - as above
+
+    config = AdapterConfig(_RANK, 2.0 * _RANK, split.linear_names())
+    if path == "fast" and recipe != "qlora":
+        adapter = add_adapter(split, config, group=False)  # which reads addresses
+        return sum(parameter.numel() for parameter in adapter.parameters().values())
+    split.whole.requires_grad_(requires_grad=False)
+    return sum(_add_plain_adapter(split, name) for name in adapted_names(split, config))
+
+
+def _add_plain_adapter(split: SplitModel, name: str) -> int:
+    """Add to a layer's output what PEFT's layers add, which keep their inputs in 32 bits.
+
+    But where autocast makes those of four bits leave them as they are.
+    """
+    module = split.whole.get_submodule(name)
+    shape = projection_shape(module)
+    assert shape is not None  # noqa: S101 - only such layers are adapted
+    a = nn.Parameter(torch.empty(_RANK, shape[0], dtype=torch.float32))
+    b = nn.Parameter(torch.empty(shape[1], _RANK, dtype=torch.float32))
+
+    def add(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
+        x = inputs[0] if torch.is_autocast_enabled("cpu") else inputs[0].float()
+        low_rank = functional.linear(functional.linear(x, a), b)
+        return output + (low_rank * 2.0).to(output.dtype)
+
+    module.register_forward_hook(add)
+    return a.numel() + b.numel()
+
+
+def _kept_bytes(split: SplitModel, length: int) -> list[int]:
+    """Return for each layer the bytes that its backward pass needs for that many tokens."""
+    weights = set(map(_storage, split.whole.parameters()))
+    kept: list[dict[int, int]] = []
+    shared: set[int] = set()
+    alive: list[torch.Tensor] = []  # storages are told apart by addresses, which are used again
+    is_inside = False
+
+    def enter(_module: nn.Module, arguments: Any, keywords: Any) -> None:
+        nonlocal is_inside
+        is_inside = True
+        kept.append({})
+        tensors = tree_leaves((arguments[1:], keywords))  # masks and positions are everyone's
+        shared.update(_storage(part) for part in tensors if isinstance(part, torch.Tensor))
+
+    def leave(_module: nn.Module, _arguments: Any, _output: Any) -> None:
+        nonlocal is_inside
+        is_inside = False
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        key = storage._cdata  # noqa: SLF001 - meta tensors have no address
-        if key not in parameters:
-            kept[key] = storage.nbytes()
+        key = _storage(tensor)
+        if is_inside and key not in weights and key not in shared:
+            kept[-1][key] = tensor.untyped_storage().nbytes()
             alive.append(tensor)
         return tensor
 
-    hidden = torch.empty(
-        1, _TOKENS, model.hidden_size, dtype=torch.bfloat16, device="meta", requires_grad=True
-    )
-    cosines = _rotary(model, hidden)
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        model.layers[0](hidden, attention_mask=None, position_embeddings=cosines)
-    shared = {part.untyped_storage()._cdata for part in cosines or ()}  # noqa: SLF001
-    return sum(size for key, size in kept.items() if key not in shared)
+    def require_gradients(_module: nn.Module, _arguments: Any, output: torch.Tensor) -> None:
+        if not output.requires_grad:
+            output.requires_grad_()
+
+    handles = [split.whole.get_input_embeddings().register_forward_hook(require_gradients)]
+    for layer in split.layers:
+        handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(layer.register_forward_hook(leave))
+    try:
+        inputs = torch.zeros(1, length, dtype=torch.long)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            split.decoder(input_ids=inputs, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [sum(layer.values()) for layer in kept]
 
 
-def _rotary(model: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
-    """Return what all layers share of the positions, if the model has it."""
-    rotary = getattr(model.decoder, "rotary_emb", None)
-    if rotary is None:
-        return None
-    positions = torch.arange(hidden.shape[1], device="meta")[None]
-    result: tuple[torch.Tensor, ...] = rotary(hidden, positions)
-    return result
+def _storage(tensor: torch.Tensor) -> int:
+    key: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - these tensors have no address
+    return key
 
 
 def _register_attention() -> None:

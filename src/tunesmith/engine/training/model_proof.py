@@ -44,7 +44,9 @@ def proof_tokens(tokenizer: Any) -> list[int]:
     return (ids * (1 + _TOKENS // max(1, len(ids))))[:_TOKENS]
 
 
-def find_fault(model: SplitModel, tokens: Sequence[int]) -> str | None:
+def find_fault(
+    model: SplitModel, tokens: Sequence[int], *, own_adapters: bool = True
+) -> str | None:
     """Return why a model must not be trained by the fast path; None if it computes the same.
 
     The model is left as it was.
@@ -52,23 +54,24 @@ def find_fault(model: SplitModel, tokens: Sequence[int]) -> str | None:
     Args:
         model: The model.
         tokens: Token ids of a text.
+        own_adapters: Also try the engine's own adapter layers.
     """
     try:
         with model.keeping_attention():
-            return _fault(model, _Batch(model, tokens))
+            return _fault(model, _Batch(model, tokens), own_adapters=own_adapters)
     except TrainingError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other path does without
         return f"its parts cannot be run alone ({type(error).__name__})"
 
 
-def _fault(model: SplitModel, batch: _Batch) -> str | None:
+def _fault(model: SplitModel, batch: _Batch, *, own_adapters: bool) -> str | None:
     with torch.no_grad():
         expected = batch.plain_logits()
         found = batch.fast_logits()
     if _differ(found, expected, exact=model.dtype == torch.float32):
         return "as parts it computes other logits than as a whole"
-    return _adapter_fault(model, batch)
+    return _adapter_fault(model, batch) if own_adapters else None
 
 
 def is_causal(model: SplitModel, tokens: Sequence[int]) -> bool:

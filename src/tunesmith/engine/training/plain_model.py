@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["PlainModel", "add_peft_adapter", "load_training_model", "prove_training"]
 
 _ADAPTER = "default"
+_IN_FOUR_BITS = "its layers are kept in four bits, and PEFT's adapters are made for that"
 
 
 class PlainModel(SplitModel):
@@ -129,6 +130,7 @@ def load_training_model(
     *,
     tokenizer: Any,
     path: ModelPath | None = None,
+    four_bits: bool = False,
 ) -> SplitModel:
     """Load the model in `folder` for the fast path, or for the general one where that differs.
 
@@ -138,14 +140,19 @@ def load_training_model(
         device: Where to load them.
         tokenizer: Makes the text of the proof.
         path: What was proven before; None to prove it now.
+        four_bits: Keep its linear layers in four bits, around which the adapters are PEFT's.
 
     Raises:
         TrainingError: The folder holds no model that can be loaded.
     """
-    model = load_split_model(folder, dtype, device)
+    model = load_split_model(folder, dtype, device, four_bits=four_bits)
+    tokens = proof_tokens(tokenizer)
+    if four_bits:
+        model.path, model.path_reason = "general", _IN_FOUR_BITS
+        fault = find_fault(model, tokens, own_adapters=False)
+        return model if fault is None else PlainModel(model.whole, _IN_FOUR_BITS)
     if path == "fast":
         return model
-    tokens = proof_tokens(tokenizer)
     if not is_causal(model, tokens):
         msg = f"The model in {folder.name} is no causal language model: it also reads backwards."
         raise TrainingError(msg, "invalid_model")
@@ -205,7 +212,8 @@ def add_peft_adapter(
     matrices: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
     for name in names:
         layer: Any = model.whole.get_submodule(name)
-        # In 32 bits, whatever the base's precision is.
-        a, b = layer.lora_A[_ADAPTER].float(), layer.lora_B[_ADAPTER].float()
+        a, b = layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]
+        for linear in (a, b):  # in 32 bits, whatever the base's precision is
+            linear.weight = nn.Parameter(linear.weight.detach().float())
         matrices[name] = a.weight, b.weight
     return Adapter(config, matrices, base_name, transposed)

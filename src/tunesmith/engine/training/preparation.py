@@ -6,7 +6,7 @@ Knows neither optimizer nor steps.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +28,11 @@ from .frozen_layer_cache import (
 from .hyperparameters import resolve_hyperparameters
 from .lora import add_adapter
 from .loss import ExampleSet, LossComputation
-from .memory_plan import MemoryPlan, memory_needs, plan_memory, recompute_layers
-from .plain_model import PlainModel, add_peft_adapter, load_training_model
+from .memory_choice import MemoryChoice, memory_budget
+from .memory_limit import recompute_layers
+from .plain_model import add_peft_adapter, load_training_model
 from .preference import Preference, read_pairs, with_reference
+from .recipe_rules import recipe_of, why_no_four_bits
 from .recipes import ChosenRecipe, Work, choose_recipe
 from .supervised import Supervised
 from .work_folder import SNAPSHOT_EPOCHS
@@ -42,8 +44,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tunesmith.engine.domain.errors import TrainingErrorCode
-    from tunesmith.types.job_parameters import Recipe
+    from tunesmith.types.job_parameters import RecipeChoice
 
+    from .memory_plan import MemoryPlan, OptimizerName
     from .objective import Objective
     from .spec import ResolvedHyperparameters, TrainingSpec
     from .split_model import SplitModel
@@ -122,13 +125,21 @@ class Preparation:
         self._folder = folder
         self._should_continue = should_continue
         tokenizer = _load_tokenizer(spec)
-        self.model: SplitModel = _load_model(spec, tokenizer)
-        self.data: Data = _read_data(spec, self.model, tokenizer)
+        config = _load_config(spec)
+        self.data: Data = _read_data(spec, config, tokenizer)
+        device = pick_device()
+        budget = memory_budget(spec, device)
+        choice: MemoryChoice | None = None
+        if budget is not None:
+            longest = max(map(len, self.data.train))
+            choice = MemoryChoice(config, longest, budget, spec.optimizer)
+        wanted, reason = _choose_before_loading(spec, choice)
+        self.model: SplitModel = _load_model(spec, tokenizer, four_bits=wanted == "qlora")
         self.hyperparameters: ResolvedHyperparameters = resolve_hyperparameters(
             spec, self.data.rows
         )
-        self.recipe: ChosenRecipe = choose_recipe(
-            spec,
+        chosen = choose_recipe(
+            spec.model_copy(update={"recipe": wanted}),
             self.model,
             Work(
                 self.data.tokens,
@@ -138,10 +149,12 @@ class Preparation:
             ),
             torch.from_numpy(self.data.train[0].tokens),
         )
-
-        self.memory: MemoryPlan | None = None
-        if self.model.device.type == "cuda":
-            self.memory = _plan_memory(self.model, self.recipe.recipe, self.data.train)
+        self.recipe: ChosenRecipe = chosen if reason is None else replace(chosen, reason=reason)
+        fit = None if choice is None else choice.require(chosen.recipe, self.model.path)
+        self.memory: MemoryPlan | None = None if fit is None else fit.plan
+        self.optimizer: OptimizerName = spec.optimizer or (
+            "adamw" if fit is None else fit.optimizer
+        )
 
     def check_disk_space(self) -> None:
         """Refuse to train all weights where the disk cannot take checkpoints and models.
@@ -196,12 +209,12 @@ class Preparation:
                 dict(model.named_parameters()),
                 partial(_save_weights, model, self.data.tokenizer),
             )
-        add = add_peft_adapter if isinstance(self.model, PlainModel) else add_adapter
+        add = add_adapter if self.model.path == "fast" else add_peft_adapter
         adapter = add(self.model, self.recipe.adapter, base_name=spec.base_model, seed=spec.seed)
         if spec.initial_adapter_path is not None:
             adapter.load(spec.initial_adapter_path)
         tokens = self.data.tokens / self.data.rows * self.hyperparameters.batch_size
-        if tokens <= _PREPACKED_TOKENS and not isinstance(self.model, PlainModel):
+        if tokens <= _PREPACKED_TOKENS and self.model.path == "fast":
             adapter.prepack()
             self.model.speed_up_short_steps(torch.from_numpy(self.data.train[0].tokens))
         return TrainableModel(adapter.parameters(), adapter.save)
@@ -212,11 +225,12 @@ class Preparation:
         Returns:
             None if a stop was requested while the reference of preferences was computed.
         """
-        is_full = self.recipe.recipe == "full"
+        # Whole weights are kept in 32 bits; PEFT's adapters around four bits are, too.
+        is_mixed = self.recipe.recipe in {"full", "qlora"}
         computation = LossComputation(
             self.model,
             max_tokens=self.memory.tokens if self.memory else None,
-            autocast=is_full and best_dtype(self.model.device) == torch.bfloat16,
+            autocast=is_mixed and best_dtype(self.model.device) == torch.bfloat16,
         )
         if self._spec.method == "supervised":
             return Supervised(computation, train, validation, self.data.classes)
@@ -242,30 +256,28 @@ class Preparation:
         )
 
 
-def _plan_memory(model: SplitModel, recipe: Recipe, examples: list[Example]) -> MemoryPlan | None:
-    """Return how the training fits into the GPU; None for a model that cannot be planned.
+def _choose_before_loading(
+    spec: TrainingSpec, choice: MemoryChoice | None
+) -> tuple[RecipeChoice, str | None]:
+    """Return the recipe to load the model for, and why if the job did not ask for it.
 
     Raises:
-        TrainingError: It does not fit.
+        TrainingError: The requested recipe does not fit, or cannot be used here.
     """
-    try:
-        needs = memory_needs(model.whole.config, recipe)
-    except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        return None
-    # What torch holds already are the weights, which the plan counts.
-    budget = torch.cuda.mem_get_info(model.device)[0] + torch.cuda.memory_reserved(model.device)
-    longest = max(map(len, examples))
-    plan = plan_memory(needs, budget, longest)
-    if plan.tokens < longest:
-        least = needs.fixed + longest * needs.per_token(needs.layers)
-        way_out = "a smaller base model" if recipe == "lora" else "the recipe `lora`"
-        msg = (
-            f"The training needs {least / 1e9:.1f} GB of the GPU's memory for its longest example "
-            f"of {longest:,} tokens, and {budget / 1e9:.1f} GB are free. Use {way_out}, or shorter "
-            "examples."
-        )
-        raise TrainingError(msg, "out_of_memory")
-    return plan
+    wanted: RecipeChoice = spec.recipe
+    parent = spec.initial_adapter_path
+    trained_by = None if parent is None else recipe_of(parent)
+    no_four_bits = why_no_four_bits()
+    if wanted == "auto" and trained_by == "qlora" and no_four_bits is None:
+        return "qlora", "as the model to continue from was trained"
+    if wanted == "qlora" and no_four_bits is not None:
+        raise TrainingError(no_four_bits, "invalid_hyperparameters")
+    if choice is None or trained_by in {"fast", "full"}:
+        return wanted, None
+    path = spec.path or "fast"
+    if wanted != "auto":
+        choice.require(wanted, "general" if wanted == "qlora" else path)
+    return choice.recipe(wanted, path)
 
 
 def _load_tokenizer(spec: TrainingSpec) -> Any:
@@ -276,20 +288,42 @@ def _load_tokenizer(spec: TrainingSpec) -> Any:
     )
 
 
-def _load_model(spec: TrainingSpec, tokenizer: Any) -> SplitModel:
+def _load_config(spec: TrainingSpec) -> Any:
+    """Load the configuration of the base model.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    from transformers import AutoConfig  # noqa: PLC0415 - slow to import
+
+    try:
+        return AutoConfig.from_pretrained(
+            spec.base_path, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"The model in {spec.base_path.name} cannot be loaded: {error}"
+        raise TrainingError(msg, "invalid_model") from error
+
+
+def _load_model(spec: TrainingSpec, tokenizer: Any, *, four_bits: bool) -> SplitModel:
     """Load the model for the path that was proven for it, or is proven now."""
     device = pick_device()
     continued = spec.initial_adapter_path
     has_adapter = continued is None or (continued / "adapter_config.json").is_file()
     folder = spec.base_path if continued is None or has_adapter else continued
     return load_training_model(
-        folder, best_dtype(device), device, tokenizer=tokenizer, path=spec.path
+        folder,
+        best_dtype(device),
+        device,
+        tokenizer=tokenizer,
+        path=spec.path,
+        four_bits=four_bits,
     )
 
 
-def _read_data(spec: TrainingSpec, model: SplitModel, tokenizer: Any) -> Data:
+def _read_data(spec: TrainingSpec, config: Any, tokenizer: Any) -> Data:
     template = tokenizer_template(tokenizer, end_token_ids(spec.base_path))
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
     limits = [limit for limit in (spec.max_tokens, context) if limit]
     max_tokens = min(limits, default=tokenizer.model_max_length)
 

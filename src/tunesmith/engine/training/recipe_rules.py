@@ -7,7 +7,10 @@ when it is loaded; here counts what its configuration says. Knows no tensors.
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import MissingExtraError
 
 from .work_folder import WorkFolder, read_summary
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from tunesmith.types.job_parameters import Recipe, RecipeChoice
 
-__all__ = ["recipe_of", "why_impossible"]
+__all__ = ["recipe_of", "why_impossible", "why_no_four_bits"]
 
 
 def why_impossible(recipe: RecipeChoice, base: Path, parent: Path | None) -> str | None:
@@ -29,9 +32,13 @@ def why_impossible(recipe: RecipeChoice, base: Path, parent: Path | None) -> str
     """
     if recipe == "auto":
         return None
+    if recipe == "qlora":
+        fault = why_no_four_bits() or _why_not_in_four_bits(base)
+        if fault is not None:
+            return fault
     if parent is not None:
         trained_by = recipe_of(parent)
-        if trained_by in {None, recipe}:
+        if trained_by in {None, recipe} or {trained_by, recipe} == {"lora", "qlora"}:
             return None
         return (
             f"The model to continue from was trained by the recipe {trained_by!r}, so {recipe!r} "
@@ -43,6 +50,13 @@ def why_impossible(recipe: RecipeChoice, base: Path, parent: Path | None) -> str
             "'fast' cannot train it. Leave the recipe out, or use 'lora'."
         )
     return None
+
+
+def why_no_four_bits() -> str | None:
+    """Return why no model can be trained in four bits here; None if one can, or may."""
+    if find_spec("bitsandbytes") is not None:
+        return None
+    return f"{MissingExtraError('The recipe qlora', 'quantized')} Or use the recipe 'lora'."
 
 
 def recipe_of(folder: Path) -> Recipe | None:
@@ -85,3 +99,17 @@ def _read_config(base: Path) -> Any:
 
     config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
     return config.get_text_config()
+
+
+def _why_not_in_four_bits(base: Path) -> str | None:
+    try:
+        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+        method = (config.get("quantization_config") or {}).get("quant_method")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if method is None:
+        return None
+    return (
+        f"The base model's weights are quantised already ({method}), so the recipe 'qlora' cannot "
+        "put them into four bits. Leave the recipe out, or use 'lora'."
+    )

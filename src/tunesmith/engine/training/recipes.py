@@ -3,6 +3,8 @@
     fast  An adapter (LoRA, rank 16) on the upper fifth of the layers. The lower layers are
           frozen and their outputs cached, so each further epoch costs little.
     lora  An adapter (LoRA, rank 16) on all linear layers.
+    qlora The same on a base whose linear layers are in four bits. A base in 16 bits is faster, so
+          it is chosen only where that does not fit (see memory_choice.py).
     full  All weights, in 32 bits.
 
 The estimate counts arithmetic, per token and weight two operations forward, two backward
@@ -156,6 +158,8 @@ def _recipe_to_continue(
     first = min(adapted, default=0)
     is_top = first > 0 and adapted == set(range(first, count))
     recipe: Recipe = "fast" if is_top and model.can_run_in_parts(example, first) else "lora"
+    if recipe == "lora" and spec.recipe == "qlora":
+        recipe = "qlora"  # the same adapter; of the base only the precision differs
     if spec.recipe not in {"auto", recipe}:
         msg = (
             f"The model to continue from was trained by `{recipe}`, so `{spec.recipe}` cannot "

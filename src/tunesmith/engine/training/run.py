@@ -84,7 +84,7 @@ def _run(
     if not is_resumed:
         prepared.check_disk_space()
     if distributed.is_leader():
-        folder.freeze_choices(recipe.recipe, torch.get_num_threads())
+        folder.freeze_choices(recipe.recipe, torch.get_num_threads(), prepared.optimizer)
     sets = prepared.example_sets()
     if sets is None:
         return _outcome(spec, should_continue.request, Position())

@@ -65,6 +65,9 @@ class TrainingSpec(BaseModel, LegacyHyperparameters):
         threads: Threads to compute with; None leaves that to the process's environment.
         path: "fast" or "general", as was proven for the base model; None to prove it at the start.
         serving_path: By which path the model will be served, where that was proven.
+        memory_bytes: Most bytes of the device's memory to use; None for what is free on a GPU, and
+            for no limit on a processor.
+        optimizer: What keeps state for the trained weights; None chooses by memory.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +90,8 @@ class TrainingSpec(BaseModel, LegacyHyperparameters):
     threads: int | None = Field(default=None, ge=1)
     path: ModelPath | None = None
     serving_path: ModelPath | None = None
+    memory_bytes: int | None = Field(default=None, ge=1)
+    optimizer: Literal["adamw", "adamw_8bit"] | None = None
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:

@@ -102,9 +102,9 @@ class SplitModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
-        dtype: torch.dtype = next(self.whole.parameters()).dtype
-        return dtype
+        """The precision of the weights; of those that are not in four bits, where some are."""
+        parameters: Iterator[nn.Parameter] = self.whole.parameters()
+        return next(p.dtype for p in parameters if p.is_floating_point())
 
     @property
     def _attribute(self) -> str:
@@ -252,19 +252,27 @@ class SplitModel:
             self.whole.set_attn_implementation(wanted)
 
 
-def load_split_model(folder: Path, dtype: torch.dtype, device: torch.device) -> SplitModel:
+def load_split_model(
+    folder: Path, dtype: torch.dtype, device: torch.device, *, four_bits: bool = False
+) -> SplitModel:
     """Load the model in `folder` from safetensors; code that comes with it is never run.
+
+    Args:
+        folder: Holds the model.
+        dtype: Precision of the weights.
+        device: Where to load them.
+        four_bits: Keep its linear layers in four bits.
 
     Raises:
         TrainingError: The folder holds no model that can be loaded.
     """
     try:
-        model = load_plain_model(folder, dtype)
+        model = load_plain_model(folder, dtype, four_bits_on=device if four_bits else None)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
         msg = f"The model in {folder.name} cannot be loaded: {error}"
         raise TrainingError(msg, "invalid_model") from error
     # In evaluation mode: with dropout a resumed training would differ from an uninterrupted one.
-    return SplitModel(model.to(device))
+    return SplitModel(model if four_bits else model.to(device))
 
 
 def _require_layers(model: Any) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tunesmith.types.job_parameters import Recipe
 
+    from .memory_plan import OptimizerName
+
 __all__ = [
     "SNAPSHOT_EPOCHS",
     "Summary",
@@ -82,16 +84,17 @@ class WorkFolder:
             return {}
         return choices
 
-    def freeze_choices(self, recipe: Recipe, threads: int) -> None:
+    def freeze_choices(self, recipe: Recipe, threads: int, optimizer: OptimizerName) -> None:
         """Keep what the first start chose, unless that is kept already.
 
         A resumed training must not choose anew: another recipe would not fit its
-        checkpoint, and with other threads sums round differently.
+        checkpoint, nor would another optimizer's state, and with other threads sums round
+        differently.
         """
         if self._choices.exists():
             return
         temporary = self._choices.with_suffix(".tmp")
-        choices = {"recipe": recipe, "threads": threads}
+        choices = {"recipe": recipe, "threads": threads, "optimizer": optimizer}
         temporary.write_text(json.dumps(choices) + "\n", encoding="utf-8")
         temporary.replace(self._choices)
 
