@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from tunesmith.engine.training.plain_model import add_peft_adapter, load_trainin
 from tunesmith.engine.training.recipe_rules import why_impossible
 from tunesmith.engine.training.split_model import SplitModel
 
+pytestmark = pytest.mark.slow
 needs_bitsandbytes = pytest.mark.skipif(
     recipe_rules.why_no_four_bits() is not None, reason="bitsandbytes is not installed"
 )
@@ -44,14 +46,14 @@ def test_an_adapter_learns_on_a_base_in_four_bits_and_loads_in_plain_peft(
     assert losses[-1] < losses[0] / 2
     plain = AutoModelForCausalLM.from_pretrained(tiny_base_model)
     tokens = torch.arange(8)[None]
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT uses transformers' old names
         before = plain(tokens).logits
         after = PeftModel.from_pretrained(plain, outcome.output_path)(tokens).logits
     assert (after - before).abs().max() > 0.1
     assert json.loads((outcome.output_path / "training.json").read_text())["recipe"] == "qlora"
 
 
-@pytest.mark.slow
 @needs_bitsandbytes
 @pytest.mark.parametrize(
     "family", ["llama", "qwen3", "phi3", "gemma2", "gpt2", "mixtral", "gpt_neox", "lfm2"]
