@@ -92,6 +92,9 @@ def test_the_worker_sleeps_while_it_waits_and_keeps_its_memory():
     assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "3"
     assert environment["GOMP_SPINCOUNT"] == "0"
     assert environment["MALLOC_MMAP_MAX_"] == "0"
+    assert environment["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    own = worker_environment({"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"})
+    assert own["GLIBC_TUNABLES"] == "glibc.malloc.tcache_count=0"
     assert worker_environment({"OMP_NUM_THREADS": "5"})["OMP_NUM_THREADS"] == "5"
     assert available_threads({"CI": "true"}) == 1
     assert available_threads({}) >= 1

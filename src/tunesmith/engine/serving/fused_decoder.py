@@ -13,6 +13,7 @@ heads for each of them, d the size of a head.
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,10 @@ from torch.nn import functional
 from tunesmith.engine.models.prepacked import can_prepack
 
 from .attention_mask import attention_mask
+from .compiled_decoder import CompiledDecoder, find_kernel
 from .kv_cache import create_kv_cache
 from .lora import MultiLora
-from .packed_linear import PackedLinear
+from .packed_linear import LANES, PackedLinear
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,9 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FusedDecoder", "fuse_decoder"]
 
+logger: logging.Logger = logging.getLogger("tunesmith.serving")
+
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _PROBE_TOKENS = 12
 _TOLERANCE = 1e-4  # relative to the norm of what a layer adds
+_ROUNDING = 0.05  # of bfloat16 in all layers, relative
+_COMPILED_INPUTS = 32
 _FEW_ROWS = 8  # up to here two small operations are faster than PyTorch's norm
 
 
@@ -116,9 +122,15 @@ class FusedDecoder:
         model: A model of one of `FAMILIES`, in evaluation mode, on a processor.
         layers: Its layers.
         weights: The form in which to keep their weights.
+        kernel: Compiled code for single tokens, if there is some; see `compiled_decoder`.
+
+    Attributes:
+        compiled: The layers in the form that it runs.
     """
 
-    def __init__(self, model: Any, layers: Iterable[Any], weights: WeightFormat) -> None:
+    def __init__(
+        self, model: Any, layers: Iterable[Any], weights: WeightFormat, kernel: Any = None
+    ) -> None:
         config = model.config
         self._embedding: nn.Module = model.get_input_embeddings()
         self._rotary: nn.Module = model.model.rotary_emb
@@ -131,9 +143,31 @@ class FusedDecoder:
         self._windowed: bool = getattr(config, "sliding_window", None) is not None
         self._prepacked = can_prepack(first.q_proj.weight)
         names = {module: name for name, module in model.named_modules()}
-        self._layers = [self._fuse(layer, names, weights) for layer in layers]
+        self._layers = [self._fuse(layer, names, weights, kernel) for layer in layers]
+        self.compiled: CompiledDecoder | None = None
+        if kernel is not None:
+            self.compiled = self._compile(kernel)
 
-    def _fuse(self, layer: Any, names: dict[Any, str], weights: WeightFormat) -> _Layer:
+    def _compile(self, kernel: Any) -> CompiledDecoder:
+        heads = [layer.query_key_norm for layer in self._layers]
+        norms = [norm for layer in self._layers for norm in (layer.input_norm, layer.post_norm)]
+        return CompiledDecoder(
+            kernel,
+            [(layer.qkv, layer.output, layer.gate_up, layer.down) for layer in self._layers],
+            [
+                (layer.qkv_names, layer.output_names, layer.gate_up_names, layer.down_names)
+                for layer in self._layers
+            ],
+            norms=[norm.weight for norm in (*norms, self._norm)],
+            head_norms=[norm.weight[[0, -1]] for norm in heads if norm is not None],
+            eps=self._norm.eps,
+            scaling=self._scaling,
+            shape=(self._heads, self._groups, self._head_dim),
+        )
+
+    def _fuse(
+        self, layer: Any, names: dict[Any, str], weights: WeightFormat, kernel: Any
+    ) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         parts = (
             (attention.q_proj, attention.k_proj, attention.v_proj),
@@ -142,7 +176,8 @@ class FusedDecoder:
             (mlp.down_proj,),
         )
         qkv, output, gate_up, down = (
-            PackedLinear(part, weights, prepacked=self._prepacked) for part in parts
+            PackedLinear(part, weights, prepacked=self._prepacked, lanes=kernel is not None)
+            for part in parts
         )
         qkv_names, output_names, gate_up_names, down_names = (
             tuple(names.get(module, "") for module in part) for part in parts
@@ -188,7 +223,12 @@ class FusedDecoder:
             cache: Prepared for this pass.
             lora: With the adapters of this pass.
         """
-        return self._norm(self.run_layers(self._embedding(tokens), positions, mask, cache, lora))
+        hidden = self._embedding(tokens)
+        batch, length, _ = hidden.shape
+        if self.compiled is not None and length == 1 and self.compiled.can_run(cache, batch):
+            rotation = torch.cat(self._rotation(hidden, positions), dim=1)
+            return self.compiled.run(hidden[:, 0], rotation, cache, lora)
+        return self._norm(self.run_layers(hidden, positions, mask, cache, lora))
 
     def run_layers(
         self,
@@ -273,7 +313,59 @@ def fuse_decoder(model: Any, weights: WeightFormat) -> FusedDecoder | None:
     if not _is_known(model) or not _is_proven(model):
         return None
     with torch.inference_mode():
-        return FusedDecoder(model, model.model.layers, weights)
+        decoder = FusedDecoder(model, model.model.layers, weights, _find_kernel(model))
+        if decoder.compiled is not None and not _is_same(decoder, model):
+            logger.warning("compiled code is not used: it does not compute what PyTorch does")
+            decoder.compiled = None
+    return decoder
+
+
+def _find_kernel(model: Any) -> Any:
+    """Return compiled code for a model's layers, or None where it does not fit them."""
+    layers = model.model.layers
+    parts = [module for module in layers.modules() if isinstance(module, nn.Linear)]
+    norms = [module for module in model.model.modules() if hasattr(module, "variance_epsilon")]
+    fits = (
+        getattr(model.config, "sliding_window", None) is None
+        and len({norm.variance_epsilon for norm in norms}) == 1
+        and all(
+            part.weight.dtype == torch.bfloat16
+            and part.out_features % LANES == 0
+            and part.in_features % _COMPILED_INPUTS == 0
+            for part in parts
+        )
+        and all(
+            part.bias is None
+            for layer in layers
+            for part in (layer.self_attn.o_proj, *layer.mlp.modules())
+            if isinstance(part, nn.Linear)
+        )
+    )
+    return find_kernel(sum(part.weight.numel() for part in parts)) if fits else None
+
+
+def _is_same(decoder: FusedDecoder, model: Any) -> bool:
+    """Return whether compiled code computes the last of some tokens as PyTorch does."""
+    compiled, dtype = decoder.compiled, torch.bfloat16
+    tokens = torch.arange(_PROBE_TOKENS).unsqueeze(0) % model.config.vocab_size
+    positions = torch.arange(_PROBE_TOKENS).unsqueeze(0)
+    last, lora = _PROBE_TOKENS - 1, MultiLora(model)
+    states: list[Tensor] = []
+    for decoder.compiled in (None, compiled):
+        cache = create_kv_cache(model.config, dtype, 1 << 30)
+        cache.reserve(1, _PROBE_TOKENS)
+        cache.prepare_prefill(0, 1, 0, last)
+        decoder.forward(tokens[:, :last], positions[:, :last], None, cache, lora)
+        cache.prepare_decode(positions[0, last:], _PROBE_TOKENS)
+        try:
+            states.append(
+                decoder.forward(tokens[:, last:], positions[:, last:], None, cache, lora).float()
+            )
+        except Exception:
+            logger.exception("compiled code failed")
+            return False
+    expected, found = states
+    return bool((found - expected).norm() <= _ROUNDING * expected.norm())
 
 
 def _is_known(model: Any) -> bool:

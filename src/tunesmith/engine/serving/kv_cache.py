@@ -221,6 +221,26 @@ class KVCache(Cache):
         """
         return self._kv_layers[layer].store(keys, values, length)
 
+    def decodes(self, dtype: torch.dtype) -> bool:
+        """Return whether the next pass is a decode, and all layers hold numbers of that type."""
+        return self.layout.positions is not None and all(
+            layer.keys is not None and layer.keys.dtype == dtype for layer in self._kv_layers
+        )
+
+    def positions(self) -> list[int]:
+        """Return the position of each sequence's token in a decode."""
+        positions = self.layout.positions
+        return [] if positions is None else [int(position) for position in positions.tolist()]
+
+    def write_addresses(self, slot: int, addresses: Any) -> None:
+        """Write where a slot's keys and values begin into an array (layers, 2)."""
+        for number, layer in enumerate(self._kv_layers):
+            keys, values = layer.keys, layer.values
+            assert keys is not None  # noqa: S101 - see `decodes`
+            assert values is not None  # noqa: S101
+            offset = slot * keys.stride(0) * keys.element_size()
+            addresses[number] = keys.data_ptr() + offset, values.data_ptr() + offset
+
     def prepare_prefill(self, first: int, count: int, start: int, length: int) -> None:
         """Set the next pass: `length` tokens from position `start` in `count` slots."""
         self.layout = _PassLayout(first, count, start, start + length)

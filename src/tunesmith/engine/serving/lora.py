@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["LoraAdapter", "MultiLora", "UnsupportedAdapterError", "load_adapter"]
+__all__ = ["LoraAdapter", "MultiLora", "UnsupportedAdapterError", "join_adapter", "load_adapter"]
 
 _SHORT = 16  # rows up to which the low-rank products are computed in float32
 KEY = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight$")
@@ -48,7 +48,7 @@ class UnsupportedAdapterError(GenerationError):
     """The adapter is valid but is more than LoRA on linear layers."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class LoraAdapter:
     """An adapter's matrices, on the base's device and in its type.
 
@@ -204,15 +204,37 @@ def _join(stacked: Sequence[_StackedWeights | None], outputs: Sequence[int]) -> 
     )
 
 
+def join_adapter(
+    adapter: LoraAdapter, names: Sequence[str], outputs: Sequence[int]
+) -> tuple[Tensor, Tensor] | None:
+    """Return A (R, in) and B (out, R) of an adapter for several modules with the same input.
+
+    Args:
+        adapter: The adapter.
+        names: The modules.
+        outputs: The number of outputs of each.
+    """
+    pairs = [adapter.weights.get(name) for name in names]
+    if not any(pairs):
+        return None
+    stacked = [pair and _StackedWeights(*pair, ranks=(pair[0].shape[0],)) for pair in pairs]
+    joined = _join(stacked, outputs)
+    return joined.lora_a, joined.lora_b
+
+
 @dataclass(slots=True)
 class MultiLora:
     """Applies adapters to a model's linear layers, one for each sequence of a batch.
 
     Args:
         model: The base; a layer gets its hook when the first adapter that changes it comes.
+
+    Attributes:
+        adapters: That of each sequence of the next forward pass.
     """
 
     model: nn.Module
+    adapters: Sequence[LoraAdapter | None] = ()
     _hooks: dict[str, RemovableHandle] = field(default_factory=dict)
     _active: tuple[LoraAdapter, ...] = ()
     _stacked: dict[str, _StackedWeights] = field(default_factory=dict)
@@ -227,11 +249,12 @@ class MultiLora:
             self._stacked = self._stack(active)
             self._joined.clear()
         self._masks = self._make_masks(adapters)
+        self.adapters = adapters
 
     def unload(self, adapter: LoraAdapter) -> None:
         """Drop the copies made of an adapter that is being unloaded."""
         if adapter in self._active:
-            self._active, self._stacked = (), {}
+            self._active, self._stacked, self.adapters = (), {}, ()
             self._joined.clear()
 
     def changes(self, names: tuple[str, ...]) -> bool:
@@ -277,6 +300,7 @@ class MultiLora:
             hook.remove()
         self._hooks.clear()
         self._active, self._stacked, self._masks = (), {}, {}
+        self.adapters = ()
 
     def _stack(self, active: tuple[LoraAdapter, ...]) -> dict[str, _StackedWeights]:
         names = dict.fromkeys(name for adapter in active for name in adapter.weights)

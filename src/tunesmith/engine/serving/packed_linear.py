@@ -22,10 +22,18 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["PackedLinear", "WeightFormat", "can_quantize", "quantization_error"]
+__all__ = [
+    "LANES",
+    "PackedLinear",
+    "WeightFormat",
+    "can_quantize",
+    "pack_lanes",
+    "quantization_error",
+]
 
 WeightFormat: TypeAlias = Literal["unquantized", "int4"]
 
+LANES = 16  # outputs that compiled code computes side by side
 _GROUP = 32
 _LEVELS = 15
 _OUTPUTS = 16  # PyTorch's kernel takes a multiple of it
@@ -41,12 +49,26 @@ class PackedLinear:
         parts: The layers; their outputs follow each other.
         weights: The form in which to keep the weights.
         prepacked: Whether to keep them in oneDNN's layout.
+        lanes: Whether to keep them, too, in the order that compiled code reads.
+
+    Attributes:
+        outputs: Those of each layer.
+        bias: (out); None where no layer has one.
+        is_int4: Whether the weights are 4-bit numbers.
     """
 
     def __init__(
-        self, parts: Sequence[nn.Linear], weights: WeightFormat, *, prepacked: bool
+        self,
+        parts: Sequence[nn.Linear],
+        weights: WeightFormat,
+        *,
+        prepacked: bool,
+        lanes: bool = False,
     ) -> None:
+        self.outputs: list[int] = [part.out_features for part in parts]
         self.bias: Tensor | None = None
+        self.is_int4: bool = weights == "int4"
+        self._lanes: Tensor | None = None
         self._int4: tuple[Tensor, Tensor] | None = None
         self._packed: Tensor | None = None
         self._plain: Tensor | None = None
@@ -61,6 +83,10 @@ class PackedLinear:
                 numbers, scales, weight = _quantized(weight)
                 packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers, 1)  # noqa: SLF001
                 self._int4 = (packed, scales)
+                if lanes:
+                    self._lanes = _pack_int4(numbers, scales)
+            elif lanes:
+                self._lanes = pack_lanes(weight)
             if prepacked:
                 self._packed = prepack(weight)
             else:
@@ -81,6 +107,36 @@ class PackedLinear:
         assert self._plain is not None  # noqa: S101 - for the type checker
         output = functional.linear(inputs, self._plain, self.bias)
         return output if add is None else output.add_(add)
+
+    def take_lanes(self) -> Tensor:
+        """Return the weights in the order that compiled code reads, which are not kept here."""
+        lanes, self._lanes = self._lanes, None
+        assert lanes is not None  # noqa: S101 - for the type checker
+        return lanes
+
+
+def pack_lanes(weight: Tensor) -> Tensor:
+    """Return a bfloat16 weight (out, in) as (out / 16, in / 2, 16): two inputs of 16 outputs."""
+    outputs, inputs = weight.shape
+    pairs = weight.detach().reshape(outputs // LANES, LANES, inputs // 2, 2).permute(0, 2, 1, 3)
+    return pairs.contiguous().view(torch.int32).squeeze(-1)
+
+
+def _pack_int4(numbers: Tensor, scales: Tensor) -> Tensor:
+    """Return 4-bit weights as (out / 16, 5 * in / 32, 16): four times 8 inputs, then the scales.
+
+    Args:
+        numbers: From 0 to 15, (out, in).
+        scales: Scale and offset of each group, (in / 32, out, 2).
+    """
+    outputs, inputs = numbers.shape
+    blocks, groups = outputs // LANES, inputs // _GROUP
+    eights = numbers.view(blocks, LANES, groups, 4, 8).permute(0, 2, 3, 1, 4).to(torch.int64)
+    packed = (eights << torch.arange(0, 32, 4)).sum(-1)  # (blocks, groups, 4, 16)
+    bits = scales.view(torch.int16).to(torch.int64) & 0xFFFF
+    pairs = ((bits[..., 0] << 16) | bits[..., 1]).view(groups, blocks, 1, LANES).transpose(0, 1)
+    steps = torch.cat([packed, pairs], dim=2).view(blocks, 5 * groups, LANES)
+    return torch.where(steps >= 1 << 31, steps - (1 << 32), steps).to(torch.int32)
 
 
 def can_quantize(layers: Sequence[nn.Linear]) -> bool:
