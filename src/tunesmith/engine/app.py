@@ -17,6 +17,7 @@ from .api import (
     routes_chat,
     routes_checkpoint_permissions,
     routes_completions,
+    routes_exports,
     routes_files,
     routes_fine_tuning_jobs,
     routes_graders,
@@ -34,6 +35,7 @@ from .api.request_metrics import RequestMetrics
 from .dashboard import mount_dashboard
 from .file_limit import connections_allowed
 from .jobs.dispatcher import Dispatcher
+from .jobs.export_queue import ExportQueue
 from .jobs.fork_server import is_supported as is_fork_server_supported
 from .jobs.fork_server_launcher import ForkServerLauncher
 from .jobs.launcher import Launcher, SubprocessLauncher
@@ -103,6 +105,7 @@ def create_app(
         keys=KeyRing(database, config.organization),
         dispatcher=Dispatcher(config, database, registry, launcher, preloader, pool=pool),
         watcher=EventWatcher(database),
+        exports=ExportQueue(config, database),
         limiter=RateLimiter(config.limits.requests_per_minute),
         in_progress=ConcurrencyLimiter(
             config.limits.concurrent_requests or connections_allowed() // 2
@@ -116,11 +119,13 @@ def create_app(
         await anyio.to_thread.run_sync(services.blobs.clear_incoming)
         services.watcher.start()
         services.dispatcher.start()
+        services.exports.start()
         try:
             yield
         finally:
             preloader.stop()
             await services.watcher.stop()
+            await anyio.to_thread.run_sync(services.exports.stop)
             await anyio.to_thread.run_sync(services.dispatcher.stop)
             await backend.stop()
             database.close()
@@ -150,6 +155,7 @@ def create_app(
         routes_graders,
         routes_models,
         routes_model_routes,
+        routes_exports,
         routes_completions,
         routes_chat,
         routes_stored_completions,

@@ -47,6 +47,9 @@ class Limits:
         mirrored_requests: Maximum number of requests that wait to be asked beside.
         mirrored_bytes: Maximum size of these requests and of the answers to compare, in bytes.
         mirrored_at_a_time: How many of them are asked at a time.
+        exports: Maximum number of exports of models that one organisation has at a time, kept ones
+            included; 0 offers none.
+        export_hours: How long an export is kept after its end.
     """
 
     file_bytes: int = 1 << 30
@@ -62,6 +65,8 @@ class Limits:
     mirrored_requests: int = 1000
     mirrored_bytes: int = 64 << 20
     mirrored_at_a_time: int = 2
+    exports: int = 8
+    export_hours: float = 24.0
 
 
 @dataclass(frozen=True, slots=True)

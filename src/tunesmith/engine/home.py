@@ -93,6 +93,11 @@ class Home:
         return self.root / "downloads"
 
     @property
+    def exports(self) -> Path:
+        """One folder per export over the API: its archive, and what is made on the way."""
+        return self.root / "exports"
+
+    @property
     def tools(self) -> Path:
         """Programs that exports use, unpacked; downloaded again if they are missing."""
         return self.root / "tools"

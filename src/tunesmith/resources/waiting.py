@@ -49,6 +49,7 @@ __all__ = [
     "resume_hint",
     "wait_for_end",
     "wait_shared",
+    "with_retries",
 ]
 
 RETRY_SECONDS = 600.0

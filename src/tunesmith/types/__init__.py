@@ -94,6 +94,13 @@ if TYPE_CHECKING:
     from .legacy_fine_tunes import FineTuneEvent as FineTuneEvent
     from .legacy_fine_tunes import FineTuneHyperparams as FineTuneHyperparams
     from .legacy_fine_tunes import FineTuneStatus as FineTuneStatus
+    from .model_exports import ExportFormat as ExportFormat
+    from .model_exports import ModelExport as ModelExport
+    from .model_exports import ModelExportComparison as ModelExportComparison
+    from .model_exports import ModelExportDeleted as ModelExportDeleted
+    from .model_exports import ModelExportError as ModelExportError
+    from .model_exports import ModelExportStatus as ModelExportStatus
+    from .model_exports import Quantization as Quantization
     from .model_routes import ModelRoute as ModelRoute
     from .model_routes import ModelRouteDeleted as ModelRouteDeleted
     from .model_routes import RouteAgreement as RouteAgreement

@@ -53,6 +53,9 @@ class State:
     full_upload: Callable[[], tuple[str, str]]
     permission: Callable[[], str]
     route: Callable[[], str]
+    finished_export: str
+    export: Callable[[], str]
+    new_name: Callable[[], str]
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ _JOBS = "/v1/fine_tuning/jobs"
 _LEGACY = "/v1/fine-tunes"
 _ROUTES = "/v1/model_routes"
 _STORED = "/v1/chat/completions/{id}"
+_EXPORT = "/v1/exports/{id}"
 _PERMISSIONS = "/v1/fine_tuning/checkpoints/{model}/permissions"
 _NO_SUCH_URL = "Not allowed to"
 # What the hosted service has and the engine has not.
@@ -275,6 +279,30 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **{f"chat.completions.{name}": one for name, one in CHAT.items()},
     **{f"beta.chat.completions.{name}": one for name, one in CHAT.items()},
+    "models.export": Operation(
+        lambda s: {"model": s.model, "folder": s.path.with_name(s.new_name()), "format": "peft"},
+        "POST /v1/exports, then as models.exports",
+        several=True,
+    ),
+    "models.exports.create": Operation(
+        lambda s: {"model": s.model, "format": "peft"}, "POST /v1/exports"
+    ),
+    "models.exports.list": Operation(lambda _: {"limit": 2}, "GET /v1/exports"),
+    "models.exports.retrieve": Operation(lambda s: {"export_id": s.export()}, f"GET {_EXPORT}"),
+    "models.exports.wait": Operation(
+        lambda s: {"export_id": s.finished_export, "poll_interval": 0.1},
+        f"GET {_EXPORT}",
+        several=True,
+    ),
+    "models.exports.download": Operation(
+        lambda s: {"export_id": s.finished_export, "file": s.path.with_name(s.new_name())},
+        f"GET {_EXPORT}, GET {_EXPORT}/content",
+        several=True,
+    ),
+    "models.exports.cancel": Operation(
+        lambda s: {"export_id": s.export()}, f"POST {_EXPORT}/cancel"
+    ),
+    "models.exports.delete": Operation(lambda s: {"export_id": s.export()}, f"DELETE {_EXPORT}"),
     "models.list": Operation(lambda _: {}, "GET /v1/models"),
     "models.retrieve": Operation(lambda s: {"model": s.model}, "GET /v1/models/{model}"),
     "models.delete": Operation(

@@ -20,8 +20,9 @@ import pytest
 
 import tunesmith
 from tunesmith.engine import Engine
-from tunesmith.engine.store import model_queries
+from tunesmith.engine.store import export_queries, model_queries
 from tunesmith.engine.store.database import Database
+from tunesmith.engine.store.records import ExportRow
 
 from .conftest import ROWS
 from .operations import MESSAGES, OPERATIONS, PAGE, Operation, State, names_of, page
@@ -82,6 +83,35 @@ class Maker:
         deadline = time.monotonic() + 120
         while self.http.get(f"fine-tunes/{identity}").json()["status"] != "succeeded":
             assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return identity
+
+    def export(self) -> str:
+        """Record an export that was cancelled, which can be cancelled again."""
+        identity = f"export-{uuid.uuid4().hex[:24]}"
+        now = time.time()
+        row = ExportRow(
+            id=identity,
+            organization="local",
+            created_at=now,
+            model=self.model,
+            format="peft",
+            quantization="bf16",
+            with_base=False,
+            compare=True,
+            status="cancelled",
+            finished_at=now,
+            expires_at=now + 600,
+        )
+        with self.database.write() as connection:
+            export_queries.insert_export(connection, row)
+        return identity
+
+    def finished_export(self) -> str:
+        identity = self.send("exports", {"model": self.model, "format": "peft"})["id"]
+        deadline = time.monotonic() + 300
+        while (now := self.http.get(f"exports/{identity}").json())["status"] != "succeeded":
+            assert time.monotonic() < deadline, now
             time.sleep(0.1)
         return identity
 
@@ -146,6 +176,9 @@ def state(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         full_upload=make.full_upload,
         permission=make.permission,
         route=make.route,
+        finished_export=make.finished_export(),
+        export=make.export,
+        new_name=lambda: uuid.uuid4().hex,
     )
     make.database.close()
 
@@ -159,6 +192,9 @@ def calm(http: httpx.Client) -> Iterator[None]:
     for one in http.get("fine_tuning/jobs").json()["data"]:
         if one["status"] not in ENDED:
             http.post(f"fine_tuning/jobs/{one['id']}/cancel")
+    for one in http.get("exports").json()["data"]:
+        if one["status"] != "succeeded":
+            http.delete(f"exports/{one['id']}")
 
 
 def owner_of(client: Any, name: str) -> tuple[Any, str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.jobs.dispatcher import Dispatcher
+    from tunesmith.engine.jobs.export_queue import ExportQueue
     from tunesmith.engine.jobs.watcher import EventWatcher
     from tunesmith.engine.model_registry import ModelRegistry
     from tunesmith.engine.routing.route_table import RouteTable
@@ -44,6 +45,7 @@ class Services:
     keys: KeyRing
     dispatcher: Dispatcher
     watcher: EventWatcher
+    exports: ExportQueue
     limiter: RateLimiter
     in_progress: ConcurrencyLimiter
     request_metrics: RequestMetrics

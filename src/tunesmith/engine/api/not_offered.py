@@ -42,10 +42,14 @@ _ADDRESSES = {
     "/v1/fine_tuning/checkpoints/MODEL/permissions and /v1/fine_tuning/alpha/graders.",
     "fine-tunes": "The legacy API here has /v1/fine-tunes, /v1/fine-tunes/ID, …/events and "
     "…/cancel.",
+    "exports": "Exports of models have /v1/exports, /v1/exports/ID, …/content and …/cancel.",
     "chat": "Chat has one address here, /v1/chat/completions, and those of stored completions "
     "below it.",
 }
-_RESOURCES = ("chat", "completions", "files", "fine-tunes", "fine_tuning", "models", *_INSTEAD)
+_RESOURCES = (
+    *("chat", "completions", "exports", "files", "fine-tunes", "fine_tuning", "models"),
+    *_INSTEAD,
+)
 
 
 def advice_for(path: str) -> str | None:

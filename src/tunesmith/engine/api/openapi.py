@@ -23,6 +23,7 @@ from tunesmith.types.fine_tuning import (
 )
 from tunesmith.types.graders import CheckpointPermission, CheckpointPermissionDeleted
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent
+from tunesmith.types.model_exports import ModelExport, ModelExportDeleted
 from tunesmith.types.model_routes import (
     ModelRoute,
     ModelRouteDeleted,
@@ -58,6 +59,7 @@ class Error(BaseModel):
 _JOB = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
 _PERMISSIONS = "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions"
 _STORED = "/v1/chat/completions"
+_EXPORT = "/v1/exports/{export_id}"
 _FINE_TUNE = "/v1/fine-tunes/{fine_tune_id}"
 
 _RESPONSES: dict[tuple[str, str], type[BaseModel]] = {
@@ -82,6 +84,10 @@ _RESPONSES: dict[tuple[str, str], type[BaseModel]] = {
     ("post", "/v1/model_routes"): ModelRoute,
     ("get", "/v1/model_routes/{name}"): ModelRoute,
     ("delete", "/v1/model_routes/{name}"): ModelRouteDeleted,
+    ("post", "/v1/exports"): ModelExport,
+    ("get", _EXPORT): ModelExport,
+    ("post", f"{_EXPORT}/cancel"): ModelExport,
+    ("delete", _EXPORT): ModelExportDeleted,
     ("post", "/v1/completions"): Completion,
     ("post", "/v1/engines/{engine}/completions"): Completion,
     ("post", "/v1/chat/completions"): ChatCompletion,
@@ -105,6 +111,7 @@ _LISTS: dict[tuple[str, str], type[BaseModel]] = {
     ("get", "/v1/model_routes"): ModelRoute,
     ("get", "/v1/model_routes/{name}/decisions"): RouteDecision,
     ("get", "/v1/model_routes/{name}/curves"): RouteCurvePoint,
+    ("get", "/v1/exports"): ModelExport,
 }
 
 _STREAMS = frozenset(

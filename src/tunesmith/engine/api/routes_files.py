@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import re
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +19,7 @@ from tunesmith.engine.store.records import FileRow, new_token
 from tunesmith.engine.store.removal import remove
 
 from .dependencies import CurrentKey, Services, get_services
+from .file_download import send_file
 from .file_fields import base_name, check_prompt_format, check_purpose, lifetime_seconds
 from .http_errors import ApiError, invalid, not_found
 from .idempotency import IdempotencyKey, fingerprint_of
@@ -29,8 +28,6 @@ from .multipart import Upload, read_upload
 from .pagination import check_limit, list_object
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope, Send
-
     from tunesmith.engine.security.keys import Identity
     from tunesmith.engine.store.blobs import IncomingBlob
 
@@ -39,9 +36,6 @@ __all__ = ["router"]
 router: APIRouter = APIRouter(prefix="/v1/files", tags=["files"], route_class=KeyedRoute)
 
 _MAX_PAGE_SIZE = 10_000
-_RANGES = re.compile(
-    r"bytes=\s*(\d{1,18}-\d{0,18}|-\d{1,18})(\s*,\s*(\d{1,18}-\d{0,18}|-\d{1,18}))*"
-)
 
 
 @router.post("", summary="Upload a file")
@@ -146,51 +140,9 @@ def file_content(request: Request, key: CurrentKey, file_id: str) -> FileRespons
         raise ApiError(
             HTTPStatus.INTERNAL_SERVER_ERROR, f"{file_id}: {error}", code="file_corrupt"
         ) from None
-    _check_range(request, row.bytes)
-    return _Content(path, media_type=_media_type(row.filename), filename=row.filename)
-
-
-class _Content(FileResponse):
-    """A file's bytes; the response begins once the file is open, so it is complete or an error."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the file."""
-        start: list[Message] = []
-        has_begun = False
-
-        async def send_when_open(message: Message) -> None:
-            nonlocal has_begun
-            if message["type"] == "http.response.start":
-                start.append(message)
-                return
-            has_begun = True
-            while start:
-                await send(start.pop())
-            await send(message)
-
-        try:
-            await super().__call__(scope, receive, send_when_open)
-        except (OSError, RuntimeError) as error:  # a RuntimeError where it is gone already
-            if has_begun or (isinstance(error, OSError) and error.errno != errno.ENOENT):
-                raise
-            message = "The file was deleted while it was to be sent."
-            raise ApiError(HTTPStatus.NOT_FOUND, message, code="file_not_found") from error
-
-
-def _check_range(request: Request, size: int) -> None:
-    """Let an invalid `Range` count as none, as RFC 9110 has it; refuse one past the end."""
-    text = request.headers.get("range", "").strip()
-    parts = [one.strip().split("-") for one in text.partition("=")[2].split(",")]
-    if not _RANGES.fullmatch(text) or any(b and a and int(b) < int(a) for a, b in parts):
-        headers = request.scope["headers"]
-        request.scope["headers"] = [one for one in headers if one[0] != b"range"]
-    elif any((int(first) if first else size - int(last)) >= size for first, last in parts):
-        raise ApiError(
-            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-            f"The file has {size} bytes, so it has no range {text!r}.",
-            code="range_not_satisfiable",
-            headers={"content-range": f"bytes */{size}"},
-        )
+    return send_file(
+        request, path, row.bytes, media_type=_media_type(row.filename), filename=row.filename
+    )
 
 
 @router.delete("/{file_id}", summary="Delete a file")

@@ -23,6 +23,7 @@ STATIC = Path(__file__).with_name("static")
 def create_dashboard_router() -> APIRouter:
     """Return the pages' routes, none of which is part of the OpenAPI document."""
     from . import (  # noqa: PLC0415 - with the engine, not before
+        page_exports,
         page_files,
         page_job,
         page_jobs,
@@ -42,6 +43,7 @@ def create_dashboard_router() -> APIRouter:
         page_files,
         page_stored,
         page_models,
+        page_exports,
         page_playground,
     ):
         router.include_router(page.router)

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.store.records import JobRow
 
-__all__ = ["checkpoint_name", "final_name", "slug"]
+__all__ = ["checkpoint_name", "export_name", "final_name", "slug"]
 
 _OTHER_CHARACTERS = re.compile(r"[^a-z0-9_.]+")
 _SHORT_ID = 8
+_NO_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_FILE_NAME = 120
 
 
 def slug(suffix: str | None) -> str:
@@ -57,3 +59,9 @@ def checkpoint_name(job: JobRow, step: int) -> str:
 
 def _jobs_api_name(job: JobRow) -> str:
     return f"ft:{job.family}:{job.organization}:{slug(job.suffix)}:{job.id[:_SHORT_ID]}"
+
+
+def export_name(model: str, export_format: str) -> str:
+    """Return the name of the folder that a model is exported to."""
+    name = _NO_FILE_NAME.sub("-", model)[:_LONGEST_FILE_NAME].strip("-.")
+    return f"{name}-{export_format}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.datasets.training_defaults import LEGACY_EPOCHS
@@ -21,6 +22,7 @@ from tunesmith.types.fine_tuning import (
 from tunesmith.types.graders import CheckpointPermission
 from tunesmith.types.job_parameters import LEGACY_HYPERPARAMETERS
 from tunesmith.types.legacy_fine_tunes import FineTune, FineTuneEvent, FineTuneHyperparams
+from tunesmith.types.model_exports import ModelExport
 from tunesmith.types.uploads import Upload
 
 from .event_messages import event_message, event_metrics
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         CheckpointPermissionRow,
         CheckpointRow,
         EventRow,
+        ExportRow,
         FileRow,
         JobRow,
         UploadRow,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "checkpoint_object",
     "event_object",
+    "export_object",
     "file_object",
     "fine_tune",
     "fine_tune_event",
@@ -64,6 +68,20 @@ def permission_object(row: CheckpointPermissionRow) -> dict[str, Any]:
         created_at=int(row.created_at),
         project_id=organization_id(row.organization),
     ).model_dump()
+
+
+def export_object(row: ExportRow) -> dict[str, Any]:
+    """Return an export of a model as JSON data."""
+    fields = asdict(row) | {
+        name: None if value is None else int(value)
+        for name, value in (
+            ("created_at", row.created_at),
+            ("finished_at", row.finished_at),
+            ("expires_at", row.expires_at),
+        )
+    }
+    known = {name: fields[name] for name in ModelExport.model_fields if name in fields}
+    return ModelExport.model_validate(known).model_dump()
 
 
 def file_object(row: FileRow) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "Database"]
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration. A test compares it with the migrations folder."""
 
 _BUSY_MILLISECONDS = 30_000

@@ -1,4 +1,4 @@
-"""Removes what has expired: files, uploads, stored completions; and what nothing refers to."""
+"""Removes what has expired: files, uploads, completions, exports; and what nothing refers to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tunesmith.engine.domain.job import TERMINAL_STATUSES
 
-from . import file_queries, stored_completion_queries, upload_queries
+from . import export_queries, file_queries, stored_completion_queries, upload_queries
 from .blobs import BlobStore
 from .removal import remove, set_aside
 from .schema import files, jobs, models
@@ -48,10 +48,12 @@ def collect_garbage(home: Home, database: Database) -> Removed:
             file_queries.remove(connection, row.id)
         upload_queries.remove_expired(connection, time.time())
         stored_completion_queries.remove_expired(connection, time.time())
+        export_queries.remove_expired(connection, time.time())
     with database.write() as connection:
         garbage = [
             *_orphaned_contents(home, connection),
             *_ended_uploads(home, connection),
+            *_deleted_exports(home, connection),
             *_job_leftovers(home, connection),
             *_orphaned_models(home, connection),
         ]
@@ -77,6 +79,14 @@ def _ended_uploads(home: Home, connection: Connection) -> Iterator[Path]:
     pending = upload_queries.pending_ids(connection)
     for folder in _children(home.uploads):
         if folder.name not in pending:
+            yield folder
+
+
+def _deleted_exports(home: Home, connection: Connection) -> Iterator[Path]:
+    """Yield folders of exports that were deleted or have expired."""
+    known = export_queries.ids(connection)
+    for folder in _children(home.exports):
+        if folder.name not in known:
             yield folder
 
 

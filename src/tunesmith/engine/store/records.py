@@ -18,6 +18,7 @@ __all__ = [
     "CheckpointPermissionRow",
     "CheckpointRow",
     "EventRow",
+    "ExportRow",
     "FileRow",
     "JobRow",
     "ModelRouteRow",
@@ -294,6 +295,45 @@ class StoredCompletionRow:
     messages: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class ExportRow:
+    """An export of a model.
+
+    Attributes:
+        format: "peft", "merged", "gguf" or "ollama".
+        quantization: The type of its weights.
+        with_base: Whether the base model's files are beside the adapter.
+        compare: Whether its answers are compared with the served model's.
+        status: "queued", "running", "succeeded", "failed" or "cancelled".
+        step: What its process does now.
+        progress: Share of its steps that are done, 0 to 1.
+        attempts: Number of starts; what an earlier one reports is not stored.
+        expires_at: It is removed then; None until it has ended.
+        filename: Name that the archive has for users; `bytes` and `sha256` are the archive's.
+        comparison: Fields of `types.ModelExportComparison`; `error`: of `ModelExportError`.
+    """
+
+    id: str
+    organization: str
+    created_at: float
+    model: str
+    format: str
+    quantization: str
+    with_base: bool
+    compare: bool
+    status: str = "queued"
+    step: str = ""
+    progress: float = 0.0
+    attempts: int = 0
+    finished_at: float | None = None
+    expires_at: float | None = None
+    filename: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    comparison: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
 Record = TypeVar(
     "Record",
     FileRow,
@@ -303,6 +343,7 @@ Record = TypeVar(
     CheckpointRow,
     CheckpointPermissionRow,
     StoredCompletionRow,
+    ExportRow,
     UploadRow,
     UploadPartRow,
 )

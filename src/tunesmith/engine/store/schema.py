@@ -29,6 +29,7 @@ __all__ = [
     "checkpoint_permissions",
     "checkpoints",
     "events",
+    "exports",
     "files",
     "idempotency",
     "jobs",
@@ -274,6 +275,32 @@ stored_completion_metadata: Table = Table(
     Column("key", String(64), nullable=False),
     Column("value", String(512), nullable=False),
     PrimaryKeyConstraint("completion_id", "key"),
+)
+
+exports: Table = Table(
+    "exports",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("model", String(255), nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("quantization", String(16), nullable=False),
+    Column("with_base", Boolean, nullable=False),
+    Column("compare", Boolean, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("step", Text, nullable=False),
+    Column("progress", Double, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("finished_at", Double),
+    Column("expires_at", Double),
+    Column("filename", Text),
+    Column("bytes", BigInteger),
+    Column("sha256", String(64)),
+    Column("comparison", JSON(none_as_null=True)),
+    Column("error", JSON(none_as_null=True)),
+    Index(None, "organization", "created_at", "id"),
+    Index(None, "status", "created_at"),
 )
 
 idempotency: Table = Table(

@@ -8,22 +8,24 @@ and no command line.
 
 from __future__ import annotations
 
-from .export import ExportFormat, ExportReport, Quantization, export_model
+from .archive import Archive, write_archive
+from .export import ExportReport, export_model, number_of_steps
 from .model_import import import_adapter
 from .model_source import ModelSource, find_model
 from .transfer_errors import ExportError, ImportModelError
 from .upload import HubCommit, upload_to_hub
 
 __all__ = [
+    "Archive",
     "ExportError",
-    "ExportFormat",
     "ExportReport",
     "HubCommit",
     "ImportModelError",
     "ModelSource",
-    "Quantization",
     "export_model",
     "find_model",
     "import_adapter",
+    "number_of_steps",
     "upload_to_hub",
+    "write_archive",
 ]

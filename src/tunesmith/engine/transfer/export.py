@@ -11,12 +11,13 @@ import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
 from tunesmith.atomic import publish_folder
 from tunesmith.disk_space import require_space
+from tunesmith.engine.domain.export_rules import export_fault
 from tunesmith.engine.models.loading import load_plain_model
 from tunesmith.engine.models.model_info import weights_bytes
 
@@ -33,13 +34,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tunesmith.engine.home import Home
+    from tunesmith.types.model_exports import ExportFormat, Quantization
 
     from .model_source import ModelSource
 
-__all__ = ["ExportFormat", "ExportReport", "Quantization", "export_model"]
+__all__ = ["ExportReport", "export_model", "number_of_steps"]
 
-ExportFormat = Literal["peft", "merged", "gguf", "ollama"]
-Quantization = Literal["f32", "f16", "bf16", "q8_0", "q4_1", "q4_0"]
 Progress: TypeAlias = Callable[[str], object]
 """Called with what begins now."""
 
@@ -86,6 +86,7 @@ def export_model(
     quantization: Quantization = "bf16",
     with_base: bool = False,
     compare: bool = True,
+    names_paths: bool = True,
     progress: Progress = lambda _: None,
 ) -> ExportReport:
     """Export a model to a new folder.
@@ -100,6 +101,8 @@ def export_model(
             adapter stays in 32 bits.
         with_base: Put the base model's files into an adapter's folder, and refer to those.
         compare: Compare the logits with those of the served model.
+        names_paths: Let an adapter whose base model is a folder of this machine name that folder;
+            otherwise, as for a copy that leaves the machine, it names the base model's id here.
         progress: Called with each step's description.
 
     Raises:
@@ -121,7 +124,7 @@ def export_model(
     try:
         export = _Export(source, folder, home, quantization, progress)
         reference = export.reference() if compare else None
-        reload = export.write(export_format, with_base=with_base)
+        reload = export.write(export_format, with_base=with_base, names_paths=names_paths)
         found = effect = None
         if reference is not None:
             progress("comparing the logits of the copy with the served model's")
@@ -141,6 +144,14 @@ def export_model(
         if path.is_file()
     }
     return ExportReport(target, export_format, files, found, effect)
+
+
+def number_of_steps(
+    export_format: ExportFormat, quantization: Quantization, *, compare: bool
+) -> int:
+    """Return how often an export calls `progress`."""
+    writing = 1 if export_format in {"peft", "merged"} else 2 + (quantization in _FOUR_BITS)
+    return writing + 2 * compare
 
 
 class _Export:
@@ -176,10 +187,12 @@ class _Export:
         base = load_plain_model(self._source.base.path, torch.float32)
         return difference(reference, logits_of(base, self.samples)).divergence
 
-    def write(self, export_format: ExportFormat, *, with_base: bool) -> Callable[[], Any]:
+    def write(
+        self, export_format: ExportFormat, *, with_base: bool, names_paths: bool
+    ) -> Callable[[], Any]:
         """Write the export; return the function that loads it again."""
         if export_format == "peft":
-            return self._write_adapter(with_base=with_base)
+            return self._write_adapter(with_base=with_base, names_paths=names_paths)
         if export_format == "merged":
             dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
             self._write_merged(self._folder, dtype[self._quantization])
@@ -190,14 +203,15 @@ class _Export:
             (self._folder / "Modelfile").write_text(text, encoding="utf-8")
         return lambda: read_gguf(path)
 
-    def _write_adapter(self, *, with_base: bool) -> Callable[[], Any]:
+    def _write_adapter(self, *, with_base: bool, names_paths: bool) -> Callable[[], Any]:
         self._progress("copying the adapter")
         source, folder = self._source, self._folder
         shutil.copyfile(
             source.folder / "adapter_model.safetensors", folder / "adapter_model.safetensors"
         )
         config = json.loads((source.folder / "adapter_config.json").read_text(encoding="utf-8"))
-        config |= {"base_model_name_or_path": str(source.base.path.resolve()), "revision": None}
+        named = str(source.base.path.resolve()) if names_paths else source.base.id
+        config |= {"base_model_name_or_path": named, "revision": None}
         if with_base:
             shutil.copytree(source.base.path, folder / "base")
             config["base_model_name_or_path"] = "base"
@@ -272,15 +286,9 @@ def _check(
 ) -> None:
     if target.exists():
         raise ExportError(f"{target} exists already. Name a folder that does not, or remove it.")
-    if export_format == "peft" and not source.is_adapter:
-        raise ExportError(
-            f"{source.name} has no adapter: it consists of whole weights. Export it as merged "
-            "weights (--to merged)."
-        )
-    if export_format == "merged" and quantization not in {"f32", "f16", "bf16"}:
-        raise ExportError(
-            f"Merged weights cannot be {quantization}: choose f32, f16 or bf16, or export GGUF."
-        )
+    fault = export_fault(source.name, export_format, quantization, is_adapter=source.is_adapter)
+    if fault is not None:
+        raise ExportError(fault)
 
 
 def _check_difference(found: Difference, effect: float | None, kind: Quantization) -> None:
