@@ -83,13 +83,13 @@ class ExportQueue:
     def _run(self) -> None:
         while not self._stopping:
             try:
-                self._look()
+                self._advance()
             except (SQLAlchemyError, OSError) as error:
                 _log.error("the exports cannot be worked on: %s", str(error).splitlines()[0])
             self._wake.wait(_POLL_SECONDS)
             self._wake.clear()
 
-    def _look(self) -> None:
+    def _advance(self) -> None:
         if self._row is not None and self._process is not None:
             if self._process.poll() is None and self._is_running(self._row):
                 return
