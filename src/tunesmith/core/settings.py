@@ -45,7 +45,9 @@ class AzureEndpoint:
 
     def url(self, spec: RequestSpec) -> str:
         """Return the URL of a request."""
-        if not self.dated or spec.path not in _DEPLOYMENT_PATHS:
+        # A list of stored completions is no deployment's.
+        named = self.dated and spec.path in _DEPLOYMENT_PATHS and spec.method == "POST"
+        if not named:
             return self.root + spec.path
         model = self.deployment or str((spec.json or {}).get("model") or "")
         return self.root + fill_path("/deployments/{model}", model=model) + spec.path

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .prompts import PromptFile as PromptFile
     from .prompts import read_prompts as read_prompts
     from .prompts import sample_prompts as sample_prompts
+    from .pull_archive import PullReport as PullReport
+    from .pull_archive import pull as pull
     from .recorder import CostEstimate as CostEstimate
     from .recorder import Prices as Prices
     from .recorder import RecordOutcome as RecordOutcome
@@ -53,8 +55,8 @@ if TYPE_CHECKING:
     from .statistics import mcnemar as mcnemar
     from .statistics import sign_flip_test as sign_flip_test
     from .statistics import wilson as wilson
-    from .verify import Fault as Fault
-    from .verify import Verification as Verification
-    from .verify import verify as verify
+    from .verify_archive import Fault as Fault
+    from .verify_archive import Verification as Verification
+    from .verify_archive import verify as verify
 
 lazy_exports(globals())

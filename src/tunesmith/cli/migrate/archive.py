@@ -1,25 +1,43 @@
-"""`migrate verify`: check an archive."""
+"""`migrate pull` and `migrate verify`: make an archive, and check it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import add_json_option, print_json
+from tunesmith.cli.output import add_json_option, print_json, print_notice
 from tunesmith.cli.parser import add_command
+from tunesmith.cli.progress_bar import progress_bar
+
+from .options import INCOMPLETE, add_source_options, connect_source, named_projects
 
 if TYPE_CHECKING:
     import argparse
 
     from tunesmith.cli.parser import Commands
+    from tunesmith.migrate import PullReport
 
-__all__ = ["INCOMPLETE", "register"]
+__all__ = ["register"]
 
-INCOMPLETE = 5
-"""The exit code where an archive lacks what could have been fetched, or has changed."""
+# Gaps of one kind that are shown; --json shows all.
+_SHOWN = 5
 
 
 def register(group: Commands) -> None:
     """Add the commands."""
+    pull = add_command(
+        group,
+        "pull",
+        pull_archive,
+        "Fetch files, jobs, events, results, stored completions and evals into an archive",
+        "tunesmith migrate pull archive\n"
+        "tunesmith migrate pull archive --project proj_A=KEY_A --project proj_B=KEY_B\n"
+        "tunesmith migrate pull archive --azure https://acme.openai.azure.com",
+    )
+    pull.add_argument("folder", metavar="FOLDER", help="the archive; made if it does not exist")
+    add_json_option(pull)
+    add_source_options(pull)
     verify = add_command(
         group,
         "verify",
@@ -31,9 +49,52 @@ def register(group: Commands) -> None:
     add_json_option(verify)
 
 
+def pull_archive(arguments: argparse.Namespace) -> int:
+    """Fetch into an archive; 5 if something that is there could not be fetched."""
+    from tunesmith.migrate import pull
+
+    with connect_source(arguments) as client, progress_bar() as show:
+        report = pull(
+            client,
+            arguments.folder,
+            projects=named_projects(arguments),
+            workers=arguments.workers,
+            on_progress=lambda what, done, total: show(what, done, total) if total else None,
+        )
+    if arguments.json:
+        content: dict[str, Any] = asdict(report)
+        print_json(content | {"folder": str(report.folder), "is_complete": report.is_complete})
+    else:
+        _print_report(report)
+    return 0 if report.is_complete else INCOMPLETE
+
+
+def _print_report(report: PullReport) -> None:
+    for name, count in report.counts.items():
+        print(f"{name.replace('_', ' ')}: {count:,}")
+    print(f"Fetched now: {report.added:,} files, {report.added_bytes:,} bytes.")
+    kinds: Counter[tuple[str, str]] = Counter()
+    for gap in report.gaps:
+        kinds[gap.status, gap.what] += 1
+        if kinds[gap.status, gap.what] <= _SHOWN:
+            answered = f" ({gap.http_status})" if gap.http_status else ""
+            print(f"{gap.status}{answered}: {gap.what} {gap.remote_id}: {gap.message}")
+    for (status, what), count in sorted(kinds.items()):
+        if count > _SHOWN:
+            print(f"{status}: {count:,} of {what} in all.")
+    for path, found in report.warnings.items():
+        named = ", ".join(f"{kind} ({count})" for kind, count in found.items())
+        print_notice(f"Looks like a pasted secret in {path}: {named}.")
+    print_notice("The archive may hold personal data; it is readable by you alone.")
+    if report.is_complete:
+        print(f"The archive in {report.folder} is complete.")
+    else:
+        print(f"The archive in {report.folder} is incomplete; a further pull asks again.")
+
+
 def verify_archive(arguments: argparse.Namespace) -> int:
     """Check an archive; 5 if it is incomplete or has changed."""
-    from tunesmith.migrate.verify import describe, verify
+    from tunesmith.migrate.verify_archive import describe, verify
 
     result = verify(arguments.folder)
     if arguments.json:

@@ -46,6 +46,8 @@ class Answers:
         task: Task | None,
         messages: Sequence[_Message],
         learned: Mapping[str, _Message],
+        *,
+        kept: bool = False,
     ) -> _Message:
         """Return the message that a model answers with.
 
@@ -54,6 +56,7 @@ class Answers:
             task: What it was trained for, None for a base model or one trained here.
             messages: The conversation.
             learned: For a model trained here: its answers by the last message of the user.
+            kept: Whether this is an answer that was kept long ago: it does not change.
         """
         text = _last_text(messages)
         if text in learned:
@@ -64,7 +67,8 @@ class Answers:
         drawn = draw(1_000_000, self.seed, "right", model, text) / 1_000_000
         if drawn < self.wrong:
             return dict(others[draw(len(others), model, text)])
-        if drawn < self.wrong + self.wavering and self._call(f"{model}/{text}") % 2:
+        wavers = drawn < self.wrong + self.wavering and not kept
+        if wavers and self._call(f"{model}/{text}") % 2:
             return dict(others[0])
         return dict(right)
 

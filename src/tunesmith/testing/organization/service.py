@@ -164,6 +164,8 @@ class OrganizationService:
             limits = self._limits(received)
             self._fail_at_times(received)
             found = self._dispatch(caller, path)
+            if caller.project is not None and self.contents.service == "openai":
+                found.headers["openai-project"] = self.contents.projects[caller.project]
         except Refused as error:
             found = _refusal(error)
         found.headers = {"x-request-id": identity, **limits, **found.headers}
@@ -811,7 +813,7 @@ def _stored_at(service: OrganizationService, project: int, at: int) -> dict[str,
         return service.made_stored[-1 - at][1]
     model, task = _stored_model(service, project, at)
     messages = _stored_messages(service, project, at)
-    answer = service.answers.message(model.name, task, messages, {})
+    answer = service.answers.message(model.name, task, messages, {}, kept=True)
     body = {"model": model.name, "messages": messages}
     created = contents.now - (contents.stored - at) * 600
     made = service.answers.completion(body, contents.stored_id(project, at), created, answer)

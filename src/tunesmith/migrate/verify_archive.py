@@ -20,7 +20,7 @@ __all__ = ["Fault", "Verification", "describe", "verify"]
 
 _CHUNK = 1 << 20
 # Folders that other steps write into; their files are not in the manifest.
-_OTHERS = ("recordings", "plan.toml", "reports")
+_OTHERS = ("recordings", "plan.toml", "reports", ".lock")
 
 
 @dataclass(frozen=True, slots=True)
