@@ -253,8 +253,8 @@ def test_closed_services_are_gaps(tmp_path):
     made = recorded_organization(quirks=quirks)
     with made as organization, organization.client(retry=FAST, admin_api_key=None) as client:
         report = migrate.pull(client, tmp_path)
-    told = {(gap.what, gap.status, gap.http_status) for gap in report.gaps}
-    assert told == {("evals", "gone", 410), ("fine-tunes", "gone", 404)}
+    reported = {(gap.what, gap.status, gap.http_status) for gap in report.gaps}
+    assert reported == {("evals", "gone", 410), ("fine-tunes", "gone", 404)}
     assert report.is_complete
 
 
@@ -346,9 +346,9 @@ def test_the_command(organization, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KEY_B", organization.keys[second])
     command = ["migrate", "pull", folder, "--project", f"{first}=KEY_A", "--json"]
     assert main([*command, "--project", f"{second}=KEY_B"]) == 5
-    told = json.loads(capsys.readouterr().out)
-    assert told["counts"]["projects"] == 2
-    assert not told["is_complete"]
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["counts"]["projects"] == 2
+    assert not reported["is_complete"]
     assert main(["migrate", "verify", folder]) == 5
     assert "incomplete" in capsys.readouterr().out
     assert main(["migrate", "pull", folder, "--project", f"{first}=NO_SUCH_VARIABLE"]) == 1

@@ -26,7 +26,7 @@ from tunesmith.file_lock import exclusive_lock
 from tunesmith.types import TERMINAL_STATUSES
 
 from .archive import SCHEMA, Gap, folder_name
-from .remote import Remote, status_of, told
+from .remote import Remote, reason_of, status_of
 from .sources import Source, open_sources, service_of, visible_keys
 from .writing import ArchiveWriter, Sink, json_bytes, line_bytes, make_private, now
 
@@ -240,7 +240,7 @@ class _Project:
         if isinstance(error, AuthenticationError):
             raise error
         status = status_of(error, more.get("expires_at"))
-        code, message = told(error)
+        code, message = reason_of(error)
         self._writer.gap(Gap(path, remote_id, what, status, code, message))
 
     def _list(

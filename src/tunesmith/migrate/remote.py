@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from .archive import Status
 
-__all__ = ["Listing", "Remote", "Throttle", "status_of", "told"]
+__all__ = ["Listing", "Remote", "Throttle", "reason_of", "status_of"]
 
 _NEVER = RetryPolicy(max_retries=0)
 # Tries of one request: after a failure of the server or the network, and after "too many requests".
@@ -324,7 +324,7 @@ def status_of(error: APIError, expires_at: object = None) -> Status:
     return "forbidden" if code in {400, 401, 403} else "partial"
 
 
-def told(error: APIError) -> tuple[int | None, str]:
+def reason_of(error: APIError) -> tuple[int | None, str]:
     """Return the status and the message of an error, for a gap."""
     code = error.status_code if isinstance(error, APIStatusError) else None
     # The service's own words; the whole text of the error names the request, each time another.

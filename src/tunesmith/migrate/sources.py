@@ -17,7 +17,7 @@ from tunesmith.core.request import RequestSpec
 from tunesmith.errors import APIStatusError, ConfigurationError
 
 from .archive import Gap, folder_name
-from .remote import Remote, Throttle, told
+from .remote import Remote, Throttle, reason_of
 
 if TYPE_CHECKING:
     from tunesmith.core.flow import Flow
@@ -166,7 +166,7 @@ def _try_project(
         if error.status_code not in _REFUSED:
             raise
         if project.get("status") != "archived":
-            found.gaps.append(_closed(project, *told(error)))
+            found.gaps.append(_closed(project, *reason_of(error)))
         return
     found.opened.append(Source(project["id"], remote))
 

@@ -189,7 +189,7 @@ class ArchiveWriter:
         if entry is None or entry["status"] != "ok":
             return False
         try:
-            return (self.folder / path).stat().st_size == entry["bytes"]
+            return bool((self.folder / path).stat().st_size == entry["bytes"])
         except OSError:
             return False
 
