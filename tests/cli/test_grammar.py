@@ -87,13 +87,56 @@ def test_an_incomplete_command_prints_its_help_and_is_wrong_usage(argv, capsys):
 def test_a_wrong_option_is_wrong_usage(capsys):
     assert main(["api", "files.get"]) == 2
     said = capsys.readouterr().err
-    assert "Missing: -i/--id." in said
+    assert "Missing: ID." in said
     assert "example:\n  tunesmith api files.get -i " in said
 
 
 def test_a_misspelt_command_is_told_what_it_may_have_meant(capsys):
     assert main(["api", "fine_tune.create", "-t", "x"]) == 2
     assert "Did you mean 'fine_tunes.create'" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("jobs", "`tunesmith api fine_tuning.jobs.list`"),
+        ("files", "`tunesmith api files.list`"),
+        ("models.list", "It is `tunesmith api models.list`."),
+        ("check -f x", "It is `tunesmith tools check`."),
+        ("tools prepare_data", "`tunesmith tools fine_tunes.prepare_data`"),
+        ("train -t x", "It is `tunesmith api fine_tuning.jobs.create`."),
+        ("modles list", "Did you mean 'models'"),
+        (
+            "api fine_tuning.jobs.create -t x -m y --learning_rate 0.1",
+            "--learning_rate_multiplier?",
+        ),
+        ("api fine_tunes.create -t x --n-epoch 2", "--n-epochs?"),
+        ("serve --portt 1", "Did you mean --port?"),
+        ("api files.list --verbose", "before the command: `tunesmith --verbose …`"),
+        ("api files.list --follow", "no option --follow"),
+        ("serve --training_file x", "`tunesmith api fine_tunes.create` has one"),
+        ("api files.list all", "'all' is one argument too many for `tunesmith api files.list`"),
+        ("api files.list --limit 0", "'0' is no whole number of at least 1"),
+    ],
+)
+def test_what_is_typed_wrong_is_answered_with_what_is_right(typed, said, capsys):
+    assert main(typed.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in " ".join(captured.err.split())
+
+
+def test_no_option_may_be_abbreviated(capsys):
+    """`--learning_rate 0.1` once became a multiplier of 0.1, without a word."""
+    for path, parser in COMMANDS.items():
+        assert not parser.allow_abbrev, path
+    assert main("api fine_tunes.create -t x --learning_rate_mult 1".split()) == 2
+    assert "--learning_rate_multiplier?" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("words", ["file-a", "-i file-a", "--id file-a", "--id=file-a"])
+def test_an_id_may_stand_alone(words):
+    assert build_parser().parse_args(f"api files.get {words} --json".split()).id == "file-a"
 
 
 def test_the_version_is_that_of_the_package(capsys):

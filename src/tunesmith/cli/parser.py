@@ -15,7 +15,7 @@ from .options import add_connection_options
 from .output import print_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import NoReturn
 
     Handler = Callable[[argparse.Namespace], int]
@@ -37,6 +37,19 @@ MODULES = (
     "tunesmith.cli.trackers",
     "tunesmith.cli.shell_completion",
 )
+
+# What other tools call it.
+_OTHER_WORDS = {
+    "train": "tunesmith api fine_tuning.jobs.create",
+    "finetune": "tunesmith api fine_tuning.jobs.create",
+    "fine-tune": "tunesmith api fine_tuning.jobs.create",
+    "upload": "tunesmith api files.create",
+    "chat": "tunesmith api chat.completions.create",
+    "complete": "tunesmith api completions.create",
+    "run": "tunesmith serve",
+    "start": "tunesmith serve",
+    "validate": "tunesmith tools check",
+}
 
 EXAMPLES = """\
 examples:
@@ -116,7 +129,22 @@ def add_command(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage in one paragraph, with an example instead of every option."""
+    """Reports wrong usage in one paragraph, with an example instead of every option.
+
+    An option has to be written out: an abbreviation may become another option one day.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def parse_known_args(  # type: ignore[override] # overloaded there
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; what is left over is an error here, where the command's options are known."""
+        found, left = super().parse_known_args(args, namespace or argparse.Namespace())
+        if left:
+            self.error(self._unexpected(left))
+        return found, left
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and a correct example; exit with code 2."""
@@ -125,18 +153,74 @@ class _Parser(argparse.ArgumentParser):
             print(self.epilog, file=sys.stderr)
         self.exit(2)
 
+    def _unexpected(self, arguments: list[str]) -> str:
+        option = next((one.partition("=")[0] for one in arguments if one.startswith("-")), None)
+        if option is None:
+            return f"{arguments[0]!r} is one argument too many for `{self.prog}`"
+        close = _closest(option, _options(self))
+        if close:
+            return f"There is no option {option}. Did you mean {' or '.join(close)}?"
+        places = [path for path, one in _commands(build_parser()) if option in _options(one)]
+        if "tunesmith" in places:
+            return f"{option} belongs before the command: `tunesmith {option} …`"
+        hint = f"; `{places[0]}` has one" if places else ""
+        return f"`{self.prog}` has no option {option}{hint}"
+
+
+def _closest(option: str, known: Sequence[str]) -> list[str]:
+    """Return the options that may be meant: those it begins or is part of, else similar ones."""
+    plain = option.lstrip("-").replace("-", "_")
+    if len(plain) < 2:  # noqa: PLR2004 - one letter resembles everything
+        return []
+    # Most options have two spellings; the one that resembles what was typed comes last.
+    spellings = sorted(known, key=lambda one: ("_" in one) == ("_" in option))
+    names = {one.lstrip("-").replace("-", "_"): one for one in spellings if one.startswith("--")}
+    begun = [one for name, one in names.items() if name.startswith(plain)]
+    return begun or [names[name] for name in difflib.get_close_matches(plain, names, n=2)]
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield a parser and all below it, each with the words that lead to it."""
+    yield parser.prog, parser
+    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to them
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            for one in action.choices.values():
+                yield from _commands(one)
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    return list(parser._option_string_actions)  # noqa: SLF001 - argparse offers no other way
+
 
 def _plain(message: str) -> str:
     """Return argparse's message as plain sentences."""
     if found := re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", message):
         wrong, known = found[1], re.findall(r"[\w.]+", found[2])
-        close = difflib.get_close_matches(wrong, known, n=2)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        return f"There is no command {wrong!r}.{hint}"
+        return f"There is no command {wrong!r}.{_meant(wrong, known)}"
+    if either := re.match(r"one of the arguments (\S+) .* is required", message):
+        return f"Missing: {either[1]}."
     if names := re.match(r"the following arguments are required: (.*)", message):
         missing = ("/".join(name.split("/")[:2]) for name in names[1].split(", "))
         return f"Missing: {', '.join(missing)}."
-    return f"{message[:1].upper()}{message[1:]}."
+    end = "" if message.endswith((".", "?", "!")) else "."
+    return f"{message[:1].upper()}{message[1:]}{end}"
+
+
+def _meant(wrong: str, known: list[str]) -> str:
+    """Return the command that may be meant: one of another place, or one with a similar name."""
+    every = [path for path, _ in _commands(build_parser())]
+    paths = {path.rpartition(" ")[2]: path for path in reversed(every)}
+    if wrong in paths or wrong in _OTHER_WORDS:
+        return f" It is `{paths.get(wrong) or _OTHER_WORDS[wrong]}`."
+    close = difflib.get_close_matches(wrong, known, n=2, cutoff=0.7)
+    if close:
+        return f" Did you mean {' or '.join(map(repr, close))}?"
+    within = [path for word, path in paths.items() if wrong in word.split(".")]
+    similar = difflib.get_close_matches(wrong, paths, n=1, cutoff=0.75)
+    if within or similar:
+        listing = [path for path in within if path.endswith(".list")]
+        return f" Did you mean `{(listing or within or [paths[similar[0]]])[0]}`?"
+    return ""
 
 
 class _PrintVersion(argparse.Action):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli.options import add_connection_options, connect
@@ -17,7 +19,6 @@ from tunesmith.cli.output import (
 from tunesmith.cli.parser import add_command
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable, Sequence
 
     from tunesmith.cli.parser import Commands
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVENT_COLUMNS",
-    "JOB_COLUMNS",
     "add_call",
     "add_id_option",
+    "add_job_filters",
+    "add_limit_option",
+    "print_jobs",
     "print_list",
     "print_object",
 ]
@@ -70,8 +73,39 @@ def add_call(
 
 
 def add_id_option(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add `-i`/`--id`, required."""
-    parser.add_argument("-i", "--id", required=True, metavar="ID", help=f"id of the {what}")
+    """Add the id, which may also follow `-i` or `--id`."""
+    either = parser.add_mutually_exclusive_group(required=True)
+    absent: Any = argparse.SUPPRESS
+    either.add_argument("id", nargs="?", metavar="ID", default=absent, help=f"id of the {what}")
+    either.add_argument("-i", "--id", dest="id", metavar="ID", default=absent, help="the same")
+
+
+def add_limit_option(parser: argparse.ArgumentParser, what: str = "at most N") -> None:
+    """Add `--limit`, a number of at least 1."""
+    parser.add_argument("--limit", type=_at_least_one, metavar="N", help=what)
+
+
+def add_job_filters(parser: argparse.ArgumentParser) -> None:
+    """Add `--status`, `--model` and `--limit`, which `print_jobs` follows."""
+    parser.add_argument("--status", help="only jobs of this status")
+    parser.add_argument("--model", help="only jobs that started from this model")
+    add_limit_option(parser)
+
+
+def print_jobs(jobs: Iterable[Any], arguments: argparse.Namespace) -> int:
+    """Print the jobs of either API that the options select."""
+    selected = (
+        job
+        for job in jobs
+        if arguments.status in {None, job.status} and arguments.model in {None, job.model}
+    )
+    return print_list(selected, arguments, JOB_COLUMNS)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 def print_object(value: WireModel, arguments: argparse.Namespace) -> int:
@@ -79,8 +113,19 @@ def print_object(value: WireModel, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(value.to_dict())
     else:
-        print(fields(value.to_dict()))
+        print(fields({name: _shown(name, one) for name, one in value.to_dict().items()}))
     return 0
+
+
+def _shown(name: str, value: object) -> object:
+    """Return a time as a date, and a size with separators."""
+    is_time = name.endswith("_at") or name in {"created", "estimated_finish"}
+    if isinstance(value, int) and not isinstance(value, bool):
+        if is_time:
+            return local_time(value)
+        if name == "bytes" or name.endswith("_bytes"):
+            return f"{value:,}"
+    return value
 
 
 def print_list(
@@ -88,8 +133,8 @@ def print_list(
     arguments: argparse.Namespace,
     columns: Columns,
 ) -> int:
-    """Print objects as a table with these columns, or as a JSON array."""
-    items = list(values)
+    """Print objects as a table with these columns, or as a JSON array: `--limit` of them."""
+    items = list(itertools.islice(values, getattr(arguments, "limit", None)))
     if arguments.json:
         print_json([value.to_dict() for value in items])
     elif items:

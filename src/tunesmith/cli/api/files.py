@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.cli.output import local_minute
 
-from .call import add_call, add_id_option, print_list, print_object
+from .call import add_call, add_id_option, add_limit_option, print_list, print_object
 
 if TYPE_CHECKING:
     import argparse
@@ -36,6 +36,7 @@ def register(commands: Commands) -> None:
     )
     listing = add_call(commands, "files.list", _list, "List files", "tunesmith api files.list")
     listing.add_argument("--purpose", help="only files of this purpose")
+    add_limit_option(listing)
     get = add_call(
         commands, "files.get", _get, "Show a file's metadata", "tunesmith api files.get -i file-abc"
     )

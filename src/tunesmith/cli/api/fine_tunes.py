@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.cli.output import print_notice
 from tunesmith.errors import TunesmithError
 
-from .call import EVENT_COLUMNS, JOB_COLUMNS, add_call, add_id_option, print_list, print_object
+from .call import (
+    EVENT_COLUMNS,
+    add_call,
+    add_id_option,
+    add_job_filters,
+    print_jobs,
+    print_list,
+    print_object,
+)
 from .follow import follow
 from .job_options import add_job_options, job_settings, uploaded_files
 from .result_files import add_results_options, print_results
@@ -24,7 +32,10 @@ __all__ = ["register"]
 def register(commands: Commands) -> None:
     """Add the commands."""
     _register_create(commands)
-    add_call(commands, "fine_tunes.list", _list, "List fine-tunes", "tunesmith api fine_tunes.list")
+    listing = add_call(
+        commands, "fine_tunes.list", _list, "List fine-tunes", "tunesmith api fine_tunes.list"
+    )
+    add_job_filters(listing)
     for name, call, summary in (
         ("get", _get, "Show a fine-tune"),
         ("events", _events, "Print a fine-tune's events so far"),
@@ -76,7 +87,7 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _list(client: Client, arguments: argparse.Namespace) -> int:
-    return print_list(client.fine_tunes.list(), arguments, JOB_COLUMNS)
+    return print_jobs(client.fine_tunes.list(), arguments)
 
 
 def _get(client: Client, arguments: argparse.Namespace) -> int:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.cli.output import print_notice
 from tunesmith.types.job_parameters import job_parameter
 
-from .call import EVENT_COLUMNS, JOB_COLUMNS, add_call, add_id_option, print_list, print_object
+from .call import (
+    EVENT_COLUMNS,
+    add_call,
+    add_id_option,
+    add_job_filters,
+    add_limit_option,
+    print_jobs,
+    print_list,
+    print_object,
+)
 from .follow import follow
 from .job_options import add_job_options, job_settings, uploaded_files
 from .result_files import add_results_options, print_results
@@ -38,7 +47,7 @@ def register(commands: Commands) -> None:
         "tunesmith api fine_tuning.jobs.list --limit 10",
         aliases=["fine_tuning.job.list"],
     )
-    listing.add_argument("--limit", type=int, metavar="N", help="at most N")
+    add_job_filters(listing)
     for name, call, summary in (
         ("get", _get, "Show a job"),
         ("events", _events, "Print a job's events so far, oldest first"),
@@ -61,7 +70,7 @@ def register(commands: Commands) -> None:
         if name == "results":
             add_results_options(parser)
         if name == "events":
-            parser.add_argument("--limit", type=int, metavar="N", help="only the newest N")
+            add_limit_option(parser, "only the newest N")
 
 
 def _register_create(commands: Commands) -> None:
@@ -93,8 +102,7 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _list(client: Client, arguments: argparse.Namespace) -> int:
-    jobs = itertools.islice(client.fine_tuning.jobs.list(), arguments.limit)
-    return print_list(jobs, arguments, JOB_COLUMNS)
+    return print_jobs(client.fine_tuning.jobs.list(), arguments)
 
 
 def _get(client: Client, arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.cli.output import local_minute
 
-from .call import add_call, add_id_option, print_list, print_object
+from .call import add_call, add_id_option, add_limit_option, print_list, print_object
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +21,9 @@ __all__ = ["register"]
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    add_call(commands, "models.list", _list, "List models", "tunesmith api models.list")
+    listing = add_call(commands, "models.list", _list, "List models", "tunesmith api models.list")
+    listing.add_argument("--owner", help="only models of this owner")
+    add_limit_option(listing)
     get = add_call(commands, "models.get", _get, "Show a model", "tunesmith api models.get -i ada")
     add_id_option(get, "model")
     delete = add_call(
@@ -40,7 +42,11 @@ def _list(client: Client, arguments: argparse.Namespace) -> int:
         "owner": lambda model: model.owned_by,
         "created": lambda model: local_minute(model.created),
     }
-    return print_list(client.models.list(), arguments, columns)
+    found = client.models.list()
+    owner = arguments.owner
+    return print_list(
+        (model for model in found if owner in {None, model.owned_by}), arguments, columns
+    )
 
 
 def _get(client: Client, arguments: argparse.Namespace) -> int:
