@@ -47,12 +47,16 @@ class Position:
         elapsed_tokens: Tokens seen, repeats included.
         elapsed_examples: Examples seen, repeats included.
         results_length: Bytes of the result file up to this step.
+        max_tokens: Most tokens that went through the layers at a time; None if that is not known.
+        recomputed_layers: Layers whose activations were computed again.
     """
 
     step: int = 0
     elapsed_tokens: int = 0
     elapsed_examples: int = 0
     results_length: int = 0
+    max_tokens: int | None = None
+    recomputed_layers: int = 0
 
 
 class Checkpoints(Protocol):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from tunesmith.engine.domain.errors import TrainingError
 
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .checkpoint import Checkpoints, Position
+    from .memory_limit import MemoryLimit
     from .objective import Objective
     from .spec import ResolvedHyperparameters, StopRequest, TrainingObserver, TrainingSpec
 
 __all__ = ["Schedule", "TrainingLoop"]
+
+T = TypeVar("T")
 
 _VALIDATIONS = 25  # on one batch each, spread over the training
 
@@ -76,6 +80,7 @@ class TrainingLoop:
         joined: Whether the optimizer may keep the parameters in one buffer.
         save_model: Writes the model as it is now to an existing folder.
         checkpoints: Where to resume from and to save.
+        limit: How much goes through the layers at a time.
 
     Attributes:
         position: How far the training has come.
@@ -92,6 +97,7 @@ class TrainingLoop:
         joined: bool,
         save_model: Callable[[Path], None],
         checkpoints: Checkpoints,
+        limit: MemoryLimit,
     ) -> None:
         self._spec = spec
         self._observer = observer
@@ -104,6 +110,8 @@ class TrainingLoop:
             checkpoints, self._optimizer, spec.checkpoint_every_seconds
         )
         self.position: Position = self._checkpointer.restore()
+        self._limit = limit
+        limit.restore(self.position.max_tokens, self.position.recomputed_layers)
         self._results: ResultFile | None = None  # only the leader writes one
         if distributed.is_leader():
             self._results = ResultFile(
@@ -154,7 +162,7 @@ class TrainingLoop:
     def _optimize(self, epoch: int, indices: Sequence[int]) -> StepRecord:
         step = self.position.step + 1
         rate = learning_rate_at(step, self._schedule.total_steps, self._schedule.peak_rate)
-        metrics = self._objective.backward(indices)
+        metrics = self._within_memory(partial(self._objective.backward, indices))
         self._optimizer.step(rate)
         if not math.isfinite(metrics.loss):
             multiplier = self._schedule.hyperparameters.learning_rate_multiplier
@@ -188,7 +196,7 @@ class TrainingLoop:
         if count == 0:
             return record
         if ends_epoch:
-            validation, classification = self._objective.validate_all()
+            validation, classification = self._within_memory(self._objective.validate_all)
             return replace(
                 record,
                 validation=validation,
@@ -201,8 +209,12 @@ class TrainingLoop:
         size = min(self._schedule.hyperparameters.batch_size, count)
         start = (record.step // every - 1) * size
         indices = [(start + offset) % count for offset in range(size)]
-        validation = self._objective.validate(indices)
+        validation = self._within_memory(partial(self._objective.validate, indices))
         return replace(record, validation=validation, extra=record.extra | validation.extra)
+
+    def _within_memory(self, work: Callable[[], T]) -> T:
+        """Return the result of `work`, which uses gradients for nothing but to add to them."""
+        return self._limit.attempt(work, self._optimizer.clear, self._observer.note)
 
     def _end_epoch(self, record: StepRecord) -> None:
         n_epochs = self._schedule.hyperparameters.n_epochs
@@ -213,7 +225,12 @@ class TrainingLoop:
             self._observer.checkpoint(CheckpointRecord(record.step, folder, record))
 
     def _save(self) -> None:
-        self.position = replace(self.position, results_length=self._sync_results())
+        self.position = replace(
+            self.position,
+            results_length=self._sync_results(),
+            max_tokens=self._limit.tokens,
+            recomputed_layers=self._limit.recomputed_layers,
+        )
         self._checkpointer.save(self.position)
 
     def _sync_results(self) -> int:

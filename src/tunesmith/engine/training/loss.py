@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from .examples import Example
     from .frozen_layer_cache import FrozenLayerCache
+    from .memory_limit import MemoryLimit
     from .split_model import SplitModel
 
 __all__ = ["Batch", "ExampleSet", "LossComputation", "Predictions"]
 
-_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}  # that go through the layers together, by device
 _LOGIT_ROWS = 256  # positions whose logits exist at the same time
 
 
@@ -84,21 +84,20 @@ class LossComputation:
 
     Args:
         model: The model, within `only_layers` where the examples are cached.
-        max_tokens: Most tokens, padding included, that go through the layers together;
-            None for what suits the model's device.
+        limit: How many tokens go through the layers together.
         autocast: Compute in bfloat16 although the weights are in 32 bits.
     """
 
-    def __init__(
-        self, model: SplitModel, *, max_tokens: int | None = None, autocast: bool = False
-    ) -> None:
+    def __init__(self, model: SplitModel, limit: MemoryLimit, *, autocast: bool = False) -> None:
         self._model = model
-        self._max_tokens = max_tokens or _MAX_TOKENS[model.device.type]
+        self._limit = limit
         self._precision = torch.autocast(model.device.type, torch.bfloat16, autocast)
 
     def micro_batches(self, indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
         """Split this process's shard of a batch into parts that go through the layers at once."""
-        return micro_batches(distributed.shard(indices), lengths, self._max_tokens)
+        for part in micro_batches(distributed.shard(indices), lengths, self._limit.tokens):
+            self._limit.note(len(part), len(part) * max(lengths[index] for index in part))
+            yield part
 
     def collate(self, source: ExampleSet, indices: Sequence[int]) -> Batch:
         """Return examples of `source` as tensors on the model's device."""

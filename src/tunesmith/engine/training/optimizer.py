@@ -64,7 +64,11 @@ class Optimizer:
         distributed.sum_gradients(self._trained)
         clip_grad_norm_(self._trained, _MAX_GRADIENT_NORM)
         self._adamw.step()
-        # The gradients of joined parameters are views of one tensor, which therefore stays.
+        self.clear()
+
+    def clear(self) -> None:
+        """Clear the gradients."""
+        # Those of joined parameters are views of one tensor, which therefore stays.
         self._adamw.zero_grad(set_to_none=not self._joined)
 
     def state(self) -> dict[str, torch.Tensor]:

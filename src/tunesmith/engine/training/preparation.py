@@ -29,7 +29,7 @@ from .hyperparameters import resolve_hyperparameters
 from .lora import add_adapter
 from .loss import ExampleSet, LossComputation
 from .memory_choice import MemoryChoice, memory_budget
-from .memory_limit import recompute_layers
+from .memory_limit import MemoryLimit
 from .plain_model import add_peft_adapter, load_training_model
 from .preference import Preference, read_pairs, with_reference
 from .recipe_rules import recipe_of, why_no_four_bits
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from .memory_plan import MemoryPlan, OptimizerName
     from .objective import Objective
+    from .preference import Pairs
     from .spec import ResolvedHyperparameters, TrainingSpec
     from .split_model import SplitModel
     from .work_folder import WorkFolder
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 # Tokens of a step up to which prepacked weights are worth their memory: larger products spend
 # little of their time on the layout.
 _PREPACKED_TOKENS = 256
+# That go through the layers together where no plan of memory says it.
+_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 __all__ = ["Data", "Preparation", "TrainableModel"]
 
@@ -78,6 +81,14 @@ class Data:
     classes: Classes | None
     rows: int
     tokens: int
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that must go through the layers together: of an example, or of a pair."""
+        lengths = list(map(len, self.train))
+        if self.rows == len(lengths):
+            return max(lengths)
+        return 2 * max(lengths)
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """Yield what to tell about the rows of the training file: a key and a sentence."""
@@ -131,7 +142,7 @@ class Preparation:
         budget = memory_budget(spec, device)
         choice: MemoryChoice | None = None
         if budget is not None:
-            longest = max(map(len, self.data.train))
+            longest = self.data.longest
             choice = MemoryChoice(config, longest, budget, spec.optimizer)
         wanted, reason = _choose_before_loading(spec, choice)
         self.model: SplitModel = _load_model(spec, tokenizer, four_bits=wanted == "qlora")
@@ -152,6 +163,9 @@ class Preparation:
         self.recipe: ChosenRecipe = chosen if reason is None else replace(chosen, reason=reason)
         fit = None if choice is None else choice.require(chosen.recipe, self.model.path)
         self.memory: MemoryPlan | None = None if fit is None else fit.plan
+        first = self.recipe.first_layer
+        tokens = self.memory.tokens if self.memory else _MAX_TOKENS[device.type]
+        self.limit: MemoryLimit = MemoryLimit(self.model.layers[first:], tokens)
         self.optimizer: OptimizerName = spec.optimizer or (
             "adamw" if fit is None else fit.optimizer
         )
@@ -201,8 +215,7 @@ class Preparation:
         """Make the model trainable as the recipe says."""
         spec = self._spec
         if self.memory is not None:
-            first = self.recipe.first_layer
-            recompute_layers(self.model.layers[first:], self.memory.recomputed_layers)
+            self.limit.recompute(self.memory.recomputed_layers)
         if self.recipe.adapter is None:
             model = self.model.whole.float().requires_grad_(requires_grad=True)
             return TrainableModel(
@@ -219,8 +232,18 @@ class Preparation:
             self.model.speed_up_short_steps(torch.from_numpy(self.data.train[0].tokens))
         return TrainableModel(adapter.parameters(), adapter.save)
 
-    def objective(self, train: ExampleSet, validation: ExampleSet | None) -> Objective | None:
+    def objective(
+        self,
+        train: ExampleSet,
+        validation: ExampleSet | None,
+        tell: Callable[[str, str], None],
+    ) -> Objective | None:
         """Return what to minimise; call it within `only_layers`.
+
+        Args:
+            train: Examples to learn from.
+            validation: Examples to validate on, or None.
+            tell: Receives a key and a sentence where memory did not suffice.
 
         Returns:
             None if a stop was requested while the reference of preferences was computed.
@@ -229,12 +252,16 @@ class Preparation:
         is_mixed = self.recipe.recipe in {"full", "qlora"}
         computation = LossComputation(
             self.model,
-            max_tokens=self.memory.tokens if self.memory else None,
+            self.limit,
             autocast=is_mixed and best_dtype(self.model.device) == torch.bfloat16,
         )
         if self._spec.method == "supervised":
             return Supervised(computation, train, validation, self.data.classes)
-        reference = partial(with_reference, computation, should_continue=self._should_continue)
+
+        def reference(source: ExampleSet, path: Path) -> Pairs | None:
+            work = partial(with_reference, computation, source, path, self._should_continue)
+            return self.limit.attempt(work, lambda: None, tell)
+
         train_pairs = reference(train, self._folder.reference("train"))
         if train_pairs is None:
             return None

@@ -97,7 +97,7 @@ def _run(
         weight_decay=_FULL_WEIGHT_DECAY if recipe.recipe == "full" else 0.0,
     )
     with model.only_layers(recipe.first_layer):
-        objective = prepared.objective(*sets)
+        objective = prepared.objective(*sets, observer.note)
         if objective is None:
             return _outcome(spec, should_continue.request, Position())
         loop = TrainingLoop(
@@ -109,6 +109,7 @@ def _run(
             joined=recipe.adapter is not None,
             save_model=trainable.save,
             checkpoints=checkpoints,
+            limit=prepared.limit,
         )
         observer.planned(
             TrainingPlan(
