@@ -92,7 +92,7 @@ def test_preferences_whose_pairs_do_not_fit_recompute_every_layer(
 
 def test_what_does_not_fit_at_all_is_refused_with_the_way_out(make_spec, recorder, a_card_for):
     a_card_for(lambda _batch, _layer: False)
-    with pytest.raises(TrainingError, match="one example of .* tokens.*Use shorter") as caught:
+    with pytest.raises(TrainingError, match=r"one example of .* tokens.*Use shorter") as caught:
         train(make_spec(recipe="lora"), recorder())
     assert caught.value.code == "out_of_memory"
 

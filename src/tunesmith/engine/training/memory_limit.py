@@ -61,14 +61,14 @@ class MemoryLimit:
         self._examples, self._tokens_at_work = examples, tokens
 
     def attempt(
-        self, work: Callable[[], T], undo: Callable[[], None], tell: Callable[[str, str], None]
+        self, work: Callable[[], T], undo: Callable[[], None], report: Callable[[str, str], None]
     ) -> T:
         """Return the result of `work`, done again with less at a time while memory is too small.
 
         Args:
             work: Computes something that depends on nothing that it changed before it failed.
             undo: Takes back what a failed `work` has done.
-            tell: Receives a key and a sentence on each change.
+            report: Receives a key and a sentence on each change.
 
         Raises:
             TrainingError: Not even one example fits with all layers computed again.
@@ -85,7 +85,7 @@ class MemoryLimit:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            tell(f"memory-{self.tokens}-{self.recomputed_layers}", self._lower())
+            report(f"memory-{self.tokens}-{self.recomputed_layers}", self._lower())
 
     def _lower(self) -> str:
         """Take less at a time, and return a sentence on it.

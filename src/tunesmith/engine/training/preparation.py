@@ -236,14 +236,14 @@ class Preparation:
         self,
         train: ExampleSet,
         validation: ExampleSet | None,
-        tell: Callable[[str, str], None],
+        report: Callable[[str, str], None],
     ) -> Objective | None:
         """Return what to minimise; call it within `only_layers`.
 
         Args:
             train: Examples to learn from.
             validation: Examples to validate on, or None.
-            tell: Receives a key and a sentence where memory did not suffice.
+            report: Receives a key and a sentence where memory did not suffice.
 
         Returns:
             None if a stop was requested while the reference of preferences was computed.
@@ -260,7 +260,7 @@ class Preparation:
 
         def reference(source: ExampleSet, path: Path) -> Pairs | None:
             work = partial(with_reference, computation, source, path, self._should_continue)
-            return self.limit.attempt(work, lambda: None, tell)
+            return self.limit.attempt(work, lambda: None, report)
 
         train_pairs = reference(train, self._folder.reference("train"))
         if train_pairs is None:
