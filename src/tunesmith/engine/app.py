@@ -30,6 +30,7 @@ from .api import (
     routes_uploads,
 )
 from .api.dependencies import Services
+from .api.gateway import Gateway
 from .api.middleware import RequestContext
 from .api.request_metrics import RequestMetrics
 from .dashboard import mount_dashboard
@@ -89,19 +90,21 @@ def create_app(
         backend: Generates the answers; default: the one that the settings name.
         gpus: The cards that trainings and serving may use; default: those of this machine.
     """
-    routes = RouteTable(database)
-    registry = ModelRegistry(config.home, database, routes)
+    route_table = RouteTable(database)
+    registry = ModelRegistry(config.home, database, route_table)
     pool = GpuPool(config.home.gpus, read_gpus() if gpus is None else gpus)
     backend = backend or _backend(config, pool)
     preloader = ModelPreloader(database, registry, backend, pool)
     launcher = launcher or _launcher(config, pool)
+    upstreams = Upstreams(config.upstreams, config.home.upstreams)
     services = Services(
         config=config,
         database=database,
         blobs=BlobStore(config.home.files),
         models=registry,
-        routes=routes,
-        upstreams=Upstreams(config.upstreams, config.home.upstreams),
+        routes=route_table,
+        upstreams=upstreams,
+        gateway=Gateway(upstreams, database, config.limits),
         keys=KeyRing(database, config.organization),
         dispatcher=Dispatcher(config, database, registry, launcher, preloader, pool=pool),
         watcher=EventWatcher(database),
@@ -125,6 +128,7 @@ def create_app(
         finally:
             preloader.stop()
             await services.watcher.stop()
+            await services.gateway.stop()
             await anyio.to_thread.run_sync(services.exports.stop)
             await anyio.to_thread.run_sync(services.dispatcher.stop)
             await backend.stop()

@@ -67,7 +67,8 @@ class ModelRoutes(APIResource[ModeT_co]):
             sticky_by: What keeps to one side in the stage "percentage": "user", "conversation" or
                 "request".
             fallback: Whether the other side answers when the one whose turn it is fails.
-            timeout_seconds: How long a side may take until its answer begins, 60 by default.
+            timeout_seconds: How long a side may take until its answer begins, 120 by default; an
+                answer that is not streamed begins when it is complete.
             keep_contents: Whether requests and answers are kept with the decisions.
             params: The request options.
 

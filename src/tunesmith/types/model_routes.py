@@ -45,7 +45,7 @@ class ModelRoute(WireModel):
     stage: Literal["upstream", "mirror", "percentage", "local"] | str = "local"
     sticky_by: Literal["user", "conversation", "request"] | str = "user"
     target: str | None = None
-    timeout_seconds: float = 60.0
+    timeout_seconds: float = 120.0
     updated_at: int = 0
     upstream: str | None = None
 

@@ -13,7 +13,7 @@ from .chat_tools import ToolUse, response_schema, tool_use
 from .generation_requests import MAX_NAME_LENGTH, GenerationBody, NoEffect, Refused, refuse
 from .http_errors import invalid
 
-__all__ = ["ChatBody", "is_nested_deeper"]
+__all__ = ["ChatBody", "EngineChatBody", "is_nested_deeper"]
 
 MAX_DEPTH = 100  # pydantic writes up to 255 levels, the request's own included
 REFUSED = {
@@ -170,6 +170,12 @@ def is_nested_deeper(value: Any, levels: int) -> bool:
         if not inside:
             return False
     return True
+
+
+class EngineChatBody(ChatBody):
+    """The same where the path names the model."""
+
+    model: Annotated[str, Field(max_length=MAX_NAME_LENGTH)] = ""
 
 
 def _for_template(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

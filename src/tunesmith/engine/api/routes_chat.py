@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from .chat_requests import ChatBody
+from .chat_requests import ChatBody, EngineChatBody
 from .dependencies import CurrentKey
 from .generation_responses import (
     chat_usage_object,
@@ -17,28 +18,45 @@ from .generation_responses import (
     respond_whole,
     response_head,
 )
-from .keyed_route import KeyedRoute
+from .routed_requests import RoutedRoute
 from .stored_answers import AnswerStore, ChunkJoiner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tunesmith.engine.security.keys import Identity
     from tunesmith.engine.serving.generation import GenerationDelta, TokenLogprob
     from tunesmith.engine.serving.tool_call_parser import CallDelta
 
 __all__ = ["router"]
 
-router: APIRouter = APIRouter(prefix="/v1/chat", tags=["chat"], route_class=KeyedRoute)
+router: APIRouter = APIRouter(prefix="/v1", tags=["chat"], route_class=RoutedRoute)
 
 
-@router.post("/completions", summary="Answer a conversation")
+@router.post("/chat/completions", summary="Answer a conversation")
 async def create_chat_completion(request: Request, body: ChatBody, key: CurrentKey) -> Response:
     """Write the assistant's next message; with `stream`, as server-sent events."""
+    return await _respond(request, body, key, body.model)
+
+
+@router.post(
+    "/engines/{engine}/chat/completions",
+    summary="Answer a conversation (Azure's older address)",
+    include_in_schema=False,
+)
+async def create_engine_chat_completion(
+    request: Request, engine: str, body: EngineChatBody, key: CurrentKey
+) -> Response:
+    """Do the same as `/v1/chat/completions`, with the model named in the path."""
+    return await _respond(request, body, key, unquote(engine))
+
+
+async def _respond(request: Request, body: ChatBody, key: Identity, name: str) -> Response:
     generation = body.to_generation()
     store = None
     if body.store:
         store = await anyio.to_thread.run_sync(AnswerStore.for_request, request, body, key)
-    model = await resolve_model(request, body.model, key.organization)
+    model = await resolve_model(request, name, key.organization)
     if body.stream:
         head = response_head("chatcmpl", "chat.completion.chunk", model)
         stream = _Stream(head, body)

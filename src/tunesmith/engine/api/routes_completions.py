@@ -20,7 +20,7 @@ from .generation_responses import (
     usage_object,
 )
 from .http_errors import invalid
-from .keyed_route import KeyedRoute
+from .routed_requests import RoutedRoute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router: APIRouter = APIRouter(prefix="/v1", tags=["completions"], route_class=KeyedRoute)
+router: APIRouter = APIRouter(prefix="/v1", tags=["completions"], route_class=RoutedRoute)
 
 
 @router.post("/completions", summary="Complete a prompt")

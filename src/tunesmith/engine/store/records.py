@@ -230,7 +230,7 @@ class ModelRouteRow:
     percentage: float = 0.0
     sticky_by: str = "user"
     fallback: bool = True
-    timeout_seconds: float = 60.0
+    timeout_seconds: float = 120.0
     keep_contents: bool = False
 
 
@@ -340,6 +340,8 @@ Record = TypeVar(
     JobRow,
     EventRow,
     ModelRow,
+    ModelRouteRow,
+    RouteDecisionRow,
     CheckpointRow,
     CheckpointPermissionRow,
     StoredCompletionRow,
