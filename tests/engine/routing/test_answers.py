@@ -27,9 +27,7 @@ def chat(*texts: str | None, calls: list[tuple[str, str]] | None = None) -> byte
 
 
 def compare(old: bytes, new: bytes) -> tuple[Any, ...]:
-    found = agreement_of(
-        read_answer(old, is_stream=False), read_answer(new, is_stream=False)
-    )
+    found = agreement_of(read_answer(old, is_stream=False), read_answer(new, is_stream=False))
     return found.text, found.normalized, found.calls, found.label
 
 
@@ -56,6 +54,7 @@ def test_answers_agree(old: bytes, new: bytes, expected: tuple[Any, ...]):
 
 
 def test_a_stream_says_what_its_chunks_say_together():
+    rest = {"index": 0, "function": {"arguments": 'a":1}'}}
     chunks: list[dict[str, Any]] = [
         {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "a"}}]},
         {"choices": [{"index": 1, "delta": {"content": "x"}}]},
@@ -70,11 +69,7 @@ def test_a_stream_says_what_its_chunks_say_together():
                 }
             ]
         },
-        {
-            "choices": [
-                {"index": 1, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": 'a":1}'}}]}}
-            ]
-        },
+        {"choices": [{"index": 1, "delta": {"tool_calls": [rest]}}]},
         {"choices": [], "usage": {"total_tokens": 7}},
     ]
     content = b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in chunks)
