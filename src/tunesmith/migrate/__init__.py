@@ -55,6 +55,10 @@ if TYPE_CHECKING:
     from .statistics import mcnemar as mcnemar
     from .statistics import sign_flip_test as sign_flip_test
     from .statistics import wilson as wilson
+    from .take_inventory import Inventory as Inventory
+    from .take_inventory import InventoryFile as InventoryFile
+    from .take_inventory import InventoryModel as InventoryModel
+    from .take_inventory import inventory as inventory
     from .verify_archive import Fault as Fault
     from .verify_archive import Verification as Verification
     from .verify_archive import verify as verify

@@ -1,4 +1,4 @@
-"""`migrate pull` and `migrate verify`: make an archive, and check it."""
+"""`migrate inventory`, `pull` and `verify`: what there is, an archive of it, and its check."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.output import add_json_option, print_json, print_notice
+from tunesmith.cli.output import add_json_option, print_json, print_notice, table
 from tunesmith.cli.parser import add_command
 from tunesmith.cli.progress_bar import progress_bar
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from tunesmith.cli.parser import Commands
-    from tunesmith.migrate import PullReport
+    from tunesmith.migrate import Inventory, InventoryFile, PullReport
 
 __all__ = ["register"]
 
@@ -26,6 +26,17 @@ _SHOWN = 5
 
 def register(group: Commands) -> None:
     """Add the commands."""
+    inventory = add_command(
+        group,
+        "inventory",
+        show_inventory,
+        "List the fine-tuned models, when they end, and what can still be fetched of each",
+        "tunesmith migrate inventory\n"
+        "tunesmith migrate inventory --json\n"
+        "tunesmith migrate inventory --azure https://acme.openai.azure.com",
+    )
+    add_json_option(inventory)
+    add_source_options(inventory)
     pull = add_command(
         group,
         "pull",
@@ -47,6 +58,56 @@ def register(group: Commands) -> None:
     )
     verify.add_argument("folder", metavar="FOLDER", help="the archive")
     add_json_option(verify)
+
+
+def show_inventory(arguments: argparse.Namespace) -> int:
+    """Print what an organisation has."""
+    from tunesmith.migrate import inventory
+
+    with connect_source(arguments) as client:
+        found = inventory(client, projects=named_projects(arguments), workers=arguments.workers)
+    if arguments.json:
+        print_json(found.to_dict())
+    else:
+        _print_inventory(found)
+    return 0
+
+
+def _print_inventory(found: Inventory) -> None:
+    header = [
+        "days left", "ends", "answers", "last use", "base", "training file", "validation file",
+        "model",
+    ]  # fmt: skip
+    rows = [
+        [
+            one.days_left,
+            "unknown" if one.shutdown is None else one.shutdown.on.isoformat(),
+            "yes" if one.answers else "no",
+            "unknown" if one.last_use is None else one.last_use.isoformat(),
+            one.base,
+            _file(one.training_file),
+            _file(one.validation_file),
+            one.name,
+        ]
+        for one in found.models
+    ]
+    print(table(header, rows) if rows else "There are no fine-tuned models.")
+    for what, counts in found.counts.items():
+        named = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        print(f"{what}: {named or 'none'}")
+    for project, sums in (found.costs or {}).items():
+        amounts = ", ".join(f"{value:,.2f} {currency}" for currency, value in sums.items())
+        print(f"fine-tuning in {project}, last 90 days: {amounts}")
+    for gap in found.gaps:
+        print_notice(f"Not read: {gap.what} of {gap.path}: {gap.status}: {gap.message}")
+
+
+def _file(file: InventoryFile | None) -> str:
+    if file is None:
+        return "none"
+    size = "" if file.bytes is None else f", {file.bytes:,} bytes"
+    answered = f" ({file.http_status})" if file.http_status else ""
+    return f"{file.status}{answered}{size}"
 
 
 def pull_archive(arguments: argparse.Namespace) -> int:
