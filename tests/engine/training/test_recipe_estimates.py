@@ -11,7 +11,7 @@ from torch import nn
 from tunesmith.engine.training.recipes import Work, choose_recipe, estimate_seconds
 
 
-def small_model():
+def small_model(device="cpu", dtype=torch.bfloat16):
     """The shape of SmolLM2-135M, without its values."""
     shapes = [(576, 576), (576, 192), (576, 192), (576, 576), (576, 1536), (576, 1536), (1536, 576)]
     layers = nn.ModuleList(
@@ -21,8 +21,8 @@ def small_model():
     head = nn.Linear(576, 49152, bias=False, device="meta")
     return SimpleNamespace(
         layers=layers,
-        device=torch.device("cpu"),
-        dtype=torch.bfloat16,
+        device=torch.device(device),
+        dtype=dtype,
         whole=SimpleNamespace(get_output_embeddings=lambda: head),
         can_run_in_parts=lambda _tokens, _cut: True,
         linear_names=lambda: ("q_proj",),
@@ -41,3 +41,13 @@ def test_140_short_rows_one_a_step_take_the_fast_recipe_and_eight_a_step_all_lay
     one = choose_recipe(spec, small_model(), Work(140 * 18, 140, 4, threads=1))
     eight = choose_recipe(spec, small_model(), Work(140 * 18, 18, 4, threads=1))
     assert (one.recipe, eight.recipe) == ("fast", "lora")
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_gpu_trains_all_layers_however_long_that_takes(device, dtype):
+    spec = SimpleNamespace(initial_adapter_path=None, recipe="auto")
+    work = Work(10**9, 10**6, 3, threads=1)
+    chosen = choose_recipe(spec, small_model(device, dtype), work)
+    assert chosen.recipe == "lora"
+    assert "hours" in chosen.reason

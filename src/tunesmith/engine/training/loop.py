@@ -78,6 +78,7 @@ class TrainingLoop:
         objective: What is minimised.
         parameters: What is trained, by name.
         joined: Whether the optimizer may keep the parameters in one buffer.
+        eight_bits: Whether it keeps its moments in 8 bits.
         save_model: Writes the model as it is now to an existing folder.
         checkpoints: Where to resume from and to save.
         limit: How much goes through the layers at a time.
@@ -95,6 +96,7 @@ class TrainingLoop:
         objective: Objective,
         parameters: Mapping[str, nn.Parameter],
         joined: bool,
+        eight_bits: bool,
         save_model: Callable[[Path], None],
         checkpoints: Checkpoints,
         limit: MemoryLimit,
@@ -105,7 +107,9 @@ class TrainingLoop:
         self._objective = objective
         self._save_model = save_model
         self._folder = WorkFolder(spec.work_path)
-        self._optimizer = Optimizer(parameters, weight_decay=schedule.weight_decay, joined=joined)
+        self._optimizer = Optimizer(
+            parameters, weight_decay=schedule.weight_decay, joined=joined, eight_bits=eight_bits
+        )
         self._checkpointer = Checkpointer(
             checkpoints, self._optimizer, spec.checkpoint_every_seconds
         )

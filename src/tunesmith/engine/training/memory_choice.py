@@ -7,7 +7,7 @@ would. Reads a model's configuration, and none of its weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,10 +50,12 @@ def memory_budget(spec: TrainingSpec, device: torch.device) -> float | None:
     """
     if spec.memory_bytes is not None:
         return spec.memory_bytes
-    if device.type != "cuda":
-        return None
-    # What torch holds already are weights, which the plan counts.
-    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    if device.type == "cuda":
+        # What torch holds already are weights, which the plan counts.
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()  # the memory is the host's
+    return None
 
 
 class MemoryChoice:
@@ -101,6 +103,8 @@ class MemoryChoice:
                 return None
             plan = self._plan(needs)
             if plan.tokens >= self._longest:
+                if optimizer == "adamw_8bit":
+                    plan = replace(plan, reason=f"{plan.reason}, AdamW's moments in 8 bits")
                 return MemoryFit(plan, optimizer)
         return None
 

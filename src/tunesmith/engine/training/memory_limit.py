@@ -85,6 +85,8 @@ class MemoryLimit:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+            elif torch.backends.mps.is_available():
+                torch.mps.empty_cache()
             report(f"memory-{self.tokens}-{self.recomputed_layers}", self._lower())
 
     def _lower(self) -> str:

@@ -7,7 +7,8 @@ Knows neither steps nor files.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ __all__ = ["Optimizer"]
 
 _MAX_GRADIENT_NORM = 1.0
 _STATE = ("step", "exp_avg", "exp_avg_sq")
+_EIGHT_BIT_STATE = ("step", "state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
 
 
 class Optimizer:
@@ -32,10 +34,17 @@ class Optimizer:
             `joined`.
         weight_decay: The decoupled decay.
         joined: Keep all parameters in one buffer; they must be of one type and device.
+        eight_bits: Keep the moments of large parameters in 8 bits (bitsandbytes), not in 32; not
+            for joined ones.
     """
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float, joined: bool
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        weight_decay: float,
+        joined: bool,
+        eight_bits: bool = False,
     ) -> None:
         self._parameters = parameters
         # Name: where its values are in the parameter that the optimizer has.
@@ -49,9 +58,15 @@ class Optimizer:
                 for name, parameter in parameters.items()
             }
         self._joined = joined
-        self._adamw = torch.optim.AdamW(
-            self._trained, lr=0.0, weight_decay=weight_decay, fused=True
-        )
+        self._eight_bits = eight_bits
+        self._adamw: Any
+        if eight_bits:
+            library: Any = import_module("bitsandbytes")  # an extra
+            self._adamw = library.optim.AdamW8bit(self._trained, lr=0.0, weight_decay=weight_decay)
+        else:
+            self._adamw = torch.optim.AdamW(
+                self._trained, lr=0.0, weight_decay=weight_decay, fused=True
+            )
 
     def step(self, rate: float) -> None:
         """Change the parameters by their gradients, and clear those.
@@ -78,9 +93,11 @@ class Optimizer:
             result[f"parameter/{name}"] = parameter.detach()
             trained, place = self._places[name]
             for key, value in self._adamw.state.get(trained, {}).items():
-                is_number = value.dim() == 0
+                kept = torch.as_tensor(value)
+                # Numbers, and the scales of moments in 8 bits, are not of the parameter's shape.
+                is_part = kept.numel() == trained.numel() and kept.dim() > 0
                 result[f"{key}/{name}"] = (
-                    value.clone() if is_number else value.view(-1)[place].view(parameter.shape)
+                    kept.view(-1)[place].view(parameter.shape) if is_part else kept.clone()
                 )
         return {name: value.cpu().contiguous() for name, value in result.items()}
 
@@ -91,6 +108,9 @@ class Optimizer:
             parameter.copy_(state[f"parameter/{name}"])
             trained, place = self._places[name]
             kept = self._adamw.state[trained]
+            if self._eight_bits:
+                self._load_eight_bits(name, kept, state)
+                continue
             for key in _STATE:
                 value = state.get(f"{key}/{name}")
                 if value is None:
@@ -101,6 +121,15 @@ class Optimizer:
                 if key not in kept:
                     kept[key] = torch.zeros_like(trained)
                 kept[key].view(-1)[place].copy_(value.view(-1))
+
+    def _load_eight_bits(
+        self, name: str, kept: dict[str, Any], state: Mapping[str, torch.Tensor]
+    ) -> None:
+        device = self._parameters[name].device
+        for key in _EIGHT_BIT_STATE:
+            value = state.get(f"{key}/{name}")
+            if value is not None:
+                kept[key] = int(value) if key == "step" else value.to(device).clone()
 
     def _join(self) -> nn.Parameter:
         total = sum(parameter.numel() for parameter in self._parameters.values())

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 # little of their time on the layout.
 _PREPACKED_TOKENS = 256
 # That go through the layers together where no plan of memory says it.
-_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}
+_MAX_TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
 
 __all__ = ["Data", "Preparation", "TrainableModel"]
 

@@ -39,20 +39,23 @@ __all__ = ["ChosenRecipe", "Work", "choose_recipe", "estimate_seconds"]
 _RANK = 16
 _ALPHA = 32.0
 _TOP_SHARE = 0.2
-# Up to this time all layers are trained, even if `fast` would take less. A GPU trains large
-# models, of which one fifth of the layers learns much less.
-_SHORT_SECONDS = {"cpu": 60.0, "cuda": 3600.0}
-# Operations per second that trainings of small models reach, per CPU thread or per GPU.
+# Up to this time a processor trains all layers, even if `fast` would take less. A GPU always does:
+# it trains large models, of which one fifth of the layers learns much less.
+_SHORT_SECONDS = 60.0
+# Operations per second that trainings of small models reach, per CPU thread or per GPU. Those of
+# Apple's are a guess.
 _RATE = {
     ("cpu", torch.bfloat16): 1.4e11,
     ("cpu", torch.float32): 0.5e11,
     ("cuda", torch.bfloat16): 1.0e14,
     ("cuda", torch.float32): 1.0e13,
+    ("mps", torch.bfloat16): 3.0e12,
+    ("mps", torch.float32): 1.5e12,
 }
 # Of one pass of a batch, forward and backward: seconds for what surrounds each linear layer,
 # and bytes of weights read per second.
-_LAYER_SECONDS = {"cpu": 0.35e-3, "cuda": 0.2e-3}
-_READ_RATE = {"cpu": 1.0e10, "cuda": 1.0e12}
+_LAYER_SECONDS = {"cpu": 0.35e-3, "cuda": 0.2e-3, "mps": 0.4e-3}
+_READ_RATE = {"cpu": 1.0e10, "cuda": 1.0e12, "mps": 1.0e11}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ def choose_recipe(
             raise TrainingError(msg, "invalid_hyperparameters")
     elif not model.can_run_in_parts(example, first):
         recipe, reason = "lora", "the only adapter that fits this base model"
-    elif seconds["lora"] <= max(_SHORT_SECONDS[model.device.type], seconds["fast"]):
+    elif model.device.type != "cpu" or seconds["lora"] <= max(_SHORT_SECONDS, seconds["fast"]):
         recipe = "lora"
         reason = f"all layers take about {_format_seconds(seconds['lora'])}"
     else:
@@ -181,7 +184,7 @@ def estimate_seconds(model: SplitModel, work: Work, first: int) -> dict[Recipe, 
     weights = [sum(p.numel() for p in layer.parameters()) for layer in model.layers]
     lower, upper = sum(weights[:first]), sum(weights[first:])
     device = model.device.type
-    rate = _RATE[device, model.dtype] * (1 if device == "cuda" else work.threads)
+    rate = _RATE[device, model.dtype] * (work.threads if device == "cpu" else 1)
     seen = work.epoch_tokens * work.n_epochs
     steps = work.epoch_steps * work.n_epochs
     head: int = model.whole.get_output_embeddings().weight.numel()

@@ -107,6 +107,7 @@ def _run(
             objective=objective,
             parameters=trainable.parameters,
             joined=recipe.adapter is not None,
+            eight_bits=prepared.optimizer == "adamw_8bit" and recipe.adapter is None,
             save_model=trainable.save,
             checkpoints=checkpoints,
             limit=prepared.limit,
