@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "JOB_PARAMETERS",
     "LEGACY_HYPERPARAMETERS",
+    "OWN_PARAMETERS",
     "RECIPES",
     "JobAPI",
     "JobParameter",
@@ -63,6 +64,8 @@ class JobParameter:
         defaults: What each API that has it uses where it is left out, in words; an API that is
             not named here does not have it.
         is_hyperparameter: Whether it belongs to a method's `hyperparameters`.
+        is_own: Whether only this package's engine has it: sent as `extra_body`, and taken by the
+            engine in both APIs.
         auto_in: The APIs in which "auto" leaves the choice to the engine.
         method: The one training method that has it; None for all.
         minimum: The least value, or item of a list.
@@ -77,6 +80,7 @@ class JobParameter:
     help: str
     defaults: Mapping[JobAPI, str]
     is_hyperparameter: bool = False
+    is_own: bool = False
     auto_in: frozenset[JobAPI] = frozenset()
     method: str | None = None
     minimum: float | None = None
@@ -201,7 +205,31 @@ JOB_PARAMETERS: tuple[JobParameter, ...] = (
         minimum=0,
         maximum=2**31 - 1,
     ),
+    JobParameter(
+        name="early_stopping",
+        label="Early stopping",
+        type="int",
+        help="end after so many epochs without a lower validation loss; needs a validation file",
+        defaults={"jobs": "none"},
+        is_own=True,
+        minimum=1,
+        maximum=50,
+    ),
+    JobParameter(
+        name="keep_best",
+        label="Keep the model of the epoch with the lowest validation loss",
+        type="bool",
+        help="the model is that of the epoch with the lowest validation loss, not of the last; "
+        "needs a validation file",
+        defaults={"jobs": "no"},
+        is_own=True,
+    ),
 )
+
+OWN_PARAMETERS: tuple[JobParameter, ...] = tuple(
+    parameter for parameter in JOB_PARAMETERS if parameter.is_own
+)
+"""The settings that only this package's engine has, in both of its APIs."""
 
 _BY_NAME = {parameter.name: parameter for parameter in JOB_PARAMETERS}
 

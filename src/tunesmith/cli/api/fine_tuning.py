@@ -92,6 +92,8 @@ def _create(client: Client, arguments: argparse.Namespace) -> int:
         place = options
         if job_parameter(name).is_hyperparameter:
             place = options.setdefault("hyperparameters", {})
+        if job_parameter(name).is_own:
+            place = options.setdefault("extra_body", {})
         place[name] = value
     files = uploaded_files(client, arguments)
     job = client.fine_tuning.jobs.create(model=arguments.model, **files, **options)

@@ -17,6 +17,7 @@ from tunesmith.engine.jobs.lifecycle import create as insert_job
 from tunesmith.engine.store import file_queries, job_queries
 from tunesmith.engine.store.records import JobRow, new_token
 from tunesmith.engine.training.recipe_rules import why_impossible
+from tunesmith.types.job_parameters import OWN_PARAMETERS
 
 from .dependencies import Services, get_services
 from .http_errors import ApiError, invalid
@@ -63,6 +64,7 @@ def create_job(
     requested = body.requested_hyperparameters()
     _check_classification(requested, body.validation_file)
     _check_recipe(services, key, model, requested.get("recipe"))
+    _check_own_settings(requested, body.validation_file)
     method, metadata = "supervised", None
     if isinstance(body, CreateFineTuningJob):
         _refuse_integrations(body)
@@ -216,6 +218,16 @@ def _check_queue(connection: Connection, job: JobRow, limit: int) -> None:
             f"The queue holds {limit} unfinished jobs of your organisation, which is the limit. "
             "Wait for one to end, or cancel one."
         )
+
+
+def _check_own_settings(requested: dict[str, Any], validation_file: str | None) -> None:
+    for parameter in OWN_PARAMETERS:
+        if requested.get(parameter.name) and validation_file is None:
+            raise invalid(
+                f"{parameter.name} compares the validation losses of epochs; it needs a "
+                "validation_file.",
+                param="validation_file",
+            )
 
 
 def _check_classification(requested: dict[str, Any], validation_file: str | None) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 from tunesmith.datasets.training_defaults import LEGACY_EPOCHS
 from tunesmith.types.job_parameters import (
     LEGACY_HYPERPARAMETERS,
+    OWN_PARAMETERS,
     JobAPI,
     JobParameter,
     RecipeChoice,
@@ -22,6 +23,7 @@ from tunesmith.types.job_parameters import (
 __all__ = ["CreateFineTune", "CreateFineTuningJob", "explicit_values"]
 
 Auto = Literal["auto"]
+_OWN_NAMES = {"recipe", *(parameter.name for parameter in OWN_PARAMETERS)}
 FileId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
     class _JobSettings(_Body):
         suffix: str | None
         seed: int | None
+        early_stopping: int | None
+        keep_best: bool | None
 
     class _LegacySettings(_JobSettings): ...
 
@@ -72,7 +76,9 @@ if TYPE_CHECKING:
 
 else:
     _LegacySettings = _body_of(
-        "LegacySettings", "legacy", (*parameters_of("legacy"), job_parameter("seed"))
+        "LegacySettings",
+        "legacy",
+        (*parameters_of("legacy"), job_parameter("seed"), *OWN_PARAMETERS),
     )
     _JobSettings = _body_of("JobSettings", "jobs", parameters_of("jobs", hyperparameters=False))
     Hyperparameters = _body_of(
@@ -119,7 +125,10 @@ class Method(_Body):
 
 
 class CreateFineTuningJob(_JobSettings):
-    """Body of `POST /v1/fine_tuning/jobs`. `recipe` is this engine's own."""
+    """Body of `POST /v1/fine_tuning/jobs`.
+
+    `recipe`, `early_stopping` and `keep_best` are this engine's own.
+    """
 
     training_file: FileId
     model: ModelName
@@ -144,13 +153,14 @@ class CreateFineTuningJob(_JobSettings):
         requested = explicit_values(self.hyperparameters)
         if self.method is not None:
             requested |= explicit_values(self.method.chosen())
-        if self.recipe is not None:
-            requested["recipe"] = self.recipe
-        return requested
+        return requested | _explicit(self.model_dump(include=_OWN_NAMES))
 
 
 class CreateFineTune(_LegacySettings):
-    """Body of `POST /v1/fine-tunes`. `seed` and `recipe` are this engine's own."""
+    """Body of `POST /v1/fine-tunes`.
+
+    `seed`, `recipe`, `early_stopping` and `keep_best` are this engine's own.
+    """
 
     training_file: FileId
     validation_file: FileId | None = None
@@ -161,7 +171,7 @@ class CreateFineTune(_LegacySettings):
     def requested_hyperparameters(self) -> dict[str, Any]:
         """Return the requested hyperparameters, with the API's defaults for two of them."""
         names = {parameter.name for parameter in LEGACY_HYPERPARAMETERS}
-        top_level = _explicit(self.model_dump(include=names | {"recipe"}))
+        top_level = _explicit(self.model_dump(include=names | _OWN_NAMES))
         return (
             {"prompt_loss_weight": 0.01, "n_epochs": LEGACY_EPOCHS}
             | explicit_values(self.hyperparameters)

@@ -17,6 +17,7 @@ from tunesmith.engine.domain.job import public_id
 from tunesmith.engine.store import file_queries, model_queries
 from tunesmith.types.fine_tuning import FineTuningJobHyperparameters
 from tunesmith.types.job_parameters import (
+    OWN_PARAMETERS,
     RECIPES,
     JobParameter,
     job_parameter,
@@ -142,9 +143,10 @@ def _form(
         recipes=RECIPES,
         hyperparameters=_HYPERPARAMETERS,
         seed=job_parameter("seed"),
+        own=OWN_PARAMETERS,
         classification=_CLASSIFICATION,
         fields={*_TOP_LEVEL, *_FIELDS},
-        advanced_fields={"recipe", "seed", *_names(_CLASSIFICATION)},
+        advanced_fields={"recipe", "seed", *_names(OWN_PARAMETERS + _CLASSIFICATION)},
         values=values,
         problem=problem,
     )

@@ -78,4 +78,5 @@ def finish(
             fine_tuned_model=model.name,
             result_file=file.id,
             trained_tokens=outcome.trained_tokens,
+            total_steps=outcome.steps,  # early stopping does fewer than were planned
         )

@@ -9,7 +9,7 @@ from tunesmith.engine.models.verdicts import read_verdict
 from tunesmith.engine.training.environment import available_threads
 from tunesmith.engine.training.recipe_rules import why_impossible
 from tunesmith.engine.training.spec import TrainingSpec
-from tunesmith.types.job_parameters import LEGACY_HYPERPARAMETERS
+from tunesmith.types.job_parameters import LEGACY_HYPERPARAMETERS, OWN_PARAMETERS
 
 from .validation import data_path
 
@@ -34,7 +34,7 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
     source = models.resolve_model(job.parent_model or job.base_model, job.organization)
     verdict = read_verdict(config.home.proofs, source.base_path)
     requested = job.requested_hyperparameters
-    names = [parameter.name for parameter in LEGACY_HYPERPARAMETERS]
+    names = [parameter.name for parameter in LEGACY_HYPERPARAMETERS + OWN_PARAMETERS]
     values = {name: requested[name] for name in names if requested.get(name) is not None}
     if requested.get("beta") is not None:
         values["dpo_beta"] = requested["beta"]

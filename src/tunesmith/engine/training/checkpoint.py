@@ -49,6 +49,9 @@ class Position:
         results_length: Bytes of the result file up to this step.
         max_tokens: Most tokens that went through the layers at a time; None if that is not known.
         recomputed_layers: Layers whose activations were computed again.
+        best_step: The last step of the epoch with the lowest validation loss; 0 if there is none.
+        best_epoch: That epoch.
+        best_loss: That loss.
     """
 
     step: int = 0
@@ -57,6 +60,9 @@ class Position:
     results_length: int = 0
     max_tokens: int | None = None
     recomputed_layers: int = 0
+    best_step: int = 0
+    best_epoch: int = 0
+    best_loss: float | None = None
 
 
 class Checkpoints(Protocol):

@@ -134,6 +134,8 @@ class TrainingLoop:
         steps_per_epoch = self._schedule.steps_per_epoch
         n_epochs = self._schedule.hyperparameters.n_epochs
         for epoch in range(self.position.step // steps_per_epoch, n_epochs):
+            if self._has_stopped_improving(epoch):
+                break
             batches = epoch_batches(
                 self._objective.lengths,
                 self._schedule.hyperparameters.batch_size,
@@ -223,10 +225,45 @@ class TrainingLoop:
     def _end_epoch(self, record: StepRecord) -> None:
         n_epochs = self._schedule.hyperparameters.n_epochs
         self._observer.epoch(EpochRecord(record.epoch, n_epochs, record.step))
+        self._compare_with_best(record)
         if record.epoch > n_epochs - SNAPSHOT_EPOCHS and distributed.is_leader():
             folder = self._folder.snapshot(record.step)
             write_folder(folder, self._save_model)
             self._observer.checkpoint(CheckpointRecord(record.step, folder, record))
+
+    def _compare_with_best(self, record: StepRecord) -> None:
+        """Remember an epoch with a lower validation loss, and keep its model if that is wanted.
+
+        What a killed training repeats comes to the same epoch again, with the same weights.
+        """
+        wanted = self._spec.keep_best or self._spec.early_stopping is not None
+        if not wanted or record.validation is None:
+            return
+        loss, best = record.validation.loss, self.position.best_loss
+        is_better = math.isfinite(loss) and (best is None or loss < best)
+        if not distributed.broadcast(is_better):
+            return
+        if self._spec.keep_best and distributed.is_leader():
+            write_folder(self._folder.best(record.step), self._save_model)
+            self._folder.keep_only_best(record.step)
+        self.position = replace(
+            self.position, best_step=record.step, best_epoch=record.epoch, best_loss=loss
+        )
+
+    def _has_stopped_improving(self, epochs_done: int) -> bool:
+        """Return whether early stopping ends the training after so many epochs."""
+        limit = self._spec.early_stopping
+        if limit is None or self.position.best_epoch == 0:
+            return False
+        if epochs_done - self.position.best_epoch < limit:
+            return False
+        n_epochs = self._schedule.hyperparameters.n_epochs
+        self._observer.note(
+            "early_stopping",
+            f"Ended after epoch {epochs_done} of {n_epochs}: the validation loss has not been "
+            f"lower than in epoch {self.position.best_epoch} ({self.position.best_loss:.4g}).",
+        )
+        return True
 
     def _save(self) -> None:
         self.position = replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,10 @@ from .spec import TrainingOutcome, TrainingPlan
 from .work_folder import Summary, WorkFolder, read_summary, write_folder, write_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .checkpoint import Checkpoints
-    from .preparation import TrainableModel
     from .spec import StopRequest, TrainingObserver, TrainingSpec
 
 __all__ = ["run"]
@@ -134,8 +134,15 @@ def _run(
         stopped = loop.run()
     if stopped is None and distributed.is_leader():
         position = loop.position
-        summary = Summary(spec.base_model, recipe.recipe, position.step, position.elapsed_tokens)
-        _publish(spec.output_path, trainable, summary)
+        best = position.best_step if spec.keep_best else 0
+        summary = Summary(
+            spec.base_model, recipe.recipe, position.step, position.elapsed_tokens, best
+        )
+        _publish(
+            spec.output_path,
+            _saved_best(folder, position, observer) if best else trainable.save,
+            summary,
+        )
     return _outcome(spec, stopped, loop.position)
 
 
@@ -151,12 +158,28 @@ class _StopPoll:
         return self.request is None
 
 
-def _publish(folder: Path, trainable: TrainableModel, summary: Summary) -> None:
+def _publish(folder: Path, save_model: Callable[[Path], None], summary: Summary) -> None:
     def save(temporary: Path) -> None:
-        trainable.save(temporary)
+        save_model(temporary)
         write_summary(temporary, summary)
 
     write_folder(folder, save)
+
+
+def _saved_best(
+    folder: WorkFolder, position: Position, observer: TrainingObserver
+) -> Callable[[Path], None]:
+    """Return what copies the best epoch's model, and report which one that is."""
+    observer.note(
+        "keep_best",
+        f"The model is that of epoch {position.best_epoch} (step {position.best_step}), whose "
+        f"validation loss is the lowest: {position.best_loss:.4g}.",
+    )
+
+    def copy(target: Path) -> None:
+        shutil.copytree(folder.best(position.best_step), target, dirs_exist_ok=True)
+
+    return copy
 
 
 def _outcome(

@@ -76,6 +76,16 @@ class WorkFolder:
         """Return the folder of the model as it was after `step`."""
         return self.path / "snapshots" / f"step-{step}"
 
+    def best(self, step: int) -> Path:
+        """Return the folder of the model with the lowest validation loss, as it was at `step`."""
+        return self.path / "best" / f"step-{step}"
+
+    def keep_only_best(self, step: int) -> None:
+        """Remove what was the best model before that of `step`."""
+        for folder in (self.path / "best").iterdir():
+            if folder != self.best(step):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def read_choices(self) -> dict[str, Any]:
         """Return what `freeze_choices` wrote; empty if nothing was chosen yet."""
         try:
@@ -101,12 +111,21 @@ class WorkFolder:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What `training.json` in a trained model's folder says of its training."""
+    """What `training.json` in a trained model's folder says of its training.
+
+    Attributes:
+        base_model: What was trained.
+        recipe: How.
+        steps: Steps of the training.
+        trained_tokens: Tokens seen, repeats included.
+        best_step: The step whose model this is, where the best epoch's was kept; 0 for the last.
+    """
 
     base_model: str
     recipe: Recipe
     steps: int
     trained_tokens: int
+    best_step: int = 0
 
 
 def write_summary(folder: Path, summary: Summary) -> None:
