@@ -57,12 +57,16 @@ def test_a_cpu_without_information(monkeypatch, tmp_path):
 
 
 def test_a_mac_trains_and_serves_on_its_gpu_where_that_works(monkeypatch):
-    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(devices.torch.backends.mps, "is_available", lambda: True)
+    import torch
+
+    from tunesmith.engine.models import devices
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     devices._mps_works.cache_clear()
     # Here the trial pass really fails, as there is no such GPU, so the processor is used.
     assert devices.pick_device().type == "cpu"
-    assert devices.best_dtype(devices.torch.device("mps")) == devices.torch.float32
+    assert devices.best_dtype(torch.device("mps")) == torch.float32
     monkeypatch.setattr(devices, "_mps_works", lambda _dtype=None: True)
     assert devices.pick_device().type == "mps"
-    assert devices.best_dtype(devices.torch.device("mps")) == devices.torch.bfloat16
+    assert devices.best_dtype(torch.device("mps")) == torch.bfloat16
