@@ -80,8 +80,8 @@ def create_app(
 ) -> FastAPI:
     """Return the application, which starts its services when it is served.
 
-    Its state holds `services` (see `api.dependencies.Services`), and for the serving routes also
-    `config`, `models` and `backend`.
+    Its state holds `services` (see `api.dependencies.Services`), and for the serving routes
+    `config`, `models`, `backend` and `gateway`.
 
     Args:
         config: The engine's settings.
@@ -104,7 +104,6 @@ def create_app(
         models=registry,
         routes=route_table,
         upstreams=upstreams,
-        gateway=Gateway(upstreams, database, config.limits),
         keys=KeyRing(database, config.organization),
         dispatcher=Dispatcher(config, database, registry, launcher, preloader, pool=pool),
         watcher=EventWatcher(database),
@@ -115,6 +114,8 @@ def create_app(
         ),
         request_metrics=RequestMetrics(),
     )
+
+    gateway = Gateway(upstreams, database, config.limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
@@ -128,7 +129,7 @@ def create_app(
         finally:
             preloader.stop()
             await services.watcher.stop()
-            await services.gateway.stop()
+            await gateway.stop()
             await anyio.to_thread.run_sync(services.exports.stop)
             await anyio.to_thread.run_sync(services.dispatcher.stop)
             await backend.stop()
@@ -148,6 +149,7 @@ def create_app(
     app.state.config = config
     app.state.models = registry
     app.state.backend = backend
+    app.state.gateway = gateway
     http_errors.install(app)
     openapi.install(app)
     for routes in (

@@ -494,12 +494,12 @@ def test_a_key_that_others_may_read_is_refused(switch: Switch):
 
 def test_the_key_of_the_old_service_is_nowhere(switch: Switch, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
-    told = answer({"error": {"message": f"Incorrect API key: {KEY}", "code": "invalid"}}, 401)
+    refusal = answer({"error": {"message": f"Incorrect API key: {KEY}", "code": "invalid"}}, 401)
     shown: list[str] = []
     with switch.engine.client() as client:
         for stage in ("upstream", "mirror", "percentage", "local"):
             client.model_routes.set(switch.name, stage=stage, keep_contents=True, fallback=False)
-            for reply in (old_answer(), old_answer(KEY), told, answer({}, 500), raw(RESET)):
+            for reply in (old_answer(), old_answer(KEY), refusal, answer({}, 500), raw(RESET)):
                 switch.old.default = reply
                 got = switch.send()
                 shown += [got.text, str(got.headers)]

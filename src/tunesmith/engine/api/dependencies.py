@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.blobs import BlobStore
     from tunesmith.engine.store.database import Database
 
-    from .gateway import Gateway
     from .request_metrics import RequestMetrics
 
 __all__ = ["CurrentKey", "OwnerKey", "Services", "get_services", "require_owner", "take_place"]
@@ -43,7 +42,6 @@ class Services:
     models: ModelRegistry
     routes: RouteTable
     upstreams: Upstreams
-    gateway: Gateway
     keys: KeyRing
     dispatcher: Dispatcher
     watcher: EventWatcher

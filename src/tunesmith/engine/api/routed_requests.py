@@ -54,7 +54,7 @@ class RoutedRoute(KeyedRoute):
             fields,
             request.headers,
         )
-        gateway: Gateway = get_services(request).gateway
+        gateway: Gateway = request.app.state.gateway
         return await gateway.respond(request, handle, route, call)
 
 

@@ -28,6 +28,7 @@ def create_dashboard_router() -> APIRouter:
         page_job,
         page_jobs,
         page_models,
+        page_names,
         page_new_job,
         page_playground,
         page_sign_in,
@@ -43,6 +44,7 @@ def create_dashboard_router() -> APIRouter:
         page_files,
         page_stored,
         page_models,
+        page_names,
         page_exports,
         page_playground,
     ):

@@ -6,6 +6,9 @@ Only `UpstreamClient` uses what is found here; keys go nowhere else.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.config import UpstreamConfig
 
-__all__ = ["UnknownUpstreamError", "Upstreams"]
+__all__ = ["UnknownUpstreamError", "Upstreams", "save_upstream"]
 
 
 class UnknownUpstreamError(RequestError):
@@ -78,3 +81,24 @@ class Upstreams:
                     raise UnknownUpstreamError(str(error)) from None
                 self._seen = seen
             return self._configured | self._from_file
+
+
+def save_upstream(file: Path, name: str, upstream: UpstreamConfig) -> None:
+    """Write a service into `upstreams.toml`, beside those that it has, for its owner's eyes only.
+
+    Raises:
+        EngineError: The file has something else in it than services, or others may read it.
+    """
+    known = read_upstreams(file) if file.exists() else {}
+    lines: list[str] = []
+    for title, one in (known | {name: upstream}).items():
+        lines.append(f"[{json.dumps(title)}]")
+        values = dataclasses.asdict(one).items()
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values if value is not None]
+        lines.append("")
+    partial = file.with_name(f".{file.name}.partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write("\n".join(lines))
+    partial.replace(file)
