@@ -354,7 +354,7 @@ def run_layers(
         scaling: Of the attention's scores.
         rotation: Cosines and signed sines of the position, (2, d).
         cache: Addresses of the keys and the values of the sequence, (layers, 2).
-        capacity: The positions that they have room for.
+        capacity: The positions that fit there.
         adapters: Of each product, addresses of A and B and the rank, (layers, 4, 3).
         shape: Key-value heads, queries for each of them, size of a head.
         scratch: Float32, (4, most numbers that a product takes or returns, or positions * queries).
@@ -404,8 +404,9 @@ def run_layers(
         _product(is_int4, gate_weights[layer], normed, sums, gate_up)
         _adapt(adapters[layer, 2], normed, low_rank, scratch[3], gate_up)
         for index in range(between):
-            gate = gate_up[index]
-            product[index] = gate / (np.float32(1.0) + _exp(-gate)) * gate_up[between + index]
+            activated = gate_up[index]
+            shaped = activated / (np.float32(1.0) + _exp(-activated))
+            product[index] = shaped * gate_up[between + index]
         _product(is_int4, down_weights[layer], product, sums, added)
         _adapt(adapters[layer, 3], product, low_rank, scratch[3], added)
         for index in range(hidden.size):
