@@ -24,6 +24,7 @@ from .loaded_base import LoadedBase, SelectiveLMHead
 from .lora import MultiLora
 from .packed_linear import can_quantize, quantization_error
 from .path_proof import choose_general_path, fast_fault, known_fault, plain_logits
+from .rounded_head import round_head
 from .vocabulary import END_OF_TEXT
 from .weight_prepacking import prepack_linear_layers
 
@@ -111,7 +112,8 @@ def _prepared(path: Path, model: Any, tokenizer: Any, weights: str, *, prepack: 
         if decoder is None and weights == "int4":
             logger.warning("%s: models of its kind are served with unquantized weights.", path.name)
         prepack_linear_layers(model, keep=output)
-    lm_head = SelectiveLMHead(output)
+    is_compiled = decoder is not None and decoder.compiled is not None
+    lm_head = SelectiveLMHead(output, round_head(output) if is_compiled else None)
     model.set_output_embeddings(lm_head)
     return LoadedBase(
         path=path,

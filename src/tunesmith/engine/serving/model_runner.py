@@ -36,15 +36,17 @@ class NextTokenLogits:
         values: (B, V), in float32 where a sequence needs log probabilities, else in the precision
             of the model.
         hidden: (B, D).
+        bound: The most by which a value may be off, where it is more than rounding.
     """
 
     values: Tensor
     hidden: Tensor
+    bound: float | None = None
 
     def select(self, rows: list[int]) -> NextTokenLogits:
         """Return those of some rows."""
         index = torch.tensor(rows, device=self.values.device)
-        return NextTokenLogits(self.values[index], self.hidden[index])
+        return NextTokenLogits(self.values[index], self.hidden[index], self.bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +125,15 @@ class ModelRunner:
             [[sequence.tokens[-1]] for sequence in sequences], device=device
         )
         exact_rows = _rows_with_logprobs(sequences)
-        logits = self._forward(
-            sequences, tokens, positions.unsqueeze(1), width, None, exact_rows=exact_rows
+        self.base.lm_head.greedy = not exact_rows and all(
+            sequence.sampling.is_greedy for sequence in sequences
         )
+        try:
+            logits = self._forward(
+                sequences, tokens, positions.unsqueeze(1), width, None, exact_rows=exact_rows
+            )
+        finally:
+            self.base.lm_head.greedy = False
         for sequence in sequences:
             sequence.num_cached += 1
         return logits
@@ -183,7 +191,7 @@ class ModelRunner:
             ).logits
         hidden = base.lm_head.hidden
         assert hidden is not None  # noqa: S101 - for the type checker
-        return NextTokenLogits(logits, hidden)
+        return NextTokenLogits(logits, hidden, base.lm_head.bound)
 
     def _run_decoder(
         self, decoder: FusedDecoder, tokens: Tensor, positions: Tensor, width: int
@@ -202,7 +210,7 @@ def sample_tokens(
     """Return the next token of each sequence; see `ModelRunner.sample`."""
     is_rounded = base.lm_head.weight.dtype != torch.float32
     values = logits.values.float()
-    likeliest = most_likely(values)
+    likeliest = most_likely(values, logits.bound)
     sampled: list[tuple[int, Logprobs | None] | Exception] = []
     for row, sequence in enumerate(sequences):
         hidden = logits.hidden[row]

@@ -38,7 +38,6 @@ Rescore: TypeAlias = "Callable[[Tensor], Tensor]"
 """Returns the logits (K,) of some tokens (K,), computed in float32."""
 
 _BF16_BITS = 8
-_MIN_TEMPERATURE = 1e-5  # below it, as at 0, the most likely token is taken
 TOP_P_CANDIDATES = 256  # enough for most values of top_p; more cost a full sort
 
 
@@ -57,12 +56,17 @@ class Candidates:
     tolerance: float
 
 
-def most_likely(logits: Tensor) -> list[Candidates]:
+def most_likely(logits: Tensor, bound: float | None = None) -> list[Candidates]:
     """Return the most likely token of each row of `logits` (B, V), float32, which stay as they are.
+
+    With `bound`, each logit may be off by so much. Without it, they are rounded to bfloat16.
 
     bfloat16 has 8 significant bits, so each of two logits may be off by half a unit of the last
     of them: 2^-8 of the largest logit's power of two. Twice that is taken.
     """
+    if bound is not None:
+        tokens = logits.argmax(dim=-1).tolist()
+        return [Candidates(token, is_close=True, tolerance=2 * bound) for token in tokens]
     logits = logits.contiguous()  # a copy, where rows share memory
     top, tokens = logits.max(dim=-1)
     largest = torch.maximum(top.abs(), logits.amin(dim=-1).abs())
@@ -90,7 +94,7 @@ def sample_token(
             the most likely token is the same as that of logits computed in float32.
     """
     adjusted = adjust_logits(state, logits) if state.adjusts_logits else logits
-    if state.temperature >= _MIN_TEMPERATURE:
+    if not state.is_greedy:
         return _draw_token(state, adjusted)
     if adjusted is logits and not (rescore and likeliest.is_close):
         return likeliest.token

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["LOWEST_LOGPROB", "Logprobs", "SamplingState"]
 
 LOWEST_LOGPROB = -9999.0  # JSON has no infinity
+_MIN_TEMPERATURE = 1e-5  # below it, as at 0, the most likely token is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class SamplingState:
     random: random.Random = field(default_factory=random.Random)
     counts: dict[int, int] = field(default_factory=dict)
     allowed: Tensor | None = None
+
+    @property
+    def is_greedy(self) -> bool:
+        """True if the most likely token is taken."""
+        return self.temperature < _MIN_TEMPERATURE
 
     @property
     def adjusts_logits(self) -> bool:
