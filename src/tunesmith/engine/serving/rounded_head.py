@@ -76,7 +76,8 @@ class RoundedHead:
 def round_head(layer: nn.Linear) -> RoundedHead | None:
     """Return an output layer in 8 bits, or None where the product does not exist or is wrong."""
     weight: Tensor = layer.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or layer.bias is not None:
+    bias: Tensor | None = layer.bias
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or bias is not None:
         return None
     hidden = weight[: min(8, len(weight))].float().sum(dim=0)
     try:

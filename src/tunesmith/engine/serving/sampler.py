@@ -65,8 +65,8 @@ def most_likely(logits: Tensor, bound: float | None = None) -> list[Candidates]:
     of them: 2^-8 of the largest logit's power of two. Twice that is taken.
     """
     if bound is not None:
-        tokens = logits.argmax(dim=-1).tolist()
-        return [Candidates(token, is_close=True, tolerance=2 * bound) for token in tokens]
+        best: list[int] = logits.argmax(dim=-1).tolist()
+        return [Candidates(token, is_close=True, tolerance=2 * bound) for token in best]
     logits = logits.contiguous()  # a copy, where rows share memory
     top, tokens = logits.max(dim=-1)
     largest = torch.maximum(top.abs(), logits.amin(dim=-1).abs())
