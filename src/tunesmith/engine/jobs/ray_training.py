@@ -1,10 +1,10 @@
 """Training on Ray: each batch is shared by workers of a Ray cluster, or of a local Ray.
 
 The job's own process does what it does elsewhere: it has the claim on the job and writes
-the rows. Instead of training it drives a Ray `TorchTrainer`. Ray restarts workers that die
-and keeps the checkpoints from which they resume, also when this process is restarted. The
-records of the first worker travel to this process through a small actor; the worker waits
-until each is stored, so no checkpoint is older than the rows that belong to it.
+the rows. Instead of training it drives a Ray `TorchTrainer`. Ray restarts workers that die,
+and they resume from the checkpoints in the job's work folder. The records of the first worker
+travel to this process through a small actor; the worker waits until each is stored, so no
+checkpoint is newer than the rows that belong to it.
 
 The state folder must have the same path for all workers: on this machine, or on a file
 system that the cluster's machines share.
@@ -15,22 +15,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import tempfile
 import threading
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tunesmith.engine.domain.errors import EngineError, TrainingError
-from tunesmith.engine.training.checkpoint import FolderCheckpoints
 from tunesmith.engine.training.run import run
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingSpec
 
 if TYPE_CHECKING:
-    import torch
-
     from tunesmith.engine.config import RayConfig
-    from tunesmith.engine.training.checkpoint import Position
     from tunesmith.engine.training.spec import StopRequest, TrainingObserver
 
 __all__ = ["train_on_ray"]
@@ -39,7 +33,6 @@ _Message: TypeAlias = "tuple[str, tuple[Any, ...]]"  # name of an observer's met
 
 _RECEIVE_SECONDS = 0.2
 _COLLECTIVE_TIMEOUT_SECONDS = 24 * 3600  # the leader may prepare for hours while others wait
-_RAY_CHECKPOINTS = 2
 
 
 def train_on_ray(
@@ -121,9 +114,8 @@ def _trainer(spec: TrainingSpec, settings: RayConfig, mailbox: Any) -> Any:
             timeout_s=_COLLECTIVE_TIMEOUT_SECONDS,
         ),
         run_config=train.RunConfig(
-            name=spec.job_id,  # with the same name and path, Ray resumes from its checkpoint
+            name=spec.job_id,
             storage_path=str(spec.work_path / "ray"),
-            checkpoint_config=train.CheckpointConfig(num_to_keep=_RAY_CHECKPOINTS),
             failure_config=train.FailureConfig(max_failures=settings.max_failures),
         ),
     )
@@ -139,7 +131,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     observer: Any = _ForwardingObserver(mailbox) if is_leader else _NullObserver()
     try:
         spec = TrainingSpec.model_validate_json(config["spec"])
-        outcome = run(spec, observer, _RayCheckpoints())
+        outcome = run(spec, observer)
     except TrainingError as error:
         ray.get(mailbox.send.remote("failed", error))
         raise
@@ -212,27 +204,3 @@ class _NullObserver:
 
     def __getattr__(self, _name: str) -> Any:
         return lambda *_arguments: None
-
-
-class _RayCheckpoints:
-    """Checkpoints kept by Ray."""
-
-    def save(self, position: Position, tensors: dict[str, torch.Tensor]) -> None:
-        """Report the leader's checkpoint to Ray; all workers take part."""
-        train: Any = import_module("ray.train")
-
-        with tempfile.TemporaryDirectory() as folder:
-            FolderCheckpoints(Path(folder)).save(position, tensors)
-            is_leader = train.get_context().get_world_rank() == 0
-            checkpoint = train.Checkpoint.from_directory(folder) if is_leader else None
-            train.report({"step": position.step}, checkpoint=checkpoint)
-
-    def latest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
-        """Return the checkpoint that Ray kept last."""
-        train: Any = import_module("ray.train")
-
-        checkpoint = train.get_checkpoint()
-        if checkpoint is None:
-            return None
-        with checkpoint.as_directory() as folder:
-            return FolderCheckpoints(Path(folder)).latest()

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -24,13 +24,22 @@ from tunesmith.engine.domain.errors import TrainingError
 from .distributed import is_leader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import torch
 
     from .optimizer import Optimizer
+    from .sharding import ShardedOptimizer
 
-__all__ = ["Checkpointer", "Checkpoints", "FolderCheckpoints", "Position"]
+__all__ = [
+    "CheckpointFolder",
+    "Checkpointer",
+    "Checkpoints",
+    "FolderCheckpoints",
+    "Position",
+    "sha256",
+]
 
 _NAME = re.compile(r"step-(\d+)")
 _KEPT = 2
@@ -71,60 +80,90 @@ class Checkpoints(Protocol):
     def save(self, position: Position, tensors: dict[str, torch.Tensor]) -> None:
         """Keep a checkpoint. Every process of a training calls it."""
 
-    def latest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
-        """Return the newest checkpoint; None if there never was one."""
+    def latest(
+        self, state: Callable[[], dict[str, torch.Tensor]]
+    ) -> tuple[Position, Mapping[str, torch.Tensor]] | None:
+        """Return the newest checkpoint; None if there never was one. Every process calls it.
+
+        Args:
+            state: Returns tensors such as `save` gets, which may be read into.
+        """
+        ...
+
+
+class CheckpointFolder:
+    """A folder with the checkpoints of one training, each a folder that is complete or absent."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, step: int) -> Path:
+        """Return an empty folder to write the checkpoint of a step to."""
+        temporary = self._path / f".step-{step}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        return temporary
+
+    def publish(self, temporary: Path, state: dict[str, Any]) -> None:
+        """Add `state` to what was written, make it a checkpoint; remove all but the last two."""
+        (temporary / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
+        target = self._path / f"step-{state['step']}"
+        shutil.rmtree(target, ignore_errors=True)
+        publish_folder(temporary, target)
+        for old in self.newest_first()[_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def newest_first(self) -> list[Path]:
+        """Return the checkpoints."""
+        steps = [
+            (int(match[1]), path)
+            for path in self._path.iterdir()
+            if (match := _NAME.fullmatch(path.name))
+        ]
+        return [path for _, path in sorted(steps, reverse=True)]
+
+    def all_damaged(self) -> TrainingError:
+        """Return the error for checkpoints of which none can be used."""
+        msg = (
+            f"The training cannot resume: every checkpoint in {self._path} is damaged, "
+            "its contents differ from what was written. Check the disk, then create the job "
+            "again."
+        )
+        return TrainingError(msg, "corrupt_checkpoint")
 
 
 class FolderCheckpoints:
-    """The checkpoints of one training, in one folder."""
+    """Checkpoints of a training of which each process has everything."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path) -> None:
+        self._folder = CheckpointFolder(path)
 
     def save(self, position: Position, tensors: dict[str, torch.Tensor]) -> None:
         """Write a checkpoint in the leading process, and remove all but the last two."""
         if not is_leader():
             return
-        target = self._folder / f"step-{position.step}"
-        temporary = self._folder / f".{target.name}.tmp"
-        for leftover in (temporary, target):
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir()
+        temporary = self._folder.begin(position.step)
         save_file(tensors, temporary / "state.safetensors")
-        state = asdict(position) | {"sha256": _sha256(temporary / "state.safetensors")}
-        (temporary / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-        publish_folder(temporary, target)
-        for old in self._newest_first()[_KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+        state = asdict(position) | {"sha256": sha256(temporary / "state.safetensors")}
+        self._folder.publish(temporary, state)
 
-    def latest(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
+    def latest(
+        self, _state: Callable[[], dict[str, torch.Tensor]]
+    ) -> tuple[Position, Mapping[str, torch.Tensor]] | None:
         """Return the newest undamaged checkpoint; None if there never was one.
 
         Raises:
             TrainingError: There are checkpoints, and all are damaged.
         """
-        folders = self._newest_first()
+        folders = self._folder.newest_first()
         for folder in folders:
             checkpoint = _load(folder)
             if checkpoint is not None:
                 return checkpoint
         if folders:
-            msg = (
-                f"The training cannot resume: every checkpoint in {self._folder} is damaged, "
-                "its contents differ from what was written. Check the disk, then create the job "
-                "again."
-            )
-            raise TrainingError(msg, "corrupt_checkpoint")
+            raise self._folder.all_damaged()
         return None
-
-    def _newest_first(self) -> list[Path]:
-        steps = [
-            (int(match[1]), path)
-            for path in self._folder.iterdir()
-            if (match := _NAME.fullmatch(path.name))
-        ]
-        return [path for _, path in sorted(steps, reverse=True)]
 
 
 class Checkpointer:
@@ -139,7 +178,7 @@ class Checkpointer:
     def __init__(
         self,
         checkpoints: Checkpoints,
-        optimizer: Optimizer,
+        optimizer: Optimizer | ShardedOptimizer,
         every_seconds: float,
     ) -> None:
         self._checkpoints = checkpoints
@@ -150,7 +189,7 @@ class Checkpointer:
 
     def restore(self) -> Position:
         """Load the newest checkpoint, if there is one, and return how far it had come."""
-        latest = self._checkpoints.latest()
+        latest = self._checkpoints.latest(self._optimizer.state)
         if latest is None:
             return Position()
         position, state = latest
@@ -176,13 +215,14 @@ def _load(folder: Path) -> tuple[Position, dict[str, torch.Tensor]] | None:
     """Return the checkpoint in `folder`; None if it is damaged."""
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if state.pop("sha256") != _sha256(folder / "state.safetensors"):
+        if state.pop("sha256") != sha256(folder / "state.safetensors"):
             return None
         return Position(**state), load_file(folder / "state.safetensors")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the hash of a file's contents."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,10 +1,11 @@
 """What a training does differently when several processes share each batch.
 
-Every process holds the whole model and takes its shard of a batch; gradients and metrics
-are summed over all of them, so a step equals the step of one process but for the order in
-which numbers are added. Rank 0 is the leader: it alone writes files, and it decides
-whatever depends on a clock or on the outside. Without an initialised `torch.distributed`
-process group these functions do nothing.
+Every process takes its shard of a batch; gradients and metrics are summed over all of them,
+so a step equals the step of one process but for the order in which numbers are added. Each
+holds the whole model, or its part of one that is sharded (`sharding`). Rank 0 is the leader: it
+alone writes files, but for checkpoints of a sharded model, and it decides whatever depends on a
+clock or on the outside. Without an initialised `torch.distributed` process group these functions
+do nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "broadcast",
+    "count",
+    "even_shard",
+    "gather",
     "is_leader",
+    "rank",
     "run_on_leader",
     "shard",
+    "shards",
     "sum_array",
     "sum_fields",
     "sum_gradients",
+    "sum_tensor",
 ]
 
 T = TypeVar("T")
@@ -36,14 +43,33 @@ T = TypeVar("T")
 
 def is_leader() -> bool:
     """Return whether this process writes the files."""
-    return not _is_distributed() or distributed.get_rank() == 0
+    return rank() == 0
 
 
-def shard(indices: Sequence[int]) -> Sequence[int]:
-    """Return this process's part of a batch; parts differ by at most one, and may be empty."""
-    if not _is_distributed():
-        return indices
-    return indices[distributed.get_rank() :: distributed.get_world_size()]
+def count() -> int:
+    """Return how many processes share each batch."""
+    return distributed.get_world_size() if _is_distributed() else 1
+
+
+def rank() -> int:
+    """Return this process's number; 0 is the leader's."""
+    return distributed.get_rank() if _is_distributed() else 0
+
+
+def shards(items: Sequence[T]) -> list[Sequence[T]]:
+    """Return each process's part of a batch; parts differ by at most one, and may be empty."""
+    return [items[start :: count()] for start in range(count())]
+
+
+def shard(items: Sequence[T]) -> Sequence[T]:
+    """Return this process's part of a batch."""
+    return shards(items)[rank()]
+
+
+def even_shard(items: Sequence[T]) -> list[T | None]:
+    """Return this process's part of a batch, filled with None to the length of the longest."""
+    own = shard(items)
+    return [*own, *[None] * (len(shards(items)[0]) - len(own))]
 
 
 def broadcast(value: T) -> T:
@@ -55,6 +81,15 @@ def broadcast(value: T) -> T:
     return cast("T", values[0])
 
 
+def gather(value: T) -> list[T]:
+    """Return every process's value."""
+    if not _is_distributed():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
 def run_on_leader(work: Callable[[], T]) -> T:
     """Return the result of `work` in the leading process; the others wait for it."""
     return broadcast(work() if is_leader() else cast("T", None))
@@ -64,6 +99,13 @@ def sum_array(values: NDArray[Any]) -> None:
     """Replace an array by its sum over all processes."""
     if _is_distributed():
         distributed.all_reduce(torch.from_numpy(values))
+
+
+def sum_tensor(value: torch.Tensor) -> torch.Tensor:
+    """Replace a tensor by its sum over all processes, and return it."""
+    if _is_distributed():
+        distributed.all_reduce(value)
+    return value
 
 
 def sum_fields(record: Any) -> None:

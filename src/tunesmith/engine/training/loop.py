@@ -20,6 +20,7 @@ from .checkpoint import Checkpointer
 from .hyperparameters import learning_rate_at
 from .optimizer import Optimizer
 from .result_file import ResultFile, classification_columns
+from .sharding import ShardedOptimizer
 from .spec import CheckpointRecord, EpochRecord, StepRecord
 from .work_folder import SNAPSHOT_EPOCHS, WorkFolder, write_folder
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoints, Position
     from .memory_limit import MemoryLimit
     from .objective import Objective
+    from .sharding import ShardedModel
     from .spec import ResolvedHyperparameters, StopRequest, TrainingObserver, TrainingSpec
 
 __all__ = ["Schedule", "TrainingLoop"]
@@ -79,9 +81,11 @@ class TrainingLoop:
         parameters: What is trained, by name.
         joined: Whether the optimizer may keep the parameters in one buffer.
         eight_bits: Whether it keeps its moments in 8 bits.
-        save_model: Writes the model as it is now to an existing folder.
+        snapshot: Returns what writes the model as it is now to an existing folder. Every
+            process calls it.
         checkpoints: Where to resume from and to save.
         limit: How much goes through the layers at a time.
+        sharded: The model, if it is sharded.
 
     Attributes:
         position: How far the training has come.
@@ -97,18 +101,22 @@ class TrainingLoop:
         parameters: Mapping[str, nn.Parameter],
         joined: bool,
         eight_bits: bool,
-        save_model: Callable[[Path], None],
+        snapshot: Callable[[], Callable[[Path], None]],
         checkpoints: Checkpoints,
         limit: MemoryLimit,
+        sharded: ShardedModel | None = None,
     ) -> None:
         self._spec = spec
         self._observer = observer
         self._schedule = schedule
         self._objective = objective
-        self._save_model = save_model
+        self._snapshot = snapshot
         self._folder = WorkFolder(spec.work_path)
-        self._optimizer = Optimizer(
-            parameters, weight_decay=schedule.weight_decay, joined=joined, eight_bits=eight_bits
+        decay = schedule.weight_decay
+        self._optimizer: Optimizer | ShardedOptimizer = (
+            Optimizer(parameters, weight_decay=decay, joined=joined, eight_bits=eight_bits)
+            if sharded is None
+            else ShardedOptimizer(sharded, weight_decay=decay)
         )
         self._checkpointer = Checkpointer(
             checkpoints, self._optimizer, spec.checkpoint_every_seconds
@@ -226,10 +234,12 @@ class TrainingLoop:
         n_epochs = self._schedule.hyperparameters.n_epochs
         self._observer.epoch(EpochRecord(record.epoch, n_epochs, record.step))
         self._compare_with_best(record)
-        if record.epoch > n_epochs - SNAPSHOT_EPOCHS and distributed.is_leader():
+        if record.epoch > n_epochs - SNAPSHOT_EPOCHS:
             folder = self._folder.snapshot(record.step)
-            write_folder(folder, self._save_model)
-            self._observer.checkpoint(CheckpointRecord(record.step, folder, record))
+            save = self._snapshot()
+            if distributed.is_leader():
+                write_folder(folder, save)
+                self._observer.checkpoint(CheckpointRecord(record.step, folder, record))
 
     def _compare_with_best(self, record: StepRecord) -> None:
         """Remember an epoch with a lower validation loss, and keep its model if that is wanted.
@@ -243,9 +253,11 @@ class TrainingLoop:
         is_better = math.isfinite(loss) and (best is None or loss < best)
         if not distributed.broadcast(is_better):
             return
-        if self._spec.keep_best and distributed.is_leader():
-            write_folder(self._folder.best(record.step), self._save_model)
-            self._folder.keep_only_best(record.step)
+        if self._spec.keep_best:
+            save = self._snapshot()
+            if distributed.is_leader():
+                write_folder(self._folder.best(record.step), save)
+                self._folder.keep_only_best(record.step)
         self.position = replace(
             self.position, best_step=record.step, best_epoch=record.epoch, best_loss=loss
         )

@@ -26,6 +26,7 @@ from tunesmith.engine.models.loading import projection_shape
 from .lora_layers import LoraLinear, group_layers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from .split_model import SplitModel
@@ -117,9 +118,15 @@ class Adapter:
             for name, parameter in parameters.items():
                 parameter.copy_(saved[name])
 
-    def save(self, folder: Path) -> None:
-        """Write the adapter to an existing folder, in PEFT's format."""
-        tensors = {name: value.detach().cpu() for name, value in self.parameters().items()}
+    def save(self, folder: Path, parameters: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write the adapter to an existing folder, in PEFT's format.
+
+        Args:
+            folder: The folder.
+            parameters: The values, by PEFT's names; None for those in the model.
+        """
+        values = self.parameters() if parameters is None else parameters
+        tensors = {name: value.detach().cpu() for name, value in values.items()}
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         config = {
             "peft_type": "LORA",

@@ -94,13 +94,28 @@ class LossComputation:
         self._precision = torch.autocast(model.device.type, torch.bfloat16, autocast)
 
     def micro_batches(self, indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Split this process's shard of a batch into parts that go through the layers at once."""
-        for part in micro_batches(distributed.shard(indices), lengths, self._limit.tokens):
+        """Split this process's shard of a batch into parts that go through the layers at once.
+
+        All processes run the layers equally often, as a sharded model requires: those with
+        fewer parts get empty ones.
+        """
+        parts = [
+            list(micro_batches(shard, lengths, self._limit.tokens))
+            for shard in distributed.shards(indices)
+        ]
+        own = parts[distributed.rank()]
+        for part in own:
             self._limit.note(len(part), len(part) * max(lengths[index] for index in part))
             yield part
+        yield from ([] for _ in range(max(map(len, parts)) - len(own)))
 
     def collate(self, source: ExampleSet, indices: Sequence[int]) -> Batch:
-        """Return examples of `source` as tensors on the model's device."""
+        """Return examples of `source` as tensors on the model's device.
+
+        Without examples it is a batch that runs through the layers and predicts nothing.
+        """
+        if not indices:
+            return _nothing(self._model.device)
         examples = [source.examples[index] for index in indices]
         if source.cache is None:
             rows = [torch.from_numpy(example.tokens) for example in examples]
@@ -203,8 +218,21 @@ def _gather(
     )
 
 
+def _nothing(device: torch.device) -> Batch:
+    none = torch.zeros(0, dtype=torch.long, device=device)
+    return Batch(
+        inputs=torch.zeros((1, 2), dtype=torch.long, device=device),
+        mask=None,
+        selection=none,
+        targets=none,
+        weights=none.float(),
+        scored=np.zeros(0, np.bool_),
+        owner=np.zeros(0, np.int64),
+    )
+
+
 def _slices(batch: Batch) -> Iterator[slice]:
-    for start in range(0, len(batch.targets), _LOGIT_ROWS):
+    for start in range(0, max(1, len(batch.targets)), _LOGIT_ROWS):
         yield slice(start, start + _LOGIT_ROWS)
 
 

@@ -66,15 +66,25 @@ class MemoryChoice:
         longest: Tokens of the longest example.
         budget: Bytes that may be used.
         optimizer: The optimizer of a training that is resumed; None to choose one.
+        devices: Devices that share the training, each with that budget. What they share is in 16
+            or 32 bits, and so is the optimizer's state.
     """
 
     def __init__(
-        self, config: Any, longest: int, budget: float, optimizer: OptimizerName | None = None
+        self,
+        config: Any,
+        longest: int,
+        budget: float,
+        optimizer: OptimizerName | None = None,
+        *,
+        devices: int = 1,
     ) -> None:
         self._config = config
         self._longest = longest
         self._budget = budget
-        self._optimizers = _OPTIMIZERS if optimizer is None else (optimizer,)
+        self._devices = devices
+        possible = _OPTIMIZERS if devices == 1 else _OPTIMIZERS[:1]
+        self._optimizers = possible if optimizer is None else (optimizer,)
 
     def recipe(self, wanted: RecipeChoice, path: ModelPath) -> tuple[RecipeChoice, str | None]:
         """Return the recipe to load a model for, and why if it is another than the wanted one.
@@ -83,7 +93,7 @@ class MemoryChoice:
             wanted: The job's recipe; "auto" stays so where an adapter on 16 bits fits.
             path: By which path the model is trained.
         """
-        if wanted != "auto" or why_no_four_bits() is not None:
+        if wanted != "auto" or self._devices > 1 or why_no_four_bits() is not None:
             return wanted, None
         needs = self._needs("lora", path, "adamw")
         if needs is None or self._plan(needs).tokens >= self._longest:
@@ -131,12 +141,14 @@ class MemoryChoice:
         ways = []
         others: tuple[Recipe, ...] = ("lora", "qlora", "fast")
         for other in others[others.index(recipe) + 1 if recipe in others else 0 :]:
-            if other == "qlora" and why_no_four_bits() is not None:
+            if other == "qlora" and (self._devices > 1 or why_no_four_bits() is not None):
                 continue
             if self.fit(other, "general" if other == "qlora" else "fast") is not None:
                 ways.append(f"the recipe `{other}`, which fits")
                 break
-        most = int((usable(self._budget) - needs.fixed) / needs.per_token(needs.layers))
+        most = int(
+            (usable(self._budget) - needs.fixed_on(self._devices)) / needs.per_token(needs.layers)
+        )
         if most > 0:
             ways.append(f"examples of at most {most:,} tokens")
         ways.append("a smaller base model")
@@ -144,10 +156,11 @@ class MemoryChoice:
 
     def _least(self, needs: MemoryNeeds) -> float:
         """Return the least budget into which the longest example fits."""
-        return (needs.fixed + self._longest * needs.per_token(needs.layers)) / usable(1.0)
+        fixed = needs.fixed_on(self._devices)
+        return (fixed + self._longest * needs.per_token(needs.layers)) / usable(1.0)
 
     def _plan(self, needs: MemoryNeeds) -> MemoryPlan:
-        return plan_memory(needs, self._budget, self._longest)
+        return plan_memory(needs, self._budget, self._longest, devices=self._devices)
 
     def _needs(
         self, recipe: Recipe, path: ModelPath, optimizer: OptimizerName

@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.domain.exhausted import is_out_of_memory
 
+from . import distributed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -78,7 +80,8 @@ class MemoryLimit:
             try:
                 return work()
             except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+                # Of several processes the others would wait for this one's part of the step.
+                if not is_out_of_memory(error) or distributed.count() > 1:
                     raise
             # Outside of the handler: a traceback holds the tensors of the pass.
             undo()

@@ -100,15 +100,15 @@ def with_reference(
         return Pairs(source, np.load(path, allow_pickle=False))
     reference = np.zeros(len(source.examples))
     is_complete = True
-    for pair in distributed.shard(range(len(source.examples) // 2)):
-        is_complete = should_continue()
+    for pair in distributed.even_shard(range(len(source.examples) // 2)):
+        is_complete = distributed.run_on_leader(should_continue)
         if not is_complete:
             break
-        both = [2 * pair, 2 * pair + 1]
+        both = _both(pair)
         batch = computation.collate(source, both)
         predictions = computation.evaluate(batch, as_in_training=True)
         reference[both] = _log_probabilities(batch, predictions)
-    if not distributed.broadcast(is_complete):
+    if not is_complete:
         return None
     distributed.sum_array(reference)
     if distributed.is_leader():
@@ -116,6 +116,11 @@ def with_reference(
         np.save(temporary, reference, allow_pickle=False)
         temporary.replace(path)
     return Pairs(source, reference)
+
+
+def _both(pair: int | None) -> list[int]:
+    """Return the indices of a pair's examples, the preferred first; none for no pair."""
+    return [] if pair is None else [2 * pair, 2 * pair + 1]
 
 
 def _log_probabilities(batch: Batch, predictions: Predictions) -> NDArray[np.float64]:
@@ -223,8 +228,8 @@ class Preference:
         self, source: Pairs, indices: Sequence[int]
     ) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
         """Yield each pair of a batch, with its reference, shape (2,)."""
-        for pair in distributed.shard(indices):
-            both = [2 * pair, 2 * pair + 1]
+        for pair in distributed.even_shard(indices):
+            both = _both(pair)
             yield self._computation.collate(source.examples, both), source.reference[both]
 
     def _add(

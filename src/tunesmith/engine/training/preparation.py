@@ -34,11 +34,12 @@ from .plain_model import add_peft_adapter, load_training_model
 from .preference import Preference, read_pairs, with_reference
 from .recipe_rules import recipe_of, why_no_four_bits
 from .recipes import ChosenRecipe, Work, choose_recipe
+from .sharding import ShardedModel, whole_tensors
 from .supervised import Supervised
 from .work_folder import SNAPSHOT_EPOCHS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from torch import nn
@@ -111,10 +112,31 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class TrainableModel:
-    """The parameters that are trained, by name, and how to write the model to a folder."""
+    """A model that is ready to be trained.
+
+    Attributes:
+        parameters: What is trained, by name.
+        tensors: Returns what a saved model consists of, by name.
+        save: Writes those, each in one piece, to an existing folder as a model.
+        sharded: The model, if it is sharded.
+        saved_dtype: Precision in which it is saved; None for that in which it is trained.
+    """
 
     parameters: dict[str, nn.Parameter]
-    save: Callable[[Path], None]
+    tensors: Callable[[], Mapping[str, torch.Tensor]]
+    save: Callable[[Path, Mapping[str, torch.Tensor]], None]
+    sharded: ShardedModel | None = None
+    saved_dtype: torch.dtype | None = None
+
+    def snapshot(self) -> Callable[[Path], None]:
+        """Return what writes the model as it is now to an existing folder.
+
+        Every process of a training calls it, and the leading one what it returns.
+        """
+        if self.sharded is not None:
+            self.sharded.reshard()
+        tensors = whole_tensors(self.tensors(), self.saved_dtype)
+        return lambda folder: self.save(folder, tensors)
 
 
 class Preparation:
@@ -140,10 +162,13 @@ class Preparation:
         self.data: Data = _read_data(spec, config, tokenizer)
         device = pick_device()
         budget = memory_budget(spec, device)
+        if budget is not None and device.type == "cpu":
+            budget /= distributed.count()  # of one machine's memory
         choice: MemoryChoice | None = None
         if budget is not None:
-            longest = self.data.longest
-            choice = MemoryChoice(config, longest, budget, spec.optimizer)
+            choice = MemoryChoice(
+                config, self.data.longest, budget, spec.optimizer, devices=distributed.count()
+            )
         wanted, reason = _choose_before_loading(spec, choice)
         self.model: SplitModel = _load_model(spec, tokenizer, four_bits=wanted == "qlora")
         self.hyperparameters: ResolvedHyperparameters = resolve_hyperparameters(
@@ -216,21 +241,39 @@ class Preparation:
         spec = self._spec
         if self.memory is not None:
             self.limit.recompute(self.memory.recomputed_layers)
+        is_sharded = distributed.count() > 1 and self.recipe.recipe != "fast"
         if self.recipe.adapter is None:
-            model = self.model.whole.float().requires_grad_(requires_grad=True)
-            return TrainableModel(
-                dict(model.named_parameters()),
-                partial(_save_weights, model, self.data.tokenizer),
-            )
+            return self._trainable_weights(is_sharded=is_sharded)
         add = add_adapter if self.model.path == "fast" else add_peft_adapter
         adapter = add(self.model, self.recipe.adapter, base_name=spec.base_model, seed=spec.seed)
         if spec.initial_adapter_path is not None:
             adapter.load(spec.initial_adapter_path)
+        if is_sharded:
+            sharded = ShardedModel(self.model, adapter.parameters(), pick_device())
+            parameters = sharded.parameters
+            return TrainableModel(parameters, lambda: parameters, adapter.save, sharded)
         tokens = self.data.tokens / self.data.rows * self.hyperparameters.batch_size
         if tokens <= _PREPACKED_TOKENS and self.model.path == "fast":
             adapter.prepack()
             self.model.speed_up_short_steps(torch.from_numpy(self.data.train[0].tokens))
-        return TrainableModel(adapter.parameters(), adapter.save)
+        return TrainableModel(adapter.parameters(), adapter.parameters, adapter.save)
+
+    def _trainable_weights(self, *, is_sharded: bool) -> TrainableModel:
+        """Make all weights trainable, in 32 bits."""
+        model = self.model.whole.requires_grad_(requires_grad=True)
+        sharded = None
+        if is_sharded:
+            weights = dict(model.named_parameters())
+            sharded = ShardedModel(self.model, weights, pick_device(), torch.float32)
+        else:
+            model = model.float()
+        return TrainableModel(
+            dict(model.named_parameters()) if sharded is None else sharded.parameters,
+            partial(model.state_dict, keep_vars=True),
+            partial(_save_weights, model, self.data.tokenizer),
+            sharded,
+            best_dtype(self.model.device),
+        )
 
     def objective(
         self,
@@ -297,8 +340,16 @@ def _choose_before_loading(
     no_four_bits = why_no_four_bits()
     if wanted == "auto" and trained_by == "qlora" and no_four_bits is None:
         return "qlora", "as the model to continue from was trained"
+    if wanted == "qlora" and distributed.count() > 1:
+        msg = (
+            "The recipe `qlora` trains in one process: weights in four bits are not spread over "
+            f"several, and this training has {distributed.count()}. Use the recipe `lora`."
+        )
+        raise TrainingError(msg, "invalid_hyperparameters")
     if wanted == "qlora" and no_four_bits is not None:
         raise TrainingError(no_four_bits, "invalid_hyperparameters")
+    if wanted == "auto" and parent is None and distributed.count() > 1 and choice is not None:
+        wanted = "lora"  # whoever spreads a model over devices has one that is large
     if choice is None or trained_by in {"fast", "full"}:
         return wanted, None
     path = spec.path or "fast"
@@ -333,15 +384,20 @@ def _load_config(spec: TrainingSpec) -> Any:
 
 
 def _load_model(spec: TrainingSpec, tokenizer: Any, *, four_bits: bool) -> SplitModel:
-    """Load the model for the path that was proven for it, or is proven now."""
+    """Load the model for the path that was proven for it, or is proven now.
+
+    Where several processes share the training it stays in the memory maps of its files until it
+    is known what each process needs of it.
+    """
     device = pick_device()
+    place = torch.device("cpu") if distributed.count() > 1 else device
     continued = spec.initial_adapter_path
     has_adapter = continued is None or (continued / "adapter_config.json").is_file()
     folder = spec.base_path if continued is None or has_adapter else continued
     return load_training_model(
         folder,
         best_dtype(device),
-        device,
+        place,
         tokenizer=tokenizer,
         path=spec.path,
         four_bits=four_bits,
@@ -375,9 +431,9 @@ def _read_data(spec: TrainingSpec, config: Any, tokenizer: Any) -> Data:
     return Data(tokenizer, train, validation, classes, rows, sum(map(len, train)))
 
 
-def _save_weights(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write all weights in the base model's precision, with configuration and tokenizer."""
-    dtype = best_dtype(next(model.parameters()).device)
-    weights = {name: value.detach().to(dtype) for name, value in model.state_dict().items()}
-    model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+def _save_weights(
+    model: Any, tokenizer: Any, folder: Path, tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Write all weights, with configuration and tokenizer."""
+    model.save_pretrained(folder, state_dict=dict(tensors), safe_serialization=True)
     tokenizer.save_pretrained(folder)

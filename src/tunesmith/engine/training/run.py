@@ -23,6 +23,7 @@ from .checkpoint import FolderCheckpoints, Position
 from .hyperparameters import base_learning_rate
 from .loop import Schedule, TrainingLoop
 from .preparation import Preparation
+from .sharded_checkpoints import ShardedCheckpoints
 from .spec import TrainingOutcome, TrainingPlan
 from .work_folder import Summary, WorkFolder, read_summary, write_folder, write_summary
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .checkpoint import Checkpoints
+    from .preparation import TrainableModel
     from .spec import StopRequest, TrainingObserver, TrainingSpec
 
 __all__ = ["run"]
@@ -38,9 +40,7 @@ __all__ = ["run"]
 _FULL_WEIGHT_DECAY = 0.01
 
 
-def run(
-    spec: TrainingSpec, observer: TrainingObserver, checkpoints: Checkpoints | None = None
-) -> TrainingOutcome:
+def run(spec: TrainingSpec, observer: TrainingObserver) -> TrainingOutcome:
     """Train; see `tunesmith.engine.training.train`.
 
     Where a `torch.distributed` process group is initialised, each of its processes calls
@@ -49,7 +49,6 @@ def run(
     Args:
         spec: The job.
         observer: Receives what happens.
-        checkpoints: Where to resume from and to save; default: a folder in `work_path`.
     """
     with _friendly_errors():
         summary = read_summary(spec.output_path)
@@ -62,7 +61,6 @@ def run(
             spec.model_copy(update=choices),
             observer,
             folder,
-            checkpoints or FolderCheckpoints(folder.checkpoints),
             is_resumed=bool(choices),
         )
 
@@ -71,7 +69,6 @@ def _run(
     spec: TrainingSpec,
     observer: TrainingObserver,
     folder: WorkFolder,
-    checkpoints: Checkpoints,
     *,
     is_resumed: bool,
 ) -> TrainingOutcome:
@@ -108,9 +105,10 @@ def _run(
             parameters=trainable.parameters,
             joined=recipe.adapter is not None,
             eight_bits=prepared.optimizer == "adamw_8bit" and recipe.adapter is None,
-            save_model=trainable.save,
-            checkpoints=checkpoints,
             limit=prepared.limit,
+            snapshot=trainable.snapshot,
+            checkpoints=_checkpoints(folder, trainable),
+            sharded=trainable.sharded,
         )
         observer.planned(
             TrainingPlan(
@@ -132,7 +130,7 @@ def _run(
         if prepared.memory is not None:
             observer.note("memory", prepared.memory.reason)
         stopped = loop.run()
-    if stopped is None and distributed.is_leader():
+    if stopped is None:
         position = loop.position
         best = position.best_step if spec.keep_best else 0
         summary = Summary(
@@ -140,7 +138,7 @@ def _run(
         )
         _publish(
             spec.output_path,
-            _saved_best(folder, position, observer) if best else trainable.save,
+            _saved_best(folder, position, observer) if best else trainable.snapshot(),
             summary,
         )
     return _outcome(spec, stopped, loop.position)
@@ -158,12 +156,18 @@ class _StopPoll:
         return self.request is None
 
 
+def _checkpoints(folder: WorkFolder, trainable: TrainableModel) -> Checkpoints:
+    kind = FolderCheckpoints if trainable.sharded is None else ShardedCheckpoints
+    return kind(folder.checkpoints)
+
+
 def _publish(folder: Path, save_model: Callable[[Path], None], summary: Summary) -> None:
     def save(temporary: Path) -> None:
         save_model(temporary)
         write_summary(temporary, summary)
 
-    write_folder(folder, save)
+    if distributed.is_leader():
+        write_folder(folder, save)
 
 
 def _saved_best(
