@@ -7,7 +7,7 @@ zeroes, sequence by sequence, the ranks of the others. So a batch with different
 two small matrix products a layer, whatever the number of adapters. The base's weights are not
 touched.
 
-What this cannot express (DoRA, biases, `modules_to_save`, embeddings) raises
+What this cannot express (DoRA, PiSSA, biases, `modules_to_save`, embeddings, experts) raises
 `UnsupportedAdapterError`; the caller merges such an adapter into a copy of its base instead.
 
 Shapes: B sequences, T tokens of each, r the rank of an adapter, R the ranks of all active
@@ -28,6 +28,7 @@ from torch import nn
 
 from tunesmith.engine.domain.errors import ErrorKind
 from tunesmith.engine.models.loading import projection_shape
+from tunesmith.engine.models.peft_adapters import is_plain_lora
 
 from .generation_errors import GenerationError
 
@@ -101,15 +102,7 @@ def load_adapter(folder: Path, model: nn.Module) -> LoraAdapter:
 
 
 def _check_supported(config: dict[str, Any]) -> None:
-    plain = (
-        config.get("peft_type") == "LORA"
-        and not config.get("use_dora")
-        and not config.get("modules_to_save")
-        and not config.get("target_parameters")
-        and not config.get("lora_bias")
-        and config.get("bias", "none") == "none"
-    )
-    if not plain:
+    if not is_plain_lora(config):
         raise UnsupportedAdapterError("The adapter is more than LoRA on linear layers.")
 
 

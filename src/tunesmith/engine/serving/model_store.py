@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import tempfile
-import warnings
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tunesmith.engine.domain.errors import ErrorKind
 from tunesmith.engine.models.model_info import weights_bytes
+from tunesmith.engine.models.peft_adapters import AdapterError, merge_adapter, save_model
 
+from .generation_errors import GenerationError
 from .lora import UnsupportedAdapterError, load_adapter
 from .model_loader import load_base
 
@@ -107,18 +109,17 @@ class ModelStore:
 
     def _merged(self, folder: Path, base_path: Path) -> LoadedBase:
         """Load an adapter that a batch cannot share: merged into a copy of its base."""
-        from peft import PeftModel  # noqa: PLC0415 - slow to import and rarely needed
-        from transformers import AutoModelForCausalLM  # noqa: PLC0415
-
         self._evict(incoming=weights_bytes(base_path))
         with tempfile.TemporaryDirectory(prefix="tunesmith-merge-") as merged_folder:
-            plain = AutoModelForCausalLM.from_pretrained(
-                base_path, dtype=torch.float32, local_files_only=True, use_safetensors=True
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # PEFT uses transformers' old names
-                merged = PeftModel.from_pretrained(plain, folder).merge_and_unload()
-            merged.save_pretrained(merged_folder)
+            try:
+                merged = merge_adapter(base_path, folder, torch.float32)
+            except AdapterError as error:
+                raise GenerationError(
+                    f"The adapter in {folder.name} does not fit its base model: {error}.",
+                    kind=ErrorKind.INTERNAL,
+                    code="model_broken",
+                ) from error
+            save_model(merged, Path(merged_folder))
             base = load_base(Path(merged_folder), base_path, self.device, self.dtype, self.weights)
         base.path = folder
         self.bases[folder] = base

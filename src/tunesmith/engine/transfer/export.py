@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +19,7 @@ from tunesmith.disk_space import require_space
 from tunesmith.engine.domain.export_rules import export_fault
 from tunesmith.engine.models.loading import load_plain_model
 from tunesmith.engine.models.model_info import weights_bytes
+from tunesmith.engine.models.peft_adapters import load_with_adapter, merge_adapter, save_model
 
 from .comparison import Difference, difference, logits_of
 from .gguf_export import convert_to_gguf, quantize_gguf, read_gguf
@@ -225,16 +225,18 @@ class _Export:
         )
         self._copy_tokenizer(folder)
         base = folder / "base" if with_base else source.base.path
-        return lambda: _with_adapter(load_plain_model(base, torch.float32), folder)
+        return lambda: load_with_adapter(base, folder, torch.float32)
 
     def _write_merged(self, folder: Path, dtype: torch.dtype) -> None:
         self._progress("merging the weights")
-        model = self._served_model(torch.float32)
-        if self._source.is_adapter:
-            model = model.merge_and_unload()
+        source = self._source
+        if source.is_adapter:
+            model = merge_adapter(source.base.path, source.folder, torch.float32)
+        else:
+            model = load_plain_model(source.folder, torch.float32)
         model = model.to(dtype)
         model.config.dtype = dtype
-        model.save_pretrained(folder)
+        save_model(model, folder)
         self._copy_tokenizer(folder)
 
     def _write_gguf(self) -> Path:
@@ -258,7 +260,7 @@ class _Export:
     def _served_model(self, dtype: torch.dtype) -> Any:
         source = self._source
         if source.is_adapter:
-            return _with_adapter(load_plain_model(source.base.path, dtype), source.folder)
+            return load_with_adapter(source.base.path, source.folder, dtype)
         return load_plain_model(source.folder, dtype)
 
     def _copy_tokenizer(self, folder: Path) -> None:
@@ -271,14 +273,6 @@ class _Export:
                 target = folder / path.name
                 if not target.exists():
                     shutil.copyfile(path, target)
-
-
-def _with_adapter(model: Any, folder: Path) -> Any:
-    from peft import PeftModel  # noqa: PLC0415 - slow to import
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT uses transformers' old names
-        return PeftModel.from_pretrained(model, folder)
 
 
 def _check(

@@ -1,15 +1,18 @@
 """Brings a PEFT adapter that was trained elsewhere into the engine, under a name of its own.
 
 The adapter is loaded by PEFT on its base model first, so one that does not fit, or that PEFT would
-load in part only, is refused and never served.
+load in part only, is refused and never served; so is one that would be served as something else
+than PEFT computes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import tempfile
 import time
-import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,14 +22,23 @@ from tunesmith.atomic import publish_folder
 from tunesmith.engine.models.catalog import load_catalog
 from tunesmith.engine.models.loading import load_plain_model
 from tunesmith.engine.models.model_errors import UnknownModelError
+from tunesmith.engine.models.peft_adapters import (
+    AdapterError,
+    adapter_keys,
+    changes_embeddings,
+    is_plain_lora,
+    load_with_adapter,
+    merge,
+    save_model,
+)
 from tunesmith.engine.store import model_queries
 from tunesmith.engine.store.records import ModelRow, new_token
 
+from .comparison import difference, logits_of
+from .model_source import text_tokens
 from .transfer_errors import ImportModelError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tunesmith.engine.home import Home
     from tunesmith.engine.models.model_info import BaseModel
     from tunesmith.engine.store.database import Database
@@ -35,6 +47,14 @@ __all__ = ["import_adapter"]
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 _ID_LENGTH = 8
+_LARGEST_DIVERGENCE = 1e-4  # rounding of float32; nats a token
+_NOT_SERVED = {
+    "alora_invocation_tokens": "it acts from certain tokens on only, which cannot be served here.",
+    "layer_replication": "it changes the number of layers. Merge it into its base model with PEFT "
+    "and add the result: tunesmith models add DIR --as NAME.",
+    "megatron_config": "it was made for layers of Megatron, which this engine does not have.",
+    "arrow_config": "it chooses among several adapters, which cannot be served here.",
+}
 
 
 def import_adapter(
@@ -63,8 +83,9 @@ def import_adapter(
         ModelNotInstalledError: It is not on this machine.
     """
     config = _config(folder)
+    _check_kind(folder, config)
     found = _base(config, base, home)
-    _check_fit(folder, found)
+    _check_fit(folder, found, config)
     token = new_token()
     target = home.models / token
     temporary = home.models / f".{token}.partial"
@@ -103,15 +124,11 @@ def _config(folder: Path) -> dict[str, Any]:
             )
     try:
         config = json.loads((folder / _FILES[0]).read_text(encoding="utf-8"))
-        is_lora = config["peft_type"] == "LORA"
+        config["peft_type"]
     except (ValueError, KeyError, TypeError) as error:
         raise ImportModelError(
             f"{folder / _FILES[0]} is no configuration of PEFT: {error}."
         ) from None
-    if not is_lora:
-        raise ImportModelError(
-            f"The adapter is of the kind {config['peft_type']}; only LORA can be served."
-        )
     return dict(config)
 
 
@@ -132,25 +149,85 @@ def _base(config: dict[str, Any], name: str | None, home: Home) -> BaseModel:
         ) from None
 
 
-def _check_fit(folder: Path, base: BaseModel) -> None:
-    from peft import PeftModel, get_peft_model_state_dict  # noqa: PLC0415 - slow to import
+def _check_kind(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse what cannot be served, or not as it was trained, by what the configuration says."""
+    if config["peft_type"] != "LORA":
+        raise ImportModelError(
+            f"The adapter is of the kind {config['peft_type']}; only LORA can be served."
+        )
+    task = config.get("task_type")
+    if task not in {None, "CAUSAL_LM"}:
+        raise ImportModelError(
+            f"The adapter was trained for the task {task}; only CAUSAL_LM answers requests here."
+        )
+    for name, reason in _NOT_SERVED.items():
+        if config.get(name):
+            raise ImportModelError(f"The adapter has {name}: {reason}")
+    from peft import LoraConfig  # noqa: PLC0415 - slow to import
 
+    known = {field.name for field in dataclasses.fields(LoraConfig)}
+    unknown = sorted(name for name in config.keys() - known if config[name])
+    if unknown:
+        raise ImportModelError(
+            f"{folder / _FILES[0]} has {', '.join(unknown)}, which the installed PEFT does not "
+            "know: a newer one has written it. Upgrade peft; or remove what has no meaning for "
+            "the adapter's answers."
+        )
+
+
+def _check_fit(folder: Path, base: BaseModel, config: dict[str, Any]) -> None:
+    """Check that PEFT loads the whole adapter, and that what is served will answer as PEFT does."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import
+
+    _check_embeddings(folder, base)
+    try:
+        model = load_with_adapter(base.path, folder, torch.float32)
+    except AdapterError as error:
+        raise ImportModelError(
+            f"The adapter does not fit {base.id}: {error}. Name the base model that it was trained "
+            "on with --base."
+        ) from error
+    tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True)
+    samples = [tokens for tokens in text_tokens(tokenizer) if tokens]
+    reference = logits_of(model, samples)
+    if not bool(torch.isfinite(reference).all()):
+        raise ImportModelError(
+            "The adapter's answers are no numbers (NaN or infinite): its weights are damaged."
+        )
+    if is_plain_lora(config) and not changes_embeddings(adapter_keys(folder)):
+        return  # served as its low-rank products, as they are
+    with tempfile.TemporaryDirectory(prefix="tunesmith-import-") as merged:
+        try:
+            save_model(merge(model), Path(merged))
+        except AdapterError as error:
+            raise ImportModelError(
+                f"The adapter can be served only once it is merged, and {error}."
+            ) from error
+        served = load_plain_model(Path(merged), torch.float32)
+        found = difference(reference, logits_of(served, samples))
+    if not found.divergence <= _LARGEST_DIVERGENCE:
+        raise ImportModelError(
+            "The adapter can be served only once it is merged into its base model, and merged it "
+            f"answers otherwise: {found.divergence:.2g} nats a token. It cannot be served."
+        )
+
+
+def _check_embeddings(folder: Path, base: BaseModel) -> None:
+    """Refuse an adapter whose vocabulary is larger than that of its base model."""
+    config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
+    size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
     try:
         with safe_open(folder / _FILES[1], framework="pt") as file:
-            saved = set(file.keys())
+            for key in file.keys():  # noqa: SIM118 - it cannot be iterated
+                if not key.endswith(("embed_tokens.weight", "lm_head.weight", "wte.weight")):
+                    continue
+                rows = file.get_slice(key).get_shape()[0]
+                if rows != size:
+                    raise ImportModelError(
+                        f"The adapter comes with {key} for {rows:,} tokens, and {base.id} has "
+                        f"{size:,}: its tokenizer was extended. Merge it into its base model with "
+                        "PEFT, save that with the tokenizer, and add the result as a base model: "
+                        "tunesmith models add DIR --as NAME."
+                    )
     except (OSError, SafetensorError) as error:
         raise ImportModelError(f"{folder / _FILES[1]} cannot be read: {error}.") from error
-    model = load_plain_model(base.path, torch.float32)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what would be missing is compared below
-            loaded = set(get_peft_model_state_dict(PeftModel.from_pretrained(model, folder)))
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ImportModelError(f"The adapter does not fit {base.id}: {reason}") from error
-    if different := sorted(saved ^ loaded):
-        raise ImportModelError(
-            f"The adapter does not fit {base.id}: {different[0]} is "
-            f"{'not in the file' if different[0] in loaded else 'not in the model'}, one of "
-            f"{len(different)} that differ. Name the base model that it was trained on with --base."
-        )

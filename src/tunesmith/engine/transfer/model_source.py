@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import FileRow, JobRow, ModelRow
 
-__all__ = ["ModelSource", "find_model", "sample_tokens"]
+__all__ = ["ModelSource", "find_model", "sample_tokens", "text_tokens"]
 
 _CODE: TrainingErrorCode = "invalid_training_file"
 _SAMPLES = 8
@@ -113,6 +113,11 @@ def sample_tokens(source: ModelSource, tokenizer: Any) -> list[list[int]]:
         )
         if examples:
             return [example.tokens[-_TOKENS_PER_SAMPLE:].tolist() for example in examples]
+    return text_tokens(tokenizer)
+
+
+def text_tokens(tokenizer: Any) -> list[list[int]]:
+    """Return the token ids of a few fixed texts."""
     return [list(tokenizer(text)["input_ids"])[:_TOKENS_PER_SAMPLE] for text in _TEXTS]
 
 
