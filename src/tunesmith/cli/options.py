@@ -62,6 +62,8 @@ def add_connection_options(parser: argparse.ArgumentParser, *, short: bool = Fal
 def connect(arguments: argparse.Namespace) -> Client:
     """Return a client for the command's connection options and the environment.
 
+    Where neither names a URL, requests go to the engine that runs on the state folder.
+
     Raises:
         TunesmithError: An option or an environment variable is invalid.
     """
@@ -70,13 +72,26 @@ def connect(arguments: argparse.Namespace) -> Client:
     if arguments.verbose:
         logging.basicConfig(level=logging.DEBUG if arguments.verbose > 1 else logging.INFO)
     options: dict[str, Any] = {
-        "base_url": getattr(arguments, "api_base", None),
+        "base_url": getattr(arguments, "api_base", None) or _url_of_running_engine(),
         "api_key": getattr(arguments, "api_key", None),
         "organization": getattr(arguments, "organization", None),
     }
     if proxy := getattr(arguments, "proxy", None):
         os.environ.update(http_proxy=proxy, https_proxy=proxy)  # where the client looks for one
     return Client(**{name: value for name, value in options.items() if value is not None})
+
+
+def _url_of_running_engine() -> str | None:
+    """Return where the engine of the state folder answers, unless the environment names a URL."""
+    from tunesmith.core.environment import environment
+
+    if environment("BASE_URL") or find_spec("platformdirs") is None:
+        return None
+    from tunesmith.engine.home import Home
+    from tunesmith.engine.server_lock import find_running_server
+
+    server = find_running_server(Home.from_environment())
+    return None if server is None else server.url
 
 
 def add_home_option(parser: argparse.ArgumentParser) -> None:

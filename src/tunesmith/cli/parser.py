@@ -27,6 +27,7 @@ __all__ = ["add_command", "add_group", "build_parser"]
 MODULES = (
     "tunesmith.quickstart.command",
     "tunesmith.cli.serve",
+    "tunesmith.cli.status",
     "tunesmith.cli.base_models",
     "tunesmith.cli.transfer",
     "tunesmith.cli.keys",

@@ -53,6 +53,11 @@ class Home:
         return self.root / "engine.db"
 
     @property
+    def server_lock(self) -> Path:
+        """The lock of the server that runs, and where it answers."""
+        return self.root / "server.lock"
+
+    @property
     def files(self) -> Path:
         """Uploaded and written files, by content."""
         return self.root / "files"

@@ -28,7 +28,9 @@ from .domain.errors import EngineError
 from .file_limit import raise_file_limit
 from .logs import configure as configure_logs
 from .models.catalog import load_catalog
+from .models.gpus import read_gpus
 from .security.keys import KeyRing
+from .server_lock import hold_server_lock
 from .store.database import Database
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from .config import EngineConfig
-    from .home import Home
 
 __all__ = ["Server", "serve"]
 
@@ -63,7 +64,10 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
     """
     os.umask(_PRIVATE_UMASK)
     raise_file_limit()
-    with _locked(config.home), contextlib.closing(Database(config.database)) as database:
+    with (
+        hold_server_lock(config.home) as lock,
+        contextlib.closing(Database(config.database)) as database,
+    ):
         configure_logs(config.log_format, config.home.root / "audit.log")
         database.migrate()
         load_catalog(config.home)
@@ -84,6 +88,7 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
             port = listener.getsockname()[1]
 
             def on_ready() -> None:
+                lock.announce(f"{_root_url(_reachable(config.host), port)}/v1")
                 sys.stderr.write(_startup_message(config, port, has_keys=has_keys))
                 sys.stderr.flush()
                 if ready_file is not None:
@@ -192,44 +197,6 @@ def _stop_with_parent(server: Server) -> None:
     server.stop()
 
 
-@contextlib.contextmanager
-def _locked(home: Home) -> Generator[None]:
-    """Lock the state folder against a second server, and check that it is writable."""
-    path = home.root / "server.lock"
-    try:
-        home.make_private()
-        file = path.open("a+", encoding="ascii")
-    except OSError as error:
-        raise EngineError(
-            f"The state folder {home.root} cannot be written: {error.strerror}. Name another one "
-            "with TUNESMITH_HOME or --home."
-        ) from error
-    with file:
-        if not _try_lock(file.fileno()):
-            file.seek(0)
-            raise EngineError(
-                f"Another engine (process {file.read().strip() or 'unknown'}) already serves the "
-                f"state folder {home.root}. Stop it, or name another folder with TUNESMITH_HOME "
-                "or --home."
-            )
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        import fcntl  # noqa: PLC0415 - not on every platform
-    except ModuleNotFoundError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 def _check_vllm(config: EngineConfig) -> None:
     from .serving import GenerationError, ManagedVllmSettings  # noqa: PLC0415 - seldom needed
 
@@ -273,9 +240,24 @@ def _bind_failure(config: EngineConfig, error: OSError) -> str:
     return f"Cannot listen on {where}: {error.strerror}."
 
 
+def _root_url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _reachable(host: str) -> str:
+    """Return an address at which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared
+
+
 def _startup_message(config: EngineConfig, port: int, *, has_keys: bool) -> str:
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    lines = [f"tunesmith serves http://{host}:{port}/v1, state in {config.home.root}"]
+    root = _root_url(config.host, port)
+    installed = ", ".join(base.id for base in load_catalog(config.home).bases() if base.installed)
+    device = ", ".join(gpu.name for gpu in read_gpus()) or "the processor"
+    lines = [
+        f"tunesmith serves {root}/v1, state in {config.home.root}",
+        f"Dashboard: {root}/ - playground: {root}/playground",
+        f"Base models: {installed or 'none yet; `tunesmith models list` shows them'} - on {device}",
+    ]
     if not has_keys:
         lines.append(
             "No API key has been created: any key is accepted, from this machine only. "
