@@ -1,0 +1,162 @@
+"""Programs with old model names, unchanged, before, during and after the cut.
+
+The old service is a recorded organisation on a socket of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tunesmith import Client, NotFoundError
+from tunesmith.testing import (
+    RecordedOrganization,
+    SimulatedEngine,
+    recorded_organization,
+    simulate,
+)
+
+from .test_clients import environments, install, python_with  # noqa: F401 - a fixture
+
+HERE = Path(__file__).parent / "programs"
+STAGES = {
+    "upstream": "upstream",
+    "mirror": "upstream",
+    "percentage": "local",
+    "local": "local",
+}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[SimulatedEngine]:
+    with simulate(lambda _: "positive") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def old() -> Iterator[RecordedOrganization]:
+    with recorded_organization(files=60, jobs=12) as organization:
+        yield organization
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[RecordedOrganization]:
+    with recorded_organization("azure", files=60, jobs=12) as organization:
+        yield organization
+
+
+@pytest.fixture(scope="module")
+def client(
+    engine: SimulatedEngine, old: RecordedOrganization, azure: RecordedOrganization
+) -> Iterator[Client]:
+    path = engine.home.upstreams
+    keys = {one: one.keys[one.projects[0]] for one in (old, azure)}
+    path.write_text(
+        f'[old]\nurl = "{old.base_url}"\napi_key = "{keys[old]}"\n'
+        f'[azure]\nurl = "{azure.azure_endpoint}"\napi_key = "{keys[azure]}"\nkind = "azure"\n',
+        encoding="utf-8",
+    )
+    path.chmod(0o600)
+    with engine.client() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def name(old: RecordedOrganization) -> str:
+    """A fine-tuned model of the old service that still answers."""
+
+    def answers(name: str) -> bool:
+        try:
+            made.chat.completions.create(model=name, messages=[{"role": "user", "content": "a"}])
+        except NotFoundError:
+            return False
+        return True
+
+    with old.client(max_retries=0) as made:
+        names = (one.id for one in made.models.list())
+        return next(one for one in names if one.startswith("ft:") and answers(one))
+
+
+def through_the_stages(
+    client: Client, name: str, upstream: str, run: Callable[[], list[list[str]]]
+) -> None:
+    """Run a program in each stage; it prints the side and the model of each answer."""
+    for stage, side in STAGES.items():
+        client.model_routes.set(name, target="ada", upstream=upstream, stage=stage, percentage=100)
+        for shown_side, model in run():
+            assert shown_side == side, stage
+            assert side == "upstream" or model == name, stage
+
+
+def output(*command: str) -> list[list[str]]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+
+
+def test_openai_python(
+    engine: SimulatedEngine,
+    client: Client,
+    name: str,
+    environments: Path,  # noqa: F811 - the fixture
+):
+    python = str(python_with(environments / "openai==3.54.0", "openai==3.54.0"))
+    script = str(HERE / "use_old_name.py")
+    through_the_stages(client, name, "old", lambda: output(python, script, engine.base_url, name))
+
+
+def test_openai_python_for_azure(
+    engine: SimulatedEngine,
+    client: Client,
+    azure: RecordedOrganization,
+    environments: Path,  # noqa: F811 - the fixture
+):
+    python = str(python_with(environments / "openai==3.54.0", "openai==3.54.0"))
+    endpoint = engine.base_url.removesuffix("/v1")
+    deployment = next(iter(azure.deployments))
+    script = str(HERE / "use_old_name.py")
+    through_the_stages(
+        client,
+        deployment,
+        "azure",
+        lambda: output(python, script, endpoint, deployment, "azure"),
+    )
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node.js with npm")
+def test_openai_node(
+    engine: SimulatedEngine,
+    client: Client,
+    name: str,
+    environments: Path,  # noqa: F811 - the fixture
+):
+    folder = environments / "node-old-names"
+    if not (folder / "node_modules").exists():
+        folder.mkdir(exist_ok=True)
+        quietly = ["--silent", "--no-audit", "--no-fund", "--fetch-retries=1"]
+        install("npm", "install", *quietly, "openai@6.49.0", cwd=folder)
+    script = shutil.copy(HERE / "use_old_name.mjs", folder)
+    through_the_stages(
+        client, name, "old", lambda: output("node", str(script), engine.base_url, name)
+    )
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl(engine: SimulatedEngine, client: Client, name: str):
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": "I love it"}]})
+    form = ["--data", body, "-H", "content-type: application/json"]
+    written = "%{header_json}"
+
+    def run() -> list[list[str]]:
+        command = ["curl", "-sS", "-w", written, f"{engine.base_url}/chat/completions", *form]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        answer, end = json.JSONDecoder().raw_decode(done.stdout)
+        headers = json.loads(done.stdout[end:])
+        return [[headers["x-tunesmith-side"][0], answer["model"]]]
+
+    through_the_stages(client, name, "old", run)
