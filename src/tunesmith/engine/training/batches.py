@@ -46,7 +46,7 @@ def epoch_batches(
 
 
 def micro_batches(
-    batch: Sequence[int], lengths: Sequence[int], max_tokens: int
+    batch: Sequence[int], lengths: Sequence[int], max_tokens: int, *, packed: bool = False
 ) -> Iterator[list[int]]:
     """Split a batch, shortest example first, into parts that fit into memory.
 
@@ -55,10 +55,12 @@ def micro_batches(
         lengths: Tokens of each example.
         max_tokens: Most tokens of a part, padding included. A longer example is a part of
             its own.
+        packed: Whether its examples are not padded to one length.
     """
     part: list[int] = []
     for index in sorted(batch, key=lengths.__getitem__):
-        if part and (len(part) + 1) * lengths[index] > max_tokens:
+        before = sum(map(lengths.__getitem__, part)) if packed else len(part) * lengths[index]
+        if part and before + lengths[index] > max_tokens:
             yield part
             part = []
         part.append(index)

@@ -16,6 +16,7 @@ from torch.nn import functional
 from . import distributed
 from .batches import micro_batches
 from .frozen_layer_cache import pad
+from .packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,8 +47,10 @@ class Batch:
     """Examples as tensors, and their positions that predict something.
 
     Attributes:
-        inputs: For the layers, shape (examples, length) or (examples, length, hidden).
-        mask: 1 at tokens and 0 at padding, shape (examples, length); None without padding.
+        inputs: For the layers, shape (examples, length) or (examples, length, hidden); all
+            examples in one row where they are packed.
+        mask: 1 at tokens and 0 at padding, shape (examples, length); None without padding; where
+            they are packed, what `packing.pack` makes.
         selection: The positions that predict, in the flattened batch, shape (positions,).
         targets: The token ids to be predicted there, shape (positions,).
         weights: Their weights in the loss, shape (positions,).
@@ -86,10 +89,19 @@ class LossComputation:
         model: The model, within `only_layers` where the examples are cached.
         limit: How many tokens go through the layers together.
         autocast: Compute in bfloat16 although the weights are in 32 bits.
+        packed: Put the examples one after the other, without padding.
     """
 
-    def __init__(self, model: SplitModel, limit: MemoryLimit, *, autocast: bool = False) -> None:
+    def __init__(
+        self,
+        model: SplitModel,
+        limit: MemoryLimit,
+        *,
+        autocast: bool = False,
+        packed: bool = False,
+    ) -> None:
         self._model = model
+        self._packed = packed
         self._limit = limit
         self._precision = torch.autocast(model.device.type, torch.bfloat16, autocast)
 
@@ -99,13 +111,15 @@ class LossComputation:
         All processes run the layers equally often, as a sharded model requires: those with
         fewer parts get empty ones.
         """
+        most, packed = self._limit.tokens, self._packed
         parts = [
-            list(micro_batches(shard, lengths, self._limit.tokens))
+            list(micro_batches(shard, lengths, most, packed=packed))
             for shard in distributed.shards(indices)
         ]
         own = parts[distributed.rank()]
         for part in own:
-            self._limit.note(len(part), len(part) * max(lengths[index] for index in part))
+            each = [lengths[index] for index in part]
+            self._limit.note(len(part), sum(each) if packed else len(part) * max(each))
             yield part
         yield from ([] for _ in range(max(map(len, parts)) - len(own)))
 
@@ -121,11 +135,15 @@ class LossComputation:
             rows = [torch.from_numpy(example.tokens) for example in examples]
         else:
             rows = [source.cache[index] for index in indices]
-        inputs, mask = pad(rows)
-        length = inputs.shape[1]
+        if self._packed:
+            inputs, mask = pack(rows)
+            starts = np.cumsum([0, *map(len, rows)])
+        else:
+            inputs, mask = pad(rows)
+            starts = np.arange(len(rows)) * inputs.shape[1]
         used = [np.flatnonzero(example.scored | (example.weights > 0)) for example in examples]
         # The position before a token predicts it.
-        selection = np.concatenate([i * length + p - 1 for i, p in enumerate(used)])
+        selection = np.concatenate([starts[i] + p - 1 for i, p in enumerate(used)])
         device = self._model.device
         return Batch(
             inputs=inputs.to(device),

@@ -26,11 +26,14 @@ from .frozen_layer_cache import (
     write_frozen_layer_cache,
 )
 from .hyperparameters import resolve_hyperparameters
+from .liger import apply_liger
 from .lora import add_adapter
 from .loss import ExampleSet, LossComputation
 from .memory_choice import MemoryChoice, memory_budget
 from .memory_limit import MemoryLimit
-from .plain_model import add_peft_adapter, load_training_model
+from .model_proof import proof_tokens
+from .packing import can_pack
+from .plain_model import PlainModel, add_peft_adapter, load_training_model
 from .preference import Preference, read_pairs, with_reference
 from .recipe_rules import recipe_of, why_no_four_bits
 from .recipes import ChosenRecipe, Work, choose_recipe
@@ -191,9 +194,26 @@ class Preparation:
         first = self.recipe.first_layer
         tokens = self.memory.tokens if self.memory else _MAX_TOKENS[device.type]
         self.limit: MemoryLimit = MemoryLimit(self.model.layers[first:], tokens)
+        self.fused: bool = (
+            self.recipe.adapter is not None
+            and not isinstance(self.model, PlainModel)
+            and apply_liger(self.model, proof_tokens(tokenizer))
+        )
+        self.packed: bool = not isinstance(self.model, PlainModel) and can_pack(
+            self.model, proof_tokens(tokenizer)
+        )
         self.optimizer: OptimizerName = spec.optimizer or (
             "adamw" if fit is None else fit.optimizer
         )
+
+    def notes(self) -> Iterator[tuple[str, str]]:
+        """Yield what to say of how the model is computed: a key and a sentence."""
+        if self.fused:
+            yield "liger", "Norms and activations are computed by Liger's fused kernels."
+        if self.packed:
+            yield "packing", "Examples are packed without padding (PyTorch's varlen_attn)."
+        if self.memory is not None:
+            yield "memory", self.memory.reason
 
     def check_disk_space(self) -> None:
         """Refuse to train all weights where the disk cannot take checkpoints and models.
@@ -296,6 +316,7 @@ class Preparation:
         computation = LossComputation(
             self.model,
             self.limit,
+            packed=self.packed,
             autocast=is_mixed and best_dtype(self.model.device) == torch.bfloat16,
         )
         if self._spec.method == "supervised":

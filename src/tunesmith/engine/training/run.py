@@ -127,8 +127,8 @@ def _run(
         )
         if data.classes is not None:
             observer.note("classes", data.classes.advice())
-        if prepared.memory is not None:
-            observer.note("memory", prepared.memory.reason)
+        for key, message in prepared.notes():
+            observer.note(key, message)
         stopped = loop.run()
     if stopped is None:
         position = loop.position

@@ -19,6 +19,7 @@ from torch import nn
 from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.models.loading import find_layers, load_plain_model, text_config
 
+from .packing import PACKED_ATTENTION, is_packed, positions, register_attention
 from .short_steps import (
     SHORT_ATTENTION,
     FrozenOutput,
@@ -154,7 +155,8 @@ class SplitModel:
         Args:
             inputs: Token ids, shape (batch, length), which go through all layers, or what
                 enters the first layer in use, shape (batch, length, hidden).
-            mask: 1 at tokens and 0 at padding, shape (batch, length); None without padding.
+            mask: 1 at tokens and 0 at padding, shape (batch, length); None without padding; or
+                what `packing.pack` makes.
             selection: Positions in the flattened batch, shape (selected,).
             as_in_training: Compute without gradients exactly what is computed with them.
 
@@ -162,10 +164,14 @@ class SplitModel:
             Shape (selected, hidden).
         """
         is_hidden = inputs.dim() == 3  # noqa: PLR2004
-        self._choose_attention(inputs.shape[1], as_in_training=as_in_training)
+        options: dict[str, Any] = {"inputs_embeds" if is_hidden else "input_ids": inputs}
+        if mask is not None and is_packed(mask):
+            options["position_ids"] = positions(mask, inputs.shape[1])
+            self._use_attention(PACKED_ATTENTION)
+        else:
+            self._choose_attention(inputs.shape[1], as_in_training=as_in_training)
         with contextlib.nullcontext() if is_hidden else self._run(self._all_layers):
-            name = "inputs_embeds" if is_hidden else "input_ids"
-            output = self.decoder(**{name: inputs}, attention_mask=mask, use_cache=False)
+            output = self.decoder(**options, attention_mask=mask, use_cache=False)
         hidden: torch.Tensor = output.last_hidden_state  # (batch, length, hidden)
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, selection)
 
@@ -247,7 +253,11 @@ class SplitModel:
             and (as_in_training or torch.is_grad_enabled())
             and self.device.type == "cpu"
         )
-        wanted = self._short_attention if short else "sdpa"
+        self._use_attention(self._short_attention if short else "sdpa")
+
+    def _use_attention(self, wanted: str) -> None:
+        if wanted == PACKED_ATTENTION:
+            register_attention()
         if self.whole.config._attn_implementation != wanted:  # noqa: SLF001 - no public reader
             self.whole.set_attn_implementation(wanted)
 
