@@ -52,7 +52,7 @@ def _mps_works(dtype: torch.dtype = torch.float32) -> bool:
     try:
         x = torch.ones(1, 2, 8, 16, device="mps", dtype=dtype, requires_grad=True)
         y = functional.scaled_dot_product_attention(x @ x.new_ones(16, 16), x, x, is_causal=True)
-        y.float().logsumexp(-1).sum().backward()
+        torch.autograd.backward(y.float().logsumexp(-1).sum())
         return x.grad is not None and bool(torch.isfinite(x.grad).all())
     except (RuntimeError, TypeError, AssertionError, NotImplementedError):
         return False

@@ -70,7 +70,8 @@ def _logits_and_gradients(
     inputs = torch.tensor([list(tokens)], device=model.device)
     embedded = whole.get_input_embeddings()(inputs).detach().requires_grad_()
     logits = whole(inputs_embeds=embedded, use_cache=False).logits.float()
-    functional.cross_entropy(logits[0, :-1], inputs[0, 1:]).backward(inputs=[embedded])
+    loss = functional.cross_entropy(logits[0, :-1], inputs[0, 1:])
+    torch.autograd.backward(loss, inputs=[embedded])
     return logits.detach(), embedded.grad.float()
 
 

@@ -135,6 +135,7 @@ class LossComputation:
             rows = [torch.from_numpy(example.tokens) for example in examples]
         else:
             rows = [source.cache[index] for index in indices]
+        mask: torch.Tensor | None
         if self._packed:
             inputs, mask = pack(rows)
             starts = np.cumsum([0, *map(len, rows)])

@@ -182,6 +182,6 @@ def _kernel(device: torch.device, dtype: torch.dtype) -> Callable[..., torch.Ten
         from torch.nn.attention import varlen  # noqa: PLC0415 - newer versions of PyTorch have it
     except ImportError:
         return None
-    kernel: Callable[..., torch.Tensor] = varlen.varlen_attn
+    kernel: Any = varlen.varlen_attn
     wanted = {"scale", "window_size", "enable_gqa"}
     return kernel if wanted <= inspect.signature(kernel).parameters.keys() else None
