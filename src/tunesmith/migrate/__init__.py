@@ -26,7 +26,18 @@ if TYPE_CHECKING:
     from .comparison_report import to_html as to_html
     from .comparison_report import to_json as to_json
     from .comparison_report import to_markdown as to_markdown
+    from .exports import ExportedJob as ExportedJob
+    from .exports import export_plan as export_plan
+    from .plan_file import PlanError as PlanError
+    from .plan_file import read_plan as read_plan
+    from .plan_file import write_plan as write_plan
+    from .planning import Base as Base
+    from .planning import Machine as Machine
+    from .planning import Plan as Plan
+    from .planning import PlannedJob as PlannedJob
+    from .planning import plan as plan
     from .prompts import PromptFile as PromptFile
+    from .prompts import archived_prompts as archived_prompts
     from .prompts import read_prompts as read_prompts
     from .prompts import sample_prompts as sample_prompts
     from .pull_archive import PullReport as PullReport
@@ -59,6 +70,9 @@ if TYPE_CHECKING:
     from .take_inventory import InventoryFile as InventoryFile
     from .take_inventory import InventoryModel as InventoryModel
     from .take_inventory import inventory as inventory
+    from .training import TrainedJob as TrainedJob
+    from .training import train as train
+    from .training import train_async as train_async
     from .verify_archive import Fault as Fault
     from .verify_archive import Verification as Verification
     from .verify_archive import verify as verify

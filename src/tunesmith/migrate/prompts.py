@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tunesmith.datasets.dataset import read
 from tunesmith.datasets.prompt_format import saved_format
 
+from .archive import Archive
 from .eval_items import is_promptfoo, prompt_of_item, promptfoo_prompts
 from .recordings import Prompt, RecordingError, in_order
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from .recordings import Source
 
-__all__ = ["PromptFile", "read_prompts", "sample_prompts", "twice_ids"]
+__all__ = ["PromptFile", "archived_prompts", "read_prompts", "sample_prompts", "twice_ids"]
 
 # What a request says besides the model, the sampling and where the answer goes.
 _CONTENT = (
@@ -92,6 +93,70 @@ def read_prompts(
         reasons = "; ".join(f"{place}: {why}" for place, why in [*file.left_out.items()][:3])
         raise RecordingError(f"{path} has no prompts. {reasons or 'It has no rows.'}")
     return file
+
+
+def archived_prompts(
+    archive: Archive | str | os.PathLike[str],
+    model: str,
+    *,
+    turns: Literal["last", "all"] = "last",
+) -> PromptFile:
+    """Return the prompts that an archive has for a fine-tuned model.
+
+    These are the stored chat completions of the model, and the validation and training files of
+    the job that made it.
+
+    Args:
+        archive: The archive, or its folder.
+        model: The model's name.
+        turns: As for `read_prompts`.
+
+    Raises:
+        RecordingError: The archive has no prompts for this model.
+        ArchiveError: There is no archive, or it cannot be read.
+    """
+    opened = archive if isinstance(archive, Archive) else Archive(archive)
+    found = PromptFile(opened.folder)
+    for project in opened.projects:
+        stored = (
+            {**one["completion"], "messages": one["messages"]}
+            for one in opened.stored_completions(project)
+            if one["completion"].get("model") == model
+        )
+        for row in stored:
+            _add_row(found, row, f"stored:{row.get('id')}", "stored", turns)
+    sources: tuple[tuple[Source, str], ...] = (
+        ("validation", "validation_file"),
+        ("training", "training_file"),
+    )
+    for job in opened.jobs():
+        for source, name in sources if job.fine_tuned_model == model else ():
+            identity = getattr(job, name)
+            file = None if identity is None else opened.file(job.project, identity)
+            for number, row in enumerate(() if file is None else file.rows(), start=1):
+                _add_row(found, row, f"{identity}:{number}", source, turns)
+    if not found.prompts:
+        raise RecordingError(
+            f"The archive {opened.folder} has no prompts for {model}: neither stored completions "
+            "nor the files of its job. Name files of your own."
+        )
+    return found
+
+
+def _add_row(
+    found: PromptFile,
+    row: Mapping[str, Any],
+    place: str,
+    source: Source,
+    turns: Literal["last", "all"],
+) -> None:
+    try:
+        for one in _prompts_of_row(row, turns):
+            found.prompts.append(
+                replace(one, source=source, conversation=one.conversation or place, origin=place)
+            )
+    except ValueError as reason:
+        found.left_out[place] = str(reason)
 
 
 def sample_prompts(prompts: Iterable[Prompt], most: int | None = None) -> list[Prompt]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.cli.parser import add_group
 
-from . import archive, compare, record, serve
+from . import archive, compare, plan, record, serve
 
 if TYPE_CHECKING:
     from tunesmith.cli.parser import Commands
@@ -21,5 +21,5 @@ __all__ = ["register"]
 def register(commands: Commands) -> None:
     """Add `migrate`."""
     group = add_group(commands, "migrate", "Bring fine-tuning home from a hosted service")
-    for module in (archive, record, compare, serve):
+    for module in (archive, record, plan, compare, serve):
         module.register(group)

@@ -36,6 +36,10 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
             f"--{name}", dest=source, action="append", default=[], metavar="FILE", help=text
         )
     parser.add_argument(
+        "--archive", metavar="DIR",
+        help="an archive: the model's stored completions, and the files of its job",
+    )  # fmt: skip
+    parser.add_argument(
         "--turns", choices=("last", "all"), default="last",
         help="cut conversations before the last answer, or before each (default: last)",
     )  # fmt: skip
@@ -58,17 +62,24 @@ def add_asking_options(parser: argparse.ArgumentParser) -> None:
 
 def chosen_prompts(arguments: argparse.Namespace) -> list[Prompt]:
     """Return the prompts of all files, without doubles; say what was left out."""
-    from tunesmith.migrate import read_prompts, sample_prompts
+    from tunesmith.migrate import archived_prompts, read_prompts, sample_prompts
 
-    prompts: list[Prompt] = []
-    for source in _SOURCES:
-        for path in getattr(arguments, source):
-            file = read_prompts(path, source, turns=arguments.turns)
-            prompts += file.prompts
-            for place, reason in file.left_out.items():
-                print_notice(f"left out {place}: {reason}")
+    files = [
+        read_prompts(path, source, turns=arguments.turns)
+        for source in _SOURCES
+        for path in getattr(arguments, source)
+    ]
+    if arguments.archive:
+        folder = folder_of(arguments.archive)
+        files.append(archived_prompts(folder, arguments.model, turns=arguments.turns))
+    for file in files:
+        for place, reason in file.left_out.items():
+            print_notice(f"left out {place}: {reason}")
+    prompts = [prompt for file in files for prompt in file.prompts]
     if not prompts:
-        raise TunesmithError("Name at least one file of prompts, such as --validation valid.jsonl.")
+        raise TunesmithError(
+            "Name at least one file of prompts, such as --validation valid.jsonl, or --archive."
+        )
     return sample_prompts(prompts, arguments.sample)
 
 

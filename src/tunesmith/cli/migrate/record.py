@@ -21,6 +21,7 @@ from .asked import (
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from tunesmith.cli.parser import Commands
     from tunesmith.migrate import CostEstimate, Prices, RecordOutcome
@@ -42,8 +43,9 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="the old model")
     parser.add_argument(
-        "-O", "--output", default="recordings", metavar="DIR",
-        help="folder of recordings; each model has its own in it (default: recordings)",
+        "-O", "--output", metavar="DIR",
+        help="folder of recordings; each model has its own in it (default: recordings, in the "
+        "archive if there is one)",
     )  # fmt: skip
     add_prompt_options(parser)
     add_asking_options(parser)
@@ -76,7 +78,7 @@ def _record(arguments: argparse.Namespace) -> int:
     from tunesmith.migrate import estimate_cost, record
 
     prompts = chosen_prompts(arguments)
-    folder, prices = folder_of(arguments.output), _prices(arguments)
+    folder, prices = _output(arguments), _prices(arguments)
     estimate = estimate_cost(arguments.model, prompts, folder, twice=arguments.twice, prices=prices)
     print_notice(estimate_text(estimate))
     if arguments.estimate:
@@ -102,6 +104,12 @@ def _record(arguments: argparse.Namespace) -> int:
         )
     _print_outcome(outcome, arguments)
     return 0 if outcome.is_complete else 1
+
+
+def _output(arguments: argparse.Namespace) -> Path:
+    if arguments.output:
+        return folder_of(arguments.output)
+    return folder_of(arguments.archive or ".") / "recordings"
 
 
 def estimate_text(estimate: CostEstimate) -> str:

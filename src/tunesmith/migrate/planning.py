@@ -1,0 +1,537 @@
+"""A local job for each archived one: which base, which settings, what cannot be carried over.
+
+What the old service chose by itself is chosen anew: its 'auto' stays auto, and its learning rate
+multiplier, relative to a rate that nobody knows, is never copied. Knows no engine: which bases
+there are, and this machine's memory, come from the caller.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from tunesmith.datasets import check_file
+from tunesmith.datasets.dataset_errors import DatasetError
+from tunesmith.datasets.training_defaults import default_batch_size, default_epochs
+
+from .archive import Archive, read_lines
+from .shutdown_dates import base_model
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from .archive import ArchivedFile, ArchivedJob
+
+__all__ = ["Base", "Machine", "Plan", "PlannedJob", "plan"]
+
+_SAMPLE = 2000  # rows of a file that are looked at
+_CHARACTERS_PER_TOKEN = 3.5
+_FLOATING_POINT_PER_TOKEN = 6  # operations for each parameter and token: forward and backward
+_OTHER_LETTERS = 0.02  # of the text; above it a base that knows English alone is not advised
+_MOST_CLASSES = 50
+
+# The size that replaces a hosted family, in billions of parameters: small ones for what was small,
+# and for classification whatever it was. The recording decides in the end.
+_SIZES: Final[tuple[tuple[str, float], ...]] = (
+    ("gpt-4.1-nano", 4),
+    ("gpt-4.1-mini", 8),
+    ("gpt-4o-mini", 8),
+    ("gpt-3.5", 4),
+    ("gpt-35", 4),
+    ("gpt-4", 32),
+    ("babbage", 1.7),
+    ("davinci", 4),
+    ("ada", 1.7),
+    ("curie", 1.7),
+)
+_UNKNOWN_SIZE = 8.0
+_CLASSIFICATION_SIZE = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model that could be trained here.
+
+    Attributes:
+        name: By which jobs ask for it.
+        parameters: Their number; None if it is not known.
+        context: Tokens of its context, None if it is not known.
+        tools: Whether it calls tools, None if it is not known.
+        thinks: "never", "switch" (it can be switched off) or "always"; None if it is not known.
+        languages: Which it knows, in words; None if it is not known.
+        installed: Whether it is on this machine.
+        gated: Whether its licence has to be accepted first.
+        memory: Bytes that training needs, by recipe: "qlora", "lora".
+    """
+
+    name: str
+    parameters: int | None = None
+    context: int | None = None
+    tools: bool | None = None
+    thinks: str | None = None
+    languages: str | None = None
+    installed: bool = False
+    gated: bool = False
+    memory: dict[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where the jobs will run.
+
+    Attributes:
+        name: For people.
+        memory: Bytes of memory.
+        flops: Floating-point operations a second that training reaches; None for no estimate.
+        recipes: The recipes that run there, the most exact first.
+    """
+
+    name: str
+    memory: int
+    flops: float | None = None
+    recipes: tuple[str, ...] = ("lora",)
+
+
+@dataclass(slots=True)
+class PlannedJob:
+    """One local job, as the plan's file has it.
+
+    Attributes:
+        name: Of this entry, unlike any other's.
+        run: Whether `train` runs it.
+        old_model: The model that it replaces; the name that callers ask for.
+        old_job: The job that made it.
+        after: The old model that this one continued; its replacement is trained first.
+        bases: Base models to train, side by side.
+        training_file: Path relative to the archive.
+        validation_file: Path relative to the archive, None for none.
+        method: "supervised" or "dpo".
+        n_epochs: A number or "auto".
+        batch_size: A number or "auto".
+        learning_rate_multiplier: "auto", or what a person writes there.
+        beta: Of "dpo": a number or "auto".
+        suffix: Part of the new model's name.
+        seed: The old job's.
+        early_stopping: Epochs without a lower validation loss; None for never.
+        keep_best: Whether the best epoch's model is kept.
+        require: What a comparison has to show before traffic moves.
+        was: What the old service used: for people.
+        estimate: Tokens, memory and time, in words.
+        notes: What cannot be carried over, and why; what a person has to decide.
+    """
+
+    name: str
+    run: bool
+    old_model: str
+    old_job: str
+    bases: list[str]
+    training_file: str | None
+    validation_file: str | None = None
+    after: str | None = None
+    method: Literal["supervised", "dpo"] = "supervised"
+    n_epochs: int | Literal["auto"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    learning_rate_multiplier: float | Literal["auto"] = "auto"
+    beta: float | Literal["auto"] = "auto"
+    suffix: str | None = None
+    seed: int | None = None
+    early_stopping: int | None = None
+    keep_best: bool = False
+    require: list[str] = field(default_factory=list[str])
+    was: str = ""
+    estimate: str = ""
+    notes: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class Plan:
+    """The local jobs of an archive.
+
+    Attributes:
+        archive: The archive's folder.
+        jobs: Parents before those that continue them.
+        machine: What it was made for.
+        left_out: Old jobs that made no model, by id, with the reason.
+    """
+
+    archive: str
+    jobs: list[PlannedJob] = field(default_factory=list[PlannedJob])
+    machine: str = ""
+    left_out: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What a training file's rows are like."""
+
+    count: int = 0
+    characters: int = 0
+    longest: int = 0
+    tools: bool = False
+    other_letters: float = 0.0
+    classes: int | None = None
+    not_text: Counter[str] = field(default_factory=Counter[str])
+    faults: list[str] = field(default_factory=list[str])
+
+    @property
+    def tokens(self) -> int:
+        return round(self.characters / _CHARACTERS_PER_TOKEN)
+
+
+def plan(
+    archive: Archive | str | os.PathLike[str],
+    bases: Sequence[Base] = (),
+    machine: Machine | None = None,
+    *,
+    project: str | None = None,
+    check: bool = True,
+) -> Plan:
+    """Return a local job for each archived job that made a model.
+
+    Args:
+        archive: The archive, or its folder.
+        bases: The base models that can be trained; without any, a person chooses.
+        machine: Where, to leave out bases that do not fit.
+        project: Only this project's jobs.
+        check: Check each training file as the engine will read it.
+
+    Raises:
+        ArchiveError: There is no archive, or it cannot be read.
+    """
+    found = archive if isinstance(archive, Archive) else Archive(archive)
+    made = Plan(str(found.folder), machine="" if machine is None else machine.name)
+    profiles: dict[str, _Rows] = {}
+    models: set[str] = set()
+    archived = sorted(found.jobs(project), key=lambda job: int(job.job.get("created_at") or 0))
+    for job in archived:
+        if job.fine_tuned_model is None:
+            made.left_out[job.id] = f"it ended {job.job.get('status')} without a model"
+            continue
+        made.jobs.append(_planned(found, job, bases, machine, models, profiles, check=check))
+        models.add(job.fine_tuned_model)
+    return made
+
+
+def _planned(  # noqa: PLR0917 - one call, each of them needed
+    archive: Archive,
+    job: ArchivedJob,
+    bases: Sequence[Base],
+    machine: Machine | None,
+    models: set[str],
+    profiles: dict[str, _Rows],
+    *,
+    check: bool,
+) -> PlannedJob:
+    notes: list[str] = []
+    training = _file(archive, job, job.training_file, "training", notes)
+    validation = _file(archive, job, job.validation_file, "validation", notes)
+    rows = _Rows()
+    if training is not None:
+        path = str(training.content)
+        if path not in profiles:
+            profiles[path] = _profile(training, check=check)
+        rows = profiles[path]
+    parent = job.base_model if _is_fine_tuned(job.base_model) else None
+    base = base_model(job.base_model) if parent else job.base_model
+    if parent and parent not in models:
+        notes.append(
+            f"It continued {parent}, which is not in this archive: train on both files together, "
+            "or on this one alone."
+        )
+    method = _method(job, notes)
+    hyperparameters = _hyperparameters(job)
+    advised, recipe = _advised(base, rows, bases, machine, notes)
+    _note_rows(rows, notes)
+    _note_extras(job, notes)
+    epochs = _kept(hyperparameters.get("n_epochs"), default_epochs(max(1, rows.count)))
+    batch = _kept(hyperparameters.get("batch_size"), default_batch_size(max(1, rows.count)))
+    can_run = training is not None and bool(advised) and method is not None
+    return PlannedJob(
+        name=job.fine_tuned_model or job.id,
+        run=can_run,
+        old_model=job.fine_tuned_model or "",
+        old_job=job.id,
+        after=parent if parent in models else None,
+        bases=[] if advised is None else [advised.name],
+        training_file=_relative(archive, training),
+        validation_file=_relative(archive, validation),
+        method=method or "supervised",
+        n_epochs=epochs,
+        batch_size=batch,
+        beta=_kept(hyperparameters.get("beta"), None) if method == "dpo" else "auto",
+        suffix=_suffix(job),
+        seed=job.job.get("seed"),
+        early_stopping=2 if validation is not None else None,
+        keep_best=validation is not None,
+        require=["agreement>=0.9"] if rows.classes else ["agreement.difference>=-0.02"],
+        was=", ".join(f"{name} {value}" for name, value in hyperparameters.items()),
+        estimate=_estimate(rows, epochs, advised, recipe, machine),
+        notes=notes,
+    )
+
+
+def _file(
+    archive: Archive, job: ArchivedJob, identity: str | None, what: str, notes: list[str]
+) -> ArchivedFile | None:
+    if identity is None:
+        return None
+    found = archive.file(job.project, identity)
+    if found is None or found.content is None:
+        gap = next((one for one in archive.gaps if one.remote_id == identity), None)
+        why = "it is not in the archive" if gap is None else f"{gap.status}: {gap.message}"
+        notes.append(f"The {what} file {identity} is missing ({why}).")
+        return None
+    return found
+
+
+def _relative(archive: Archive, file: ArchivedFile | None) -> str | None:
+    if file is None or file.content is None:
+        return None
+    return file.content.relative_to(archive.folder).as_posix()
+
+
+def _profile(file: ArchivedFile, *, check: bool) -> _Rows:
+    """Return what a file's rows are like, from its first thousands."""
+    rows = _Rows()
+    answers: Counter[str] = Counter()
+    letters = others = 0
+    assert file.content is not None  # noqa: S101 - only such files come here
+    for row in islice(read_lines(file.content), _SAMPLE):
+        text = " ".join(_texts(row))
+        rows.count += 1
+        rows.characters += len(text)
+        rows.longest = max(rows.longest, len(text))
+        rows.tools = rows.tools or bool(row.get("tools") or row.get("functions"))
+        letters += sum(sign.isalpha() for sign in text)
+        others += sum(sign.isalpha() and ord(sign) > 0x24F for sign in text)  # noqa: PLR2004 - Latin
+        answers[_answer(row)] += 1
+        for kind in _parts_that_are_no_text(row):
+            rows.not_text[kind] += 1
+    if rows.count == _SAMPLE:  # the rest is counted by its size
+        whole = file.content.stat().st_size / max(1, rows.characters)
+        seen = rows.count
+        with file.content.open("rb") as lines:
+            rows.count = sum(1 for line in lines if line.strip())
+        rows.characters = round(rows.characters * rows.count / seen) if whole else 0
+    rows.other_letters = others / letters if letters else 0.0
+    if len(answers) <= _MOST_CLASSES and 3 * len(answers) <= sum(answers.values()):
+        rows.classes = len(answers)
+    if check:
+        try:
+            report = check_file(file.content, profile="engine")
+            rows.faults = [finding.message for finding in report.errors[:3]]
+        except DatasetError as error:
+            rows.faults = [str(error)]
+    return rows
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of a row, without recursion."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            waiting += [inner for name, inner in one.items() if name not in {"role", "type"}]
+        elif isinstance(one, list):
+            waiting += one
+
+
+def _answer(row: dict[str, Any]) -> str:
+    if isinstance(row.get("completion"), str):
+        return str(row["completion"]).strip()
+    messages = row.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    content = last.get("content") if isinstance(last, dict) else None
+    return content.strip() if isinstance(content, str) else json.dumps(row)[:200]
+
+
+def _parts_that_are_no_text(row: dict[str, Any]) -> Iterator[str]:
+    for message in row.get("messages") or ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind not in {None, "text", "refusal"}:
+                yield str(kind)
+
+
+def _is_fine_tuned(model: str) -> bool:
+    return model.startswith("ft:") or ":ft-" in model or ".ft-" in model
+
+
+def _method(job: ArchivedJob, notes: list[str]) -> Literal["supervised", "dpo"] | None:
+    described = job.job.get("method")
+    kind = described.get("type") if isinstance(described, dict) else "supervised"
+    if kind == "supervised":
+        return "supervised"
+    if kind == "dpo":
+        return "dpo"
+    notes.append(
+        f"Its method was {kind!r}, which is not trained here. The rows and the grader are in the "
+        "archive: the old model's recorded answers that the grader scores well can be rows of a "
+        "supervised job, where the service's terms allow it."
+    )
+    return None
+
+
+def _hyperparameters(job: ArchivedJob) -> dict[str, Any]:
+    """Return what the service used, of either API; the place in `method` comes first."""
+    found: dict[str, Any] = {}
+    for values in (job.job.get("hyperparams"), job.job.get("hyperparameters")):
+        found.update(values if isinstance(values, dict) else {})
+    method = job.job.get("method")
+    if isinstance(method, dict):
+        config = method.get(str(method.get("type")))
+        inner = config.get("hyperparameters") if isinstance(config, dict) else None
+        found.update(inner if isinstance(inner, dict) else {})
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _kept(value: Any, automatic: int | None) -> Any:
+    """Return a setting of the old job; what its service chose by the number of rows is 'auto'."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value == automatic:
+        return "auto"
+    return value
+
+
+def _suffix(job: ArchivedJob) -> str | None:
+    suffix = job.job.get("user_provided_suffix") or job.job.get("suffix")
+    if suffix:
+        return str(suffix)[:64]
+    parts = (job.fine_tuned_model or "").split(":")
+    return parts[3] or None if len(parts) > 3 and parts[0] == "ft" else None  # noqa: PLR2004 - ft:base:org:suffix
+
+
+def _advised(
+    hosted: str,
+    rows: _Rows,
+    bases: Sequence[Base],
+    machine: Machine | None,
+    notes: list[str],
+) -> tuple[Base | None, str | None]:
+    """Return the base that suits best, and the recipe that fits; say what stood in the way."""
+    wanted = next((size for name, size in _SIZES if name in hosted), _UNKNOWN_SIZE)
+    if rows.classes:
+        wanted = min(wanted, _CLASSIFICATION_SIZE)
+    longest = rows.longest / _CHARACTERS_PER_TOKEN
+    suitable: list[tuple[Base, str | None]] = []
+    refused: Counter[str] = Counter()
+    for base in bases:
+        recipe = _recipe_that_fits(base, machine)
+        reason = _why_not(base, rows, longest)
+        if reason is None and machine is not None and recipe is None:
+            reason = f"needs more memory than {machine.name} has"
+        if reason is None:
+            suitable.append((base, recipe))
+        else:
+            refused[reason] += 1
+    if not suitable:
+        why = ", ".join(f"{count} {reason}" for reason, count in refused.most_common())
+        notes.append(f"No base is advised: write one into `bases`. {why}".rstrip())
+        return None, None
+
+    def distance(one: tuple[Base, str | None]) -> tuple[float, bool, bool, bool, str]:
+        size = (one[0].parameters or 0) / 1e9
+        # A base that is twice as large is as far away as one of half the size.
+        apart = max(size, 1e-3) / wanted
+        return (
+            round(max(apart, 1 / apart), 1),
+            one[0].thinks != "never",
+            one[0].gated,
+            not one[0].installed,
+            one[0].name,
+        )
+
+    chosen, recipe = min(suitable, key=distance)
+    reason = "classification" if rows.classes else hosted
+    size = "" if chosen.parameters is None else f", {chosen.parameters / 1e9:.2g}B parameters"
+    notes.append(
+        f"Base {chosen.name}{size}: nearest to the {wanted:g}B that {reason} asks for, of "
+        f"{len(suitable)} that fit. Train others beside it, and let the comparison decide."
+    )
+    if not chosen.installed:
+        notes.append(f"Get it first: tunesmith models pull {chosen.name}")
+    if chosen.thinks == "switch":
+        notes.append(
+            "This base can think before it answers; the old model did not. Keep thinking switched "
+            "off when it is served."
+        )
+    return chosen, recipe
+
+
+def _why_not(base: Base, rows: _Rows, longest: float) -> str | None:
+    if rows.tools and not base.tools:
+        return "not known to call tools"
+    if base.context is not None and base.context < longest:
+        return "too short a context for the longest row"
+    if base.thinks == "always":
+        return "cannot be kept from thinking"
+    if rows.other_letters > _OTHER_LETTERS and base.languages == "English":
+        return "English alone"
+    return None
+
+
+def _recipe_that_fits(base: Base, machine: Machine | None) -> str | None:
+    if machine is None:
+        return None
+    for recipe in machine.recipes:
+        if base.memory.get(recipe, machine.memory + 1) <= machine.memory:
+            return recipe
+    return None
+
+
+def _note_rows(rows: _Rows, notes: list[str]) -> None:
+    for kind, count in rows.not_text.items():
+        notes.append(f"{count} parts of its rows are {kind}: models here read text alone.")
+    notes.extend(f"The engine refuses the training file: {fault}" for fault in rows.faults)
+
+
+def _note_extras(job: ArchivedJob, notes: list[str]) -> None:
+    hyperparameters = _hyperparameters(job)
+    multiplier = hyperparameters.get("learning_rate_multiplier")
+    if isinstance(multiplier, int | float):
+        notes.append(
+            f"learning_rate_multiplier was {multiplier:g}: relative to a rate of the old service, "
+            "so it says nothing here and is 'auto'."
+        )
+    weight = hyperparameters.get("prompt_loss_weight")
+    if weight:
+        notes.append(f"prompt_loss_weight was {weight:g}, the default of its API; 0 here.")
+    for one in job.job.get("integrations") or ():
+        kind = one.get("type") if isinstance(one, dict) else None
+        notes.append(
+            f"It reported to {kind}; old runs stay there. `tunesmith {kind} sync` reports new ones."
+        )
+
+
+def _estimate(
+    rows: _Rows,
+    epochs: int | str,
+    base: Base | None,
+    recipe: str | None,
+    machine: Machine | None,
+) -> str:
+    passes = epochs if isinstance(epochs, int) else default_epochs(max(1, rows.count))
+    parts = [f"{rows.count:,} rows, about {rows.tokens:,} tokens, {passes} epochs"]
+    if base is None:
+        return parts[0]
+    if recipe is not None and recipe in base.memory:
+        parts.append(f"{base.memory[recipe] / 1e9:.1f} GB of memory by {recipe}")
+    if machine is not None and machine.flops and base.parameters:
+        work = _FLOATING_POINT_PER_TOKEN * base.parameters * rows.tokens * passes
+        parts.append(
+            f"about {_duration(work / machine.flops)} on {machine.name}, within a factor of 3"
+        )
+    return "; ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(1, round(seconds))} seconds"
