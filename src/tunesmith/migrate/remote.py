@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.core.exchange import exchange
 from tunesmith.core.flow import Close, Flow, Read, Sleep
-from tunesmith.core.options import RequestOptions
+from tunesmith.core.options import RequestOptions, Timeout
 from tunesmith.core.request import RequestSpec
 from tunesmith.core.retry import RetryPolicy, may_pass, server_delay
 from tunesmith.errors import (
@@ -43,6 +43,8 @@ _NEVER = RetryPolicy(max_retries=0)
 _TRIES, _LIMITED_TRIES = 6, 100
 _LONGEST_WAIT = 600.0
 _EMPTY_TRIES = 5
+# A content of which nothing has come for so long is asked for again.
+_SILENCE_SECONDS = 60.0
 # Dead cursors in a row after which a list is read again from its start.
 _DEAD_CURSORS = 4
 
@@ -232,7 +234,8 @@ class Remote:
                     trail.append(identity)
             count += len(fresh)
             yield from take(fresh)
-            if not has_more:
+            # A service that does not say whether more follows is asked until nothing new comes.
+            if not (bool(fresh) if has_more is None else has_more):
                 return Listing(count)
             if data and last != after:
                 empty, after = 0, last
@@ -259,7 +262,8 @@ class Remote:
         failures = 0
         while True:
             restart()
-            options = RequestOptions()
+            limits = self.settings.timeout.clipped(_SILENCE_SECONDS).phases()
+            options = RequestOptions(timeout=Timeout(**limits))
             spec = RequestSpec("GET", path, options=options, stream=True)
             spec.headers = {"accept": "application/octet-stream, */*"}
             response = yield from self.request(spec)
@@ -299,12 +303,12 @@ def _read_all(response: Response, write: Callable[[bytes], None]) -> Flow[None]:
     yield Close(response)
 
 
-def _page_parts(page: Any) -> tuple[list[dict[str, Any]], bool, str | None]:
-    """Return a page's objects, whether more follows, and the cursor of the next page."""
-    content = {"data": page} if isinstance(page, list) else page
+def _page_parts(page: Any) -> tuple[list[dict[str, Any]], bool | None, str | None]:
+    """Return a page's objects, whether more follows if it says so, and the next page's cursor."""
+    content: Any = {"data": page, "has_more": False} if isinstance(page, list) else page
     data = [one for one in content.get("data") or [] if isinstance(one, dict)]
     last = data[-1].get("id") if data else content.get("last_id")
-    return data, bool(content.get("has_more")), None if last is None else str(last)
+    return data, content.get("has_more"), None if last is None else str(last)
 
 
 def status_of(error: APIError, expires_at: object = None) -> Status:
