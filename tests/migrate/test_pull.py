@@ -146,6 +146,7 @@ def started(organization: Any, folder: Path, key: str, **environment: str) -> An
     return subprocess.Popen(command, env={**os.environ, **environment})
 
 
+@pytest.mark.slow
 def test_a_pull_that_is_killed_and_resumed_equals_an_undisturbed_one(tmp_path):
     """TUNESMITH_KILL_POINTS sets the number of moments; each is killed with SIGKILL."""
     moments = random.Random(7)  # noqa: S311 - no security
