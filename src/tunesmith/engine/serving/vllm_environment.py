@@ -49,6 +49,7 @@ _OFFLINE = (
     "ConnectTimeoutError",
     "Read timed out",
     "SSLError",
+    "(from versions: none)",
 )
 _LAST_LINES = 6
 
@@ -182,15 +183,15 @@ def _install(state: Path, python: Path, report: Report) -> None:
     version = _pip_version(pip)
     options = ["--progress-bar", "raw"] if version >= RAW_PROGRESS_PIP else []
     options += ["--resume-retries", "20"] if version >= RESUMING_PIP else []
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*pip, "install", "--only-binary", ":all:", *options, f"vllm=={VLLM_VERSION}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    lines = list(_followed(process, report))
-    if process.wait() != 0:
+    ) as process:
+        lines = list(_followed(process, report))
+    if process.returncode != 0:
         raise EngineError(_failure("\n".join(lines)))
 
 
@@ -215,7 +216,8 @@ def _followed(process: subprocess.Popen[str], report: Report) -> Iterator[str]:
 def _failure(output: str) -> str:
     if any(sign in output for sign in _OFFLINE):
         return (
-            f"vLLM {VLLM_VERSION} cannot be downloaded: the package index does not answer.\n"
+            f"vLLM {VLLM_VERSION} cannot be downloaded: the package index does not answer, or does "
+            "not have it for this machine.\n"
             f"{_last_lines(output)}\nCheck network and proxy, or name a mirror with PIP_INDEX_URL; "
             "then run the command again. What was downloaded is kept."
         )
