@@ -23,7 +23,7 @@ import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-FOLDER = Path(os.environ["STAND_IN_FOLDER"])
+FOLDER = Path(os.environ.get("STAND_IN_FOLDER", "."))
 LOCK = threading.Lock()
 
 

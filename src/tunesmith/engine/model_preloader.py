@@ -12,12 +12,12 @@ import asyncio
 import logging
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
+from tunesmith.engine.models.memory_table import available_host_memory
 from tunesmith.engine.models.model_info import weights_bytes
 from tunesmith.engine.store import job_queries
 from tunesmith.errors import TunesmithError
@@ -167,14 +167,4 @@ def _fits_in_memory(model: ServableModel) -> bool:
     """Return whether a model worker with this model leaves memory to other processes."""
     folders = [model.base_path, *([model.adapter_path] if model.adapter_path else [])]
     weights = sum(map(weights_bytes, folders))
-    return weights + _OVERHEAD_BYTES < _available_memory()
-
-
-def _available_memory() -> float:
-    """Return the bytes that programs can still get; infinite where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return float("inf")
-    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    return next((int(number) * 1024 for number in kilobytes), float("inf"))
+    return weights + _OVERHEAD_BYTES < available_host_memory()

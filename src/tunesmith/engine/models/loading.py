@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from .memory_table import give_host_memory_back
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,13 +27,19 @@ _DEQUANTIZED = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
 
 
 def load_plain_model(
-    folder: Path, dtype: torch.dtype, *, four_bits_on: torch.device | None = None
+    folder: Path,
+    dtype: torch.dtype,
+    *,
+    device: torch.device | None = None,
+    four_bits_on: torch.device | None = None,
 ) -> Any:
     """Load the model in `folder`, in evaluation mode, with the attention that it chooses itself.
 
     Args:
         folder: Holds configuration and safetensors.
         dtype: Precision of the weights.
+        device: Where to put the weights. On a GPU they go there from the files, one after another:
+            the host's memory does not have to hold them.
         four_bits_on: Keep its linear layers in four bits (NF4 of bitsandbytes), on this device,
             and compute in `dtype`. The output layer and the embeddings stay as they are.
 
@@ -54,6 +62,8 @@ def load_plain_model(
         msg = f"a model of type {config.model_type!r} has an encoder and a decoder"
         raise ValueError(msg)
     options = _quantization(config, transformers)
+    if device is not None and device.type != "cpu":
+        options["device_map"] = {"": device}
     if four_bits_on is not None:
         if getattr(config, "quantization_config", None):
             raise ValueError("its weights are quantised already; they are not put into four bits")
@@ -75,6 +85,7 @@ def load_plain_model(
         if not report["missing_keys"]:
             if four_bits_on is not None:
                 _prepare_four_bits(model)
+            give_host_memory_back()
             return model.eval()
         missing = missing or set(report["missing_keys"])
     if missing:

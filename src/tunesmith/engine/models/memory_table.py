@@ -9,10 +9,23 @@ parameters need 19 GB for LoRA and 6 for QLoRA; Unsloth states 22 and 6
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
+import sys
+from pathlib import Path
 from typing import Final, Literal
 
-__all__ = ["USES", "Use", "host_memory_bytes", "memory_needed", "memory_of_this_machine"]
+__all__ = [
+    "USES",
+    "Use",
+    "available_host_memory",
+    "give_host_memory_back",
+    "host_memory_bytes",
+    "memory_needed",
+    "memory_of_this_machine",
+]
 
 Use = Literal["serve", "qlora", "lora", "full"]
 USES: Final[tuple[Use, ...]] = ("serve", "qlora", "lora", "full")
@@ -43,6 +56,27 @@ def host_memory_bytes() -> int:
     if not hasattr(os, "sysconf"):
         return 0
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_host_memory() -> float:
+    """Return the bytes that programs can still get; infinite where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("inf")
+    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return next((int(number) * 1024 for number in kilobytes), float("inf"))
+
+
+def give_host_memory_back() -> None:
+    """Give the system what has been freed; a worker's malloc keeps it otherwise.
+
+    Does nothing where the C library has no such call.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def memory_of_this_machine() -> tuple[str, int]:

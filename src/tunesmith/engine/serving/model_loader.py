@@ -73,7 +73,7 @@ def load_base(
         tokenizer = AutoTokenizer.from_pretrained(
             tokenizer_path, local_files_only=True, trust_remote_code=False
         )
-        model: Any = load_plain_model(path, dtype)
+        model: Any = load_plain_model(path, dtype, device=device)
     except (OSError, ValueError, RuntimeError, SafetensorError, ImportError) as error:
         raise GenerationError(
             f"The model in {path.name} cannot be loaded: {_without_folders(error, path)}",
@@ -81,7 +81,6 @@ def load_base(
             code="model_broken",
         ) from error
     model.requires_grad_(requires_grad=False)
-    model.to(device)
     ids = proof_tokens(tokenizer)
     expected = plain_logits(model, ids, device)
     fault = known_fault(model)
@@ -99,7 +98,7 @@ def load_base(
 
 
 def _plain(path: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    return load_plain_model(path, dtype).requires_grad_(requires_grad=False).to(device)
+    return load_plain_model(path, dtype, device=device).requires_grad_(requires_grad=False)
 
 
 def _prepared(path: Path, model: Any, tokenizer: Any, weights: str, *, prepack: bool) -> LoadedBase:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tunesmith.engine.domain.errors import ErrorKind
+from tunesmith.engine.models.memory_table import give_host_memory_back
 from tunesmith.engine.models.model_info import weights_bytes
 from tunesmith.engine.models.peft_adapters import AdapterError, merge_adapter, save_model
 
@@ -153,5 +154,5 @@ def _collect_and_freeze() -> None:
     takes tenths of a second.
     """
     gc.unfreeze()
-    gc.collect()
+    give_host_memory_back()
     gc.freeze()

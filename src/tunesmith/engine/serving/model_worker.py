@@ -17,11 +17,11 @@ import os
 import queue
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from tunesmith.engine.domain.errors import ErrorKind
-from tunesmith.engine.models.memory_table import host_memory_bytes
 
 from .generation import GenerationRequest
 from .generation_errors import GenerationError
@@ -61,6 +61,7 @@ class _ModelWorker:
 
         from tunesmith.engine.models.devices import best_dtype, pick_device  # noqa: PLC0415
 
+        from .memory_budget import max_sequences, weights_budget  # noqa: PLC0415
         from .model_store import ModelStore  # noqa: PLC0415
         from .scheduler import SchedulerLimits  # noqa: PLC0415
 
@@ -76,15 +77,15 @@ class _ModelWorker:
         self._output = output
         prefill_tokens = CPU_PREFILL_TOKENS if device.type == "cpu" else GPU_PREFILL_TOKENS
         self._limits = SchedulerLimits(
-            max_sequences=settings.max_sequences,
+            max_sequences=settings.max_sequences or max_sequences(device),
             max_prefill_tokens=settings.max_prefill_tokens or prefill_tokens,
-            cache_bytes=settings.cache_bytes,
         )
+        self._cache_bytes = settings.cache_bytes
         self._schedulers: dict[LoadedBase, Scheduler] = {}
         self._preparing: dict[int, LoadedBase] = {}  # requests that are not in a scheduler yet
         self._preparations = PreparationQueue()
         self._models = ModelStore(
-            budget=settings.memory_bytes or host_memory_bytes() // 2,
+            budget=settings.memory_bytes or weights_budget(device),
             device=device,
             dtype=dtype,
             is_busy=self._is_busy,
@@ -147,11 +148,11 @@ class _ModelWorker:
 
     def _load(self, model: ServableModel) -> None:
         """Load a model and generate one token with it, which initialises its libraries."""
-        from .scheduler import Scheduler, create_sequence_group  # noqa: PLC0415
+        from .scheduler import create_sequence_group  # noqa: PLC0415
 
         base, adapter = self._models.get(model)
         request = GenerationRequest(prompts=[[base.start_token_id]], max_tokens=1)
-        scheduler = Scheduler(base, self._limits)
+        scheduler = self._new_scheduler(base)
         list(scheduler.add(create_sequence_group(0, request, base, adapter)))
         while scheduler.busy:
             scheduler.step()
@@ -177,15 +178,21 @@ class _ModelWorker:
 
     def _start(self, base: LoadedBase, group: SequenceGroup | Exception) -> None:
         """Give a prepared request to the scheduler of its model."""
-        from .scheduler import Scheduler  # noqa: PLC0415
-
         if isinstance(group, Exception):
             raise group
         if base not in self._schedulers:
-            self._schedulers[base] = Scheduler(base, self._limits)
+            self._schedulers[base] = self._new_scheduler(base)
         for output in self._schedulers[base].add(group):
             self._output.write(self._line(*output))
         self._output.flush()
+
+    def _new_scheduler(self, base: LoadedBase) -> Scheduler:
+        """Return a scheduler whose cache takes its share of the memory that is free now."""
+        from .memory_budget import cache_budget  # noqa: PLC0415
+        from .scheduler import Scheduler  # noqa: PLC0415
+
+        cache_bytes = self._cache_bytes or cache_budget(base.device)
+        return Scheduler(base, replace(self._limits, cache_bytes=cache_bytes))
 
     def _step(self, base: LoadedBase, scheduler: Scheduler) -> None:
         try:

@@ -38,9 +38,11 @@ class WorkerSettings:
 
     Attributes:
         threads: Threads for torch; None for what OMP_NUM_THREADS says.
-        memory_bytes: Bytes of weights to keep in memory; None for half of the memory.
-        cache_bytes: Bytes of keys and values for each base model.
-        max_sequences: Most sequences generated at a time on one base model.
+        memory_bytes: Bytes of weights to keep in memory; None for what the device has room for.
+        cache_bytes: Bytes of keys and values for each base model; None for a share of the memory
+            that is free when it is loaded.
+        max_sequences: Most sequences generated at a time on one base model; None for what suits
+            the device.
         max_prefill_tokens: Most prompt tokens prefilled in one step; None for what suits the
             device.
         dtype: "auto", "float32" or "bfloat16".
@@ -50,8 +52,8 @@ class WorkerSettings:
 
     threads: int | None = None
     memory_bytes: int | None = None
-    cache_bytes: int = 2 << 30
-    max_sequences: int = 32
+    cache_bytes: int | None = None
+    max_sequences: int | None = None
     max_prefill_tokens: int | None = None
     dtype: str = "auto"
     device: str = "auto"

@@ -277,12 +277,13 @@ def load_split_model(
         TrainingError: The folder holds no model that can be loaded.
     """
     try:
-        model = load_plain_model(folder, dtype, four_bits_on=device if four_bits else None)
+        where = {"four_bits_on" if four_bits else "device": device}
+        model = load_plain_model(folder, dtype, **where)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
         msg = f"The model in {folder.name} cannot be loaded: {error}"
         raise TrainingError(msg, "invalid_model") from error
     # In evaluation mode: with dropout a resumed training would differ from an uninterrupted one.
-    return SplitModel(model if four_bits else model.to(device))
+    return SplitModel(model)
 
 
 def _require_layers(model: Any) -> str:
