@@ -55,10 +55,10 @@ class Handler(BaseHTTPRequestHandler):
                 "id": self.options.served_model_name,
                 "root": self.options.model,
                 "parent": None,
-                "max_model_len": 128,
+                "max_model_len": 4096,
             }
             adapters = [
-                {"id": name, "root": path, "parent": base["id"], "max_model_len": 128}
+                {"id": name, "root": path, "parent": base["id"], "max_model_len": 4096}
                 for name, path in self.adapters.items()
             ]
             self.answer(200, {"data": [base, *adapters]})
