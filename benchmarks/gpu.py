@@ -53,7 +53,7 @@ TRAINERS = (
 SERVERS = ("vllm", "engine", "vllm-adapter", "engine-adapter", "transformers")
 SECONDS = {"prepare": 45.0, "training": 40.0, "vllm": 120.0, "serving": 60.0}
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - models are written there and removed
-MODEL_ROOM = 40 << 30
+MODELS_BYTES = 40 << 30
 
 
 # The parent process
@@ -85,6 +85,7 @@ def main() -> None:
         arguments.shapes, arguments.training = ["tiny"], ["64x2"]
         arguments.trainers, arguments.servers = list(TRAINERS), list(SERVERS)
         arguments.serving, arguments.new_tokens, arguments.seconds = [1, 4], 4, 0.1
+        arguments.limit = arguments.budget  # a busy processor is slow
     arguments.output.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gpu-", dir=arguments.folder or models_folder()))
     try:
@@ -94,8 +95,8 @@ def main() -> None:
 
 
 def models_folder() -> Path | None:
-    """Return a folder in memory, if there is room for the models; None for the default one."""
-    is_large = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > MODEL_ROOM
+    """Return a folder in memory, if the models fit there; None for the default one."""
+    is_large = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > MODELS_BYTES
     return SHARED_MEMORY if is_large else None
 
 

@@ -146,7 +146,7 @@ class ManagedVllmBackend:
                                 yield delta
                     except GenerationError as error:
                         if error.code in BROKEN_OFF:
-                            await process.settled(backend)
+                            await process.wait_until_known(backend)
                         raise
             except GenerationError as error:
                 if error.code not in BROKEN_OFF:

@@ -2,7 +2,7 @@
 
 The process runs behind `vllm_guard`, on a port of the loopback interface that was free, with a key
 that nobody else knows. Where it ends unasked it is started again, each time after a longer pause;
-where that happens time and again, requests are told so with the last lines of its log. Which model
+where that happens time and again, requests say so with the last lines of its log. Which model
 it serves to whom is `managed_vllm`'s business.
 """
 
@@ -177,7 +177,7 @@ class VllmProcess:
                 return self._backend
         raise self._failure or _failure("vLLM does not run.", "")
 
-    async def settled(self, backend: VllmBackend) -> None:
+    async def wait_until_known(self, backend: VllmBackend) -> None:
         """Wait until it is known, after a connection broke, whether the process still runs."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while self._backend is backend and time.monotonic() < deadline:
@@ -270,7 +270,7 @@ class VllmProcess:
     ) -> bool:
         """Wait until it answers, telling how far it is; return whether it does."""
         name = self.command.name
-        started = told = time.monotonic()
+        started = reported_at = time.monotonic()
         logger.info("vLLM is starting with %s; its log is %s", name, self._log.path)
         while guard.returncode is None:
             if await backend.is_ready():
@@ -282,8 +282,8 @@ class VllmProcess:
             if now - started > START_SECONDS:
                 logger.error("vLLM has not started within %.0f s and is stopped", START_SECONDS)
                 await self._end()
-            elif now - told > PROGRESS_SECONDS:
-                told = now
+            elif now - reported_at > PROGRESS_SECONDS:
+                reported_at = now
                 line = self._log.last_lines().rpartition("\n")[2]
                 logger.info("vLLM is starting with %s (%.0f s): %s", name, now - started, line)
         return False

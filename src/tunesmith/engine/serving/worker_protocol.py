@@ -38,7 +38,7 @@ class WorkerSettings:
 
     Attributes:
         threads: Threads for torch; None for what OMP_NUM_THREADS says.
-        memory_bytes: Bytes of weights to keep in memory; None for what the device has room for.
+        memory_bytes: Bytes of weights to keep in memory; None for what fits the device.
         cache_bytes: Bytes of keys and values for each base model; None for a share of the memory
             that is free when it is loaded.
         max_sequences: Most sequences generated at a time on one base model; None for what suits
