@@ -56,6 +56,9 @@ def in_a_process(arguments: argparse.Namespace, recipe: str, source: Path | None
     environment = worker_environment(threads=1)
     if source is not None:
         environment["PYTHONPATH"] = str(source)
+        settings = (source / "tunesmith/engine/training/environment.py").read_text(encoding="utf-8")
+        if "GLIBC_TUNABLES" not in settings:  # an environment is part of the state
+            environment.pop("GLIBC_TUNABLES", None)
     command = [sys.executable, __file__, "--base", str(arguments.base), "--recipe", recipe]
     command += ["--rows", str(arguments.rows)]
     finished = subprocess.run(

@@ -111,8 +111,10 @@ def _prepared(path: Path, model: Any, tokenizer: Any, weights: str, *, prepack: 
         if decoder is None and weights == "int4":
             logger.warning("%s: models of its kind are served with unquantized weights.", path.name)
         prepack_linear_layers(model, keep=output)
-    is_compiled = decoder is not None and decoder.compiled is not None
-    lm_head = SelectiveLMHead(output, round_head(output) if is_compiled else None)
+    compiled = decoder.compiled if decoder is not None else None
+    lm_head = SelectiveLMHead(output, round_head(output) if compiled is not None else None)
+    if compiled is not None:
+        nbytes += compiled.nbytes
     model.set_output_embeddings(lm_head)
     return LoadedBase(
         path=path,
