@@ -107,13 +107,18 @@ class RayConfig:
     Attributes:
         address: Address of the Ray cluster, "auto" for this machine's; None starts one here for
             each job.
-        workers: Number of processes that share the batches of one training.
+        workers: Number of processes that share one training, each with a part of the weights.
         max_failures: How often Ray restarts the workers after one has died.
+        use_gpu: Whether each worker gets a GPU; None where the cluster has any. They are never
+            replaced by processors.
+        placement_seconds: How long to wait until the cluster has what the workers need.
     """
 
     address: str | None = None
     workers: int = 2
     max_failures: int = 3
+    use_gpu: bool | None = None
+    placement_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,8 @@ class EngineConfig:
         memory_bytes: Memory for loaded models; None for the backend's default.
         serving: What generates completions.
         launcher: What runs trainings: "process" for processes of this machine, "ray" for Ray.
+        processes_per_job: Processes of this machine that share one training, each with a part of
+            the weights: one for each of as many GPUs, or any number on a machine without.
         ray: Settings of the launcher "ray".
         python_graders: Whether and how python graders run.
         upstreams: Other services that model names may lead to, by name.
@@ -209,6 +216,7 @@ class EngineConfig:
     memory_bytes: int | None = None
     serving: ServingConfig = field(default_factory=ServingConfig)
     launcher: Literal["process", "ray"] = "process"
+    processes_per_job: int = 1
     ray: RayConfig = field(default_factory=RayConfig)
     python_graders: PythonGraders = field(default_factory=PythonGraders)
     upstreams: dict[str, UpstreamConfig] = field(default_factory=dict[str, UpstreamConfig])
@@ -217,6 +225,10 @@ class EngineConfig:
     trusted_proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.processes_per_job < 1:
+            raise EngineError("processes_per_job: it must be 1 or more.")
+        if self.processes_per_job > 1 and self.launcher == "ray":
+            raise EngineError('processes_per_job is for launcher = "process"; Ray has ray.workers.')
         for proxy in self.trusted_proxies:
             try:
                 ipaddress.ip_network(proxy)

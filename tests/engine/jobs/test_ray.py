@@ -79,3 +79,12 @@ def words_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     except OSError:
         return ""
+
+
+def test_what_cannot_be_placed_fails_with_the_reason(make_platform: Callable[..., Any]):
+    settings = RayConfig(workers=2, use_gpu=True, placement_seconds=2)
+    engine = make_platform(launcher="ray", ray=settings)
+    ended = engine.finished(engine.create(engine.upload(), 1))
+    assert ended["status"] == "failed"
+    assert "2 CPU, 2 GPU" in ended["error"]["message"]
+    assert "0 GPU (0 free)" in ended["error"]["message"]

@@ -176,7 +176,7 @@ class Dispatcher:
 
     def _has_free_gpu(self) -> bool:
         """Return whether a training can start; where serving has the last GPU, ask for it."""
-        if not self._needs_gpu or self._pool.has_free():
+        if not self._needs_gpu or self._pool.has_free(self._config.processes_per_job):
             return True
         self._pool.training_waits()
         self._preloader.release_gpu()
@@ -186,7 +186,7 @@ class Dispatcher:
         lease = None
         try:
             if stage == "training" and self._needs_gpu:
-                lease = self._pool.acquire(f"job {job.id}")
+                lease = self._pool.acquire(f"job {job.id}", self._config.processes_per_job)
                 if lease is None:  # serving has taken it meanwhile
                     self._not_started.append(job)
                     return

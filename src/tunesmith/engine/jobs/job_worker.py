@@ -227,6 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--heartbeat", type=float, default=2.0)
     parser.add_argument("--validation-seconds", type=float, default=math.inf)
     parser.add_argument("--max-example-tokens", type=int)
+    parser.add_argument("--processes", type=int, default=1, help="that share the training")
     parser.add_argument("--ray", help="train on Ray, with these settings (JSON)")
     parser.add_argument("job_id")
     options = parser.parse_args(arguments)
@@ -261,7 +262,7 @@ def _work(worker: Worker, options: argparse.Namespace) -> None:
                 options.validation_seconds, options.max_example_tokens, prove=find_model_fault
             )
         else:
-            worker.train(train if ray is None else _train_on_ray(ray))
+            worker.train(_trainer(ray, options.processes))
     except (LostLeaseError, _Interrupted):
         raise
     except ModuleNotFoundError as error:
@@ -300,6 +301,17 @@ def _device_note(gpus: str) -> str:
         f"Training on the processor: the job has {gpus}, but PyTorch {torch.__version__} cannot "
         "use it. Install a PyTorch with CUDA (https://pytorch.org/get-started)."
     )
+
+
+def _trainer(ray: str | None, processes: int) -> Train:
+    """Return what trains: this process alone, several of this machine, or Ray's."""
+    if ray is not None:
+        return _train_on_ray(ray)
+    if processes > 1:
+        from .torchrun_training import train_with_torchrun  # noqa: PLC0415 - seldom needed
+
+        return partial(train_with_torchrun, processes=processes)
+    return train
 
 
 def _train_on_ray(settings: str) -> Train:

@@ -54,7 +54,9 @@ def worker_arguments(config: EngineConfig, job: JobRow, stage: Stage) -> list[st
     """Return the command line of a worker for a job that was claimed for it."""
     limit = config.example_limit(job.family)
     uses_ray = config.launcher == "ray" and stage == "training"
+    is_shared = config.processes_per_job > 1 and stage == "training"
     return [
+        *(("--processes", str(config.processes_per_job)) if is_shared else ()),
         *(("--ray", json.dumps(dataclasses.asdict(config.ray))) if uses_ray else ()),
         *("--home", str(config.home.root)),
         *("--stage", stage),

@@ -13,9 +13,11 @@ system that the cluster's machines share.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import threading
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,10 +26,12 @@ from tunesmith.engine.training.run import run
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tunesmith.engine.config import RayConfig
     from tunesmith.engine.training.spec import StopRequest, TrainingObserver
 
-__all__ = ["train_on_ray"]
+__all__ = ["train_on_ray", "worker_resources"]
 
 _Message: TypeAlias = "tuple[str, tuple[Any, ...]]"  # name of an observer's method, arguments
 
@@ -47,17 +51,21 @@ def train_on_ray(
     ray: Any = import_module("ray")
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(max(60.0, settings.placement_seconds))
+    )
     handler = signal.getsignal(signal.SIGTERM)
     ray.init(
         address=settings.address,
         include_dashboard=False,
         log_to_driver=False,
-        num_cpus=None if settings.address else max(os.cpu_count() or 1, settings.workers),
+        num_cpus=None if settings.address else os.cpu_count() or 1,
     )
     signal.signal(signal.SIGTERM, handler)  # Ray has replaced it
     try:
         mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
-        fit = _FitThread(spec, settings, mailbox)
+        trainer = _trainer(spec, settings, mailbox, lambda: observer.stop_requested() is not None)
+        fit = _FitThread(trainer)
         fit.start()
         messages: list[_Message] = []
         while fit.is_alive():
@@ -80,11 +88,11 @@ def train_on_ray(
 class _FitThread(threading.Thread):
     """Waits for Ray while the main thread receives the workers' messages."""
 
-    def __init__(self, spec: TrainingSpec, settings: RayConfig, mailbox: Any) -> None:
+    def __init__(self, trainer: Any) -> None:
         super().__init__(name="ray", daemon=True)
         self.outcome: TrainingOutcome | None = None
         self.error: Exception | None = None
-        self._trainer = _trainer(spec, settings, mailbox)
+        self._trainer = trainer
 
     def run(self) -> None:
         """Run the trainer to its end."""
@@ -94,20 +102,29 @@ class _FitThread(threading.Thread):
             self.error = error
 
 
-def _trainer(spec: TrainingSpec, settings: RayConfig, mailbox: Any) -> Any:
+def _trainer(
+    spec: TrainingSpec, settings: RayConfig, mailbox: Any, should_stop: Callable[[], bool]
+) -> Any:
     ray: Any = import_module("ray")
     train: Any = import_module("ray.train")
     ray_torch: Any = import_module("ray.train.torch")
 
-    threads = spec.threads or 1
-    use_gpu = ray.cluster_resources().get("GPU", 0) >= settings.workers
+    use_gpu = settings.use_gpu
+    if use_gpu is None:
+        use_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    resources = worker_resources(ray.nodes(), settings.workers, use_gpu=use_gpu)
+    threads = max(1, int(resources["CPU"]))
+    if spec.threads is not None:
+        threads = max(1, min(threads, spec.threads // settings.workers))
+    spec = spec.model_copy(update={"threads": threads})
+    _require_place(resources, settings, should_stop)
     return ray_torch.TorchTrainer(
         _train_worker,
         train_loop_config={"spec": spec.model_dump_json(), "mailbox": mailbox},
         scaling_config=train.ScalingConfig(
             num_workers=settings.workers,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": threads, **({"GPU": 1} if use_gpu else {})},
+            resources_per_worker=resources,
         ),
         torch_config=ray_torch.TorchConfig(
             backend="cpu:gloo,cuda:nccl" if use_gpu else "gloo",
@@ -119,6 +136,57 @@ def _trainer(spec: TrainingSpec, settings: RayConfig, mailbox: Any) -> Any:
             failure_config=train.FailureConfig(max_failures=settings.max_failures),
         ),
     )
+
+
+def worker_resources(
+    nodes: list[dict[str, Any]], workers: int, *, use_gpu: bool
+) -> dict[str, float]:
+    """Return what each worker asks for: as many CPUs as all workers can have, and its GPU."""
+    cores = [node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]]
+    gpu = {"GPU": 1.0} if use_gpu else {}
+    for cpus in range(int(max(cores, default=1)), 0, -1):
+        if sum(int(count // cpus) for count in cores) >= workers:
+            return {"CPU": float(cpus), **gpu}
+    # Fewer cores than workers: Ray counts in parts of one, too.
+    share = math.floor(100 * sum(cores) / workers) / 100
+    return {"CPU": min(1.0, max(share, 0.01)), **gpu}
+
+
+def _require_place(
+    resources: dict[str, float], settings: RayConfig, should_stop: Callable[[], bool]
+) -> None:
+    """Wait until the cluster has what the workers ask for.
+
+    Raises:
+        TrainingError: It does not within the time limit; the text says what it lacks.
+    """
+    ray: Any = import_module("ray")
+    ray_util: Any = import_module("ray.util")
+
+    group = ray_util.placement_group([resources] * settings.workers, strategy="PACK")
+    end = time.monotonic() + settings.placement_seconds
+    try:
+        while not group.wait(min(1.0, settings.placement_seconds)):
+            if should_stop() or time.monotonic() < end:
+                if should_stop():
+                    return
+                continue
+            names = sorted(resources)
+            asked = ", ".join(f"{resources[name] * settings.workers:g} {name}" for name in names)
+            whole, free = ray.cluster_resources(), ray.available_resources()
+            has = ", ".join(
+                f"{whole.get(name, 0):g} {name} ({free.get(name, 0):g} free)" for name in names
+            )
+            each = ", ".join(f"{resources[name]:g} {name}" for name in names)
+            msg = (
+                f"Ray could not place {settings.workers} workers with {each} each within "
+                f"{settings.placement_seconds:g} seconds (ray.placement_seconds): they ask for "
+                f"{asked}, and the cluster has {has}. Set fewer ray.workers, add machines, or, "
+                "to train on processors, set ray.use_gpu = false."
+            )
+            raise TrainingError(msg, "invalid_hyperparameters")
+    finally:
+        ray_util.remove_placement_group(group)
 
 
 def _train_worker(config: dict[str, Any]) -> None:
