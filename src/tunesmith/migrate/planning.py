@@ -112,7 +112,7 @@ class PlannedJob:
         method: "supervised" or "dpo".
         n_epochs: A number or "auto".
         batch_size: A number or "auto".
-        learning_rate_multiplier: "auto", or what a person writes there.
+        learning_rate_multiplier: "auto", or what the user writes there.
         beta: Of "dpo": a number or "auto".
         suffix: Part of the new model's name.
         seed: The old job's.
@@ -121,7 +121,7 @@ class PlannedJob:
         require: What a comparison has to show before traffic moves.
         was: What the old service used: for people.
         estimate: Tokens, memory and time, in words.
-        notes: What cannot be carried over, and why; what a person has to decide.
+        notes: What cannot be carried over, and why; what the user has to decide.
     """
 
     name: str
