@@ -13,7 +13,7 @@ from tunesmith.engine.training.examples import read_examples, tokenizer_template
 from tunesmith.engine.training.lora import AdapterConfig, add_adapter
 from tunesmith.engine.training.loss import ExampleSet, LossComputation
 from tunesmith.engine.training.memory_limit import MemoryLimit
-from tunesmith.engine.training.packing import can_pack, packs_exactly
+from tunesmith.engine.training.model_proof import can_pack, packs_exactly
 from tunesmith.engine.training.split_model import SplitModel
 
 pytestmark = pytest.mark.slow

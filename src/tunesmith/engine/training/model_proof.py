@@ -2,7 +2,8 @@
 
 A short text goes through both: the logits of every position, then the loss and the gradients of
 adapters on all linear layers. Where one differs by more than rounding, or the fast path cannot
-run the model at all, the general path trains it.
+run the model at all, the general path trains it. Likewise examples are packed only where a model
+computes the same for them as for each alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tunesmith.engine.domain.errors import TrainingError
 
 from .lora import AdapterConfig, adapted_names, add_adapter
 from .lora_layers import LoraLinear
+from .packing import find_kernel, pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from .split_model import SplitModel
 
-__all__ = ["PROOF_TEXT", "find_fault", "is_causal", "proof_tokens"]
+__all__ = ["PROOF_TEXT", "can_pack", "find_fault", "is_causal", "packs_exactly", "proof_tokens"]
 
 PROOF_TEXT = (
     "The harbour was quiet at 6:45 that morning. She wrote three letters, folded each of them "
@@ -35,6 +37,7 @@ _TOKENS = 32
 _RANK = 2
 # Of the standard deviation, at a position: rounding stays below, a wrong computation does not.
 _EXACT, _ROUNDED = 1e-3, 0.1
+_PACKED = 0.05
 _SAME_DIRECTION = 0.95  # cosine of gradients in 16 bits
 
 
@@ -193,3 +196,44 @@ def _gradients(loss: Tensor, matrices: dict[str, tuple[nn.Parameter, nn.Paramete
     parameters = [matrix for pair in matrices.values() for matrix in pair]
     gradients = torch.autograd.grad(loss, parameters)
     return torch.cat([gradient.flatten().float() for gradient in gradients])
+
+
+def can_pack(model: SplitModel, tokens: Sequence[int]) -> bool:
+    """Return whether a kernel is there, and a model computes the same packed as padded.
+
+    Args:
+        model: The model.
+        tokens: Token ids of a text.
+    """
+    if find_kernel(model.device, model.dtype) is None:
+        return False
+    try:
+        with model.keeping_attention():
+            return packs_exactly(model, tokens)
+    except Exception:  # noqa: BLE001 - whatever it is, padding does without
+        return False
+
+
+def packs_exactly(model: SplitModel, tokens: Sequence[int]) -> bool:
+    """Return whether a model computes the same for two packed sequences as for each alone.
+
+    Args:
+        model: The model.
+        tokens: Token ids of a text.
+    """
+    texts = [torch.tensor(list(part)) for part in (tokens, tokens[: len(tokens) // 2 + 1])]
+    inputs, mask = pack(texts)
+    inputs, mask = inputs.to(model.device), mask.to(model.device)
+    with torch.no_grad():
+        last = torch.arange(inputs.shape[1], device=model.device)
+        found = model.logits(model.last_hidden(inputs, mask, last)).float()
+        start = 0
+        for text in texts:
+            rows = torch.arange(len(text), device=model.device)
+            alone = model.last_hidden(text[None].to(model.device), None, rows)
+            expected = model.logits(alone).float()
+            error = found[start : start + len(text)] - expected
+            if not bool(error.square().mean().sqrt() <= _PACKED * expected.std()):
+                return False
+            start += len(text)
+    return True

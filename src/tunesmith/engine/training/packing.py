@@ -18,55 +18,18 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .split_model import SplitModel
-
-__all__ = ["PACKED_ATTENTION", "can_pack", "is_packed", "pack", "positions", "register_attention"]
+__all__ = [
+    "PACKED_ATTENTION",
+    "find_kernel",
+    "is_packed",
+    "pack",
+    "positions",
+    "register_attention",
+]
 
 PACKED_ATTENTION = "tunesmith_packed"
 _LEAST_CAPABILITY = (8, 0)  # of flash attention: Ampere
 _PACKED_DIMENSIONS = 4
-_TOLERANCE = 0.05  # of the logits' standard deviation
-
-
-def can_pack(model: SplitModel, tokens: Sequence[int]) -> bool:
-    """Return whether a kernel is there, and a model computes the same packed as padded.
-
-    Args:
-        model: The model.
-        tokens: Token ids of a text.
-    """
-    if _kernel(model.device, model.dtype) is None:
-        return False
-    try:
-        with model.keeping_attention():
-            return packs_exactly(model, tokens)
-    except Exception:  # noqa: BLE001 - whatever it is, padding does without
-        return False
-
-
-def packs_exactly(model: SplitModel, tokens: Sequence[int]) -> bool:
-    """Return whether a model computes the same for two packed sequences as for each alone.
-
-    Args:
-        model: The model.
-        tokens: Token ids of a text.
-    """
-    texts = [torch.tensor(list(part)) for part in (tokens, tokens[: len(tokens) // 2 + 1])]
-    inputs, mask = pack(texts)
-    inputs, mask = inputs.to(model.device), mask.to(model.device)
-    with torch.no_grad():
-        last = torch.arange(inputs.shape[1], device=model.device)
-        found = model.logits(model.last_hidden(inputs, mask, last)).float()
-        start = 0
-        for text in texts:
-            rows = torch.arange(len(text), device=model.device)
-            alone = model.last_hidden(text[None].to(model.device), None, rows)
-            expected = model.logits(alone).float()
-            error = found[start : start + len(text)] - expected
-            if not bool(error.square().mean().sqrt() <= _TOLERANCE * expected.std()):
-                return False
-            start += len(text)
-    return True
 
 
 def pack(rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,7 +95,7 @@ def _attention(  # noqa: PLR0917 - as transformers calls it
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     bounds = mask[0, 0, 0]
     window = (-1 if sliding_window is None else sliding_window - 1, 0)
-    kernel = _kernel(query.device, query.dtype)
+    kernel = find_kernel(query.device, query.dtype)
     if kernel is None:
         return _one_by_one(query, key, value, bounds.tolist(), scaling, sliding_window), None
     q, k, v = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
@@ -172,7 +135,7 @@ def _one_by_one(  # noqa: PLR0917
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
 
 
-def _kernel(device: torch.device, dtype: torch.dtype) -> Callable[..., torch.Tensor] | None:
+def find_kernel(device: torch.device, dtype: torch.dtype) -> Callable[..., torch.Tensor] | None:
     """Return PyTorch's attention for sequences of various lengths; None where it cannot run."""
     if device.type != "cuda" or dtype not in {torch.bfloat16, torch.float16}:
         return None

@@ -31,8 +31,7 @@ from .lora import add_adapter
 from .loss import ExampleSet, LossComputation
 from .memory_choice import MemoryChoice, memory_budget
 from .memory_limit import MemoryLimit
-from .model_proof import proof_tokens
-from .packing import can_pack
+from .model_proof import can_pack, proof_tokens
 from .plain_model import PlainModel, add_peft_adapter, load_training_model
 from .preference import Preference, read_pairs, with_reference
 from .recipe_rules import recipe_of, why_no_four_bits
