@@ -207,12 +207,20 @@ def main() -> None:
 def _join() -> None:
     import torch  # noqa: PLC0415 - slow to import
     from torch import distributed  # noqa: PLC0415
+    from torch.distributed.distributed_c10d import PrefixStore  # noqa: PLC0415
+    from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
 
     backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    distributed.init_process_group(backend, timeout=_COLLECTIVE_TIMEOUT)
+    store, rank, processes = next(rendezvous("env://"))
+    # torchrun keeps the store when it starts the processes again. Without a prefix of their own
+    # they would find there the addresses of those before them.
+    store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    distributed.init_process_group(
+        backend, store=store, rank=rank, world_size=processes, timeout=_COLLECTIVE_TIMEOUT
+    )
 
 
 def _leave() -> None:
