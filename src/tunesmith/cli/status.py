@@ -100,7 +100,7 @@ def _facts(arguments: argparse.Namespace) -> dict[str, Any]:
     with open_database(arguments) as (home, database):
         with database.read() as connection:
             by_status = select(jobs.c.status, func.count()).group_by(jobs.c.status)
-            counts = dict(sorted(tuple(row) for row in connection.execute(by_status)))
+            counts = {row[0]: row[1] for row in connection.execute(by_status)}
             fine_tuned = connection.execute(select(func.count()).select_from(models)).scalar_one()
         in_use = [key for key in list_keys(database) if key.revoked_at is None]
     server = find_running_server(home)
@@ -119,7 +119,7 @@ def _facts(arguments: argparse.Namespace) -> dict[str, Any]:
             if base.installed
         ],
         "fine-tuned models": fine_tuned,
-        "jobs": counts,
+        "jobs": dict(sorted(counts.items())),
         "keys": dict(Counter(f"{key.role} of {key.organization}" for key in in_use)),
     }  # fmt: skip
 

@@ -143,13 +143,11 @@ def _export(arguments: argparse.Namespace) -> int:
         from tunesmith.engine.jobs.model_names import export_name
         from tunesmith.engine.transfer import export_model, find_model
 
-        to_hub = arguments.to == "hub"
         if arguments.to in {"gguf", "ollama"}:
             require_extra("Exporting GGUF files", "export", "sentencepiece")
         source = find_model(arguments.model, home, database)
-        kind: ExportFormat = arguments.to
-        if to_hub:
-            kind = "peft" if source.is_adapter else "merged"
+        whole: ExportFormat = "peft" if source.is_adapter else "merged"
+        kind: ExportFormat = whole if arguments.to == "hub" else arguments.to
         target = Path(arguments.output or export_name(source.name, kind)).expanduser().absolute()
         report = export_model(
             source,

@@ -231,8 +231,9 @@ class Gateway:
     async def _ask_local(self, routed: _Routed) -> Response:
         observation = routed.decision.local = Observation()
         limit = routed.route.timeout_seconds
+        timeout = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as timeout:
+            async with timeout:
                 response = await routed.handle(routed.request)
         except TimeoutError:
             if not timeout.expired():

@@ -56,7 +56,7 @@ class _Choice:
         message = choice.get("message") or choice.get("delta") or {}
         self.text += choice.get("text") or message.get("content") or message.get("refusal") or ""
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        calls = list(message.get("tool_calls") or ())
+        calls: list[dict[str, Any]] = list(message.get("tool_calls") or ())
         if message.get("function_call"):
             calls.append({"function": message["function_call"]})
         for number, call in enumerate(calls):

@@ -149,7 +149,8 @@ class FolderCheckpoints:
         self._folder.publish(temporary, state)
 
     def latest(
-        self, _state: Callable[[], dict[str, torch.Tensor]]
+        self,
+        state: Callable[[], dict[str, torch.Tensor]],  # noqa: ARG002 - of the protocol
     ) -> tuple[Position, Mapping[str, torch.Tensor]] | None:
         """Return the newest undamaged checkpoint; None if there never was one.
 

@@ -146,7 +146,8 @@ class Contents:
     ) -> None:
         if files < 3 * jobs:
             raise ValueError(f"{jobs} jobs have up to {3 * jobs} files; {files} are too few.")
-        self.seed, self.service, self.now, self.quirks = seed, service, now, quirks
+        self.service: Service = service
+        self.seed, self.now, self.quirks = seed, now, quirks
         self.file_count, self.job_count, self.rows, self.stored = files, jobs, rows, stored
         self.legacy_count = jobs // 10 if service == "openai" else 0
         self.organization_id = f"org-{self.token('organization', length=24)}"
