@@ -114,6 +114,20 @@ ANSWERS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "CostBucket": ({"object": "bucket", "start_time": 1, "end_time": 2, "results": [{"object":
         "organization.costs.result", "amount": {"value": 0.5, "currency": "usd"}, "line_item": "l",
         "project_id": "p"}]}, set()),
+    "ModelExport": ({"id": "export-1", "object": "model.export", "created_at": 1, "model": "m",
+        "format": "peft", "quantization": "f32", "with_base": True, "status": "running", "step": "s",
+        "progress": 0.5, "finished_at": 2, "expires_at": 3, "filename": "m.tar", "bytes": 1,
+        "sha256": "ab", "comparison": {"divergence": 0.1, "positions": 2}, "error": {"code": "c"}},
+        {"id", "status"}),
+    "ModelExportDeleted": ({"id": "export-1", "object": "model.export", "deleted": True}, {"id"}),
+    "ModelRoute": ({"id": "ft:m", "object": "model_route", "created_at": 1, "updated_at": 2,
+        "stage": "mirror", "target": "m", "upstream": "u", "percentage": 1.0, "sticky_by": "user",
+        "fallback": True, "keep_contents": False, "timeout_seconds": 1.0}, {"id"}),
+    "ModelRouteDeleted": ({"id": "ft:m", "object": "model_route", "deleted": True}, {"id"}),
+    "RouteDecision": ({"id": "d-1", "object": "model_route.decision", "created_at": 1.0, "model": "m",
+        "stage": "mirror", "side": "upstream", "upstream": {"status": 200, "seconds": 0.1},
+        "local": {"status": 200, "usage": {}}, "agreement": {"calls": True, "normalized": True},
+        "mirror": "compared", "stream": True}, {"id"}),
 }  # fmt: skip
 
 # What an answer's parts cannot do without: the text, the message, the call's name.
@@ -163,7 +177,8 @@ def test_every_response_model_is_listed():
         "CompletionTokensDetails", "PromptTokensDetails", "GraderRunErrors", "GraderRunMetadata",
         "FineTuneHyperparams", "BatchError", "BatchErrors", "BatchRequestCounts", "BatchUsage", "Cost",
         "CostAmount", "Costs", "EvalRunError", "EvalRunModelUsage", "EvalRunOutputItemResult",
-        "EvalRunResultCounts", "EvalRunTestingCriteriaResult",
+        "EvalRunResultCounts", "EvalRunTestingCriteriaResult", "ModelExportComparison",
+        "ModelExportError", "RouteAgreement", "RouteCurvePoint", "RouteSide",
     }  # fmt: skip
     rest = answers - ANSWERS.keys() - parts
     assert {

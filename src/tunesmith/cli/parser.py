@@ -211,8 +211,8 @@ def _meant(wrong: str, known: list[str]) -> str:
     """Return the command that may be meant: one of another place, or one with a similar name."""
     every = [path for path, _ in _commands(build_parser())]
     paths = {path.rpartition(" ")[2]: path for path in reversed(every)}
-    if wrong in paths or wrong in _OTHER_WORDS:
-        return f" It is `{paths.get(wrong) or _OTHER_WORDS[wrong]}`."
+    if wrong in _OTHER_WORDS or wrong in paths:
+        return f" It is `{_OTHER_WORDS.get(wrong) or paths[wrong]}`."
     close = difflib.get_close_matches(wrong, known, n=2, cutoff=0.7)
     if close:
         return f" Did you mean {' or '.join(map(repr, close))}?"

@@ -164,9 +164,9 @@ class RecordingWriter:
     def __init__(
         self, folder: str | os.PathLike[str], model: str, facts: Mapping[str, Any] | None = None
     ) -> None:
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.recording = self._open(model, dict(facts or {}))
+        self.recording: Recording = self._open(model, dict(facts or {}))
         self._requests = _append_to(self.folder / "requests.jsonl")
         self._answers = _append_to(self.folder / "answers.jsonl")
 

@@ -134,7 +134,7 @@ class Remote:
     ) -> None:
         self._retry = settings.retry
         fields = {**settings.headers, **(headers or {})}
-        self.settings = replace(settings, retry=_NEVER, headers=fields)
+        self.settings: Settings = replace(settings, retry=_NEVER, headers=fields)
         self._throttle = throttle
         self._workers = workers
 

@@ -63,10 +63,11 @@ class Sink:
         self._reset()
 
     def _reset(self) -> None:
-        self.size = self.lines = 0
-        self.last = b"\n"
-        self.digest = hashlib.sha256()
-        self.scanner = SecretScanner()
+        self.size: int = 0
+        self.lines: int = 0
+        self.last: bytes = b"\n"
+        self.digest: hashlib._Hash = hashlib.sha256()
+        self.scanner: SecretScanner = SecretScanner()
 
     def restart(self) -> None:
         """Begin again: drop what was written, but for the bytes that are kept."""
@@ -127,7 +128,8 @@ class ArchiveWriter:
         self.entries: dict[str, dict[str, Any]] = {}
         self.gaps: dict[str, dict[str, Any]] = {}
         self.warnings: dict[str, dict[str, int]] = {}
-        self.added = self.added_bytes = 0
+        self.added: int = 0
+        self.added_bytes: int = 0
         self._open()
 
     def _open(self) -> None:

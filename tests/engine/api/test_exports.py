@@ -355,6 +355,7 @@ def test_an_archive_with_a_link_is_refused(tmp_path: Path):
 def test_the_command_line_exports_from_a_running_engine(
     engine: Engine, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
+    before = httpx.get(f"{engine.base_url}/exports").json()["data"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TUNESMITH_API_KEY", "any")
     monkeypatch.delenv("TUNESMITH_HOME", raising=False)
@@ -368,4 +369,4 @@ def test_the_command_line_exports_from_a_running_engine(
     assert sorted(tmp_path.iterdir()) == [folder]
     assert main([*to, "-O", str(folder)]) == 1
     assert "exists already" in capsys.readouterr().err
-    assert httpx.get(f"{engine.base_url}/exports").json()["data"] == []
+    assert httpx.get(f"{engine.base_url}/exports").json()["data"] == before

@@ -279,8 +279,8 @@ def test_a_file_that_is_deleted_while_it_is_to_be_sent_is_not_found(tmp_path):
     """The answer has not begun when the file cannot be opened."""
     import asyncio
 
+    from tunesmith.engine.api.file_download import _OpenedFile
     from tunesmith.engine.api.http_errors import ApiError
-    from tunesmith.engine.api.routes_files import _Content
 
     path = tmp_path / "a"
     path.write_bytes(b"abc")
@@ -294,7 +294,7 @@ def test_a_file_that_is_deleted_while_it_is_to_be_sent_is_not_found(tmp_path):
 
     def content():
         scope = {"type": "http", "method": "GET", "headers": []}
-        return _Content(path, stat_result=stat)(scope, receive, send)
+        return _OpenedFile(path, stat_result=stat)(scope, receive, send)
 
     stat = path.stat()
     asyncio.run(content())

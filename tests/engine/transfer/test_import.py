@@ -235,6 +235,7 @@ def test_an_adapter_on_experts_is_served_as_peft_computes_it(tmp_path, known_bas
         head_dim=16,
         max_position_embeddings=256,
         initializer_range=0.2,
+        num_experts_per_tok=2,
         **{"num_local_experts" if kind == "MixtralConfig" else "num_experts": 4},
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(base)

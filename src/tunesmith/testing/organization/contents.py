@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .tasks import TASKS, Task, draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Contents", "Fate", "FineTuned", "Quirks"]
 
@@ -147,13 +147,18 @@ class Contents:
         if files < 3 * jobs:
             raise ValueError(f"{jobs} jobs have up to {3 * jobs} files; {files} are too few.")
         self.service: Service = service
-        self.seed, self.now, self.quirks = seed, now, quirks
-        self.file_count, self.job_count, self.rows, self.stored = files, jobs, rows, stored
-        self.legacy_count = jobs // 10 if service == "openai" else 0
-        self.organization_id = f"org-{self.token('organization', length=24)}"
+        self.seed: int = seed
+        self.now: int = now
+        self.quirks: Quirks = quirks
+        self.file_count: int = files
+        self.job_count: int = jobs
+        self.rows: int = rows
+        self.stored: int = stored
+        self.legacy_count: int = jobs // 10 if service == "openai" else 0
+        self.organization_id: str = f"org-{self.token('organization', length=24)}"
         active = [f"proj_{self.token('project', n, length=24)}" for n in range(projects)]
         self.projects: list[str] = active if service == "openai" else active[:1]
-        self.archived_project = f"proj_{self.token('archived', length=24)}"
+        self.archived_project: str = f"proj_{self.token('archived', length=24)}"
         self._index = {self.file_id(number): number for number in range(files)}
         self._job_index = {self.job_id(number): number for number in range(jobs)}
         self._files_of: list[list[int]] = [[] for _ in self.projects]
@@ -164,7 +169,7 @@ class Contents:
         self._fine_tuned = {
             model.name: model for model in map(self._model_of, range(jobs)) if model is not None
         }
-        self.file_bytes = lru_cache(maxsize=None)(self._file_bytes)
+        self.file_bytes: Callable[[int], int] = lru_cache(maxsize=None)(self._file_bytes)
 
     def token(self, *parts: object, length: int = 22) -> str:
         """Return letters and digits that depend on the seed and `parts` alone."""

@@ -61,7 +61,10 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
         self, status: int, message: str, code: str | None = None, param: str | None = None
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.code, self.param = status, message, code, param
+        self.status: int = status
+        self.message: str = message
+        self.code: str | None = code
+        self.param: str | None = param
 
 
 @dataclass
@@ -123,7 +126,8 @@ class OrganizationService:
     """
 
     def __init__(self, contents: Contents, answers: Answers) -> None:
-        self.contents, self.answers = contents, answers
+        self.contents: Contents = contents
+        self.answers: Answers = answers
         token = contents.token
         self.keys: dict[str, str] = {
             project: f"sk-proj-SENTINEL-{token('key', project, length=40)}"
