@@ -113,7 +113,7 @@ def test_any_exception_of_a_worker_becomes_the_job_error(
     monkeypatch.setattr(worker, "train", lambda train: train(None, None))
     monkeypatch.setattr(worker, "fail", lambda *fields: failures.append(fields))
     monkeypatch.setattr(job_worker, "train", broken)
-    options = argparse.Namespace(stage="training", heartbeat=3600, ray=None)
+    options = argparse.Namespace(stage="training", heartbeat=3600, ray=None, processes=1)
     job_worker._work(worker, options)
     database.close()
     ((code, message),) = failures

@@ -57,7 +57,7 @@ def test_the_best_epochs_model_is_kept(overfit, recorder):
     # A training of so many epochs under the same schedule has these weights at that step.
     stopped = overfit("same", checkpoint_every_seconds=0.0)
     train(stopped, recorder(stop_after=best * 10))
-    _, state = FolderCheckpoints(stopped.work_path / "checkpoints").latest()
+    _, state = FolderCheckpoints(stopped.work_path / "checkpoints").latest(dict)
     from safetensors.torch import load_file
 
     kept = load_file(outcome.output_path / WEIGHTS)

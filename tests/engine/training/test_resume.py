@@ -131,11 +131,11 @@ def test_only_the_last_two_checkpoints_are_kept(tmp_path):
     from tunesmith.engine.training.checkpoint import FolderCheckpoints, Position
 
     store = FolderCheckpoints(tmp_path)
-    assert store.latest() is None
+    assert store.latest(dict) is None
     for step in (5, 30, 100):
         store.save(Position(step=step), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-100", "step-30"]
-    assert store.latest()[0] == Position(step=100)
+    assert store.latest(dict)[0] == Position(step=100)
 
 
 def test_a_training_begun_by_the_version_before_is_continued(make_spec, recorder, make_validation):
