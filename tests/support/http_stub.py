@@ -192,5 +192,8 @@ def read_request(stream: Any, number: int) -> Received | None:
             stream.readline()
         stream.readline()
     else:
-        body = stream.read(int(headers.get("content-length", 0)))
+        length = int(headers.get("content-length", 0))
+        body = stream.read(length)
+        if len(body) < length:  # the client has died, or given up
+            return None
     return Received(line[0], line[1], headers, body, number)

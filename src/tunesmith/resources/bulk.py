@@ -89,6 +89,7 @@ class _State(Generic[ModelT]):
     running: dict[int, tuple[Mapping[str, Any], int]] = field(default_factory=dict)
     ready: dict[int, MapResult[ModelT]] = field(default_factory=dict)
     emitted: int = 0
+    failed: int = 0
     exhausted: bool = False
 
     def next_request(self, window: int) -> tuple[int, Mapping[str, Any], int] | None:
@@ -125,17 +126,15 @@ def map_requests(
     state: _State[ModelT] = _State(iter(enumerate(requests)), AdaptiveConcurrency(concurrency))
     book = Journal(journal) if journal is not None else None
     group = yield OpenGroup(concurrency)
-    failed = 0
     try:
         while True:
+            if not ordered:
+                # Before others start: who writes results down loses none but those in flight.
+                yield from _emit_results(state, on_progress, ordered=False)
             yield from _start_requests(
                 state, group, request_one, model, book=book, window=concurrency * _LOOKAHEAD
             )
-            for result in _next_results(state, ordered=ordered):
-                failed += not result.ok
-                yield Emit(result)
-                if on_progress is not None:
-                    yield Call(on_progress, (state.emitted, failed))
+            yield from _emit_results(state, on_progress, ordered=ordered)
             if state.running:
                 ended: FlowResult = yield NextResult(group)
                 yield from _record_result(state, ended, book)
@@ -190,6 +189,16 @@ def _record_result(state: _State[ModelT], ended: FlowResult, book: Journal | Non
         yield Sleep(_BUSY_PAUSE)
         return
     state.ready[index] = MapResult(index, request, None, error, ended.elapsed)
+
+
+def _emit_results(
+    state: _State[ModelT], on_progress: Callable[[int, int], object] | None, *, ordered: bool
+) -> Emitting[MapResult[ModelT]]:
+    for result in _next_results(state, ordered=ordered):
+        state.failed += not result.ok
+        yield Emit(result)
+        if on_progress is not None:
+            yield Call(on_progress, (state.emitted, state.failed))
 
 
 def _next_results(state: _State[ModelT], *, ordered: bool) -> Iterator[MapResult[ModelT]]:
