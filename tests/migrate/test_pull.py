@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import tunesmith
+from peak_memory import PEAK
 from tunesmith import migrate
 from tunesmith.cli import main
 from tunesmith.testing import Quirks, recorded_organization
@@ -315,17 +316,16 @@ def test_a_folder_with_other_things_is_refused(calm, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_ten_thousand_files_and_two_thousand_jobs_need_150_megabytes(tmp_path):
-    program = PROGRAM + (
-        "import re\n"
-        "from pathlib import Path\n"
-        "def peak():\n"  # not ru_maxrss, which keeps what the parent had when it forked
-        "    status = Path('/proc/self/status').read_text()\n"
-        "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) // 1024\n"
-        "print(peak())\n"
-        "client = Client(key, base_url=url, retry=fast, admin_api_key=admin)\n"
-        "report = migrate.pull(client, folder)\n"
-        "assert report.counts['projects'] == 2, report.counts\n"
-        "print(peak())\n"
+    program = (
+        PROGRAM
+        + PEAK
+        + (
+            "print(int(peak_mebibytes()))\n"
+            "client = Client(key, base_url=url, retry=fast, admin_api_key=admin)\n"
+            "report = migrate.pull(client, folder)\n"
+            "assert report.counts['projects'] == 2, report.counts\n"
+            "print(int(peak_mebibytes()))\n"
+        )
     )
     made = recorded_organization(files=10_000, jobs=2_000, rows=8, stored=500)
     with made as organization:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import tunesmith
+from peak_memory import PEAK
 from tunesmith import AzureClient, RetryPolicy
 from tunesmith.datasets import check_file
 from tunesmith.testing import Quirks, recorded_organization
@@ -363,17 +364,12 @@ def test_it_talks_plain_http(calm):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_ten_thousand_files_cost_their_ids():
-    program = (
-        "import re\n"
-        "from pathlib import Path\n"
+    program = PEAK + (
         "from tunesmith.testing import recorded_organization\n"
-        "def peak():\n"  # not ru_maxrss, which keeps what the parent had when it forked
-        "    status = Path('/proc/self/status').read_text()\n"
-        "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1])\n"
-        "before = peak()\n"
+        "before = peak_mebibytes()\n"
         "with recorded_organization(files=10_000, jobs=2_000) as organization:\n"
-        "    after = peak()\n"
-        "print((after - before) // 1024)\n"
+        "    after = peak_mebibytes()\n"
+        "print(int(after - before))\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import routes_answers, routes_organization, routes_training  # noqa: F401 - they add routes
 from .answers import WAVERING, WRONG, Answers
 from .contents import Contents, Quirks
 from .service import Answer, OrganizationService, Received
