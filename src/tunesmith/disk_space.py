@@ -1,4 +1,4 @@
-"""Checks that a disk has enough free space before anything large is written to it."""
+"""How much a folder takes on its disk, and whether there is room for what is to be written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .errors import TunesmithError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["NotEnoughSpaceError", "require_space"]
+__all__ = ["NotEnoughSpaceError", "folder_bytes", "require_space"]
 
 # Kept free for everything else that writes to the disk in the meantime.
 _MARGIN_BYTES = 64 << 20
@@ -38,3 +38,8 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
             f"{free:,} bytes are free on the disk of {folder}. Free some space there, or set "
             "TUNESMITH_HOME to a folder on another disk."
         )
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files in a folder and in those below it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""A lock between processes: a lock file that the operating system releases when its holder dies."""
+"""Locks between processes: lock files that the operating system releases when their holders die."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["exclusive_lock"]
+__all__ = ["exclusive_lock", "try_lock"]
 
 
 @contextmanager
@@ -43,6 +43,10 @@ if sys.platform == "win32":
             else:
                 return
 
+    def try_lock(_descriptor: int) -> bool:
+        """Return True: a file cannot be both locked and read by others here."""
+        return True
+
     def _unlock(file: IO[bytes]) -> None:
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
@@ -52,6 +56,14 @@ else:
 
     def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+
+    def try_lock(descriptor: int) -> bool:
+        """Lock an open file until it is closed; return False if another process has locked it."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def _unlock(file: IO[bytes]) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_UN)

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.disk_space import folder_bytes
+
 from .options import (
     add_database_option,
     add_home_option,
@@ -188,7 +190,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _usage(arguments: argparse.Namespace) -> int:
     sizes = {
-        base.id: (sum(file.stat().st_size for file in base.path.rglob("*")), str(base.path))
+        base.id: (folder_bytes(base.path), str(base.path))
         for base in _catalog(get_home(arguments)).bases()
         if base.installed
     }
@@ -254,7 +256,7 @@ def _remove(arguments: argparse.Namespace) -> int:
         in_table = remove_base(home, base.id)
     freed = 0
     if base.installed and base.path.parent == home.base_models:
-        freed = sum(file.stat().st_size for file in base.path.rglob("*"))
+        freed = folder_bytes(base.path)
         shutil.rmtree(base.path)
     elif base.installed:
         print_notice(f"The folder {base.path} is yours and stays.")

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith._version import __version__
+from tunesmith.disk_space import folder_bytes
 from tunesmith.errors import TunesmithError
 
 from .options import add_database_option, add_home_option, get_home, open_database, require_engine
@@ -114,7 +115,7 @@ def _facts(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{gpu.name} ({_gigabytes(gpu.memory_bytes)})" for gpu in read_gpus()
         ] or f"the processor: {os.cpu_count()} cores, {_gigabytes(host_memory_bytes())}",
         "base models": [
-            f"{base.id} ({_gigabytes(_folder_bytes(base.path))})"
+            f"{base.id} ({_gigabytes(folder_bytes(base.path))})"
             for base in load_catalog(home).bases()
             if base.installed
         ],
@@ -128,10 +129,6 @@ def _engine_text(server: RunningServer | None) -> str:
     if server is None:
         return "not running; start it with `tunesmith serve`"
     return f"{'running' if server.url else 'starting'} (process {server.pid})"
-
-
-def _folder_bytes(folder: Any) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _gigabytes(size: int) -> str:

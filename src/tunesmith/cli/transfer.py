@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_ADDRESSES = ("TUNESMITH_BASE_URL", "OPENAI_BASE_URL")
-
 
 def register(commands: Commands) -> None:
     """Add the commands `export` and `import`."""
@@ -168,10 +166,12 @@ def _is_remote(arguments: argparse.Namespace) -> bool:
 
     It is where its address is an option, or in the environment and no state folder is at hand.
     """
+    from tunesmith.core.environment import environment
+
     if getattr(arguments, "api_base", None):
         return True
     is_local = arguments.home or arguments.database_url or "TUNESMITH_HOME" in os.environ
-    if is_local or not any(os.environ.get(name) for name in _ADDRESSES):
+    if is_local or not environment("BASE_URL"):
         return False
     return find_spec("platformdirs") is None or not get_home(arguments).root.exists()
 

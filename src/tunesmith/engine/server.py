@@ -34,13 +34,14 @@ from .server_lock import hold_server_lock
 from .store.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
     from types import FrameType
 
     from fastapi import FastAPI
 
     from .config import EngineConfig
+    from .models.gpus import Gpu
 
 __all__ = ["Server", "serve"]
 
@@ -86,20 +87,22 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
             )
         with contextlib.closing(_bind(config)) as listener:
             port = listener.getsockname()[1]
+            gpus = read_gpus()
 
             def on_ready() -> None:
                 lock.announce(f"{_root_url(_reachable(config.host), port)}/v1")
-                sys.stderr.write(_startup_message(config, port, has_keys=has_keys))
+                sys.stderr.write(_startup_message(config, port, gpus, has_keys=has_keys))
                 sys.stderr.flush()
                 if ready_file is not None:
                     _write_ready(ready_file, port)
 
-            _run(config, database, listener, on_ready, parent=ready_file is not None)
+            _run(config, database, gpus, listener, on_ready, parent=ready_file is not None)
 
 
 def _run(
     config: EngineConfig,
     database: Database,
+    gpus: Sequence[Gpu],
     listener: socket.socket,
     on_ready: Callable[[], None],
     *,
@@ -107,7 +110,7 @@ def _run(
 ) -> None:
     from .app import create_app  # noqa: PLC0415 - not before the start is sure
 
-    app = create_app(config, database)
+    app = create_app(config, database, gpus=gpus)
     server = Server(app, config, on_ready)
     if parent:
         threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
@@ -249,10 +252,12 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared
 
 
-def _startup_message(config: EngineConfig, port: int, *, has_keys: bool) -> str:
+def _startup_message(
+    config: EngineConfig, port: int, gpus: Sequence[Gpu], *, has_keys: bool
+) -> str:
     root = _root_url(config.host, port)
     installed = ", ".join(base.id for base in load_catalog(config.home).bases() if base.installed)
-    device = ", ".join(gpu.name for gpu in read_gpus()) or "the processor"
+    device = ", ".join(gpu.name for gpu in gpus) or "the processor"
     lines = [
         f"tunesmith serves {root}/v1, state in {config.home.root}",
         f"Dashboard: {root}/ - playground: {root}/playground",

@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from tunesmith.file_lock import try_lock
+
 from .domain.errors import EngineError
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def find_running_server(home: Home) -> RunningServer | None:
     """Return the server that has the state folder now; None if there is none."""
     try:
         with home.server_lock.open("r+", encoding="utf-8") as file:
-            return None if _try_lock(file) else _read(file)
+            return None if try_lock(file.fileno()) else _read(file)
     except OSError:
         return None
 
@@ -110,18 +112,6 @@ def _lock_within_moments(file: IO[str]) -> bool:
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(_ATTEMPT_SECONDS)
-        if _try_lock(file):
+        if try_lock(file.fileno()):
             return True
     return False
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        import fcntl  # noqa: PLC0415 - not on every platform
-    except ModuleNotFoundError:
-        return True
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -67,8 +67,9 @@ def connect_source(arguments: argparse.Namespace) -> Client:
         return AzureClient(
             azure_endpoint=arguments.azure, api_version=arguments.api_version, **options
         )
-    named = os.environ.get("TUNESMITH_BASE_URL") or os.environ.get("OPENAI_BASE_URL")
-    if not (getattr(arguments, "api_base", None) or named):
+    from tunesmith.core.environment import environment
+
+    if not (getattr(arguments, "api_base", None) or environment("BASE_URL")):
         arguments.api_base = OPENAI_URL
     return connect(arguments)
 

@@ -25,7 +25,7 @@ from tunesmith.engine.store.records import CheckpointPermissionRow, new_token
 from .dependencies import OwnerKey, get_services
 from .http_errors import invalid, not_found
 from .keyed_route import KeyedRoute
-from .pagination import check_limit, list_object
+from .pagination import check_limit, cursor_of, list_object
 
 __all__ = ["router"]
 
@@ -99,11 +99,9 @@ def list_permissions(
     with get_services(request).database.read() as connection:
         if model_queries.get(connection, key.organization, name) is None:
             raise _unknown(name)
-        cursor = None
-        if after is not None:
-            cursor = permission_queries.get(connection, name, after)
-            if cursor is None:
-                raise invalid(f"No such permission to list after: {after}", param="after")
+        cursor = cursor_of(
+            after, "permission", lambda id_: permission_queries.get(connection, name, id_)
+        )
         organization = None
         if project_id is not None:
             organization = _organization_or_none(project_id)

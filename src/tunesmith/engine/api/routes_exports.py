@@ -30,7 +30,7 @@ from .file_download import send_file
 from .http_errors import ApiError, invalid, not_found
 from .idempotency import IdempotencyKey, fingerprint_of
 from .keyed_route import KeyedRoute
-from .pagination import check_limit, list_object
+from .pagination import check_limit, cursor_of, page_object
 
 if TYPE_CHECKING:
     from tunesmith.engine.security.keys import Identity
@@ -106,11 +106,9 @@ def list_exports(
     """Return the organisation's exports, newest first unless `order` is "asc"."""
     size = check_limit(limit, _MAX_PAGE_SIZE)
     with get_services(request).database.read() as connection:
-        cursor = None
-        if after is not None:
-            cursor = export_queries.get(connection, key.organization, after)
-            if cursor is None:
-                raise invalid(f"No such export to list after: {after}", param="after")
+        cursor = cursor_of(
+            after, "export", lambda id_: export_queries.get(connection, key.organization, id_)
+        )
         rows = export_queries.list_exports(
             connection,
             key.organization,
@@ -118,8 +116,7 @@ def list_exports(
             limit=size + 1,
             descending=order == "desc",
         )
-    data = [export_object(row) for row in rows[:size]]
-    return JSONResponse(list_object(data, has_more=len(rows) > size))
+    return JSONResponse(page_object(rows, size, export_object))
 
 
 @router.get("/{export_id}", summary="Retrieve an export")

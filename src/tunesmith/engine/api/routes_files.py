@@ -25,7 +25,7 @@ from .http_errors import ApiError, invalid, not_found
 from .idempotency import IdempotencyKey, fingerprint_of
 from .keyed_route import KeyedRoute
 from .multipart import Upload, read_upload
-from .pagination import check_limit, list_object
+from .pagination import check_limit, cursor_of, page_object
 
 if TYPE_CHECKING:
     from tunesmith.engine.security.keys import Identity
@@ -106,11 +106,9 @@ def list_files(  # noqa: PLR0917 - FastAPI passes them by name
     size = check_limit(limit, _MAX_PAGE_SIZE)
     after = after or starting_after
     with get_services(request).database.read() as connection:
-        cursor = None
-        if after is not None:
-            cursor = file_queries.get(connection, key.organization, after)
-            if cursor is None:
-                raise invalid(f"No such file to list after: {after}", param="after")
+        cursor = cursor_of(
+            after, "file", lambda id_: file_queries.get(connection, key.organization, id_)
+        )
         rows = file_queries.list_files(
             connection,
             key.organization,
@@ -119,8 +117,7 @@ def list_files(  # noqa: PLR0917 - FastAPI passes them by name
             limit=size + 1,
             descending=order == "desc",
         )
-    data = [file_object(row) for row in rows[:size]]
-    return JSONResponse(list_object(data, has_more=len(rows) > size))
+    return JSONResponse(page_object(rows, size, file_object))
 
 
 @router.get("/{file_id}", summary="Retrieve a file's record")

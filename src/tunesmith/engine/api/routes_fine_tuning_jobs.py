@@ -18,7 +18,7 @@ from .http_errors import invalid
 from .job_operations import change_job, create_job, find_job, stream_events
 from .job_requests import CreateFineTuningJob
 from .keyed_route import KeyedRoute
-from .pagination import check_limit, list_object
+from .pagination import check_limit, cursor_of, list_object, page_object
 
 __all__ = ["router"]
 
@@ -111,11 +111,9 @@ def list_fine_tuning_events(
         job = find_job(connection, key, fine_tuning_job_id)
         if stream:
             return stream_events(request, job.id, JOBS_API, event_object)
-        before = None
-        if after is not None:
-            before = job_queries.event_sequence(connection, job.id, after)
-            if before is None:
-                raise invalid(f"No such event to list after: {after}", param="after")
+        before = cursor_of(
+            after, "event", lambda id_: job_queries.event_sequence(connection, job.id, id_)
+        )
         events = job_queries.events_of(
             connection,
             job.id,
@@ -124,8 +122,7 @@ def list_fine_tuning_events(
             limit=size + 1,
             descending=True,
         )
-    data = [event_object(event) for event in events[:size]]
-    return JSONResponse(list_object(data, has_more=len(events) > size))
+    return JSONResponse(page_object(events, size, event_object))
 
 
 @router.get("/{fine_tuning_job_id}/checkpoints", summary="List a fine-tuning job's checkpoints")

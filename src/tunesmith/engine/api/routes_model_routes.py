@@ -23,7 +23,7 @@ from tunesmith.engine.store.records import ModelRouteRow, RouteDecisionRow
 from .dependencies import OwnerKey, get_services
 from .http_errors import invalid, not_found
 from .keyed_route import KeyedRoute
-from .pagination import check_limit, list_object
+from .pagination import check_limit, cursor_of, list_object, page_object
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -91,16 +91,13 @@ def list_decisions(
     services = get_services(request)
     name = find_route(services, key, unquote(name)).name
     with services.database.read() as connection:
-        cursor = None
-        if after is not None:
-            cursor = decision_queries.get(connection, key.organization, after)
-            if cursor is None:
-                raise invalid(f"No such decision to list after: {after}", param="after")
+        cursor = cursor_of(
+            after, "decision", lambda id_: decision_queries.get(connection, key.organization, id_)
+        )
         rows = decision_queries.list_decisions(
             connection, key.organization, name, after=cursor, limit=size + 1
         )
-    page = [decision_object(row) for row in rows[:size]]
-    return JSONResponse(list_object(page, has_more=len(rows) > size))
+    return JSONResponse(page_object(rows, size, decision_object))
 
 
 @router.get("/{name:path}/curves", summary="List what happened to requests over time")

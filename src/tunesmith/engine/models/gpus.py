@@ -18,6 +18,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tunesmith.file_lock import try_lock
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -167,16 +169,12 @@ class GpuPool:
 
     def _lock(self, gpu: Gpu) -> int | None:
         """Return the open and locked file of a card; None if somebody else has it."""
-        import fcntl  # noqa: PLC0415 - not on every platform; there, `read_gpus` finds no card
-
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._file(gpu), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return None
-        return descriptor
+        if try_lock(descriptor):
+            return descriptor
+        os.close(descriptor)
+        return None
 
     def _file(self, gpu: Gpu) -> Path:
         return self.folder / f"{gpu.uuid.replace('/', '_')}.lock"

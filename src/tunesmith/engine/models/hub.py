@@ -15,7 +15,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.disk_space import require_space
+from tunesmith.disk_space import folder_bytes, require_space
 from tunesmith.downloads.package_index import file_sha256
 
 from .model_errors import PullError
@@ -70,7 +70,7 @@ def download(
     names = _names(base, offered)
     sizes = {name: offered[name].size or 0 for name in names}
     total = sum(sizes.values())
-    require_space(folder, total - _folder_size(folder), f"pull {base.hub_id}")
+    require_space(folder, total - folder_bytes(folder), f"pull {base.hub_id}")
     before = 0
     for name in names:
         with _hub_errors(base.hub_id):
@@ -187,7 +187,3 @@ def _progress_bar(
             return None
 
     return Bar
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from tunesmith.disk_space import folder_bytes
 from tunesmith.engine.domain.job import TERMINAL_STATUSES
 
 from . import export_queries, file_queries, stored_completion_queries, upload_queries
@@ -128,4 +129,4 @@ def _children(folder: Path) -> list[Path]:
 def _size(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return folder_bytes(path)
