@@ -12,7 +12,7 @@ in memory of PyTorch's. What calls this checks it; see `compiled_decoder`.
 
 # numba has no types, calls some arguments by its own rules, and wants plain loops.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, untyped-decorator"
-# pyright: basic, reportMissingImports=false, reportCallIssue=false
+# pyright: basic, reportMissingImports=false, reportCallIssue=false, reportPrivateImportUsage=false
 # ruff: noqa: ANN001, ANN202, ARG001, C901, PLR0912, PLR0917
 
 from __future__ import annotations
