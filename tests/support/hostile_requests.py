@@ -187,14 +187,14 @@ class HostileRequests:
                 continue
             binary = one.get("format") == "binary"
             value = _text(self._value(one, name, hostile=self._chance(0.3)))
-            file = '; filename="train.jsonl"' if binary else ""
-            parts.append(
-                f'--b\r\ncontent-disposition: form-data; name="{name}"{file}\r\n\r\n'.encode()
-                + value.encode("utf-8", "surrogatepass")
-                + b"\r\n"
-            )
+            file = f'; filename="{self._file_name()}"' if binary else ""
+            head = f'--b\r\ncontent-disposition: form-data; name="{name}"{file}\r\n\r\n'
+            parts.append((head + value + "\r\n").encode("utf-8", "surrogatepass"))
         self._random.shuffle(parts)
         return b"".join(parts) + b"--b--\r\n"
+
+    def _file_name(self) -> str:
+        return self._random.choice(STRINGS)[:5000] if self._chance(0.5) else "train.jsonl"
 
     def _hostile(self) -> Any:
         kind = self._random.randrange(5)

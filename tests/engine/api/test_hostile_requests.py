@@ -25,7 +25,7 @@ from hostile_requests import HostileRequest, HostileRequests
 REQUESTS = int(os.environ.get("TUNESMITH_HOSTILE_REQUESTS", "400"))
 SEED = int(os.environ.get("TUNESMITH_HOSTILE_SEED", "0"))
 AT_A_TIME = 4
-PAGES = ("/", "/new-job", "/playground", "/files", "/models")
+PAGES = ("/", "/new-job", "/playground", "/files", "/models", "/stored", "/exports", "/names")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,7 @@ def assert_the_listings_are_whole(http: httpx.Client, root: str) -> None:
         ("fine_tuning/jobs", "fine_tuning/jobs/"),
         ("models", "models/"),
         ("chat/completions", "chat/completions/"),
+        ("exports", "exports/"),
     ):
         for identity in identities(http, path):
             answer = http.get(by_id + identity)
