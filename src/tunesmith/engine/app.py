@@ -153,6 +153,8 @@ def create_app(
     http_errors.install(app)
     openapi.install(app)
     for routes in (
+        routes_chat,  # addresses are looked for in this order: those asked most often come first
+        routes_completions,
         routes_files,
         routes_uploads,
         routes_legacy_fine_tunes,
@@ -162,8 +164,6 @@ def create_app(
         routes_models,
         routes_model_routes,
         routes_exports,
-        routes_completions,
-        routes_chat,
         routes_stored_completions,
         routes_tokenizer,
         routes_health,

@@ -51,7 +51,10 @@ class KeyedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def checked(request: Request) -> Response:
-            await anyio.to_thread.run_sync(_check, request)
+            if get_services(request).keys.is_fresh:
+                _check(request)  # from memory: a thread would take longer than the check
+            else:
+                await anyio.to_thread.run_sync(_check, request)
             if _is_large_json(request):
                 _check_values(await request.body())
             return await self.respond(request, handle)

@@ -44,6 +44,7 @@ Role = Literal["owner", "member"]
 
 _ORGANIZATION = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _REFRESH_SECONDS = 1.0
+_FRESH_SECONDS = 0.9  # less, so that no query becomes due before the answer is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,11 @@ class KeyRing:
         self._exist = False
         self._read_at = float("-inf")
         self._lock = threading.Lock()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether `identify` answers from memory, for a moment at least."""
+        return time.monotonic() - self._read_at < _FRESH_SECONDS
 
     @property
     def exist(self) -> bool:
