@@ -3,16 +3,20 @@
 import csv
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tunesmith.cli import main
 from tunesmith.engine.home import Home
+from tunesmith.quickstart.next_steps import next_steps
 from tunesmith.quickstart.snippet import python_lines
 from tunesmith.quickstart.tweets import Tweet, write_csv
-from tunesmith.quickstart.workflow import Options, run_steps
+from tunesmith.quickstart.workflow import FORMAT, Options, run_steps
 
 REVIEWS = Path(__file__).parents[2] / "docs/examples/reviews.csv"
 
@@ -48,6 +52,38 @@ def test_the_workflow_runs_to_its_end(tweets, own_home, tiny_engine, tmp_path, c
     assert (tmp_path / "out/curves.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out/results.csv").read_text().startswith("step,")
     assert "\x1b" not in out
+
+
+def test_the_next_steps_work_as_they_are_printed(
+    tweets, tiny_engine, tmp_path, capsys, monkeypatch
+):
+    """The engine that runs on the state folder is used, and asked by the second command."""
+    home = tiny_engine.home
+    result = run_steps(tweets, Options(home=home, output=tmp_path / "my out"))
+    assert result.answers
+    out = capsys.readouterr().out
+    assert f"at {tiny_engine.base_url}." in " ".join(out.split())
+    steps = [line.strip() for line in out.partition("== Next")[2].splitlines() if "     " in line]
+    assert [line.split()[1] for line in steps] == ["status", "api", "tools"]
+    monkeypatch.chdir(tmp_path)
+    for line in steps:
+        _, *words = shlex.split(line)
+        if words[0] == "tools":
+            words.append("-q")
+        assert main(words) == 0, line
+    printed = capsys.readouterr()
+    assert tiny_engine.base_url in printed.out
+    assert "tunesmith api fine_tunes.create -t" in printed.out
+
+
+def test_the_next_steps_of_other_engines(tmp_path):
+    prepared = SimpleNamespace(source=Path("quickstart/tweets.csv"), prompt_format=FORMAT)
+    own = next_steps(Options(home=Home(tmp_path), output=tmp_path), "ada:ft-x", prepared)
+    assert f"tunesmith serve --home {tmp_path}\n2. Ask the model, in another terminal:" in own
+    there = Options(home=Home(tmp_path), output=tmp_path, backend="https://h/v1")
+    assert "tunesmith -b https://h/v1 api completions.create -m" in next_steps(
+        there, "ada:ft-x", prepared
+    )
 
 
 def test_no_tweet_is_in_two_files(tweets, tmp_path):

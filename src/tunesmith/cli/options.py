@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import MissingExtraError
+from tunesmith.errors import MissingExtraError, TunesmithError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,6 +27,7 @@ __all__ = [
     "CONNECTION_OPTIONS",
     "add_connection_options",
     "add_database_option",
+    "add_engine_option",
     "add_home_option",
     "connect",
     "get_home",
@@ -72,7 +74,7 @@ def connect(arguments: argparse.Namespace) -> Client:
     if arguments.verbose:
         logging.basicConfig(level=logging.DEBUG if arguments.verbose > 1 else logging.INFO)
     options: dict[str, Any] = {
-        "base_url": getattr(arguments, "api_base", None) or _url_of_running_engine(),
+        "base_url": getattr(arguments, "api_base", None) or _url_of_running_engine(arguments),
         "api_key": getattr(arguments, "api_key", None),
         "organization": getattr(arguments, "organization", None),
     }
@@ -81,16 +83,27 @@ def connect(arguments: argparse.Namespace) -> Client:
     return Client(**{name: value for name, value in options.items() if value is not None})
 
 
-def _url_of_running_engine() -> str | None:
-    """Return where the engine of the state folder answers, unless the environment names a URL."""
+def _url_of_running_engine(arguments: argparse.Namespace) -> str | None:
+    """Return where the engine of the state folder answers, unless the environment names a URL.
+
+    Raises:
+        TunesmithError: `--home` names a state folder on which no engine runs.
+    """
     from tunesmith.core.environment import environment
 
-    if environment("BASE_URL") or find_spec("platformdirs") is None:
+    folder: str | None = getattr(arguments, "home", None)
+    if not folder and (environment("BASE_URL") or find_spec("platformdirs") is None):
         return None
     from tunesmith.engine.home import Home
     from tunesmith.engine.server_lock import find_running_server
 
-    server = find_running_server(Home.from_environment())
+    home = Home(Path(folder).expanduser().absolute()) if folder else Home.from_environment()
+    server = find_running_server(home)
+    if folder and (server is None or server.url is None):
+        raise TunesmithError(
+            f"No engine runs on the state folder {home.root}. Start one with: tunesmith serve "
+            f"--home {shlex.quote(folder)}"
+        )
     return None if server is None else server.url
 
 
@@ -100,6 +113,16 @@ def add_home_option(parser: argparse.ArgumentParser) -> None:
         "--home",
         metavar="DIR",
         help="the engine's state folder (default: TUNESMITH_HOME, else your user data folder)",
+    )
+
+
+def add_engine_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--home` where it selects the engine that requests go to."""
+    parser.add_argument(
+        "--home",
+        metavar="DIR",
+        help="ask the engine that runs on this state folder (default: that of TUNESMITH_HOME or "
+        "your user data folder, where no URL is set)",
     )
 
 

@@ -2,7 +2,8 @@
 
 Whatever prevents the start is detected here, before anything listens, and reported as one
 paragraph. On SIGTERM or SIGINT open streams end, trainings write a checkpoint and return
-to the queue, and the process exits with status 0.
+to the queue, and the process exits with status 0; it says what it waits for. A second signal ends
+requests and trainings at once, and trainings resume from an earlier checkpoint.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import uvicorn
 
 from .connections import ConnectionTable, keep_alive
 from .domain.errors import EngineError
+from .domain.job import public_id
 from .file_limit import raise_file_limit
 from .logs import configure as configure_logs
 from .models.catalog import load_catalog
@@ -41,11 +43,14 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from .config import EngineConfig
+    from .jobs.dispatcher import Dispatcher
     from .models.gpus import Gpu
+    from .store.records import JobRow
 
 __all__ = ["Server", "serve"]
 
 _SHUTDOWN_STREAM_SECONDS = 10
+_ENDING_STREAMS_SECONDS = 0.1
 _BACKLOG = 2048
 _ACCEPTED_AT_A_TIME = 100
 _PRIVATE_UMASK = 0o077
@@ -91,8 +96,7 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
 
             def on_ready() -> None:
                 lock.announce(f"{_root_url(_reachable(config.host), port)}/v1")
-                sys.stderr.write(_startup_message(config, port, gpus, has_keys=has_keys))
-                sys.stderr.flush()
+                _say(_startup_message(config, port, gpus, has_keys=has_keys))
                 if ready_file is not None:
                     _write_ready(ready_file, port)
 
@@ -148,8 +152,10 @@ class Server(uvicorn.Server):
             )
         )
         self.was_ready: bool = False
+        self._is_hurried = False
         self._on_ready = on_ready
         self._close_streams: Callable[[], None] = app.state.services.watcher.close
+        self._dispatcher: Dispatcher = app.state.services.dispatcher
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -177,9 +183,30 @@ class Server(uvicorn.Server):
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the shutdown."""
-        super().handle_exit(sig, frame)
-        self.end_streams()
+        """Start the shutdown; once it has begun, hurry it."""
+        del sig, frame
+        if not self.should_exit:
+            self.stop()
+        elif self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._hurry)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say what the shutdown waits for, then wait for it."""
+        await asyncio.sleep(_ENDING_STREAMS_SECONDS)
+        trainings = await asyncio.to_thread(self._dispatcher.local_jobs)
+        _say(_stopping_message(len(self.server_state.tasks), trainings))
+        await super().shutdown(sockets)
+
+    def _hurry(self) -> None:
+        """Wait for nothing more."""
+        if not self._is_hurried:
+            self._is_hurried = True
+            _say("Stopping at once: requests are cut off; a training repeats its last steps.")
+        self._dispatcher.hurry()
+        for connection in list(self.server_state.connections):
+            if transport := getattr(connection, "transport", None):
+                transport.abort()  # to the requests it is as if their clients had gone
 
     def stop(self) -> None:
         """Start the shutdown from another thread."""
@@ -268,7 +295,31 @@ def _startup_message(
             "No API key has been created: any key is accepted, from this machine only. "
             f"Create one with `{_create_key(config)}`."
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def _stopping_message(requests: int, jobs: Sequence[JobRow]) -> str:
+    waits: list[str] = []
+    if requests:
+        some = "an open request" if requests == 1 else f"{requests} open requests"
+        waits.append(f"{some}, for {_SHUTDOWN_STREAM_SECONDS} seconds at most")
+    waits += [
+        f"job {public_id(job.id, job.api)}, which writes a checkpoint and continues from it at the "
+        "next start"
+        if job.status == "running"
+        else f"job {public_id(job.id, job.api)}, whose files the next start checks again"
+        for job in jobs
+    ]
+    if not waits:
+        return "Stopping."
+    return f"Stopping; waiting for {'; '.join(waits)}. Ctrl-C again stops at once."
+
+
+def _say(text: str) -> None:
+    """Print on stderr; whoever read it may be gone."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def _create_key(config: EngineConfig) -> str:

@@ -22,6 +22,7 @@ from tunesmith.progress.text import printable
 from tunesmith.progress.views import open_view
 
 from .evaluate import Answer, Score, choose, query, score
+from .next_steps import next_steps, running_engine
 from .prepare import prepare
 from .snippet import python_lines
 from .tweets import CLASSES, fetch_tweets
@@ -60,8 +61,9 @@ class Options:
     Attributes:
         home: The engine's state folder.
         output: Folder for the output files.
-        backend: Base URL of a running server; None starts one.
-        api_key: Key for that server.
+        backend: Base URL of a running server; None uses the engine that runs on `home`, or starts
+            one there.
+        api_key: Key for the server.
         model: Base model, by any name that the server knows.
         n_epochs: Passes over the training data.
     """
@@ -101,6 +103,8 @@ def run_steps(tweets: Sequence[Tweet], options: Options) -> Score:
         _show_results(job, options.output)
         result = _compare(client, job, prepared, options.model)
     _show_snippet(prepared, options)
+    _heading("Next")
+    print(next_steps(options, str(job.fine_tuned_model), prepared))
     return result
 
 
@@ -147,11 +151,14 @@ def _prepare(tweets: Sequence[Tweet], options: Options) -> Prepared:
 
 @contextmanager
 def _client(options: Options) -> Generator[Client]:
-    """Yield a client of the given server, or of one that is started and stopped here."""
-    if options.backend is not None:
+    """Yield a client of the server that is given or runs, or of one that is started here."""
+    url = options.backend or running_engine(options.home)
+    if url is not None:
         from tunesmith.client import Client
 
-        with Client(options.api_key, base_url=options.backend) as client:
+        if options.backend is None:
+            _print_text(f"The engine that runs on {options.home.root} is used, at {url}.")
+        with Client(options.api_key, base_url=url) as client:
             yield client
         return
     from tunesmith import engine
@@ -198,7 +205,14 @@ def _unfinished(client: Client, training: str) -> FineTune[Sync] | None:
 
 
 def _print_interrupted(job: FineTune, options: Options) -> None:
-    if options.backend is None:
+    url = running_engine(options.home) if options.backend is None else None
+    if url is not None:
+        _print_text(
+            f"Interrupted. Job {job.id} continues in the engine at {url}. Run the same command "
+            f"again to follow it, or cancel it with: tunesmith -b {url} api fine_tunes.cancel "
+            f"{job.id}"
+        )
+    elif options.backend is None:
         _print_text(
             f"Interrupted. Job {job.id} keeps its last checkpoint: run `tunesmith quickstart` "
             "again and it resumes from there."
@@ -297,6 +311,6 @@ def _show_snippet(prepared: Prepared, options: Options) -> None:
             str(prepared.source),
             model=options.model,
             n_epochs=options.n_epochs,
-            backend=options.backend,
+            backend=options.backend or running_engine(options.home),
         )
     )

@@ -7,7 +7,7 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.options import add_connection_options, connect
+from tunesmith.cli.options import add_connection_options, add_engine_option, connect
 from tunesmith.cli.output import (
     add_json_option,
     fields,
@@ -69,6 +69,7 @@ def add_call(
     parser = add_command(commands, name, handler, summary, example, aliases=aliases)
     add_json_option(parser)
     add_connection_options(parser)
+    add_engine_option(parser)
     return parser
 
 

@@ -89,6 +89,7 @@ class Dispatcher:
         self._not_started: list[JobRow] = []  # claimed, but no process could be started
         self._last_error = ("", float("-inf"))  # what was logged last, and when
         self._stopping = False
+        self._is_hurried = False
         self._stopped: dict[str, int] = {}  # pids by worker id, of those told to stop
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
@@ -99,6 +100,17 @@ class Dispatcher:
     def wake(self) -> None:
         """Poll the queue now, because something has changed."""
         self._wake.set()
+
+    def local_jobs(self) -> list[JobRow]:
+        """Return the jobs that processes of this machine work on; `stop` waits for these."""
+        try:
+            return self._local_workers()
+        except SQLAlchemyError:
+            return []
+
+    def hurry(self) -> None:
+        """Have `stop`, which may be running, wait no longer: processes are killed."""
+        self._is_hurried = True
 
     def stop(self) -> None:
         """Tell the workers of this machine to write a checkpoint and exit, and wait for them.
@@ -111,7 +123,7 @@ class Dispatcher:
         self._thread.join()
         deadline = time.monotonic() + self._config.shutdown_seconds
         while workers := self._local_workers():
-            is_late = time.monotonic() > deadline
+            is_late = self._is_hurried or time.monotonic() > deadline
             for job in workers:
                 if job.worker_pid is not None and (is_late or job.worker_id not in self._stopped):
                     _signal(job.worker_pid, signal.SIGKILL if is_late else signal.SIGTERM)
@@ -120,7 +132,7 @@ class Dispatcher:
             self._recover_dead_workers()
         # Their work is stored and their jobs are released; wait for the processes to exit.
         while self._children or any(map(leases.process_exists, self._stopped.values())):
-            if time.monotonic() > deadline:
+            if self._is_hurried or time.monotonic() > deadline:
                 for pid in self._stopped.values():
                     _signal(pid, signal.SIGKILL)
             time.sleep(_STOP_POLL_SECONDS)
