@@ -304,3 +304,20 @@ def test_arguments_that_are_invalid_json_are_what_the_model_wrote():
     assert (name, content) == ("weather", "")
     with pytest.raises(ValueError, match="Expecting"):
         json.loads(arguments)
+
+
+@pytest.mark.parametrize("calls", CALL_SYNTAXES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|tool_call>call:weather{place:" + "[" * 3000,
+        "<start_function_call>call:weather{place:" + "{a:" * 3000,
+        '<tool_call>{"name": "weather", "arguments": ' + '{"a":' * 300,
+        "[weather(place=" + "[" * 3000 + "]" * 3000 + ")]",
+        "[weather(place=" + "-" * 5000 + "1)]",
+        "[" * 5000,
+    ],
+)
+def test_nesting_without_end_breaks_nothing(text, calls):
+    _, content, found = read(text, calls)
+    assert content or found

@@ -8,7 +8,6 @@ caller as text.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import secrets
@@ -16,6 +15,7 @@ import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .call_arguments import gemma_key, gemma_value, python_arguments
 from .growing_text import GrowingText, Steps, UnexpectedTextError
 from .parameter_types import ParameterTypes
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["CallDelta", "ToolCallParser"]
 
 _NAME = re.compile(r"[\w.:-]*", re.ASCII)
-_KEY = re.compile(r"[^\s:,{}\[\]]*")
 # The keys of a call, and what they are here.
 _KEYS = {
     "name": "name",
@@ -40,7 +39,6 @@ _KEYS = {
 }
 _ALPHABET = string.ascii_letters + string.digits
 _SEPARATOR = "<｜tool▁sep｜>"
-_QUOTES = ('<|"|>', "<escape>", '"')
 # What stands in a section between calls and around them.
 _BETWEEN = (
     "<｜tool▁call▁begin｜>",
@@ -407,8 +405,8 @@ class ToolCallParser:
                 break
             if not (yield from text.peek(1)):
                 return
-            key = yield from self._gemma_key()
-            value = yield from self._gemma_value()
+            key = yield from gemma_key(text)
+            value = yield from gemma_value(text)
             if self._types.is_text(key) and not isinstance(value, str):
                 value = json.dumps(value)
             written = json.dumps(value, ensure_ascii=False)
@@ -417,126 +415,13 @@ class ToolCallParser:
         self.add("}")
         self.end()
 
-    def _gemma_key(self) -> Steps[str]:
-        text = self.text
-        quote = yield from text.accept(*_QUOTES)
-        if quote is None:
-            key = yield from text.match(_KEY)
-        else:
-            key = yield from text.text_until(quote)
-        yield from text.skip()
-        yield from text.expect(":")
-        yield from text.skip()
-        return key
-
-    def _gemma_value(self) -> Steps[Any]:
-        text = self.text
-        if (yield from text.accept("{")):
-            return (yield from self._gemma_object())
-        if (yield from text.accept("[")):
-            items = list[Any]()
-            while True:
-                yield from text.skip(" \t\r\n,")
-                if (yield from text.accept("]")):
-                    return items
-                items.append((yield from self._gemma_value()))
-        quote = yield from text.accept(*_QUOTES[:2])
-        if quote is not None:
-            return (yield from text.text_until(quote))
-        if (yield from text.sees('"')):
-            return (yield from text.json())
-        return _gemma_word((yield from text.match(_KEY)))
-
-    def _gemma_object(self) -> Steps[dict[str, Any]]:
-        values = dict[str, Any]()
-        while True:
-            yield from self.text.skip(" \t\r\n,")
-            if (yield from self.text.accept("}")):
-                return values
-            key = yield from self._gemma_key()
-            values[key] = yield from self._gemma_value()
-
     # Python's form
 
     def _python_call(self, name: str) -> Steps[None]:
         """Read the rest of a call in Python's form, whose name and bracket have been read."""
         if name not in self.functions:
             raise UnexpectedTextError
-        text = self.text
-        pieces = ["f("]
-        depth = 1
-        while depth:
-            found = yield from text.until("(", ")", "'", '"', emit=pieces.append)
-            if found is None:
-                raise UnexpectedTextError
-            pieces.append(found)
-            depth += {"(": 1, ")": -1}.get(found, 0)
-            if found in "'\"":
-                yield from self._python_string(found, pieces)
-        arguments = _python_arguments("".join(pieces))
+        arguments = yield from python_arguments(self.text)
         self.begin(name)
         self.add(json.dumps(arguments, ensure_ascii=False))
         self.end()
-
-    def _python_string(self, quote: str, pieces: list[str]) -> Steps[None]:
-        while True:
-            found = yield from self.text.until(quote, "\\", emit=pieces.append)
-            if found is None:
-                raise UnexpectedTextError
-            pieces.append(found)
-            if found == quote:
-                return
-            escaped = yield from self.text.peek(1)
-            self.text.position += len(escaped)
-            pieces.append(escaped)
-
-
-def _gemma_word(word: str) -> Any:
-    if not word:
-        raise UnexpectedTextError
-    try:
-        return json.loads(word)
-    except ValueError:
-        return None if word == "None" else word
-
-
-def _python_arguments(source: str) -> dict[str, Any]:
-    """Return the keyword arguments of a call in Python's form; JSON's names are known, too.
-
-    Raises:
-        UnexpectedTextError: It is no call of literals.
-    """
-    try:
-        call = ast.parse(source, mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise UnexpectedTextError
-        return {str(word.arg): _literal(word.value) for word in call.keywords}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise UnexpectedTextError from None
-
-
-def _literal(node: ast.expr) -> Any:
-    if isinstance(node, ast.Name):
-        return (
-            {"true": True, "false": False, "null": None}[node.id]
-            if node.id
-            in {
-                "true",
-                "false",
-                "null",
-            }
-            else _refuse()
-        )
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        keys = [_refuse() if key is None else _literal(key) for key in node.keys]
-        return dict(zip(map(str, keys), map(_literal, node.values), strict=True))
-    value = ast.literal_eval(node)
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return value if isinstance(value, int | float | None) else _refuse()
-
-
-def _refuse() -> Any:
-    raise UnexpectedTextError
