@@ -60,3 +60,10 @@ def test_without_a_validation_file_the_request_is_refused(tiny_engine, option, a
         assert caught.value.param == "validation_file"
         with pytest.raises(BadRequestError, match="early_stopping"):
             create(model="tiny", training_file="train.jsonl", extra_body={"early_stopping": 0})
+
+
+@pytest.mark.usefixtures("files")
+def test_experts_are_asked_for_by_option_and_refused_where_there_are_none(capsys):
+    line = "api fine_tuning.jobs.create -t train.jsonl -m tiny --train_experts"
+    assert main(shlex.split(line)) == 1
+    assert "`train_experts` could put adapters on" in capsys.readouterr().err

@@ -236,6 +236,11 @@ class EngineConfig:
                 raise EngineError(f"trusted_proxies: {error}.") from None
 
     @property
+    def training_processes(self) -> int:
+        """How many processes share each training."""
+        return self.ray.workers if self.launcher == "ray" else self.processes_per_job
+
+    @property
     def database(self) -> str:
         """The URL of the database in use. It may hold a password: never print it."""
         if self.database_url is not None:

@@ -224,6 +224,15 @@ JOB_PARAMETERS: tuple[JobParameter, ...] = (
         defaults={"jobs": "no"},
         is_own=True,
     ),
+    JobParameter(
+        name="train_experts",
+        label="Train the experts of a mixture, too",
+        type="bool",
+        help="put adapters on the experts of a mixture, too (PEFT's target_parameters); slower, "
+        "and with the recipe lora only",
+        defaults={"jobs": "no"},
+        is_own=True,
+    ),
 )
 
 OWN_PARAMETERS: tuple[JobParameter, ...] = tuple(

@@ -30,6 +30,10 @@ def http(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Ite
     bases = {
         "plain": tiny_base_model,
         "recurrent": write_family("mamba", folder / "mamba", tiny_base_model),
+        "mixture": write_family("qwen3_moe", folder / "qwen3_moe", tiny_base_model),
+        "none": write_family(  # its configuration speaks of experts, and it has none
+            "nemotron_h", folder / "nemotron_h", tiny_base_model
+        ),
         "backwards": _with_config(tiny_base_model, folder / "vit", {"model_type": "vit"}),
         "broken": shutil.copytree(tiny_base_model, folder / "broken"),
     }
@@ -55,7 +59,7 @@ def _with_config(base: Path, folder: Path, changes: dict[str, Any]) -> Path:
     return folder
 
 
-def _create(http: httpx.Client, model: str) -> httpx.Response:
+def _create(http: httpx.Client, model: str, **fields: Any) -> httpx.Response:
     uploaded = http.post(
         "files", data={"purpose": "fine-tune"}, files={"file": ("rows.jsonl", ROWS)}
     ).json()
@@ -65,6 +69,7 @@ def _create(http: httpx.Client, model: str) -> httpx.Response:
             "model": model,
             "training_file": uploaded["id"],
             "hyperparameters": {"n_epochs": 1, "batch_size": 2},
+            **fields,
         },
     )
 
@@ -154,3 +159,24 @@ def test_what_the_settings_alone_say(
     (tmp_path / "config.json").write_text(json.dumps(config))
     fault = verdicts.static_fault(tmp_path)
     assert fault is None if reason is None else reason in str(fault)
+
+
+def test_a_mixture_whose_experts_were_trained_answers(http: httpx.Client) -> None:
+    job = _finished(http, _create(http, "mixture", train_experts=True).json()["id"])
+    assert job["status"] == "succeeded", job["error"]
+    said = "\n".join(_messages(http, job["id"]))
+    assert "its experts are trained, too" in said
+    body = {"model": job["fine_tuned_model"], "prompt": "I love the phone ->", "max_tokens": 3}
+    assert http.post("completions", json=body).json()["usage"]["completion_tokens"] > 0
+
+
+def test_experts_that_are_not_there_are_refused_before_the_queue(http: httpx.Client) -> None:
+    refused = _create(http, "plain", train_experts=True)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "train_experts"
+    assert "no mixture of experts" in refused.json()["error"]["message"]
+    refused = _create(http, "mixture", train_experts=True, recipe="full")
+    assert "not by 'full'" in refused.json()["error"]["message"]
+    job = _finished(http, _create(http, "none", train_experts=True).json()["id"])
+    assert job["status"] == "failed"
+    assert job["error"]["param"] == "train_experts"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tunesmith.engine import EngineError
@@ -67,6 +68,17 @@ def test_a_killed_process_loses_no_step(shared: Any, platform: Any):
     assert not any(event["level"] == "warn" for event in shared.events(job))
     body = {"model": ended[1]["fine_tuned_model"], "prompt": "I love the sea ->", "max_tokens": 1}
     assert shared.call("POST", "completions", json=body)["choices"]
+
+
+def test_what_is_not_spread_over_processes_is_refused_at_creation(shared: Any):
+    body = {"training_file": shared.upload(), "model": "gpt-4o-mini"}
+    for own, param in ({"recipe": "qlora"}, "recipe"), ({"train_experts": True}, "train_experts"):
+        answer = httpx.post(f"{shared.engine.base_url}/fine_tuning/jobs", json=body | own)
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert error["param"] == param
+        assert "one process" in error["message"]
+        assert "processes_per_job = 1" in error["message"]
 
 
 def test_settings_that_contradict_each_other():

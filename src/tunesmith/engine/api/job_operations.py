@@ -16,8 +16,7 @@ from tunesmith.engine.jobs.event_messages import KINDS
 from tunesmith.engine.jobs.lifecycle import create as insert_job
 from tunesmith.engine.store import file_queries, job_queries
 from tunesmith.engine.store.records import JobRow, new_token
-from tunesmith.engine.training.recipe_rules import why_impossible
-from tunesmith.types.job_parameters import OWN_PARAMETERS
+from tunesmith.engine.training.recipe_rules import why_impossible, why_no_experts
 
 from .dependencies import Services, get_services
 from .http_errors import ApiError, invalid
@@ -63,7 +62,7 @@ def create_job(
     model = services.models.trainable(body.model, key.organization)
     requested = body.requested_hyperparameters()
     _check_classification(requested, body.validation_file)
-    _check_recipe(services, key, model, requested.get("recipe"))
+    _check_recipe(services, key, model, requested)
     _check_own_settings(requested, body.validation_file)
     method, metadata = "supervised", None
     if isinstance(body, CreateFineTuningJob):
@@ -221,11 +220,10 @@ def _check_queue(connection: Connection, job: JobRow, limit: int) -> None:
 
 
 def _check_own_settings(requested: dict[str, Any], validation_file: str | None) -> None:
-    for parameter in OWN_PARAMETERS:
-        if requested.get(parameter.name) and validation_file is None:
+    for name in ("early_stopping", "keep_best"):
+        if requested.get(name) and validation_file is None:
             raise invalid(
-                f"{parameter.name} compares the validation losses of epochs; it needs a "
-                "validation_file.",
+                f"{name} compares the validation losses of epochs; it needs a validation_file.",
                 param="validation_file",
             )
 
@@ -274,17 +272,23 @@ def _check_method(method: str, requested: dict[str, Any]) -> None:
 
 
 def _check_recipe(
-    services: Services, key: Identity, model: TrainableModel, recipe: RecipeChoice | None
+    services: Services, key: Identity, model: TrainableModel, requested: dict[str, Any]
 ) -> None:
-    """Raise ApiError if the requested recipe cannot train the model."""
+    """Raise ApiError if the requested recipe cannot train the model, or not its experts."""
     parent = None
     if model.parent is not None:
         row = services.models.fine_tuned(model.parent, key.organization)
         parent = None if row is None else services.models.folder(row)
     base = services.models.base(model.base_model).path
-    message = why_impossible(recipe or "auto", base, parent)
+    recipe: RecipeChoice = requested.get("recipe") or "auto"
+    processes = services.config.training_processes
+    message = why_impossible(recipe, base, parent, processes=processes)
     if message is not None:
         raise invalid(message, param="recipe")
+    wanted = bool(requested.get("train_experts"))
+    message = why_no_experts(recipe, base, parent, wanted=wanted, processes=processes)
+    if message is not None:
+        raise invalid(message, param="train_experts")
 
 
 def _warn_of_equal_files(connection: Connection, job: JobRow) -> None:

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         seed: int | None
         early_stopping: int | None
         keep_best: bool | None
+        train_experts: bool | None
 
     class _LegacySettings(_JobSettings): ...
 
@@ -127,7 +128,7 @@ class Method(_Body):
 class CreateFineTuningJob(_JobSettings):
     """Body of `POST /v1/fine_tuning/jobs`.
 
-    `recipe`, `early_stopping` and `keep_best` are this engine's own.
+    `recipe`, `early_stopping`, `keep_best` and `train_experts` are this engine's own.
     """
 
     training_file: FileId
@@ -159,7 +160,7 @@ class CreateFineTuningJob(_JobSettings):
 class CreateFineTune(_LegacySettings):
     """Body of `POST /v1/fine-tunes`.
 
-    `seed`, `recipe`, `early_stopping` and `keep_best` are this engine's own.
+    `seed`, `recipe`, `early_stopping`, `keep_best` and `train_experts` are this engine's own.
     """
 
     training_file: FileId

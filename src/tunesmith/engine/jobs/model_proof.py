@@ -43,9 +43,24 @@ def find_model_fault(home: Home, job: JobRow) -> JobFault | None:
     base = load_catalog(home).find(job.base_model)
     verdict = prove(home, base.path)
     if verdict is None or verdict.refused is None:
-        return None
+        return _experts_fault(job, base.path)
     message = f"The base model {base.id} can be neither trained nor served: {verdict.refused}."
     return JobFault("unsupported_model", message, "model")
+
+
+def _experts_fault(job: JobRow, model: Path) -> JobFault | None:
+    """Return why a job's adapters cannot be put on experts, which it asks for."""
+    if not job.requested_hyperparameters.get("train_experts"):
+        return None
+    from tunesmith.engine.training.plain_model import has_experts  # noqa: PLC0415 - torch
+
+    if has_experts(model):
+        return None
+    message = (
+        f"The base model {job.base_model} keeps no experts in stacked parameters, so "
+        "`train_experts` has nothing to train. Leave it out."
+    )
+    return JobFault("unsupported_model", message, "train_experts")
 
 
 def prove(home: Home, model: Path) -> Verdict | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.engine.models.verdicts import read_verdict
 from tunesmith.engine.training.environment import available_threads
-from tunesmith.engine.training.recipe_rules import why_impossible
+from tunesmith.engine.training.recipe_rules import why_impossible, why_no_experts
 from tunesmith.engine.training.spec import TrainingSpec
 from tunesmith.types.job_parameters import LEGACY_HYPERPARAMETERS, OWN_PARAMETERS
 
@@ -52,7 +52,7 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
         method="dpo" if job.method == "dpo" else "supervised",
         seed=job.seed,
         api="fine-tunes" if job.api == "fine-tunes" else "jobs",
-        recipe=_recipe(requested.get("recipe"), config.recipe, source),
+        recipe=_recipe(requested, config, source),
         max_tokens=config.example_limit(job.family),
         checkpoint_every_seconds=config.checkpoint_every_seconds,
         threads=config.threads or available_threads(),
@@ -69,11 +69,14 @@ def write_specification(config: EngineConfig, models: ModelRegistry, job: JobRow
     temporary.replace(folder / "spec.json")
 
 
-def _recipe(
-    requested: RecipeChoice | None, default: RecipeChoice, source: ServableModel
-) -> RecipeChoice:
+def _recipe(requested: dict[str, Any], config: EngineConfig, source: ServableModel) -> RecipeChoice:
     """Return the requested recipe, or the engine's default where it can train the model."""
-    if requested is not None:
-        return requested
-    impossible = why_impossible(default, source.base_path, source.adapter_path)
+    recipe: RecipeChoice | None = requested.get("recipe")
+    if recipe is not None:
+        return recipe
+    default, base, parent = config.recipe, source.base_path, source.adapter_path
+    processes, experts = config.training_processes, bool(requested.get("train_experts"))
+    impossible = why_impossible(default, base, parent, processes=processes) or why_no_experts(
+        default, base, parent, wanted=experts, processes=processes
+    )
     return default if impossible is None else "auto"

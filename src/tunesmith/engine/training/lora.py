@@ -41,7 +41,7 @@ __all__ = [
 
 _PREFIX = "base_model.model."
 _KEY = re.compile(re.escape(_PREFIX) + r"(?P<name>.+)\.lora_[AB]\.weight")
-_MORE_THAN_PLAIN = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "target_parameters")
+_MORE_THAN_PLAIN = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,14 @@ class AdapterConfig:
         alpha: Their product is scaled by alpha / rank.
         target_modules: Names of the linear layers that get it, whole or from a dot on, as in PEFT.
         layers: Indices of the transformer layers, ascending; None means all.
+        target_parameters: Names of the stacked weights of experts that get it, too.
     """
 
     rank: int
     alpha: float
     target_modules: tuple[str, ...]
     layers: tuple[int, ...] | None = None
+    target_parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,12 @@ class Adapter:
 
     Attributes:
         config: Size and place.
-        matrices: By the full name of each adapted layer, A (rank, in) and B (out, rank).
+        matrices: By the full name of each adapted layer, A (rank, in) and B (out, rank); those of
+            `experts` are stacked along the rank.
         base_name: The base model's name, for the saved adapter.
         layers: The engine's own adapted layers; none where they are PEFT's.
         transposed: Whether the layers keep their weights as (in, out), as GPT-2's do.
+        experts: Which of `matrices` belong to the parameters in `config.target_parameters`.
     """
 
     config: AdapterConfig
@@ -78,6 +82,7 @@ class Adapter:
     base_name: str
     transposed: bool = False
     layers: tuple[LoraLinear, ...] = ()
+    experts: frozenset[str] = frozenset()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return the trained parameters under PEFT's names."""
@@ -128,7 +133,7 @@ class Adapter:
         values = self.parameters() if parameters is None else parameters
         tensors = {name: value.detach().cpu() for name, value in values.items()}
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        config = {
+        config: dict[str, object] = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": self.base_name,
@@ -140,10 +145,12 @@ class Adapter:
             "fan_in_fan_out": self.transposed,
             "init_lora_weights": True,
             # Exact names: PEFT reads a short one, such as gate_proj, as that of experts, too.
-            "target_modules": sorted(self.matrices),
+            "target_modules": sorted(self.matrices.keys() - self.experts),
             "use_rslora": False,
             "use_dora": False,
         }
+        if self.config.target_parameters:
+            config["target_parameters"] = list(self.config.target_parameters)
         (folder / "adapter_config.json").write_text(
             json.dumps(config, indent=2) + "\n", encoding="utf-8"
         )
@@ -229,10 +236,16 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
         with safe_open(folder / "adapter_model.safetensors", "pt") as tensors:
             keys = list(tensors.keys())
         matches = [_KEY.fullmatch(key) for key in keys]
+        parameters = tuple(map(str, saved.get("target_parameters") or ()))
+        holders = tuple({name.rpartition(".")[0] for name in parameters})
+        # PEFT keeps those of experts below the module that holds them.
+        names = {match["name"] for match in matches if match is not None}
+        names = {name for name in names if not f"{name}.".startswith(_below(holders))}
         config = AdapterConfig(
             int(saved["r"]),
             float(saved["lora_alpha"]),
-            tuple(sorted({match["name"] for match in matches if match is not None})),
+            tuple(sorted(names)),
+            target_parameters=parameters,
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         msg = f"The adapter to continue from, {folder.name}, cannot be read: {error}."
@@ -241,3 +254,7 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
         msg = f"The adapter to continue from, {folder.name}, is not a plain LoRA adapter."
         raise TrainingError(msg, "invalid_model")
     return config
+
+
+def _below(modules: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{module}." for module in modules)

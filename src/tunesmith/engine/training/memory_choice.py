@@ -68,6 +68,7 @@ class MemoryChoice:
         optimizer: The optimizer of a training that is resumed; None to choose one.
         devices: Devices that share the training, each with that budget. What they share is in 16
             or 32 bits, and so is the optimizer's state.
+        experts: Whether adapters are put on experts, too.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class MemoryChoice:
         optimizer: OptimizerName | None = None,
         *,
         devices: int = 1,
+        experts: bool = False,
     ) -> None:
         self._config = config
         self._longest = longest
         self._budget = budget
         self._devices = devices
+        self._experts = experts
         possible = _OPTIMIZERS if devices == 1 else _OPTIMIZERS[:1]
         self._optimizers = possible if optimizer is None else (optimizer,)
 
@@ -167,7 +170,12 @@ class MemoryChoice:
     ) -> MemoryNeeds | None:
         try:
             return memory_needs(
-                self._config, recipe, path=path, optimizer=optimizer, length=self._longest
+                self._config,
+                recipe,
+                path=path,
+                optimizer=optimizer,
+                length=self._longest,
+                experts=self._experts and recipe == "lora",
             )
         except ValueError:
             return None

@@ -8,7 +8,7 @@ activations are computed again instead of kept. Knows no files and starts nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -30,6 +30,7 @@ __all__ = [
     "MemoryNeeds",
     "MemoryPlan",
     "OptimizerName",
+    "build_without_values",
     "memory_needs",
     "plan_memory",
 ]
@@ -153,6 +154,7 @@ def memory_needs(
     path: ModelPath = "fast",
     optimizer: OptimizerName = "adamw",
     length: int = _TOKENS,
+    experts: bool = False,
 ) -> MemoryNeeds:
     """Return what training a model takes.
 
@@ -162,6 +164,7 @@ def memory_needs(
         path: By which path.
         optimizer: What keeps state for each trained weight.
         length: Tokens of an example, which matter where attention keeps each pair of them.
+        experts: Whether adapters are put on experts, too.
 
     Raises:
         ValueError: The model cannot be run without values; the text says why.
@@ -172,10 +175,13 @@ def memory_needs(
         try:
             single, copies = _without_copies(config)
             with FakeTensorMode(allow_non_fake_inputs=True):
-                split = _build(single, torch.float32 if recipe == "full" else torch.bfloat16)
+                wide = torch.float32 if recipe == "full" else torch.bfloat16
+                split = build_without_values(single, wide)
                 if recipe == "full" and any(p.dim() > 2 for p in split.layers.parameters()):  # noqa: PLR2004
-                    split = _build(single, torch.bfloat16)  # no experts without values in 32 bits
-                return _count(split, copies, recipe, way, optimizer, max(_TOKENS, length))
+                    # There are no experts without values in 32 bits.
+                    split = build_without_values(single, torch.bfloat16)
+                needs = _count(split, copies, recipe, way, optimizer, max(_TOKENS, length))
+                return _with_experts(needs, split, copies, optimizer) if experts else needs
         except Exception as error:  # noqa: BLE001 - whatever a model does that shapes do not answer
             fault = fault or error
     msg = f"what it needs cannot be computed from its shapes ({type(fault).__name__}: {fault})"
@@ -228,6 +234,22 @@ def _count(  # noqa: PLR0917
     )
 
 
+def _with_experts(
+    needs: MemoryNeeds, split: SplitModel, copies: int, optimizer: OptimizerName
+) -> MemoryNeeds:
+    """Return the needs with adapters on the experts, as PEFT computes them.
+
+    The changed weights of a layer's experts are kept for its backward pass, and there they and
+    their gradient exist once more.
+    """
+    stacked = [split.whole.get_parameter(name) for name in split.expert_names()]
+    size = split.dtype.itemsize * sum(parameter.numel() for parameter in stacked) * copies
+    largest = split.dtype.itemsize * max((parameter.numel() for parameter in stacked), default=0)
+    adapters = copies * sum(p.shape[0] * _RANK * (p.shape[1] + p.shape[2]) for p in stacked)
+    state = int(adapters * (4 + 4 + _STATE_BYTES[optimizer]))
+    return replace(needs, fixed=needs.fixed + size + 2 * largest + state)
+
+
 def _without_copies(config: Any) -> tuple[Any, int]:
     """Return a configuration with one layer, and for how many that stands, if all are equal."""
     count = getattr(config, "num_hidden_layers", 1)
@@ -235,7 +257,7 @@ def _without_copies(config: Any) -> tuple[Any, int]:
     if config.get_text_config(decoder=True) is not config or count == 1 or len(kinds) > 1:
         return config, 1
     with torch.device("meta"):
-        layers = _build(config, torch.bfloat16).layers
+        layers = build_without_values(config, torch.bfloat16).layers
     shapes = [[(name, p.shape) for name, p in layer.named_parameters()] for layer in layers]
     if any(shape != shapes[0] for shape in shapes):
         return config, 1
@@ -250,7 +272,7 @@ def _without_copies(config: Any) -> tuple[Any, int]:
     return (single, count) if single.num_hidden_layers == 1 else (config, 1)
 
 
-def _build(config: Any, dtype: torch.dtype) -> SplitModel:
+def build_without_values(config: Any, dtype: torch.dtype) -> SplitModel:
     """Return a model of a configuration, with the attention of which the memory is counted."""
     import transformers  # noqa: PLC0415 - slow to import
     from transformers.initialization import no_init_weights  # noqa: PLC0415

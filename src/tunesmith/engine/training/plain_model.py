@@ -26,9 +26,16 @@ if TYPE_CHECKING:
 
     from tunesmith.engine.models.verdicts import ModelPath
 
-__all__ = ["PlainModel", "add_peft_adapter", "load_training_model", "prove_training"]
+__all__ = [
+    "PlainModel",
+    "add_peft_adapter",
+    "has_experts",
+    "load_training_model",
+    "prove_training",
+]
 
 _ADAPTER = "default"
+_EXPERTS = "its experts are trained, too, by PEFT's adapters on parameters"
 _IN_FOUR_BITS = "its layers are kept in four bits, and PEFT's adapters are made for that"
 
 
@@ -131,6 +138,7 @@ def load_training_model(
     tokenizer: Any,
     path: ModelPath | None = None,
     four_bits: bool = False,
+    experts: bool = False,
 ) -> SplitModel:
     """Load the model in `folder` for the fast path, or for the general one where that differs.
 
@@ -141,6 +149,7 @@ def load_training_model(
         tokenizer: Makes the text of the proof.
         path: What was proven before; None to prove it now.
         four_bits: Keep its linear layers in four bits, around which the adapters are PEFT's.
+        experts: Its experts get adapters, too, which only PEFT has.
 
     Raises:
         TrainingError: The folder holds no model that can be loaded.
@@ -151,6 +160,14 @@ def load_training_model(
         model.path, model.path_reason = "general", _IN_FOUR_BITS
         fault = find_fault(model, tokens, own_adapters=False)
         return model if fault is None else PlainModel(model.whole, _IN_FOUR_BITS)
+    if experts:
+        if not model.expert_names():
+            msg = (
+                "The base model keeps no experts in stacked parameters, so `train_experts` has "
+                "nothing to train. Leave it out."
+            )
+            raise TrainingError(msg, "invalid_hyperparameters")
+        return PlainModel(model.whole, _EXPERTS)
     if path == "fast":
         return model
     if not is_causal(model, tokens):
@@ -182,6 +199,20 @@ def prove_training(folder: Path, dtype: torch.dtype, device: torch.device) -> tu
     return model.path, model.path_reason
 
 
+def has_experts(folder: Path) -> bool:
+    """Return whether the model in `folder` keeps experts in stacked parameters.
+
+    Reads its configuration, and none of its weights.
+    """
+    from transformers import AutoConfig  # noqa: PLC0415 - slow to import
+
+    from .memory_plan import build_without_values  # noqa: PLC0415
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    with torch.device("meta"):
+        return bool(build_without_values(config, torch.bfloat16).expert_names())
+
+
 def add_peft_adapter(
     model: SplitModel, config: AdapterConfig, *, base_name: str = "", seed: int = 0
 ) -> Adapter:
@@ -191,6 +222,7 @@ def add_peft_adapter(
         TrainingError: The model has no such linear layers.
     """
     from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - slow to import
+    from peft.tuners.lora.layer import ParamWrapper  # noqa: PLC0415
     from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
 
     model.whole.requires_grad_(requires_grad=False)
@@ -204,16 +236,23 @@ def add_peft_adapter(
                 r=config.rank,
                 lora_alpha=config.alpha,  # type: ignore[arg-type]  # any number will do
                 target_modules=names,
+                target_parameters=list(config.target_parameters) or None,
                 fan_in_fan_out=transposed,
             ),
             model.whole,
             adapter_name=_ADAPTER,
         )
+    experts = frozenset(
+        name for name, module in model.whole.named_modules() if isinstance(module, ParamWrapper)
+    )
+    if len(experts) < len(config.target_parameters):
+        msg = "The base model has no experts that an adapter could be put on."
+        raise TrainingError(msg, "invalid_model")
     matrices: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
-    for name in names:
+    for name in (*names, *sorted(experts)):
         layer: Any = model.whole.get_submodule(name)
         a, b = layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]
         for linear in (a, b):  # in 32 bits, whatever the base's precision is
             linear.weight = nn.Parameter(linear.weight.detach().float())
         matrices[name] = a.weight, b.weight
-    return Adapter(config, matrices, base_name, transposed)
+    return Adapter(config, matrices, base_name, transposed, experts=experts)

@@ -34,7 +34,13 @@ from .memory_limit import MemoryLimit
 from .model_proof import can_pack, proof_tokens
 from .plain_model import PlainModel, add_peft_adapter, load_training_model
 from .preference import Preference, read_pairs, with_reference
-from .recipe_rules import recipe_of, why_no_four_bits
+from .recipe_rules import (
+    recipe_of,
+    trains_experts,
+    why_no_experts,
+    why_no_four_bits,
+    why_not_shared,
+)
 from .recipes import ChosenRecipe, Work, choose_recipe
 from .sharding import ShardedModel, whole_tensors
 from .supervised import Supervised
@@ -169,7 +175,12 @@ class Preparation:
         choice: MemoryChoice | None = None
         if budget is not None:
             choice = MemoryChoice(
-                config, self.data.longest, budget, spec.optimizer, devices=distributed.count()
+                config,
+                self.data.longest,
+                budget,
+                spec.optimizer,
+                devices=distributed.count(),
+                experts=trains_experts(spec.train_experts, spec.initial_adapter_path),
             )
         wanted, reason = _choose_before_loading(spec, choice)
         self.model: SplitModel = _load_model(spec, tokenizer, four_bits=wanted == "qlora")
@@ -358,16 +369,19 @@ def _choose_before_loading(
     parent = spec.initial_adapter_path
     trained_by = None if parent is None else recipe_of(parent)
     no_four_bits = why_no_four_bits()
-    if wanted == "auto" and trained_by == "qlora" and no_four_bits is None:
+    is_alone = distributed.count() == 1
+    if wanted == "auto" and trained_by == "qlora" and no_four_bits is None and is_alone:
         return "qlora", "as the model to continue from was trained"
-    if wanted == "qlora" and distributed.count() > 1:
-        msg = (
-            "The recipe `qlora` trains in one process: weights in four bits are not spread over "
-            f"several, and this training has {distributed.count()}. Use the recipe `lora`."
-        )
-        raise TrainingError(msg, "invalid_hyperparameters")
-    if wanted == "qlora" and no_four_bits is not None:
-        raise TrainingError(no_four_bits, "invalid_hyperparameters")
+    no_experts = why_no_experts(
+        wanted, spec.base_path, parent, wanted=spec.train_experts, processes=distributed.count()
+    )
+    if no_experts is not None:
+        raise TrainingError(no_experts, "invalid_hyperparameters")
+    if wanted == "auto" and trains_experts(spec.train_experts, parent):
+        wanted = "lora"
+    not_in_four_bits = why_not_shared(distributed.count()) or no_four_bits
+    if wanted == "qlora" and not_in_four_bits is not None:
+        raise TrainingError(not_in_four_bits, "invalid_hyperparameters")
     if wanted == "auto" and parent is None and distributed.count() > 1 and choice is not None:
         wanted = "lora"  # whoever spreads a model over devices has one that is large
     if choice is None or trained_by in {"fast", "full"}:
@@ -421,6 +435,7 @@ def _load_model(spec: TrainingSpec, tokenizer: Any, *, four_bits: bool) -> Split
         tokenizer=tokenizer,
         path=spec.path,
         four_bits=four_bits,
+        experts=trains_experts(spec.train_experts, continued),
     )
 
 

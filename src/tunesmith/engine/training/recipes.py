@@ -134,7 +134,8 @@ def choose_recipe(
     if recipe == "full":
         return ChosenRecipe(recipe, reason, None)
     layers = tuple(range(first, count)) if recipe == "fast" else None
-    adapter = AdapterConfig(_RANK, _ALPHA, model.linear_names(), layers)
+    experts = model.expert_names() if spec.train_experts else ()
+    adapter = AdapterConfig(_RANK, _ALPHA, model.linear_names(), layers, experts)
     return ChosenRecipe(recipe, reason, adapter, first if recipe == "fast" else 0)
 
 

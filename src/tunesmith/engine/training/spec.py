@@ -57,6 +57,7 @@ class TrainingSpec(BaseModel, LegacyHyperparameters):
         dpo_beta: How strongly "dpo" stays near the base model.
         early_stopping: End after so many epochs without a lower validation loss; None for never.
         keep_best: Whether the model is that of the epoch with the lowest validation loss.
+        train_experts: Whether the adapter is put on the experts of a mixture, too.
         seed: Seed of the order of examples and of the adapter's initial values.
         recipe: "auto" chooses by estimated time (see recipes.py).
         api: The API that created the job. It decides the defaults, and the scale of
@@ -86,6 +87,7 @@ class TrainingSpec(BaseModel, LegacyHyperparameters):
     dpo_beta: float = Field(default=0.1, gt=0, le=2)
     early_stopping: int | None = Field(default=None, ge=1, le=50)
     keep_best: bool = False
+    train_experts: bool = False
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     recipe: RecipeChoice = "auto"
     api: Literal["fine-tunes", "jobs"] = "jobs"

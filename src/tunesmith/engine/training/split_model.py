@@ -26,7 +26,7 @@ from .short_steps import (
     register_short_attention,
     replace_norms,
 )
-from .targets import adapter_targets
+from .targets import adapter_targets, expert_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +114,10 @@ class SplitModel:
     def linear_names(self) -> tuple[str, ...]:
         """Return the exact names of the linear layers that can have an adapter."""
         return adapter_targets(self.whole, self.layers_name)
+
+    def expert_names(self) -> tuple[str, ...]:
+        """Return the exact names of the parameters that stack the weights of experts."""
+        return expert_parameters(self.whole, self.layers_name)
 
     def can_run_in_parts(self, tokens: torch.Tensor | None, cut: int) -> bool:
         """Return whether the layers may be run in two parts: all have full attention, and fit.

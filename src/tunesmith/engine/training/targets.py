@@ -3,7 +3,8 @@
 Exact, because PEFT reads a short name such as `gate_proj` as that of experts, too, and because
 a name within a layer may occur twice in it. Layers that PEFT would read as something else, or
 refuses, get no adapter: what is trained here is what PEFT loads. Experts of a mixture are kept
-in stacked parameters, which are no linear layers; they get none either.
+in stacked parameters, which are no linear layers; they get one only where a job asks for it, by
+PEFT's `target_parameters`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["adapter_targets", "linear_layers"]
+__all__ = ["adapter_targets", "expert_parameters", "linear_layers"]
 
 # PEFT refuses this one in these families: their fused kernels read its weight past the adapter.
 _RECURRENT = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 _READ_BY_KERNELS = {"out_proj", "conv1d"}
+_STACKED = 3  # dimensions: experts, and those of a weight
 
 
 def adapter_targets(model: Any, layers_name: str) -> tuple[str, ...]:
@@ -38,6 +40,22 @@ def adapter_targets(model: Any, layers_name: str) -> tuple[str, ...]:
     names = linear_layers(model, layers_name)
     refused = _refused_by_peft(model, {name.rpartition(".")[2] for name in names})
     return tuple(name for name in names if name.rpartition(".")[2] not in refused)
+
+
+def expert_parameters(model: Any, layers_name: str) -> tuple[str, ...]:
+    """Return the names of the parameters that stack the weights of experts, in their order.
+
+    Args:
+        model: A causal language model of transformers.
+        layers_name: Name of its list of transformer layers.
+    """
+    return tuple(
+        name
+        for name, parameter in model.named_parameters()
+        if name.startswith(f"{layers_name}.")
+        and ".experts." in name
+        and parameter.dim() == _STACKED
+    )
 
 
 def linear_layers(model: Any, layers_name: str) -> list[str]:
