@@ -152,3 +152,69 @@ def rows() -> str:
 @pytest.fixture(scope="session")
 def platform(make_platform: Callable[..., Platform]) -> Platform:
     return make_platform(max_concurrent_jobs=2)
+
+
+class Notes:
+    """Keeps what a training reports."""
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+        self.notes: list[str] = []
+
+    def step(self, record: Any) -> None:
+        self.steps.append(record)
+
+    def note(self, key: str, message: str) -> None:
+        if key.startswith("memory-of-one"):
+            self.notes.append(message)
+
+    def planned(self, plan: Any) -> None: ...
+
+    def epoch(self, record: Any) -> None: ...
+
+    def checkpoint(self, record: Any) -> None: ...
+
+    def stop_requested(self) -> None: ...
+
+
+@pytest.fixture
+def with_little_memory(
+    tmp_path: Path, tiny_base_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[..., Any]], None]:
+    """Return a function that trains in processes of which one runs out of memory."""
+    from tunesmith.engine.training import train
+    from tunesmith.engine.training.spec import TrainingSpec
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+    def specification(name: str) -> TrainingSpec:
+        path = tmp_path / "rows.jsonl"
+        path.write_text(ROWS, encoding="utf-8")
+        return TrainingSpec(
+            job_id=name,
+            base_model="tiny",
+            base_path=tiny_base_model,
+            training_path=path,
+            work_path=tmp_path / name / "work",
+            output_path=tmp_path / name / "model",
+            n_epochs=1,
+            batch_size=4,
+            recipe="lora",
+            threads=2,
+            path="fast",
+            checkpoint_every_seconds=0,
+        )
+
+    def check(train_shared: Callable[..., Any]) -> None:
+        alone, shared = Notes(), Notes()
+        train(specification("alone"), alone)
+        outcome = train_shared(specification("shared"), shared)
+        assert outcome.steps == len(alone.steps) == 3
+        assert [record.step for record in shared.steps] == [1, 2, 3]
+        for one, other in zip(alone.steps, shared.steps, strict=True):
+            assert other.training_loss == pytest.approx(one.training_loss, rel=0.01)
+        (message,) = shared.notes
+        assert message.startswith("Memory did not suffice for ")
+        assert message.endswith("All processes start again from the last checkpoint.")
+
+    return check

@@ -6,13 +6,17 @@ import csv
 import io
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tunesmith.engine.config import RayConfig
+from tunesmith.engine.jobs import ray_training
+from tunesmith.engine.jobs.ray_training import train_on_ray
 
 pytest.importorskip("ray", reason="needs the extra `ray`")
 
@@ -88,3 +92,13 @@ def test_what_cannot_be_placed_fails_with_the_reason(make_platform: Callable[...
     assert ended["status"] == "failed"
     assert "2 CPU, 2 GPU" in ended["error"]["message"]
     assert "0 GPU (0 free)" in ended["error"]["message"]
+
+
+def test_memory_that_does_not_suffice_for_one_worker_starts_all_again_with_less(
+    with_little_memory: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    sys.path.insert(0, str(Path(__file__).parent))
+    import small_memory_worker
+
+    monkeypatch.setattr(ray_training, "train_worker", small_memory_worker.train_worker)
+    with_little_memory(partial(train_on_ray, settings=RayConfig(workers=2)))

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 
 from tunesmith.engine import EngineError
 from tunesmith.engine.config import EngineConfig, RayConfig
+from tunesmith.engine.jobs import torchrun_training
 from tunesmith.engine.jobs.ray_training import worker_resources
+from tunesmith.engine.jobs.torchrun_training import train_with_torchrun
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +101,11 @@ def test_a_worker_of_ray_asks_for_its_share_of_the_cores(
     nodes = [{"Alive": True, "Resources": {"CPU": float(count)}} for count in cores]
     assert worker_resources(nodes, workers, use_gpu=False) == {"CPU": cpus}
     assert worker_resources(nodes, workers, use_gpu=True) == {"CPU": cpus, "GPU": 1}
+
+
+@pytest.mark.slow
+def test_memory_that_does_not_suffice_for_one_process_starts_all_again_with_less(
+    with_little_memory: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torchrun_training, "__name__", "small_memory_worker")
+    with_little_memory(partial(train_with_torchrun, processes=2))

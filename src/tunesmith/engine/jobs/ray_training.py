@@ -22,8 +22,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tunesmith.engine.domain.errors import EngineError, TrainingError
+from tunesmith.engine.training.memory_limit import LoweredLimitError
 from tunesmith.engine.training.run import run
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingSpec
+
+from .lowered_limit import LoweredLimit, lowered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.config import RayConfig
     from tunesmith.engine.training.spec import StopRequest, TrainingObserver
 
-__all__ = ["train_on_ray", "worker_resources"]
+__all__ = ["train_on_ray", "train_worker", "worker_resources"]
 
 _Message: TypeAlias = "tuple[str, tuple[Any, ...]]"  # name of an observer's method, arguments
 
@@ -48,6 +51,16 @@ def train_on_ray(
         TrainingError: The training cannot continue.
         EngineError: Ray failed.
     """
+    while True:
+        ended = _run(spec, observer, settings)
+        if isinstance(ended, TrainingOutcome):
+            return ended
+        ended.keep(spec, observer)
+
+
+def _run(
+    spec: TrainingSpec, observer: TrainingObserver, settings: RayConfig
+) -> TrainingOutcome | LoweredLimit:
     ray: Any = import_module("ray")
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -76,6 +89,9 @@ def train_on_ray(
                     (fit.outcome,) = arguments
                 elif name == "failed":
                     raise arguments[0]
+                elif name == "lowered":
+                    limit: LoweredLimit = arguments[0]
+                    return limit
                 else:
                     getattr(observer, name)(*arguments)
         if fit.outcome is None:
@@ -119,7 +135,7 @@ def _trainer(
     spec = spec.model_copy(update={"threads": threads})
     _require_place(resources, settings, should_stop)
     return ray_torch.TorchTrainer(
-        _train_worker,
+        train_worker,
         train_loop_config={"spec": spec.model_dump_json(), "mailbox": mailbox},
         scaling_config=train.ScalingConfig(
             num_workers=settings.workers,
@@ -189,7 +205,7 @@ def _require_place(
         ray_util.remove_placement_group(group)
 
 
-def _train_worker(config: dict[str, Any]) -> None:
+def train_worker(config: dict[str, Any]) -> None:
     """Run in each of Ray's workers."""
     ray: Any = import_module("ray")
     train: Any = import_module("ray.train")
@@ -202,6 +218,9 @@ def _train_worker(config: dict[str, Any]) -> None:
         outcome = run(spec, observer)
     except TrainingError as error:
         ray.get(mailbox.send.remote("failed", error))
+        raise
+    except LoweredLimitError as error:
+        ray.get(mailbox.send.remote("lowered", lowered(error)))
         raise
     if is_leader:
         ray.get(mailbox.send.remote("outcome", outcome))

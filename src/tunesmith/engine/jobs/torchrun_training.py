@@ -3,8 +3,8 @@
 The job's own process does what it does elsewhere: it has the claim on the job and writes the
 rows. Instead of training it runs torchrun and answers its processes: each record of the first
 one is stored before that one continues. If a process dies, torchrun starts all of them again,
-and they resume from the checkpoints in the job's work folder. If the job's process dies, they
-end, too.
+and they resume from the checkpoints in the job's work folder. If memory does not suffice for one,
+all start again, too, with less at a time. If the job's process dies, they end, too.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunesmith.engine.domain.errors import EngineError, TrainingError
 from tunesmith.engine.training.environment import available_threads
-from tunesmith.engine.training.spec import TrainingSpec
+from tunesmith.engine.training.spec import TrainingOutcome, TrainingSpec
+
+from .lowered_limit import LoweredLimit, lowered
 
 if TYPE_CHECKING:
-    from tunesmith.engine.training.spec import StopRequest, TrainingObserver, TrainingOutcome
+    from tunesmith.engine.training.spec import StopRequest, TrainingObserver
 
 __all__ = ["main", "train_with_torchrun"]
 
@@ -54,6 +56,16 @@ def train_with_torchrun(
     threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", available_threads()))
     each = max(1, threads // processes)
     spec = spec.model_copy(update={"threads": each})
+    while True:
+        ended = _run(spec, observer, processes)
+        if isinstance(ended, TrainingOutcome):
+            return ended
+        ended.keep(spec, observer)
+
+
+def _run(
+    spec: TrainingSpec, observer: TrainingObserver, processes: int
+) -> TrainingOutcome | LoweredLimit:
     key = secrets.token_bytes(32)
     with Listener(authkey=key) as listener:
         calls = _Calls(listener)
@@ -61,7 +73,7 @@ def train_with_torchrun(
             _SPEC: spec.model_dump_json(),
             _ADDRESS: str(listener.address),
             _KEY: key.hex(),
-            "OMP_NUM_THREADS": str(each),
+            "OMP_NUM_THREADS": str(spec.threads),
         }
         command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={processes}", f"--max-restarts={_RESTARTS}"]
@@ -107,8 +119,8 @@ class _Calls:
 
     def answer(
         self, observer: TrainingObserver, torchrun: subprocess.Popen[bytes]
-    ) -> TrainingOutcome:
-        """Answer calls until the training has ended, and return its outcome."""
+    ) -> TrainingOutcome | LoweredLimit:
+        """Answer calls until the training has ended, and return its outcome, or what it lacks."""
         fault = ""
         while True:
             try:
@@ -125,6 +137,9 @@ class _Calls:
                 return outcome
             if name == "failed":
                 raise arguments[0]
+            if name == "lowered":
+                limit: LoweredLimit = arguments[0]
+                return limit
             result = None
             if name == "crashed":
                 fault = arguments[0]
@@ -186,6 +201,7 @@ def main() -> None:
     """Train as one of the processes that torchrun has started."""
     threading.Thread(target=_end_with_job, args=(_connect(),), daemon=True).start()
     caller = _Caller()
+    from tunesmith.engine.training.memory_limit import LoweredLimitError  # noqa: PLC0415 - torch
     from tunesmith.engine.training.run import run  # noqa: PLC0415 - slow, and maybe in vain
 
     _join()
@@ -195,6 +211,9 @@ def main() -> None:
         outcome = run(TrainingSpec.model_validate_json(os.environ[_SPEC]), observer)
     except TrainingError as error:
         caller.call("failed", error)
+        raise
+    except LoweredLimitError as error:
+        caller.call("lowered", lowered(error))
         raise
     except BaseException as error:
         caller.call("crashed", f"{type(error).__name__}: {error}")

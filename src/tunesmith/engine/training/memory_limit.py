@@ -3,7 +3,9 @@
 After an out-of-memory error the same step is done again with half the tokens at a time; where one
 example is alone already, activations of more layers are computed again instead of kept. A step
 sums over its examples, so its result is the same up to rounding. What a training came down to is
-in its checkpoints. Knows nothing of optimizers and files.
+in its checkpoints. Where several processes share the step, the others wait for the part of the
+one whose memory did not suffice: then all of them start again from the last checkpoint, with less.
+Knows nothing of optimizers and files.
 """
 
 from __future__ import annotations
@@ -24,9 +26,23 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["MemoryLimit", "recompute_layers"]
+__all__ = ["LoweredLimitError", "MemoryLimit", "recompute_layers"]
 
 T = TypeVar("T")
+
+
+class LoweredLimitError(Exception):
+    """All processes of a shared training must start again with less at a time.
+
+    Attributes:
+        tokens: Most tokens that go through the layers at a time from now on.
+        recomputed_layers: Layers whose activations are computed again from now on.
+    """
+
+    def __init__(self, message: str, tokens: int, recomputed_layers: int) -> None:
+        super().__init__(message)
+        self.tokens: int = tokens
+        self.recomputed_layers: int = recomputed_layers
 
 
 class MemoryLimit:
@@ -74,15 +90,18 @@ class MemoryLimit:
 
         Raises:
             TrainingError: Not even one example fits with all layers computed again.
+            LoweredLimitError: Several processes share the work, so all of them must start again.
         """
         while True:
             self.note(1, 0)
             try:
                 return work()
             except (MemoryError, RuntimeError) as error:
-                # Of several processes the others would wait for this one's part of the step.
-                if not is_out_of_memory(error) or distributed.count() > 1:
+                if not is_out_of_memory(error):
                     raise
+                if distributed.count() > 1:
+                    message = self._lower()
+                    raise LoweredLimitError(message, self.tokens, self.recomputed_layers) from error
             # Outside of the handler: a traceback holds the tensors of the pass.
             undo()
             gc.collect()

@@ -271,6 +271,7 @@ class Preparation:
         spec = self._spec
         if self.memory is not None:
             self.limit.recompute(self.memory.recomputed_layers)
+        self.limit.restore(*self._folder.read_limit())
         is_sharded = distributed.count() > 1 and self.recipe.recipe != "fast"
         if self.recipe.adapter is None:
             return self._trainable_weights(is_sharded=is_sharded)

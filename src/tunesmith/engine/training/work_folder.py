@@ -56,6 +56,7 @@ class WorkFolder:
         self.checkpoints: Path = path / "checkpoints"
         self.results: Path = path / "results.csv"
         self._choices = path / "choices.json"
+        self._limit = path / "limit.json"
 
     def prepare(self) -> None:
         """Create the folder, or rename the files that the version before left in it."""
@@ -101,12 +102,26 @@ class WorkFolder:
         checkpoint, nor would another optimizer's state, and with other threads sums round
         differently.
         """
-        if self._choices.exists():
-            return
-        temporary = self._choices.with_suffix(".tmp")
-        choices = {"recipe": recipe, "threads": threads, "optimizer": optimizer}
-        temporary.write_text(json.dumps(choices) + "\n", encoding="utf-8")
-        temporary.replace(self._choices)
+        if not self._choices.exists():
+            _write(self._choices, {"recipe": recipe, "threads": threads, "optimizer": optimizer})
+
+    def keep_limit(self, tokens: int, recomputed_layers: int) -> None:
+        """Keep what a training that several processes share has come down to, for all of them."""
+        _write(self._limit, {"tokens": tokens, "recomputed_layers": recomputed_layers})
+
+    def read_limit(self) -> tuple[int | None, int]:
+        """Return what `keep_limit` kept: tokens, or None if it was never called, and layers."""
+        try:
+            kept: dict[str, int] = json.loads(self._limit.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None, 0
+        return kept["tokens"], kept["recomputed_layers"]
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 @dataclass(frozen=True, slots=True)
