@@ -94,6 +94,7 @@ def test_what_cannot_be_placed_fails_with_the_reason(make_platform: Callable[...
     assert "0 GPU (0 free)" in ended["error"]["message"]
 
 
+@pytest.mark.filterwarnings("ignore")  # Ray warns of its own settings
 def test_memory_that_does_not_suffice_for_one_worker_starts_all_again_with_less(
     with_little_memory: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ):

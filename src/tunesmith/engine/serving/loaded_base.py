@@ -119,6 +119,7 @@ class LoadedBase:
         path_reason: Why it is not "fast".
         is_prepacked: Whether the plain weights may have given way to prepacked ones.
         caches: Whether, on the general path, the model's own cache may be used.
+        batches: Whether, on the general path, it computes padded texts together as each alone.
         tokenizer_lock: Held while the tokenizer is used, which one thread may do at a time.
     """
 
@@ -140,6 +141,7 @@ class LoadedBase:
     path_reason: str = ""
     is_prepacked: bool = False
     caches: bool = False
+    batches: bool = False
     tokenizer_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property

@@ -18,7 +18,7 @@ from tunesmith.engine.models.loading import find_layers, projection_shape, text_
 from tunesmith.engine.training.targets import linear_layers
 
 from .attention_mask import attention_fault
-from .general_runner import returned_cache
+from .general_runner import GeneralCache, GeneralRunner, returned_cache
 from .generation import GenerationRequest
 from .kv_cache import create_kv_cache
 from .lora import LoraAdapter
@@ -49,6 +49,8 @@ _CACHE_BYTES = 1 << 28
 _EXACT, _ROUNDED = 1e-3, 0.1
 # Settings that say that a token does not see all before it, in ways that the text is too short for.
 _OTHER_WINDOWS = re.compile(r"window|chunk|local_attention|attention_types|block_size")
+# Those of attention alone: a scan in chunks computes the same wherever they begin.
+_WINDOWS = re.compile(r"window|attention_chunk|local_attention|attention_types|block_size")
 _NO_OTHER_WINDOWS = {
     "sliding_window",
     "sliding_window_pattern",
@@ -120,6 +122,12 @@ def choose_general_path(base: LoadedBase, reason: str, ids: list[int], expected:
     base.run_path, base.path_reason = "general", reason
     with torch.inference_mode():
         base.caches = _own_cache_is_right(base, ids, expected)
+        base.batches = (
+            base.caches
+            and not _has_window(base.config)  # longer than the text, so not proven
+            and _padded_batches_are_right(base, ids, expected)
+        )
+        base.lora.remove_hooks()
 
 
 def _window_fault(config: Any) -> str:
@@ -129,6 +137,13 @@ def _window_fault(config: Any) -> str:
         if is_window and value and not isinstance(value, bool):
             return f"it attends in a way that only the model itself knows ({name})"
     return ""
+
+
+def _has_window(config: Any) -> bool:
+    return any(
+        _WINDOWS.search(name) and name not in _NO_OTHER_WINDOWS - {"sliding_window"} and value
+        for name, value in config.to_dict().items()
+    )
 
 
 def _by_fast_path(base: LoadedBase, ids: list[int]) -> Tensor:
@@ -198,6 +213,48 @@ def _own_cache_is_right(base: LoadedBase, ids: list[int], expected: Tensor) -> b
     found = torch.cat(rows).float()
     wanted = expected[_PROMPT - 1 : _PROMPT - 1 + len(rows)]
     return bool(cache) and not _differ(found, wanted, base.dtype, exact=_EXACT / 10)
+
+
+def _padded_batches_are_right(base: LoadedBase, ids: list[int], expected: Tensor) -> bool:
+    """Return whether texts that are padded to one length compute what each computes alone.
+
+    Three of different lengths, with two adapters and none, are read and continued together; then
+    one of them leaves.
+    """
+    lengths = [_PROMPT, _SHORT, _SHORT + 4]
+    try:
+        adapters = [_random_adapter(base, 1), None, _random_adapter(base, 2)]
+        rows = [expected, expected, expected]
+        for place in (0, 2):
+            base.lora.set_active([adapters[place]])
+            base.lm_head.rows, base.lm_head.exact_rows = None, []
+            output = base.model(
+                input_ids=torch.tensor([ids[: _PROMPT + 3]], device=base.device), use_cache=False
+            )
+            rows[place] = output.logits.reshape(-1, output.logits.shape[-1])
+        sequences = _sequences(base, [ids[:length] for length in lengths])
+        for sequence, adapter in zip(sequences, adapters, strict=True):
+            sequence.adapter = adapter
+        base.batches = True
+        runner = GeneralRunner(base, GeneralCache(1 << 30))
+        found, wanted = [runner.prefill(sequences, 0, 0, _PROMPT).values], []
+        wanted += [row[length - 1] for row, length in zip(rows, lengths, strict=True)]
+        kept = [0, 1, 2]
+        for step in range(3):
+            if step == 2:  # noqa: PLR2004 - the first one leaves, and the last takes its slot
+                runner.cache.copy_slot(2, 0, lengths[2] + step)
+                kept = [2, 1]
+            for place in kept:
+                sequences[place].tokens.append(ids[lengths[place] + step])
+            found.append(runner.decode([sequences[place] for place in kept]).values)
+            wanted += [rows[place][lengths[place] + step] for place in kept]
+    except Exception:  # noqa: BLE001 - then each alone
+        return False
+    finally:
+        base.batches = False
+    return not _differ(
+        torch.cat(found).float(), torch.stack(wanted).float(), base.dtype, exact=_EXACT / 10
+    )
 
 
 def _differ(found: Tensor, expected: Tensor, dtype: torch.dtype, *, exact: float = _EXACT) -> bool:
