@@ -14,6 +14,7 @@ from tunesmith._lazy import lazy_exports
 if TYPE_CHECKING:
     from .config import EngineConfig as EngineConfig
     from .config import Limits as Limits
+    from .config import MigrateConfig as MigrateConfig
     from .config import PythonGraders as PythonGraders
     from .domain.errors import EngineError as EngineError
     from .home import Home as Home

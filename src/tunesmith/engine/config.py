@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_PORT",
     "EngineConfig",
     "Limits",
+    "MigrateConfig",
     "PythonGraders",
     "RayConfig",
     "ServingConfig",
@@ -137,6 +138,20 @@ class PythonGraders:
 
 
 @dataclass(frozen=True, slots=True)
+class MigrateConfig:
+    """What the dashboard's page Migration shows to owners.
+
+    Attributes:
+        archive: Folder of an archive that `tunesmith migrate pull` made.
+        reports: Folder with what `migrate inventory --json` and `migrate compare --json-file`
+            wrote.
+    """
+
+    archive: str | None = None
+    reports: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamConfig:
     """Another service that model names may lead to.
 
@@ -188,6 +203,7 @@ class EngineConfig:
             the weights: one for each of as many GPUs, or any number on a machine without.
         ray: Settings of the launcher "ray".
         python_graders: Whether and how python graders run.
+        migrate: What the page Migration shows.
         upstreams: Other services that model names may lead to, by name.
         log_format: "text" for people, "json" for machines.
         trusted_proxies: Addresses or networks of the proxies whose `X-Forwarded-For` and
@@ -219,6 +235,7 @@ class EngineConfig:
     processes_per_job: int = 1
     ray: RayConfig = field(default_factory=RayConfig)
     python_graders: PythonGraders = field(default_factory=PythonGraders)
+    migrate: MigrateConfig = field(default_factory=MigrateConfig)
     upstreams: dict[str, UpstreamConfig] = field(default_factory=dict[str, UpstreamConfig])
     log_format: Literal["text", "json"] = "text"
     limits: Limits = field(default_factory=Limits)

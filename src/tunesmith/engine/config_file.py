@@ -24,6 +24,7 @@ import pydantic
 from .config import (
     EngineConfig,
     Limits,
+    MigrateConfig,
     PythonGraders,
     RayConfig,
     ServingConfig,
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
 
 __all__ = ["load_config", "read_upstreams"]
 
-_TABLES: dict[str, type[Limits | ServingConfig | RayConfig | PythonGraders]] = {
+_Table = Limits | ServingConfig | RayConfig | PythonGraders | MigrateConfig
+_TABLES: dict[str, type[_Table]] = {
     "limits": Limits,
     "serving": ServingConfig,
     "ray": RayConfig,
     "python_graders": PythonGraders,
+    "migrate": MigrateConfig,
 }
 
 
@@ -108,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(
     path: Path,
     values: dict[str, Any],
-    kind: type[EngineConfig | Limits | ServingConfig | RayConfig | PythonGraders | UpstreamConfig],
+    kind: type[EngineConfig | _Table | UpstreamConfig],
     *,
     without: frozenset[str] | set[str] = frozenset(),
     prefix: str = "",

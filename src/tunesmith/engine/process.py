@@ -17,7 +17,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import EngineConfig, Limits, PythonGraders, RayConfig, ServingConfig
+from .config import (
+    EngineConfig,
+    Limits,
+    MigrateConfig,
+    PythonGraders,
+    RayConfig,
+    ServingConfig,
+)
 from .domain.errors import EngineError
 from .home import Home
 
@@ -189,6 +196,7 @@ def _from_json(text: str) -> EngineConfig:
     home, limits = Home(Path(values.pop("home"))), Limits(**values.pop("limits"))
     serving, ray = ServingConfig(**values.pop("serving")), RayConfig(**values.pop("ray"))
     graders = PythonGraders(**values.pop("python_graders"))
+    migrate = MigrateConfig(**values.pop("migrate"))
     proxies = tuple(values.pop("trusted_proxies"))
     return EngineConfig(
         home=home,
@@ -196,6 +204,7 @@ def _from_json(text: str) -> EngineConfig:
         serving=serving,
         ray=ray,
         python_graders=graders,
+        migrate=migrate,
         trusted_proxies=proxies,
         **values,
     )

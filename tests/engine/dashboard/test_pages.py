@@ -129,7 +129,7 @@ def test_the_form_names_the_wrong_value_and_keeps_the_others(owner, upload):
     assert answer.status_code == 400
     assert 'value="kept"' in answer.text
     assert 'value="many"' in answer.text
-    assert 'id="problem"' in answer.text
+    assert 'id="problem-n_epochs"' in answer.text
     assert "Enter a whole number from 1 to 50" in answer.text
     answer = owner.post("/new-job", training_file="file-none", model="tiny")
     assert "No such file" in answer.text

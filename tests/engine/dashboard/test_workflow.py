@@ -74,13 +74,15 @@ def screenshot(page, name: str) -> None:
 
 
 def test_create_watch_and_cancel(open_page, upload):
-    upload("moods.jsonl")
+    moods = upload("moods.jsonl")
     page = open_page("member")
     page.get_by_role("link", name="New job").click()
-    page.get_by_label("Training file").select_option(index=0)
+    page.get_by_label("Training file").select_option(moods)
     page.get_by_label("Suffix").fill("watched")
     page.get_by_label("Epochs").fill("50")
     page.get_by_label("Batch size").fill("1")
+    page.get_by_label("Batch size").blur()
+    page.get_by_text("Time, about").wait_for()
     examine(page)
     screenshot(page, "new-job")
     page.get_by_role("button", name="Create the job").click()

@@ -23,10 +23,15 @@ STATIC = Path(__file__).with_name("static")
 def create_dashboard_router() -> APIRouter:
     """Return the pages' routes, none of which is part of the OpenAPI document."""
     from . import (  # noqa: PLC0415 - with the engine, not before
+        page_compare,
+        page_data,
         page_exports,
         page_files,
         page_job,
         page_jobs,
+        page_migration,
+        page_missing,
+        page_model,
         page_models,
         page_names,
         page_new_job,
@@ -40,13 +45,18 @@ def create_dashboard_router() -> APIRouter:
         page_sign_in,
         page_jobs,
         page_new_job,
+        page_data,
+        page_compare,
         page_job,
         page_files,
         page_stored,
+        page_model,
         page_models,
         page_names,
+        page_migration,
         page_exports,
         page_playground,
+        page_missing,
     ):
         router.include_router(page.router)
     return router
@@ -54,11 +64,17 @@ def create_dashboard_router() -> APIRouter:
 
 def mount_dashboard(app: FastAPI) -> None:
     """Add the pages, their static files and the API under a session cookie to `app`."""
+    from tunesmith.engine.jobs.data_preparation import (  # noqa: PLC0415 - with the engine
+        DataExaminer,
+    )
+
     from .assets import StaticAssets  # noqa: PLC0415 - with the engine, not before
     from .browser_session import Sessions  # noqa: PLC0415
     from .session_middleware import SessionMiddleware  # noqa: PLC0415
 
+    config = app.state.services.config
     app.state.sessions = Sessions()
+    app.state.examiner = DataExaminer(config.validation_seconds, config.limits.file_bytes)
     app.include_router(create_dashboard_router())
     app.mount("/static", StaticAssets(STATIC), name="static")
     app.add_middleware(SessionMiddleware)

@@ -6,7 +6,7 @@ import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from tunesmith.engine.api.dependencies import get_services
@@ -18,6 +18,7 @@ from tunesmith.engine.store import file_queries, job_queries, model_queries
 from tunesmith.types.fine_tuning import FineTuningJobHyperparameters
 
 from .browser_session import SignedIn, Verified  # noqa: TC001 - FastAPI reads the annotations
+from .job_notes import NOTE, TAGS, notes_of, tags_of, write_notes
 from .page_routes import page_router, see_other
 from .rendering import render
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.security.keys import Identity
     from tunesmith.engine.store.records import EventRow, JobRow
 
-__all__ = ["router"]
+__all__ = ["curve_columns", "hyperparameters_of", "router", "step_rows"]
 
 router: APIRouter = page_router()
 
@@ -94,6 +95,19 @@ def metrics(request: Request, key: SignedIn, job_id: str) -> Response:
     return render(request, "job_metrics.html", job=job, rows=rows[::-1], names=columns["metrics"])
 
 
+@router.post("/jobs/{job_id}/notes")
+def set_notes(
+    request: Request,
+    key: Verified,
+    job_id: str,
+    tags: Annotated[str, Form(max_length=2000)] = "",
+    note: Annotated[str, Form(max_length=2000)] = "",
+) -> Response:
+    """Set tags and note of a job."""
+    write_notes(get_services(request), key, job_id, tags, note)
+    return see_other(request, f"/jobs/{job_id}#notes")
+
+
 @router.post("/jobs/{job_id}/{action}")
 def change(request: Request, key: Verified, job_id: str, action: str) -> Response:
     """Cancel, pause or resume a job."""
@@ -123,7 +137,12 @@ def _state(
         "checkpoints": job_queries.checkpoints_of(connection, job.id),
         "existing": models,
         "started_at": _started_at(connection, job),
-        "values": _values(job),
+        "values": hyperparameters_of(job),
+        "notes": notes_of(job),
+        "tags": tags_of(job),
+        "other_metadata": {
+            name: value for name, value in (job.metadata or {}).items() if name not in {TAGS, NOTE}
+        },
         "steps": steps,
         "state": f"{job.status}:{job.steps_done}:{job.event_count if job.is_terminal else 0}",
     }
@@ -139,7 +158,7 @@ def _started_at(connection: Connection, job: JobRow) -> float | None:
     return started[0].created_at if started else None
 
 
-def _values(job: JobRow) -> Sequence[tuple[str, Any, Any]]:
+def hyperparameters_of(job: JobRow) -> Sequence[tuple[str, Any, Any]]:
     """Return hyperparameters as (name, requested, resolved)."""
     requested, resolved = job.requested_hyperparameters, job.resolved_hyperparameters or {}
     names = FineTuningJobHyperparameters.model_fields

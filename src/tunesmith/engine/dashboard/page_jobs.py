@@ -17,6 +17,7 @@ from tunesmith.engine.store.records import JobRow, from_row
 from tunesmith.engine.store.schema import events, jobs
 
 from .browser_session import SignedIn  # noqa: TC001 - FastAPI reads the annotation
+from .job_notes import NOTE, TAGS, tags_of
 from .page_routes import page_router
 from .rendering import render
 
@@ -40,7 +41,7 @@ class Filters:
     Attributes:
         status: A status of the fine-tuning jobs API, "unfinished" for every job that has not
             ended, or "" for any.
-        text: Part of an id, a suffix or a model's name; "" for any.
+        text: Part of an id, a suffix, a model's name, a tag or a note; "" for any.
     """
 
     status: str = ""
@@ -55,7 +56,10 @@ class Filters:
             conditions.append(jobs.c.status == self.status)
         text = internal_id(self.text.strip())
         if text:
-            columns = (jobs.c.id, jobs.c.suffix, jobs.c.model, jobs.c.fine_tuned_model)
+            columns = (
+                *(jobs.c.id, jobs.c.suffix, jobs.c.model, jobs.c.fine_tuned_model),
+                *(jobs.c.metadata[name].as_string() for name in (TAGS, NOTE)),
+            )
             conditions.append(or_(*(column.icontains(text, autoescape=True) for column in columns)))
         return conditions
 
@@ -87,6 +91,7 @@ def list_jobs(
         "jobs_table.html" if partial else "jobs.html",
         jobs=page,
         metrics=metrics,
+        tags={job.id: tags_of(job) for job in page},
         counts=counts,
         filters=filters,
         before=before,

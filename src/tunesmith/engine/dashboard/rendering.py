@@ -85,6 +85,7 @@ def _environment() -> Environment:
         "count": _count,
         "number": number,
         "escaped": _escaped,
+        "visible": _visible,
         "public_id": public_id,
     }
     return environment
@@ -140,3 +141,9 @@ def _escaped(value: Any) -> str:
     r"""Return a text in quotes, with its line ends visible: `"\n\n###\n\n"`."""
     text = str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
     return f'"{text}"'
+
+
+def _visible(text: str, *, breaks: bool = False) -> str:
+    """Return the text of a token with the signs that cannot be seen, and perhaps line breaks."""
+    ends = "⏎\n" if breaks else "⏎"
+    return text.replace("\r", "␍").replace("\n", ends).replace("\t", "⇥").replace(" ", "·")

@@ -33,6 +33,7 @@ __all__ = [
     "get",
     "insert_checkpoint",
     "insert_job",
+    "last_succeeded",
     "list_jobs",
     "lock",
     "prompt_format_of",
@@ -210,3 +211,20 @@ def prompt_format_of(connection: Connection, job: JobRow) -> dict[str, Any] | No
     """Return the prompt format that the job's training file was uploaded with."""
     query = select(files.c.prompt_format).where(files.c.id == job.training_file)
     return connection.execute(query).scalar()
+
+
+def last_succeeded(
+    connection: Connection, organization: str, base_model: str, *, limit: int
+) -> Sequence[JobRow]:
+    """Return the jobs of a base model that succeeded last, newest first."""
+    query = (
+        select(jobs)
+        .where(
+            jobs.c.organization == organization,
+            jobs.c.base_model == base_model,
+            jobs.c.status == "succeeded",
+        )
+        .order_by(jobs.c.finished_at.desc())
+        .limit(limit)
+    )
+    return [from_row(JobRow, row) for row in connection.execute(query)]

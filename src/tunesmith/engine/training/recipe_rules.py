@@ -16,11 +16,13 @@ from tunesmith.errors import MissingExtraError
 from .work_folder import WorkFolder, read_summary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tunesmith.types.job_parameters import Recipe, RecipeChoice
 
 __all__ = [
+    "recipe_by_time",
     "recipe_of",
     "trains_experts",
     "why_impossible",
@@ -31,6 +33,15 @@ __all__ = [
 
 # What the families of transformers call the number of experts in their configurations.
 _EXPERTS = re.compile(r"(?:n|num|moe_num)_(?:local_|routed_)?experts")
+# Up to this time a processor trains all layers, even if `fast` would take less. A GPU always does:
+# it trains large models, of which one fifth of the layers learns much less.
+_SHORT_SECONDS = 60.0
+
+
+def recipe_by_time(seconds: Mapping[Recipe, float], device: str) -> Recipe:
+    """Return `fast` or `lora`, by the estimated seconds of each, for a type of device."""
+    is_short = seconds["lora"] <= max(_SHORT_SECONDS, seconds["fast"])
+    return "lora" if device != "cpu" or is_short else "fast"
 
 
 def why_impossible(

@@ -25,6 +25,7 @@ from torch import nn
 from tunesmith.engine.domain.errors import TrainingError
 
 from .lora import AdapterConfig, load_adapter_config
+from .recipe_rules import recipe_by_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,14 +35,17 @@ if TYPE_CHECKING:
     from .spec import TrainingSpec
     from .split_model import SplitModel
 
-__all__ = ["ChosenRecipe", "Work", "choose_recipe", "estimate_seconds"]
+__all__ = [
+    "ChosenRecipe",
+    "Work",
+    "choose_recipe",
+    "estimate_seconds",
+    "first_of_top",
+]
 
 _RANK = 16
 _ALPHA = 32.0
 _TOP_SHARE = 0.2
-# Up to this time a processor trains all layers, even if `fast` would take less. A GPU always does:
-# it trains large models, of which one fifth of the layers learns much less.
-_SHORT_SECONDS = 60.0
 # Operations per second that trainings of small models reach, per CPU thread or per GPU. Those of
 # Apple's are a guess.
 _RATE = {
@@ -109,7 +113,7 @@ def choose_recipe(
     if spec.initial_adapter_path is not None:
         return _recipe_to_continue(spec, model, example, spec.initial_adapter_path)
     count = len(model.layers)
-    first = count - max(1, round(count * _TOP_SHARE))
+    first = first_of_top(count)
     seconds = estimate_seconds(model, work, first)
     if spec.recipe != "auto":
         recipe: Recipe = spec.recipe
@@ -122,7 +126,7 @@ def choose_recipe(
             raise TrainingError(msg, "invalid_hyperparameters")
     elif not model.can_run_in_parts(example, first):
         recipe, reason = "lora", "the only adapter that fits this base model"
-    elif model.device.type != "cpu" or seconds["lora"] <= max(_SHORT_SECONDS, seconds["fast"]):
+    elif recipe_by_time(seconds, model.device.type) == "lora":
         recipe = "lora"
         reason = f"all layers take about {_format_seconds(seconds['lora'])}"
     else:
@@ -137,6 +141,11 @@ def choose_recipe(
     experts = model.expert_names() if spec.train_experts else ()
     adapter = AdapterConfig(_RANK, _ALPHA, model.linear_names(), layers, experts)
     return ChosenRecipe(recipe, reason, adapter, first if recipe == "fast" else 0)
+
+
+def first_of_top(layers: int) -> int:
+    """Return the index of the first layer that `fast` trains of a model with so many."""
+    return layers - max(1, round(layers * _TOP_SHARE))
 
 
 def _recipe_to_continue(

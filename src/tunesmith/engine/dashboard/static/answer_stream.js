@@ -36,6 +36,14 @@ function probabilities(choice) {
     .sort((one, other) => other.probability - one.probability);
 }
 
+/** Adds a piece of a tool call to the call that it belongs to. */
+function addCall(calls, piece) {
+  const call = (calls[piece.index ?? 0] ??= { id: "", name: "", arguments: "" });
+  call.id ||= piece.id ?? "";
+  call.name ||= piece.function?.name ?? "";
+  call.arguments += piece.function?.arguments ?? "";
+}
+
 async function errorMessage(response) {
   try {
     return (await response.json()).error.message;
@@ -47,7 +55,8 @@ async function errorMessage(response) {
 /**
  * Sends the request and calls `on` as the answer arrives: text(piece), thought(piece),
  * tops(probabilities).
- * Returns {first, total, usage, reason}, times in seconds; first is null for an empty answer.
+ * Returns {first, total, usage, reason, calls}, times in seconds; first is null for an empty
+ * answer. Calls of tools are {id, name, arguments}, the arguments as the text that the model wrote.
  */
 export async function ask(path, body, signal, on) {
   const began = performance.now();
@@ -59,7 +68,7 @@ export async function ask(path, body, signal, on) {
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
   });
   if (!response.ok) throw new Error(await errorMessage(response));
-  const result = { first: null, total: 0, usage: null, reason: null };
+  const result = { first: null, total: 0, usage: null, reason: null, calls: [] };
   let scored = false;
   for await (const chunk of events(response.body)) {
     if (chunk.error) throw new Error(chunk.error.message);
@@ -69,7 +78,9 @@ export async function ask(path, body, signal, on) {
     const piece = choice.text ?? choice.delta?.content ?? "";
     const tops = scored ? null : probabilities(choice);
     const thought = choice.delta?.reasoning_content ?? "";
-    if (result.first === null && (piece || thought || tops)) result.first = seconds();
+    const calls = choice.delta?.tool_calls ?? [];
+    if (result.first === null && (piece || thought || tops || calls.length)) result.first = seconds();
+    for (const call of calls) addCall(result.calls, call);
     if (tops) {
       scored = true;
       on.tops(tops);

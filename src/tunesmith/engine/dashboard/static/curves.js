@@ -1,5 +1,7 @@
 // A job's curves: read in pieces, drawn with uPlot, extended while the job runs.
 
+import { axis, colour, format, makeFocusable, showLastValues, smoothed, widthOf } from "./chart.js";
+
 const section = document.getElementById("curves");
 const holder = document.getElementById("charts");
 const steps = [];
@@ -45,35 +47,8 @@ function seriesOf(chart) {
     .map((name, index) => ({ name, label: name.slice(chart.prefix.length), colour: 1 + (index % 6), sparse: true }));
 }
 
-// A running mean over about a fortieth of the steps, without bias at its beginning.
-function smoothed(values) {
-  const keep = 1 - 1 / Math.max(2, Math.min(25, values.length / 40));
-  let mean = 0;
-  let weight = 0;
-  return values.map((value) => {
-    if (value === null) return null;
-    mean = keep * mean + (1 - keep) * value;
-    weight = keep * weight + (1 - keep);
-    return mean / weight;
-  });
-}
-
-// Without a cursor the legend shows each series' last value.
-function showLastValues(made) {
-  if (made.cursor.idx !== null && made.cursor.idx !== undefined) return;
-  made.setLegend({ idxs: made.data.map((values) => values.findLastIndex((value) => value !== null)) }, false);
-}
-
 function dataOf(series) {
   return [steps, ...series.map(({ name, smooth }) => (smooth ? smoothed(metrics[name]) : metrics[name]))];
-}
-
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
-function format(value) {
-  return value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString();
 }
 
 function seriesOptions({ name, label, colour: number, faint, sparse }) {
@@ -87,32 +62,6 @@ function seriesOptions({ name, label, colour: number, faint, sparse }) {
     points: { show: Boolean(sparse) || steps.length < 2, size: 6, fill: ink },
     value: (_, value) => format(value),
   };
-}
-
-function axis(extra) {
-  return {
-    stroke: colour("--muted"),
-    grid: { stroke: colour("--line"), width: 1 },
-    ticks: { stroke: colour("--line"), width: 1, size: 4 },
-    font: "12px system-ui, sans-serif",
-    ...extra,
-  };
-}
-
-// uPlot hides a curve when its name in the legend is clicked; the keyboard must do the same.
-function makeFocusable(name) {
-  name.tabIndex = 0;
-  name.title = "Hide or show this curve";
-  name.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    name.click();
-  });
-}
-
-function widthOf(figure) {
-  const { paddingLeft, paddingRight } = getComputedStyle(figure);
-  return Math.max(240, Math.floor(figure.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight)));
 }
 
 function plot(chart, series) {

@@ -77,6 +77,16 @@ document.addEventListener("keydown", (event) => {
   next.focus();
 });
 
+// Who signs out leaves nothing of theirs in the browser.
+document.addEventListener("submit", (event) => {
+  if (!event.target.action.endsWith("/sign-out")) return;
+  try {
+    localStorage.removeItem("tunesmith-history");
+  } catch {
+    // Nothing was kept.
+  }
+});
+
 // Forms with data-confirm are confirmed first. A confirmed form is sent as it is.
 document.addEventListener("submit", (event) => {
   const form = event.target;
@@ -125,8 +135,31 @@ if (filters) {
 // A hidden page does not poll.
 document.addEventListener("htmx:beforeRequest", (event) => {
   const trigger = event.detail.elt.getAttribute("hx-trigger") ?? "";
-  if (document.visibilityState === "hidden" && trigger.startsWith("every")) event.preventDefault();
+  if (!trigger.startsWith("every")) return;
+  // Nor does a table in which something is ticked: the ticks would be gone.
+  const ticked = event.detail.elt.querySelector("input[type=checkbox]:checked");
+  if (document.visibilityState === "hidden" || ticked) event.preventDefault();
 });
 document.addEventListener("htmx:afterSwap", () => localTimes(document));
 document.addEventListener("htmx:oobAfterSwap", () => localTimes(document));
 localTimes(document);
+
+// A part of a page that could not be loaded says so, where it would have been or in passing.
+for (const kind of ["htmx:responseError", "htmx:sendError"]) {
+  document.addEventListener(kind, (event) => {
+    const { elt, xhr } = event.detail;
+    const trigger = elt.getAttribute("hx-trigger") ?? "";
+    if (trigger.startsWith("every")) return; // it asks again by itself
+    const message = xhr?.status
+      ? `This part could not be loaded: the engine answered with status ${xhr.status}.`
+      : "The engine could not be reached. Is it running?";
+    const waiting = trigger.startsWith("load") && elt.querySelector("p.muted");
+    if (!waiting) {
+      toast(message);
+      return;
+    }
+    waiting.className = "problem";
+    waiting.setAttribute("role", "alert");
+    waiting.textContent = `${message} Load the page again to retry.`;
+  });
+}

@@ -21,7 +21,9 @@ function python(value, indent) {
 function pythonCode(chat, body) {
   const call = chat ? "chat.completions.create" : "completions.create";
   const lines = Object.entries(body).map(([name, value]) => `        ${name}=${python(value, "        ")},\n`);
-  const answerText = chat ? "answer.choices[0].message.content" : "answer.choices[0].text";
+  const message = "answer.choices[0].message";
+  const reply = body.tools ? `${message}.tool_calls or ${message}.content` : `${message}.content`;
+  const answerText = chat ? reply : "answer.choices[0].text";
   return `from tunesmith import Client
 
 with Client(base_url=${JSON.stringify(base)}) as client:  # key: TUNESMITH_API_KEY
@@ -43,7 +45,9 @@ function curlCode(chat, body) {
 
 function nodeCode(chat, body) {
   const call = chat ? "chat.completions.create" : "completions.create";
-  const answerText = chat ? "answer.choices[0].message.content" : "answer.choices[0].text";
+  const message = "answer.choices[0].message";
+  const reply = body.tools ? `${message}.tool_calls ?? ${message}.content` : `${message}.content`;
+  const answerText = chat ? reply : "answer.choices[0].text";
   const text = JSON.stringify(body, null, 2).replace(/^( *)"([a-z_]+)":/gm, "$1$2:");
   return `import OpenAI from "openai";
 

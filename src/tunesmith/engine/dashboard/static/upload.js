@@ -6,6 +6,8 @@ const form = document.getElementById("upload");
 const input = document.getElementById("upload-file");
 const part = (name) => document.getElementById(`upload-${name}`);
 const maxBytes = Number(form.dataset.maxBytes);
+// What is trained on as it lies there; everything else is to be prepared first.
+const TRAINED = /\.(jsonl|ndjson)$/i;
 let request = null;
 
 function show(problem) {
@@ -28,7 +30,8 @@ function upload(file) {
     return;
   }
   const body = new FormData();
-  body.append("purpose", "fine-tune");
+  const purpose = TRAINED.test(file.name) ? "fine-tune" : "user_data";
+  body.append("purpose", purpose);
   body.append("file", file, file.name);
   part("name").textContent = file.name;
   part("progress").value = 0;
@@ -44,6 +47,10 @@ function upload(file) {
     const { status, response } = request;
     finish();
     if (status === 200) {
+      if (form.dataset.check || purpose === "user_data") {
+        location.assign(`/data/${encodeURIComponent(response.id)}`);
+        return;
+      }
       toast(`${file.name} is uploaded.`);
       document.body.dispatchEvent(new CustomEvent("files-changed"));
     } else {
