@@ -1,4 +1,4 @@
-// The curves of several jobs over each other: one chart for each metric, one colour for each job.
+// The curves of several jobs over each other: a chart for each metric, a line for each job.
 
 import { axis, colour, format, makeFocusable, showLastValues, smoothed, widthOf } from "./chart.js";
 
