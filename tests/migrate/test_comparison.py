@@ -8,7 +8,13 @@ import pytest
 from recorded import chat, question, recording
 from tunesmith import migrate
 from tunesmith.graders import GraderError
-from tunesmith.migrate import RecordingError, check_requirement, compare, parse_requirement
+from tunesmith.migrate import (
+    RecordingError,
+    check_requirement,
+    compare,
+    comparison_report,
+    parse_requirement,
+)
 from tunesmith.migrate.measures import field_agreement
 from tunesmith.migrate.requirements import RequirementError
 from tunesmith.migrate.statistics import holm, mcnemar, wilson
@@ -336,6 +342,30 @@ def test_the_html_report_stands_alone_and_escapes_hostile_answers():
     assert "default-src 'none'" in page
     assert not re.search(r"<(link|iframe|object|embed|form|base)\b", page)
     assert "url(" not in page
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ((), "Of 40 answers none differ or are worse."),
+        ((3,), "Of 40 answers 1 differs or is worse."),
+        (range(20), "Of 40 answers 20 differ or are worse; the worst 5 are here."),
+    ],
+)
+def test_the_report_shows_the_answers_that_differ_and_no_others(wrong, words):
+    comparison = compare(*sentiment(wrong=wrong))
+    for case in comparison.cases:
+        case.values["first_token"] = 0.7  # that of equal answers is never quite the same
+    page = migrate.to_html(comparison, cases=5)
+    assert words in page
+    assert page.count("<details") == min(5, len(wrong))
+    assert migrate.to_markdown(comparison, cases=5).count("### ") == min(5, len(wrong))
+
+
+def test_numbers_are_shown_as_people_read_them():
+    shown = [comparison_report._number(one, "") for one in (3.1784, 0.0039, -1e-5, 1692.3, 12.345)]
+    assert shown == ["3.178", "0.004", "0", "1692", "12.35"]
+    assert comparison_report._number(0.25, "+") == "+0.25"
 
 
 def test_the_markdown_report_escapes_hostile_answers():

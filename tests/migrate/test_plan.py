@@ -363,3 +363,18 @@ def test_the_whole_way_from_a_recorded_organisation(tmp_path, run, monkeypatch, 
     page = (tmp_path / "report.html").read_text()
     assert wanted in page
     assert "not met" in page
+
+
+def test_a_plan_of_one_model_has_what_it_continued_and_no_more(make_archive):
+    jobs = [
+        {"id": f"ftjob-{name}", "object": "fine_tuning.job", "model": base, "status": "succeeded",
+         "fine_tuned_model": f"ft:{name}", "training_file": "file-1", "created_at": at}
+        for at, (name, base) in enumerate(
+            [("a", "gpt-4o-mini-2024-07-18"), ("b", "ft:a"), ("c", "gpt-4o-mini-2024-07-18")]
+        )
+    ]  # fmt: skip
+    archive = make_archive(jobs, {"file-1": LABELLED})
+    made = plan(archive, BASES, CARD, models=["ft:b"])
+    assert [job.old_model for job in made.jobs] == ["ft:a", "ft:b"]
+    with pytest.raises(migrate.ArchiveError, match="made ft:x"):
+        plan(archive, BASES, CARD, models=["ft:x"])

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .archive import ArchivedJob as ArchivedJob
     from .archive import ArchiveError as ArchiveError
     from .archive import Gap as Gap
+    from .batch_recorder import record_batch as record_batch
+    from .batch_recorder import record_batch_async as record_batch_async
     from .comparing import compare as compare
     from .comparing import compare_async as compare_async
     from .comparison import Case as Case
@@ -42,12 +44,12 @@ if TYPE_CHECKING:
     from .prompts import sample_prompts as sample_prompts
     from .pull_archive import PullReport as PullReport
     from .pull_archive import pull as pull
-    from .recorder import CostEstimate as CostEstimate
-    from .recorder import Prices as Prices
     from .recorder import RecordOutcome as RecordOutcome
-    from .recorder import estimate_cost as estimate_cost
     from .recorder import record as record
     from .recorder import record_async as record_async
+    from .recording_cost import CostEstimate as CostEstimate
+    from .recording_cost import Prices as Prices
+    from .recording_cost import estimate_cost as estimate_cost
     from .recordings import Prompt as Prompt
     from .recordings import Recording as Recording
     from .recordings import RecordingError as RecordingError

@@ -120,9 +120,13 @@ def to_html(
 
 def summary(comparison: Comparison) -> str:
     """Return what was compared, in a sentence."""
+    return f"{comparison.new_model} against {comparison.old_model}: {_counted(comparison)}"
+
+
+def _counted(comparison: Comparison) -> str:
     return (
-        f"{comparison.new_model} against {comparison.old_model}: {comparison.prompts} prompts in "
-        f"{comparison.conversations} conversations, {comparison.twice} recorded twice"
+        f"{comparison.prompts} prompts in {comparison.conversations} conversations, "
+        f"{comparison.twice} recorded twice"
     )
 
 
@@ -150,13 +154,21 @@ def shown_interval(interval: Interval, measure: Measure, sign: str = "") -> str:
     """Return an estimate with its interval, as people read it."""
     if measure.kind == "number":
         values = (interval.estimate, interval.low, interval.high)
-        value, low, high = (f"{one:{sign}.4g}" for one in values)
+        value, low, high = (_number(one, sign) for one in values)
         return f"{value} [{low}, {high}]"
     factor = 100
     value, low, high = (
         f"{one * factor:{sign}.1f}" for one in (interval.estimate, interval.low, interval.high)
     )
     return f"{value} % [{low}, {high}]"
+
+
+def _number(value: float, sign: str) -> str:
+    """Return a number with four digits at most, and none beyond a thousandth."""
+    if abs(value) >= 10:  # noqa: PLR2004 - digits
+        return f"{value:{sign}.4g}" if abs(value) < 1e4 else f"{value:{sign},.0f}"  # noqa: PLR2004
+    text = f"{value:{sign}.3f}".rstrip("0").rstrip(".")
+    return "0" if text in {"-0", "+0", "0"} else text
 
 
 def shown_p(measure: Measure) -> str:
@@ -270,7 +282,7 @@ def _markdown(
     if comparison.confusion is not None:
         yield ""
         yield from _markdown_confusion(comparison.confusion)
-    bad = [case for case in comparison.cases[:cases] if case.badness > 0]
+    bad = [case for case in comparison.cases if _is_worse(case)][:cases]
     if bad:
         yield ""
         yield "## Worst cases"
@@ -305,11 +317,14 @@ def _marked(text: str) -> str:
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8885; --old: #b3261e22; --new: #1b7f3b22; }
+h1 { overflow-wrap: anywhere; font-size: 1.5rem; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
-td small { display: block; opacity: .7; }
+td small { display: block; opacity: .7; } td:not(:first-child) { white-space: nowrap; }
+.facts td { text-align: left; white-space: normal !important; overflow-wrap: anywhere; }
+.facts td:first-child { min-width: 14rem; }
 .wide { overflow-x: auto; }
 .met { color: #1b7f3b; } .unmet { color: #b3261e; }
 .same { background: #8882; }
@@ -334,7 +349,7 @@ def _html(
     yield '<meta name="referrer" content="no-referrer">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{title}</title><style>{_STYLE}</style></head><body>"
-    yield f"<h1>{title}</h1><p>{escape(printable(summary(comparison)))}.</p>"
+    yield f"<h1>{title}</h1><p>{_counted(comparison)}.</p>"
     if requirements or comparison.warnings:
         yield "<ul>"
         for result in requirements:
@@ -355,17 +370,24 @@ def _html_measures(comparison: Comparison) -> Iterator[str]:
     yield "<h2>Measures</h2>"
     yield (
         f"<p>Intervals at {comparison.level:.0%}. The ceiling of an agreement is how far the old "
-        "model agrees with itself where it was asked twice; a difference is paired, prompt by "
-        "prompt; p-values are corrected by Holm for the number of tests.</p>"
+        "model agrees with itself where it was asked twice, and is compared there alone; a "
+        "difference is paired, prompt by prompt; p-values are corrected by Holm for the number of "
+        "tests.</p>"
     )
     yield '<div class="wide"><table><thead><tr>'
     yield "".join(f"<th>{escape(name)}</th>" for name in (*HEADER, "")) + "</tr></thead><tbody>"
     for measure, row in zip(comparison.measures, rows_of(comparison), strict=True):
         meaning = MEANINGS.get(measure.name, "score of this grader")
         name = f"{escape(printable(row[0]))}<small>{escape(meaning)}</small>"
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        cells = "".join(f"<td>{_interval_cell(cell)}</td>" for cell in row[1:])
         yield f"<tr><td>{name}</td>{cells}<td>{_bars(measure)}</td></tr>"
     yield "</tbody></table></div>"
+
+
+def _interval_cell(text: str) -> str:
+    """Return a value with its interval below it, neither of them broken."""
+    value, bracket, rest = text.partition(" [")
+    return escape(value) + (f"<small>[{escape(rest)}</small>" if bracket else "")
 
 
 def _bars(measure: Measure) -> str:
@@ -416,9 +438,11 @@ def _html_confusion(confusion: Confusion) -> Iterator[str]:
 
 
 def _html_cases(comparison: Comparison, cases: int) -> Iterator[str]:
-    bad = [case for case in comparison.cases if case.badness > 0]
-    yield f"<h2>Worst cases</h2><p>{len(bad)} of {comparison.prompts} prompts differ"
-    yield f"; the worst {cases} are here.</p>" if len(bad) > cases else ".</p>"
+    bad = [case for case in comparison.cases if _is_worse(case)]
+    yield "<h2>Worst cases</h2>"
+    some = f"; the worst {cases} are here" if len(bad) > cases else ""
+    verb = "differs or is worse" if len(bad) == 1 else "differ or are worse"
+    yield f"<p>Of {comparison.prompts} answers {len(bad) or 'none'} {verb}{some}.</p>"
     for number, case in enumerate(bad[:cases]):
         opened = " open" if number < 5 else ""  # noqa: PLR2004 - what fits on a screen or two
         values = ", ".join(_shown_value(name, value) for name, value in case.values.items())
@@ -429,6 +453,17 @@ def _html_cases(comparison: Comparison, cases: int) -> Iterator[str]:
         old, new = _marked_differences(_short(case.old.shown), _short(case.new.shown))
         yield f'<div class="sides"><div>old<pre>{old}</pre></div>'
         yield f"<div>new<pre>{new}</pre></div></div></details>"
+
+
+def _is_worse(case: Case) -> bool:
+    """Return whether an answer differs or is worse; probabilities of equal ones always differ."""
+    return any(
+        value[0] is not None and value[1] is not None and value[1] < value[0]
+        if isinstance(value, tuple)
+        else value < 1
+        for name, value in case.values.items()
+        if name != "first_token"
+    )
 
 
 def _shown_value(name: str, value: Any) -> str:
@@ -457,7 +492,7 @@ def _marked_differences(old: str, new: str) -> tuple[str, str]:
 
 
 def _html_origin(comparison: Comparison) -> Iterator[str]:
-    yield "<h2>How this was made</h2><table><tbody>"
+    yield '<h2>How this was made</h2><table class="facts"><tbody>'
     sources = ", ".join(f"{count} {name}" for name, count in comparison.by_source.items())
     lines: dict[str, object] = {
         "prompts by source": sources,

@@ -17,7 +17,7 @@ from tunesmith.datasets import check_file
 from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.training_defaults import default_batch_size, default_epochs
 
-from .archive import Archive, read_lines
+from .archive import Archive, ArchiveError, read_lines
 from .shutdown_dates import base_model
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def plan(
     machine: Machine | None = None,
     *,
     project: str | None = None,
+    models: Sequence[str] | None = None,
     check: bool = True,
 ) -> Plan:
     """Return a local job for each archived job that made a model.
@@ -197,23 +198,39 @@ def plan(
         bases: The base models that can be trained; without any, a person chooses.
         machine: Where, to leave out bases that do not fit.
         project: Only this project's jobs.
+        models: Only the jobs that made these models, and those that they continued.
         check: Check each training file as the engine will read it.
 
     Raises:
-        ArchiveError: There is no archive, or it cannot be read.
+        ArchiveError: There is no archive, it cannot be read, or no job of it made such a model.
     """
     found = archive if isinstance(archive, Archive) else Archive(archive)
     made = Plan(str(found.folder), machine="" if machine is None else machine.name)
     profiles: dict[str, _Rows] = {}
-    models: set[str] = set()
+    planned: set[str] = set()
     archived = sorted(found.jobs(project), key=lambda job: int(job.job.get("created_at") or 0))
+    if models is not None:
+        archived = _with_parents(archived, models)
     for job in archived:
         if job.fine_tuned_model is None:
             made.left_out[job.id] = f"it ended {job.job.get('status')} without a model"
             continue
-        made.jobs.append(_planned(found, job, bases, machine, models, profiles, check=check))
-        models.add(job.fine_tuned_model)
+        made.jobs.append(_planned(found, job, bases, machine, planned, profiles, check=check))
+        planned.add(job.fine_tuned_model)
     return made
+
+
+def _with_parents(archived: Sequence[ArchivedJob], models: Sequence[str]) -> list[ArchivedJob]:
+    """Return the jobs that made these models, and those that they continued, in order."""
+    by_model = {job.fine_tuned_model: job for job in archived if job.fine_tuned_model}
+    unknown = [name for name in models if name not in by_model]
+    if unknown:
+        raise ArchiveError(f"No job of the archive made {', '.join(unknown)}.")
+    wanted = set(models)
+    for job in reversed(archived):  # newest first: a job is seen before its parent
+        if job.fine_tuned_model in wanted:
+            wanted.add(job.base_model)
+    return [job for job in archived if job.fine_tuned_model in wanted]
 
 
 def _planned(  # noqa: PLR0917 - one call, each of them needed

@@ -215,7 +215,8 @@ class _Project:
         yield from self._models()
         yield from self._files()
         yield from self._jobs("/fine_tuning/jobs", self._job)
-        yield from self._jobs("/fine-tunes", self._fine_tune)
+        if service_of(self._remote.settings) == "openai":  # Azure never had the older API
+            yield from self._jobs("/fine-tunes", self._fine_tune)
         yield from self._batches()
         yield from self._stored()
         yield from self._evals()

@@ -14,40 +14,27 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from tunesmith.datasets.tokens import (
-    UnknownEncodingError,
-    count,
-    encoding_for_model,
-    estimate_message_tokens,
-)
 from tunesmith.errors import APIStatusError, TunesmithError
 
-from .answers import message_answer
 from .archive import folder_name
-from .prompts import twice_ids
-from .recordings import (
-    Prompt,
-    RecordedAnswer,
-    Recording,
-    RecordingError,
-    RecordingWriter,
-    answer_key,
-)
+from .recording_cost import asked_prompts, encoding_of, expected_tokens, is_recorded
+from .recordings import RecordedAnswer, RecordingError, RecordingWriter, answer_key
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from tunesmith.client import AsyncClient, Client
     from tunesmith.resources.bulk import MapResult
 
+    from .recording_cost import Prices
+    from .recordings import Prompt
+
 __all__ = [
     "RECORDING_SETTINGS",
     "TERMS",
-    "CostEstimate",
-    "Prices",
     "RecordOutcome",
-    "estimate_cost",
+    "RecordingRun",
     "record",
     "record_async",
 ]
@@ -65,8 +52,6 @@ RECORDING_SETTINGS: Final[Mapping[str, Any]] = {
 
 _COMPLETION_LOGPROBS = 5
 _CHAT_ALONE = ("top_logprobs", "store", "max_completion_tokens")
-_USUAL_ANSWER = 200  # tokens, where neither a reference nor a limit says how long answers are
-_FALLBACK_ENCODING = "o200k_base"
 
 TERMS: Final = """\
 What the answers may be used for is a question of the service's terms; this is caution, not advice.
@@ -77,44 +62,6 @@ tuning inside OpenAI. Rows that people wrote are not output. Read the text in fo
 https://openai.com/policies/services-agreement/ (Azure and other services have their own)."""
 
 Purpose = Literal["evaluation", "training"]
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """What a service charges, in any currency, for a million tokens.
-
-    Attributes:
-        input: Of the prompts.
-        output: Of the answers.
-    """
-
-    input: float
-    output: float
-
-    def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """Return the price of so many tokens."""
-        return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class CostEstimate:
-    """What a recording will take, before its first request.
-
-    Attributes:
-        requests: Requests to send; those whose answers are there already are not counted.
-        reused: Answers that are there already.
-        prompt_tokens: Counted, by the model's encoding or, where that is not known, a similar one.
-        completion_tokens: Estimated: as long as the references, or a usual answer.
-        cost: At the given prices, None without.
-        is_batch: Whether the batch API's half price is meant.
-    """
-
-    requests: int
-    reused: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None = None
-    is_batch: bool = False
 
 
 @dataclass(slots=True)
@@ -148,42 +95,6 @@ class RecordOutcome:
     def is_complete(self) -> bool:
         """Whether every prompt has an answer or a final refusal."""
         return self.stopped is None and self.failed == 0
-
-
-def estimate_cost(
-    model: str,
-    prompts: Sequence[Prompt],
-    folder: str | os.PathLike[str] | None = None,
-    *,
-    twice: float = 0.0,
-    prices: Prices | None = None,
-    is_batch: bool = False,
-) -> CostEstimate:
-    """Return what recording these prompts will take; sends nothing.
-
-    Args:
-        model: The model to be asked.
-        prompts: The prompts.
-        folder: The folder of recordings, to leave out what is there already.
-        twice: The share that is recorded twice.
-        prices: What the service charges, None to estimate tokens alone.
-        is_batch: Whether the batch API answers, at half the price.
-    """
-    recording = _existing(model, folder)
-    requests = prompt_tokens = completion_tokens = reused = 0
-    encoding = _encoding(model)
-    for prompt, repeat in _asked(prompts, twice):
-        if _is_recorded(recording, prompt, repeat):
-            reused += 1
-            continue
-        tokens = _expected_tokens(prompt, encoding)
-        requests += 1
-        prompt_tokens += tokens[0]
-        completion_tokens += tokens[1]
-    cost = None if prices is None else prices.cost(prompt_tokens, completion_tokens)
-    if cost is not None and is_batch:
-        cost /= 2
-    return CostEstimate(requests, reused, prompt_tokens, completion_tokens, cost, is_batch)
 
 
 def record(
@@ -223,7 +134,7 @@ def record(
         APIStatusError: The service refuses the key or does not know the model. What was
             answered until then is kept.
     """
-    with _Run.begin(
+    with RecordingRun.begin(
         client, model, prompts, folder, purpose=purpose, twice=twice, settings=settings
     ) as run:
         run.limit(max_tokens, max_cost, prices)
@@ -250,7 +161,7 @@ async def record_async(
     on_progress: Callable[[int, int], object] | None = None,
 ) -> RecordOutcome:
     """Do the same as `record` on an asyncio client."""
-    with _Run.begin(
+    with RecordingRun.begin(
         client, model, prompts, folder, purpose=purpose, twice=twice, settings=settings
     ) as run:
         run.limit(max_tokens, max_cost, prices)
@@ -261,7 +172,7 @@ async def record_async(
         return run.outcome()
 
 
-def _resources(client: Any, run: _Run) -> list[tuple[Any, Iterator[Mapping[str, Any]]]]:
+def _resources(client: Any, run: RecordingRun) -> list[tuple[Any, Iterator[Mapping[str, Any]]]]:
     """Return the two resources that answer prompts, each with its requests."""
     return [
         (client.chat.completions, run.requests(chats=True)),
@@ -269,8 +180,8 @@ def _resources(client: Any, run: _Run) -> list[tuple[Any, Iterator[Mapping[str, 
     ]
 
 
-class _Run:
-    """What is to be asked, what was answered, and when to stop."""
+class RecordingRun:
+    """What is to be asked, what was answered, and when to stop; use it with `with`."""
 
     def __init__(
         self,
@@ -283,7 +194,7 @@ class _Run:
         self._model = model
         self._asked = asked
         self._settings = settings
-        self._encoding = _encoding(model)
+        self._encoding = encoding_of(model)
         self._waiting: dict[int, tuple[Prompt, int]] = {}
         self._reserved: dict[int, tuple[int, int]] = {}
         self._max_tokens: int | None = None
@@ -294,7 +205,7 @@ class _Run:
         self.on_progress: Callable[[int, int], object] | None = None
         for prompt, _ in asked:
             writer.add_prompt(prompt)
-        self._outcome.reused = sum(_is_recorded(writer.recording, *one) for one in asked)
+        self._outcome.reused = sum(is_recorded(writer.recording, *one) for one in asked)
 
     @classmethod
     def begin(
@@ -307,7 +218,12 @@ class _Run:
         purpose: Purpose,
         twice: float,
         settings: Mapping[str, Any] | None,
-    ) -> _Run:
+    ) -> RecordingRun:
+        """Open the recording's folder; the arguments are those of `record`.
+
+        Raises:
+            RecordingError: The folder cannot be used.
+        """
         merged = {**RECORDING_SETTINGS, **(settings or {})}
         chosen = {name: value for name, value in merged.items() if value is not None}
         facts = {
@@ -326,7 +242,7 @@ class _Run:
                 f"settings {before.get('settings')}. Continue it with the same, or name another "
                 "folder."
             )
-        return cls(writer, model, _asked(prompts, twice), chosen)
+        return cls(writer, model, asked_prompts(prompts, twice), chosen)
 
     def __enter__(self) -> Self:
         return self
@@ -335,21 +251,52 @@ class _Run:
         self._writer.close()
 
     def limit(self, max_tokens: int | None, max_cost: float | None, prices: Prices | None) -> None:
+        """Set the limits; see `record`.
+
+        Raises:
+            RecordingError: A limit of money has no prices.
+        """
         if max_cost is not None and prices is None:
             raise RecordingError("A limit of money needs the prices of the service.")
         self._max_tokens, self._max_cost, self._prices = max_tokens, max_cost, prices
 
-    def requests(self, *, chats: bool) -> Iterator[Mapping[str, Any]]:
-        """Yield the requests that are still to be sent, until a limit is reached."""
+    @property
+    def folder(self) -> Path:
+        """The recording's folder."""
+        return self._writer.folder
+
+    def known(self) -> dict[str, tuple[Prompt, int]]:
+        """Return every prompt of the recording and its repeat, by the key of its answer."""
+        return {
+            answer_key(self._model, request_body(prompt, self._settings), repeat): (prompt, repeat)
+            for prompt in self._writer.recording.prompts.values()
+            for repeat in range(2)
+        }
+
+    def has_answer(self, prompt: Prompt, repeat: int) -> bool:
+        """Return whether the recording has an answer or a final refusal."""
+        return is_recorded(self._writer.recording, prompt, repeat)
+
+    def requests(
+        self, *, chats: bool, sent_before: Container[tuple[str, int]] = ()
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the requests that are still to be sent, until a limit is reached.
+
+        Args:
+            chats: Those of chats, or those of completions.
+            sent_before: Prompts and repeats whose answers are on their way.
+        """
         self._waiting.clear()
         self._reserved.clear()
         sent = 0
         for prompt, repeat in self._asked:
-            if prompt.is_chat != chats or _is_recorded(self._writer.recording, prompt, repeat):
+            if prompt.is_chat != chats or is_recorded(self._writer.recording, prompt, repeat):
+                continue
+            if (prompt.id, repeat) in sent_before:
                 continue
             if self._fatal is not None or self._outcome.stopped is not None:
                 return
-            expected = _expected_tokens(prompt, self._encoding)
+            expected = expected_tokens(prompt, self._encoding)
             if self._exceeds(expected):
                 return
             self._waiting[sent] = (prompt, repeat)
@@ -357,40 +304,60 @@ class _Run:
             sent += 1
             yield {"model": self._model, **request_body(prompt, self._settings)}
 
+    def repeats(
+        self, requests: Iterator[Mapping[str, Any]]
+    ) -> Iterator[tuple[Mapping[str, Any], int]]:
+        """Yield requests with the number of their repeat; what they will use stays reserved."""
+        for number, request in enumerate(requests):
+            yield request, self._waiting[number][1]
+
     def accept(self, result: MapResult[Any]) -> None:
         """Write down how a request ended."""
         prompt, repeat = self._waiting.pop(result.index)
         self._reserved.pop(result.index)
-        self._outcome.requests += 1
-        key = answer_key(self._model, request_body(prompt, self._settings), repeat)
-        now = int(time.time())
         if result.response is not None:
-            response = result.response.to_dict()
-            self._count(response.get("usage") or {})
-            answer = RecordedAnswer(
-                key,
-                prompt.id,
+            self.write(
+                prompt,
                 repeat,
-                response,
+                result.response.to_dict(),
                 seconds=None if result.elapsed is None else round(result.elapsed, 4),
                 request_id=result.response._request_id,  # noqa: SLF001 - openai's name for it
-                recorded_at=now,
             )
-        else:
-            error = _error_facts(result.error)
+            return
+        error = _error_facts(result.error)
+        if (setting := _refused_setting(result.error, self._settings)) is not None:
+            error["is_final"] = False
+            self._fatal = self._fatal or RecordingError(
+                f"The service refuses the setting {setting}: {result.error} Leave it out: "
+                f"settings={{{setting!r}: None}}."
+            )
+        if _ends_all(result.error):
+            self._fatal = self._fatal or result.error
+        self.write(prompt, repeat, None, error)
+
+    def write(
+        self,
+        prompt: Prompt,
+        repeat: int,
+        response: Mapping[str, Any] | None,
+        error: Mapping[str, Any] | None = None,
+        *,
+        seconds: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Write down an answer, or why there is none: `status`, `type`, `message`, `is_final`."""
+        self._outcome.requests += 1
+        if response is not None:
+            self._count(response.get("usage") or {})
+        elif error is not None:
             self._outcome.failed += not error["is_final"]
             name = f"{error['status'] or error['type']}: {error['message']}"[:200]
             self._outcome.errors[name] = self._outcome.errors.get(name, 0) + 1
-            if (setting := _refused_setting(result.error, self._settings)) is not None:
-                error["is_final"] = False
-                self._fatal = self._fatal or RecordingError(
-                    f"The service refuses the setting {setting}: {result.error} Leave it out: "
-                    f"settings={{{setting!r}: None}}."
-                )
-            if _ends_all(result.error):
-                self._fatal = self._fatal or result.error
-            answer = RecordedAnswer(key, prompt.id, repeat, None, error, recorded_at=now)
-        self._writer.add_answer(answer)
+        key = answer_key(self._model, request_body(prompt, self._settings), repeat)
+        now = int(time.time())
+        self._writer.add_answer(
+            RecordedAnswer(key, prompt.id, repeat, response, error, seconds, request_id, now)
+        )
         if self.on_progress is not None:
             self.on_progress(self._outcome.requests + self._outcome.reused, len(self._asked))
 
@@ -436,47 +403,6 @@ def request_body(prompt: Prompt, settings: Mapping[str, Any]) -> dict[str, Any]:
     elif body.get("logprobs") is False:
         del body["logprobs"]
     return body
-
-
-def _asked(prompts: Sequence[Prompt], twice: float) -> list[tuple[Prompt, int]]:
-    """Return the prompts with the number of the repeat; a second time follows the first."""
-    unique = list({prompt.id: prompt for prompt in prompts}.values())
-    again = twice_ids(unique, twice)
-    return [
-        (prompt, repeat) for prompt in unique for repeat in range(2 if prompt.id in again else 1)
-    ]
-
-
-def _existing(model: str, folder: str | os.PathLike[str] | None) -> Recording:
-    path = None if folder is None else Path(folder) / folder_name(model)
-    if path is None or not (path / "recording.json").exists():
-        return Recording(model)
-    return Recording.read(path)
-
-
-def _is_recorded(recording: Recording, prompt: Prompt, repeat: int) -> bool:
-    answer = recording.answer(prompt.id, repeat)
-    return answer is not None and answer.is_final
-
-
-def _encoding(model: str) -> str:
-    try:
-        return encoding_for_model(model)
-    except UnknownEncodingError:
-        return _FALLBACK_ENCODING
-
-
-def _expected_tokens(prompt: Prompt, encoding: str) -> tuple[int, int]:
-    """Return the tokens of a prompt, and those that its answer will have, as far as known."""
-    if prompt.is_chat:
-        tools = prompt.body.get("tools") or ()
-        asked = estimate_message_tokens(prompt.body["messages"], encoding, tools=tools)
-    else:
-        asked = count(str(prompt.body.get("prompt")), encoding)
-    reference = message_answer(prompt.reference)
-    answered = _USUAL_ANSWER if reference is None else count(reference.shown, encoding) + 1
-    limit = prompt.body.get("max_completion_tokens") or prompt.body.get("max_tokens")
-    return asked, min(answered, limit) if isinstance(limit, int) else answered
 
 
 def _error_facts(error: Exception | None) -> dict[str, Any]:

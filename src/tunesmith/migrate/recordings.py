@@ -6,6 +6,8 @@ A recording is a folder of three files, all open formats:
     requests.jsonl    a line for each prompt: its id, the request's body, where it comes from
     answers.jsonl     a line for each answer: key, prompt, repeat, the whole response or the error
 
+Where it went through the batch API, `batches.jsonl` says which batches there were.
+
 An answer's key is the SHA-256 of the model, the canonical body and the number of the repeat. Lines
 are appended and synced, so a run that is killed has lost at most the answers it was waiting for;
 an incomplete last line is ignored and cut off. Knows no network.
@@ -35,6 +37,7 @@ __all__ = [
     "RecordingError",
     "RecordingWriter",
     "answer_key",
+    "append_to",
 ]
 
 Source: TypeAlias = Literal["user", "stored", "eval", "validation", "training"]
@@ -167,8 +170,8 @@ class RecordingWriter:
         self.folder: Path = Path(folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.recording: Recording = self._open(model, dict(facts or {}))
-        self._requests = _append_to(self.folder / "requests.jsonl")
-        self._answers = _append_to(self.folder / "answers.jsonl")
+        self._requests = append_to(self.folder / "requests.jsonl")
+        self._answers = append_to(self.folder / "answers.jsonl")
 
     def _open(self, model: str, facts: dict[str, Any]) -> Recording:
         path = self.folder / "recording.json"
@@ -338,7 +341,7 @@ def _private_file(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
-def _append_to(path: Path) -> Any:
+def append_to(path: Path) -> Any:
     """Open a journal for appending, without the incomplete line that a crash has left."""
     content = path.read_bytes() if path.exists() else b""
     whole = content.rfind(b"\n") + 1

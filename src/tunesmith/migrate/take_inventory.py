@@ -271,7 +271,8 @@ class _ProjectInventory:
             yield from ()
 
         yield from self._list("/fine_tuning/jobs", take, limit=_PAGE)
-        yield from self._list("/fine-tunes", take, limit=_PAGE)
+        if self._found.service == "openai":  # Azure never had the older API
+            yield from self._list("/fine-tunes", take, limit=_PAGE)
         self._count("jobs", (str(job["status"]) for job in jobs))
         trained = [job for job in jobs if job["name"]]
         wanted = {one for job in trained for one in (job["training"], job["validation"]) if one}

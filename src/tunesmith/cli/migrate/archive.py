@@ -14,6 +14,7 @@ from .options import INCOMPLETE, add_source_options, connect_source, named_proje
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from tunesmith.cli.parser import Commands
     from tunesmith.migrate import Inventory, InventoryFile, PullReport
@@ -98,8 +99,29 @@ def _print_inventory(found: Inventory) -> None:
     for project, sums in (found.costs or {}).items():
         amounts = ", ".join(f"{value:,.2f} {currency}" for currency, value in sums.items())
         print(f"fine-tuning in {project}, last 90 days: {amounts}")
+    for text in _unknown(found):
+        print(text)
     for gap in found.gaps:
         print_notice(f"Not read: {gap.what} of {gap.path}: {gap.status}: {gap.message}")
+
+
+def _unknown(found: Inventory) -> Iterator[str]:
+    """Say of what is not known why that is so, and who knows it."""
+    is_azure = found.service == "azure"
+    if found.costs is None:
+        who = (
+            "Azure's cost management has it, which is no part of this API"
+            if is_azure
+            else "an admin key in OPENAI_ADMIN_KEY reads it"
+        )
+        yield f"what fine-tuning has cost: unknown; {who}"
+    if found.costs is None and any(one.last_use is None for one in found.models):
+        who = (
+            "Azure's metrics have the use of each deployment"
+            if is_azure
+            else "an admin key in OPENAI_ADMIN_KEY reads the others' use"
+        )
+        yield f"last use: only of models with stored completions; {who}"
 
 
 def _file(file: InventoryFile | None) -> str:

@@ -40,6 +40,11 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
         help="an archive: the model's stored completions, and the files of its job",
     )  # fmt: skip
     parser.add_argument(
+        "--archived-as", metavar="NAME",
+        help="the model's name in the archive, where callers use another one, as for the "
+        "deployments of Azure",
+    )  # fmt: skip
+    parser.add_argument(
         "--turns", choices=("last", "all"), default="last",
         help="cut conversations before the last answer, or before each (default: last)",
     )  # fmt: skip
@@ -70,8 +75,8 @@ def chosen_prompts(arguments: argparse.Namespace) -> list[Prompt]:
         for path in getattr(arguments, source)
     ]
     if arguments.archive:
-        folder = folder_of(arguments.archive)
-        files.append(archived_prompts(folder, arguments.model, turns=arguments.turns))
+        folder, name = folder_of(arguments.archive), arguments.archived_as or arguments.model
+        files.append(archived_prompts(folder, name, turns=arguments.turns))
     for file in files:
         for place, reason in file.left_out.items():
             print_notice(f"left out {place}: {reason}")
@@ -98,12 +103,12 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def progress(what: str) -> Callable[[int, int], None]:
-    """Return a function that reports each twentieth on stderr."""
+    """Return a function that reports each tenth on stderr."""
     printed = -1
 
     def report(done: int, total: int) -> None:
         nonlocal printed
-        share = done * 20 // total if total else 20
+        share = done * 10 // total if total else 10
         if share > printed:
             printed = share
             print_notice(f"{what}: {done} of {total}")

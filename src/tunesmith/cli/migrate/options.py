@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
     from tunesmith.client import Client
 
-__all__ = ["INCOMPLETE", "add_source_options", "connect_source", "named_projects"]
+__all__ = [
+    "INCOMPLETE",
+    "add_azure_options",
+    "add_source_options",
+    "connect_azure",
+    "connect_source",
+    "named_projects",
+]
 
 INCOMPLETE = 5
 """The exit code where an archive lacks what could have been fetched, or has changed."""
@@ -24,15 +31,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is read, and with which keys."""
     group = parser.add_argument_group("source")
-    group.add_argument(
-        "--azure", metavar="ENDPOINT",
-        help="an Azure resource, such as https://NAME.openai.azure.com; the key comes from "
-        "AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN",
-    )  # fmt: skip
-    group.add_argument(
-        "--api-version", metavar="VERSION", default="v1",
-        help="Azure's API version: v1 for the addresses without one, or a date (default: v1)",
-    )  # fmt: skip
+    add_azure_options(group)
     group.add_argument(
         "--project", action="append", metavar="ID[=VARIABLE]", default=[],
         help="read this project; its key stands in the environment variable, without one the "
@@ -44,6 +43,19 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         help="requests at a time; the service's limits are kept in any case (default: 8)",
     )  # fmt: skip
     add_connection_options(parser)
+
+
+def add_azure_options(group: argparse._ActionsContainer) -> None:
+    """Add the options that name an Azure resource."""
+    group.add_argument(
+        "--azure", metavar="ENDPOINT",
+        help="an Azure resource, such as https://NAME.openai.azure.com; the key comes from "
+        "AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN",
+    )  # fmt: skip
+    group.add_argument(
+        "--api-version", metavar="VERSION", default="v1",
+        help="Azure's API version: v1 for the addresses without one, or a date (default: v1)",
+    )  # fmt: skip
 
 
 def _count(text: str) -> int:
@@ -60,18 +72,25 @@ def connect_source(arguments: argparse.Namespace) -> Client:
         ConfigurationError: There is no key.
     """
     if arguments.azure:
-        from tunesmith.azure import AzureClient
-
-        key = getattr(arguments, "api_key", None)
-        options: dict[str, Any] = {} if key is None else {"api_key": key}
-        return AzureClient(
-            azure_endpoint=arguments.azure, api_version=arguments.api_version, **options
-        )
+        return connect_azure(arguments)
     from tunesmith.core.environment import environment
 
     if not (getattr(arguments, "api_base", None) or environment("BASE_URL")):
         arguments.api_base = OPENAI_URL
     return connect(arguments)
+
+
+def connect_azure(arguments: argparse.Namespace) -> Client:
+    """Return a client of the Azure resource that was named.
+
+    Raises:
+        ConfigurationError: There is no key.
+    """
+    from tunesmith.azure import AzureClient
+
+    key = getattr(arguments, "api_key", None)
+    options: dict[str, Any] = {} if key is None else {"api_key": key}
+    return AzureClient(azure_endpoint=arguments.azure, api_version=arguments.api_version, **options)
 
 
 def named_projects(arguments: argparse.Namespace) -> Mapping[str, str] | Sequence[str] | None:

@@ -52,6 +52,10 @@ def register(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--project", metavar="ID", help="only the jobs of this project")
     parser.add_argument(
+        "-m", "--model", action="append", metavar="NAME",
+        help="only the job that made this old model, and those that it continued; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
         "--base", action="append", default=[], metavar="NAME",
         help="plan with this base instead of the advised one; repeatable, trained side by side",
     )  # fmt: skip
@@ -78,11 +82,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     from tunesmith.migrate import export_plan, plan, write_plan
 
     bases, machine = _bases_here(arguments)
+    bases = [one for one in bases if one.name in arguments.base] or bases
     made = plan(
         folder_of(arguments.archive),
         bases,
         machine,
         project=arguments.project,
+        models=arguments.model,
         check=not arguments.no_check,
     )
     if arguments.base:
@@ -100,7 +106,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     print(table(("old model", "base", "run", "estimate"), rows) if rows else "No job made a model.")
     for identity, reason in made.left_out.items():
         print_notice(f"left out {identity}: {reason}")
-    print(f"{path}: {len(made.jobs)} jobs. Read and edit it, then: tunesmith migrate train {path}")
+    jobs = "1 job" if len(made.jobs) == 1 else f"{len(made.jobs)} jobs"
+    print(f"{path}: {jobs}. Read and edit it, then: tunesmith migrate train {path}")
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli.options import add_connection_options, connect
 from tunesmith.cli.output import add_json_option, print_json, print_notice
@@ -18,6 +18,7 @@ from .asked import (
     progress,
     settings_of,
 )
+from .options import add_azure_options, connect_azure
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +42,13 @@ def register(commands: Commands) -> None:
         "--validation valid.jsonl -O recordings --twice 0.2 --purpose evaluation "
         "--input-price 0.30 --output-price 1.20 --max-cost 5 --yes",
     )
-    parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="the old model")
+    parser.add_argument(
+        "-m",
+        "--model",
+        required=True,
+        metavar="MODEL",
+        help="the old model; on Azure its deployment",
+    )
     parser.add_argument(
         "-O", "--output", metavar="DIR",
         help="folder of recordings; each model has its own in it (default: recordings, in the "
@@ -64,6 +71,10 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--output-price", type=float, metavar="X", help="price of a million answered tokens"
     )
+    parser.add_argument(
+        "--batch", action="store_true",
+        help="through the batch API: half the price, within a day; may be stopped and continued",
+    )  # fmt: skip
     parser.add_argument("--max-cost", type=float, metavar="X", help="stop before spending more")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="stop before using more")
     parser.add_argument(
@@ -71,15 +82,23 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("-y", "--yes", action="store_true", help="start without asking")
     add_json_option(parser)
+    add_azure_options(parser.add_argument_group("Azure"))
     add_connection_options(parser)
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from tunesmith.migrate import estimate_cost, record
+    from tunesmith.migrate import estimate_cost, record, record_batch
 
     prompts = chosen_prompts(arguments)
     folder, prices = _output(arguments), _prices(arguments)
-    estimate = estimate_cost(arguments.model, prompts, folder, twice=arguments.twice, prices=prices)
+    estimate = estimate_cost(
+        arguments.model,
+        prompts,
+        folder,
+        twice=arguments.twice,
+        prices=prices,
+        is_batch=arguments.batch,
+    )
     print_notice(estimate_text(estimate))
     if arguments.estimate:
         return 0
@@ -87,21 +106,24 @@ def _record(arguments: argparse.Namespace) -> int:
     if estimate.requests and not arguments.yes and not _agreed("Start?"):
         print_notice("Nothing was sent.")
         return 0
-    with connect(arguments) as client:
-        outcome = record(
-            client,
-            arguments.model,
-            prompts,
-            folder,
-            purpose=purpose,
-            twice=arguments.twice,
-            settings=settings_of(arguments),
-            concurrency=arguments.concurrency,
-            max_tokens=arguments.max_tokens,
-            max_cost=arguments.max_cost,
-            prices=prices,
-            on_progress=progress("recorded"),
-        )
+    with connect_azure(arguments) if arguments.azure else connect(arguments) as client:
+        options: dict[str, Any] = {
+            "purpose": purpose,
+            "twice": arguments.twice,
+            "settings": settings_of(arguments),
+            "max_tokens": arguments.max_tokens,
+            "max_cost": arguments.max_cost,
+            "prices": prices,
+            "on_progress": progress("recorded"),
+        }
+        if arguments.batch:
+            print_notice(
+                "Batches end within a day. Stop whenever you like: the same command goes on."
+            )
+            outcome = record_batch(client, arguments.model, prompts, folder, **options)
+        else:
+            options["concurrency"] = arguments.concurrency
+            outcome = record(client, arguments.model, prompts, folder, **options)
     _print_outcome(outcome, arguments)
     return 0 if outcome.is_complete else 1
 
@@ -120,7 +142,9 @@ def estimate_text(estimate: CostEstimate) -> str:
     )
     if estimate.cost is None:
         return f"{text}. Give --input-price and --output-price for an estimate in money."
-    return f"{text}, about {estimate.cost:,.2f} at your prices."
+    digits = 2 if estimate.cost >= 1 else 4
+    half = ", halved for the batch API" if estimate.is_batch else ""
+    return f"{text}, about {estimate.cost:,.{digits}f} at your prices{half}."
 
 
 def _prices(arguments: argparse.Namespace) -> Prices | None:

@@ -175,11 +175,7 @@ class Gateway:
             answer = await _while_connected(routed.request, self._send(routed))
         except ServiceFailedError as error:
             observation.fail(error.reason, error.status)
-            failed = _upstream_failed(routed.route, error)
-        else:
-            failed = None
-        if failed is not None:
-            raise failed
+            raise _upstream_failed(routed.route, error) from None
         if answer is None:
             observation.fail("the caller has closed its connection")
             routed.decision.side = "none"

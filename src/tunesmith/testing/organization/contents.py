@@ -265,10 +265,11 @@ class Contents:
         return [one for one in self._fine_tuned.values() if one.project == project and one.is_alive]
 
     def model(self, model: FineTuned) -> dict[str, Any]:
-        """Return a model object; half of the fine-tuned ones say when they end."""
+        """Return a model object; half of the fine-tuned ones say when they end, not on Azure."""
         found = {"id": model.name, "object": "model", "created": model.created}
         found["owned_by"] = self.organization_id
-        if self._draw(2, "shutdown", model.name) and model.base not in COMPLETION_BASES:
+        says = self.service == "openai" and model.base not in COMPLETION_BASES
+        if says and self._draw(2, "shutdown", model.name):
             found["shutdown_date"] = _SHUTDOWN
         return found
 
@@ -280,7 +281,9 @@ class Contents:
                 "object": "model",
                 "created": self.now - 700 * DAY,
                 "owned_by": "system",
-                "shutdown_date": None if base in COMPLETION_BASES else _SHUTDOWN,
+                "shutdown_date": _SHUTDOWN
+                if self.service == "openai" and base not in COMPLETION_BASES
+                else None,
             }
             for base in _BASES[self.service]
             if not base.startswith(SHUT)

@@ -46,6 +46,15 @@ def _complete(service: OrganizationService, caller: Caller, found: re.Match[str]
     body = caller.json
     if found["deployment"]:
         body = {**body, "model": unquote(found["deployment"])}
+    made = _completion(service, caller, body)
+    if not body.get("stream"):
+        return made
+    return Answer(200, headers={"content-type": "text/event-stream"}, stream=_events(iter([made])))
+
+
+def _completion(
+    service: OrganizationService, caller: Caller, body: dict[str, Any]
+) -> dict[str, Any]:
     name, prompts = str(body.get("model")), body.get("prompt") or ""
     model = service.find_model(caller, name)
     if (model.base if isinstance(model, FineTuned) else name) not in COMPLETION_BASES:
@@ -57,10 +66,7 @@ def _complete(service: OrganizationService, caller: Caller, found: re.Match[str]
         for prompt in ([prompts] if isinstance(prompts, str) else prompts)
         for _ in range(int(body.get("n") or 1))
     ]
-    made = text_completion(body, f"cmpl-{len(texts)}", service.contents.now, texts)
-    if not body.get("stream"):
-        return made
-    return Answer(200, headers={"content-type": "text/event-stream"}, stream=_events(iter([made])))
+    return text_completion(body, f"cmpl-{len(texts)}", service.contents.now, texts)
 
 
 def _as_chat(prompt: object) -> list[dict[str, Any]]:
@@ -256,7 +262,7 @@ def _run_batch(
         seen.add(custom)
         if not faults:
             answers.append(_batch_line(service, caller, custom, body, number))
-    if service.contents.service == "azure" and any(".ft-" in one for one in models):
+    if any(".ft-" in service.deployments.get(one, one) for one in models):  # Azure's names
         message = "Fine-tuned models are not supported in batches."
         faults.append({"code": "model_mismatch", "message": message, "param": None, "line": None})
     return faults, answers
@@ -267,7 +273,10 @@ def _batch_line(
 ) -> dict[str, Any]:
     identity = f"batch_req_{service.contents.token('line', custom, number)}"
     try:
-        status, made = 200, service.chat(caller, body)
+        if "prompt" in body:
+            status, made = 200, _completion(service, caller, body)
+        else:
+            status, made = 200, service.chat(caller, body)
     except Refused as error:
         status, made = error.status, json.loads(refusal(error).body)
     response = {"status_code": status, "request_id": identity, "body": made}
