@@ -1,4 +1,4 @@
-"""Generate docs/reference/ from the program itself: its command line and its public names.
+"""Generate docs/reference/ from the program itself: commands, public names and HTTP API.
 
 python scripts/build_reference.py            writes the pages
 python scripts/build_reference.py --check    fails if a page is not what it would write
@@ -13,6 +13,8 @@ import inspect
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from http_reference import http_api
 
 import tunesmith
 from tunesmith.cli.options import CONNECTION_OPTIONS
@@ -232,7 +234,8 @@ def public(value: object) -> list[str]:
 def main() -> int:
     """Write the pages or compare them; return the exit status."""
     outdated = []
-    for name, lines in (("command-line.md", command_line()), ("api.md", api())):
+    pages = (("command-line.md", command_line()), ("api.md", api()), ("http.md", http_api()))
+    for name, lines in pages:
         path, text = FOLDER / name, "\n".join(lines).rstrip() + "\n"
         if "--check" not in sys.argv:
             FOLDER.mkdir(exist_ok=True)

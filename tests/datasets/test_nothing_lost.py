@@ -42,7 +42,8 @@ def test_a_json_array_with_one_broken_element_loses_that_one_alone():
     rows, lost, _ = read_case("array-broken-at-10.json")
     assert [row["prompt"] for row in rows] == [f"question {k} ->" for k in range(30) if k != 9]
     (fault,) = lost
-    assert (fault.location.line, fault.location.column) == (11, 57)
+    assert fault.location.line == 11
+    assert fault.location.column in {56, 57}  # from Python 3.13 on, the comma itself is named
     assert finding(CASES / "array-broken-at-10.json", "json-syntax").count == 1
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+TOP_LEVEL = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+PAGES = sorted([*(ROOT / name for name in TOP_LEVEL), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(
     r"(?:<!-- (?P<note>not run: [^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -98,6 +99,15 @@ def test_the_readme_begins_with_the_two_commands():
     ]
     assert first.code.rstrip().endswith("tunesmith quickstart")
     assert second.code.rstrip().endswith("python -m pytest -n auto --dist loadfile")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_block_hides_from_being_run(page):
+    found = [block for block in blocks_of(page) if block.language in RUN]
+    fences = re.findall(
+        r"^[ >]*```(?:python|bash|py|sh|shell)\b", page.read_text("utf-8"), re.MULTILINE
+    )
+    assert len(found) == len(fences), "an indented block, or a language under another name"
 
 
 def test_links_between_pages_lead_somewhere():
