@@ -62,6 +62,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) 
     return LINK.sub(rewritten, markdown)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the theme's search dialog, which has no name for screen readers."""
+    return output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
+
+
 def python_reference() -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each page of the Python reference."""
     top = public_names(SOURCE / "__init__.py")
