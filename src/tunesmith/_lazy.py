@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["lazy_exports", "set_public_module"]
 
+# Packages whose modules need libraries that an extra brings.
+_EXTRAS = {"tunesmith.engine": "engine", "tunesmith.testing": "testing"}
+
 
 class _Home(NamedTuple):
     """Where a public name is defined."""
@@ -84,9 +87,25 @@ def set_public_module(namespace: dict[str, Any], package: str = "tunesmith") -> 
 
 
 def _load(package: str, home: _Home) -> Any:
-    if home.module == package:
-        return import_module(f"{package}.{home.attribute}")
-    return getattr(import_module(home.module), home.attribute)
+    name = f"{package}.{home.attribute}" if home.module == package else home.module
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        failure = _missing_extra(package, error)
+        if failure is None:
+            raise
+        raise failure from None
+    return module if home.module == package else getattr(module, home.attribute)
+
+
+def _missing_extra(package: str, error: ModuleNotFoundError) -> Exception | None:
+    """Return the error that names the extra which brings a missing library, if it is one."""
+    extra = _EXTRAS.get(package)
+    if extra is None or (error.name or "").partition(".")[0] == "tunesmith":
+        return None
+    from .errors import MissingExtraError  # noqa: PLC0415 - errors need this module
+
+    return MissingExtraError(f"`{package}`", extra)
 
 
 def _exports_of(package: str) -> dict[str, _Home]:

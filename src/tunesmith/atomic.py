@@ -22,9 +22,12 @@ def write_atomically(path: str | os.PathLike[str]) -> Generator[IO[bytes], None,
         OSError: The folder does not exist or cannot be written.
     """
     target = Path(path)
-    descriptor, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=".partial"
-    )
+    try:
+        descriptor, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".partial"
+        )
+    except OSError as error:  # it would name the temporary file
+        raise OSError(error.errno, error.strerror, str(target)) from None
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:

@@ -107,6 +107,12 @@ class ResponseInfo:
 class TunesmithError(Exception):
     """Base class of every error that tunesmith raises deliberately, with a message for the user."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows of the error; IPython asks for it."""
+        from ._notebook import one_paragraph  # noqa: PLC0415 - for notebooks alone
+
+        return one_paragraph(self)
+
 
 class ConfigurationError(TunesmithError):
     """A client cannot be set up with the given settings."""
@@ -350,7 +356,7 @@ class ContentFilterFinishReasonError(TunesmithError):
         self.completion = completion
 
 
-class MissingExtraError(TunesmithError):
+class MissingExtraError(TunesmithError, ImportError):
     """A feature requires an optional dependency that is not installed.
 
     Args:
@@ -359,9 +365,10 @@ class MissingExtraError(TunesmithError):
     """
 
     def __init__(self, feature: str, extra: str) -> None:
+        from ._install import install_extra  # noqa: PLC0415 - seldom needed
+
         super().__init__(
-            f"{feature} needs the extra '{extra}'. "
-            f"Install it with: pip install 'tunesmith[{extra}]'"
+            f"{feature} needs the extra '{extra}'. Install it with: {install_extra(extra)}"
         )
         self.feature = feature
         self.extra = extra

@@ -85,7 +85,10 @@ def test_the_live_view_shows_step_loss_and_time_left():
 
 def test_the_notebook_view_draws_a_bar_and_escapes_what_the_server_says():
     drawn: list[str] = []
-    view = NotebookView(drawn.append)
+    texts: list[str] = []
+    view = NotebookView(
+        lambda data: (drawn.append(data["text/html"]), texts.append(data["text/plain"]))
+    )
     view.update("running", None)
     view.event("<script>alert(1)</script>", 0)
     view.event("Step 20/40: training loss=0.25", 110)
@@ -94,6 +97,7 @@ def test_the_notebook_view_draws_a_bar_and_escapes_what_the_server_says():
     assert "loss 0.25" in drawn[-1]
     assert "<script>" not in drawn[-1]
     assert "&lt;script&gt;" in drawn[-1]
+    assert texts[-1].endswith("running: step 20/40  loss 0.25")
     # Three changes at once are not worth three drawings.
     assert len(drawn) == 2
 

@@ -64,12 +64,27 @@ class Terminal:
         """Type; "\\x03" is Ctrl-C, which the terminal turns into a signal."""
         os.write(self._controller, keys.encode())
 
-    def wait_for(self, text: str, seconds: float = 60.0) -> None:
-        """Wait until a text has been printed."""
+    def pause(self, seconds: float = 0.05) -> None:
+        """Let the program run; it must not end meanwhile."""
+        time.sleep(seconds)
+        if self.process.poll() is not None:
+            raise AssertionError(f"it has ended; it has printed:\n{self.text}")
+
+    def wait_for(self, *texts: str, seconds: float = 60.0, after: int = 0) -> str:
+        """Wait until one of some texts has been printed; return which.
+
+        Args:
+            texts: The texts, as they are with single blanks.
+            seconds: How long to wait.
+            after: How many characters of what has been printed do not count.
+        """
         deadline = time.monotonic() + seconds
-        while text not in " ".join(self.text.split()):
+        while True:
+            printed = " ".join(self.text[after:].split())
+            if found := next((text for text in texts if text in printed), None):
+                return found
             if time.monotonic() > deadline or not self._reader.is_alive():
-                raise AssertionError(f"{text!r} was not printed, but:\n{self.text}")
+                raise AssertionError(f"{texts} was not printed, but:\n{self.text[after:]}")
             time.sleep(0.02)
 
     def end(self, seconds: float = 60.0) -> int:

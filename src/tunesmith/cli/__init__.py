@@ -15,8 +15,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import APIResponseValidationError, TunesmithError
-
 from .output import print_error
 from .parser import build_parser
 
@@ -34,29 +32,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Arguments without the program's name; default: those of the process.
     """
+    code = _run(argv)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        return _fail(error)
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = build_parser().parse_args(argv)
         return arguments.handler(arguments)  # type: ignore[no-any-return] # a Namespace is untyped
     except SystemExit as error:  # argparse: help was shown, or the usage was wrong
         return error.code if isinstance(error.code, int) else 1
-    except TunesmithError as error:
-        print_error(f"{error}{_hint(error)}")
-        return 1
     except KeyboardInterrupt:
         print_error("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output, such as `head`, has closed it: nothing is wrong here.
-        # stdout is replaced so that the interpreter's own flush at exit does not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
-    except OSError as error:  # a file or a folder that the user named cannot be used
-        place = f"{error.filename}: " if error.filename else ""
-        print_error(f"{place}{error.strerror or error}.")
-        return 1
+    except Exception as error:  # noqa: BLE001 - a traceback helps nobody who types commands
+        return _fail(error)
 
 
-def _hint(error: TunesmithError) -> str:
-    """Return a hint where the answer was a web page: the URL probably lacks its path."""
-    is_html = isinstance(error, APIResponseValidationError) and "<html" in str(error).lower()
-    return " Does the address lack its /v1?" if is_html else ""
+def _fail(error: Exception) -> int:
+    from .failures import message_of
+
+    print_error(message_of(error))
+    return 1
+
+
+def _discard_output() -> None:
+    """Let stdout lead nowhere, so that the interpreter's own flush at exit does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -127,7 +127,12 @@ def add_engine_option(parser: argparse.ArgumentParser) -> None:
 
 
 def get_home(arguments: argparse.Namespace) -> Home:
-    """Return the state folder that the command is to use."""
+    """Return the state folder that the command is to use.
+
+    Raises:
+        MissingExtraError: The extra `engine` is not installed.
+    """
+    require_extra("The engine's state folder", "engine", "platformdirs")
     from tunesmith.engine.home import Home
 
     if arguments.home:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,22 @@ class _Parser(argparse.ArgumentParser):
             self.error(self._unexpected(left))
         return found, left
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Convert an argument; one that has to be there may not be empty."""
+        is_needed = action.required or not action.option_strings
+        is_command = isinstance(action, argparse._SubParsersAction)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        if not arg_string and is_needed and not is_command:
+            raise argparse.ArgumentError(action, "it is empty; perhaps a variable of your shell is")
+        if any("\ud800" <= character <= "\udfff" for character in arg_string) and not (
+            os.path.lexists(arg_string)  # the name of a file may be any bytes
+        ):
+            raise argparse.ArgumentError(action, f"{arg_string!a} is no text in UTF-8")
+        return super()._get_value(action, arg_string)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help; argparse would swallow what prevents it."""
+        print(message, end="", file=file or sys.stderr)
+
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and a correct example; exit with code 2."""
         print_error(f"{_plain(message)} See `{self.prog} --help`.")
@@ -198,6 +215,15 @@ def _plain(message: str) -> str:
     if found := re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", message):
         wrong, known = found[1], re.findall(r"[\w.]+", found[2])
         return f"There is no command {wrong!r}.{_meant(wrong, known)}"
+    if found := re.match(r"argument (\S+): invalid (int|float) value: (.*)", message):
+        kind = "whole number" if found[2] == "int" else "number"
+        return f"{found[1].split('/')[0]}: {found[3]} is no {kind}."
+    if found := re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
+        known = re.findall(r"[^\s',]+", found[3])
+        close = difflib.get_close_matches(found[2], known, n=1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        name = found[1].split("/")[0]
+        return f"{name} cannot be {found[2]!r}.{meant} It is one of {', '.join(known)}."
     if either := re.match(r"one of the arguments (\S+) .* is required", message):
         return f"Missing: {either[1]}."
     if names := re.match(r"the following arguments are required: (.*)", message):

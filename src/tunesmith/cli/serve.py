@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from .options import add_database_option, add_home_option, get_home, require_eng
 from .parser import add_command
 
 if TYPE_CHECKING:
-    import argparse
-
     from .parser import Commands
 
 __all__ = ["register"]
@@ -72,10 +71,9 @@ def register(commands: Commands) -> None:
 
 
 def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 1 << 16:
-        raise ValueError
-    return value
+    if not text.isdecimal() or int(text) >= 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, a number from 0 to 65535")
+    return int(text)
 
 
 def _serve(arguments: argparse.Namespace) -> int:

@@ -26,6 +26,8 @@ __all__ = ["resolve_file"]
 
 PURPOSE = "fine-tune"
 _BYTES_TO_CHECK = 4096
+# Binary files, and text that may hold zero bytes (UTF-16), from which training data is made.
+_CONVERTIBLE = {".xlsx", ".parquet", ".pq", ".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl"}
 
 
 def resolve_file(client: Client, value: str, *, check_existing: bool = True) -> str:
@@ -70,6 +72,11 @@ def _require_json_lines(path: Path) -> None:
         beginning = stream.read(_BYTES_TO_CHECK).removeprefix(b"\xef\xbb\xbf").lstrip()
     if not beginning:
         raise TunesmithError(f"The file {path} is empty.")
+    if b"\0" in beginning and path.suffix.lower() not in _CONVERTIBLE:
+        raise TunesmithError(
+            f"{path} is no text, so nothing can be learned from it. Training data is JSONL (one "
+            "JSON object per line), or a table, a workbook or JSON that is converted to it."
+        )
     if not beginning.startswith(b"{"):
         raise TunesmithError(
             f"{path} is not JSONL (one JSON object per line). Convert a table, a spreadsheet or a "

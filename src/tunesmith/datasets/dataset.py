@@ -194,6 +194,23 @@ class Dataset:
             parts.append(f"bytes={self.source.size:,}")
         return f"Dataset({', '.join(parts)})"
 
+    def _repr_html_(self) -> str:
+        """Return the first rows for a notebook."""
+        from .notebook import dataset_html  # noqa: PLC0415 - as needed
+
+        return dataset_html(self)
+
+    def first_rows(self, count: int = 5) -> list[dict[str, Any]]:
+        """Return the values of the first rows; of a file only its start is read.
+
+        Args:
+            count: How many rows, at most.
+
+        Raises:
+            UnreadableError: The source cannot be read.
+        """
+        return self._start[:count]
+
     @cached_property
     def shape(self) -> RowFormat:
         """Row format of most rows at the start, or the one to which they can be converted."""
@@ -403,6 +420,12 @@ class Split(NamedTuple):
         name = f"{self.training.name!r}, " if self.training.name else ""
         return f"Split({name}training={len(self.training):,}, validation={len(self.validation):,})"
 
+    def _repr_html_(self) -> str:
+        """Return the first rows of both sides for a notebook."""
+        from .notebook import split_html  # noqa: PLC0415 - as needed
+
+        return split_html(self)
+
 
 class Plan(PlannedFixes):
     """The fixes that a data set needs: what would be changed, how often and how.
@@ -428,6 +451,12 @@ class Plan(PlannedFixes):
     def __init__(self, dataset: Dataset, options: PlanOptions) -> None:
         super().__init__(dataset.source, options)
         self._dataset = dataset
+
+    def _repr_html_(self) -> str:
+        """Return the fixes for a notebook."""
+        from .notebook import plan_html  # noqa: PLC0415 - as needed
+
+        return plan_html(self)
 
     def edit(
         self,

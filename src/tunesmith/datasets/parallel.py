@@ -18,6 +18,8 @@ from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from tunesmith._install import install_extra
+
 from .checks.check_run import CheckRun
 from .dataset_errors import DatasetError
 from .optional import optional
@@ -144,7 +146,7 @@ def check_on_ray(
     """
     ray = optional("ray")
     if ray is None or optional("ray.data") is None:
-        raise DatasetError("The engine 'ray' needs Ray: pip install 'tunesmith[ray]'")
+        raise DatasetError(f"The engine 'ray' needs Ray: {install_extra('ray')}")
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False

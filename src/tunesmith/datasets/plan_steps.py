@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .readers import Source
     from .tokens import Encoder
 
-__all__ = ["PlanOptions", "ProposedSteps", "propose_steps"]
+__all__ = ["PlanOptions", "ProposedSteps", "first_fault", "propose_steps"]
 
 _ROWS_FOR_DETECTION: Final = 1_000
 _FIELD_SET: Final = frozenset(FIELDS)
@@ -73,9 +73,11 @@ def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
     """Read the rows and find the steps that they may need.
 
     Raises:
-        DatasetError: No column could be the prompt or the completion.
+        DatasetError: No column could be the prompt or the completion, or no line can be read.
     """
     start = [row.value for row in islice(read_rows(source), _ROWS_FOR_DETECTION)]
+    if not start and (fault := first_fault(source)):
+        raise DatasetError(f"The file holds no row to learn from.{fault}")
     _require_row_format(start)
     row_format = detect_row_format(start)
     if row_format != "prompt_completion":
@@ -104,6 +106,15 @@ def propose_steps(source: Source, options: PlanOptions) -> ProposedSteps:
         _drop_long(options.token_limit, options.encoding),
     ]
     return ProposedSteps(steps, prompt_format, inference, task)
+
+
+def first_fault(source: Source) -> str:
+    """Return a sentence about the first line that could not be read; "" if there is none."""
+    faults = (fault for batch in source.batches() for fault in batch.faults)
+    location = next((fault.location for fault in faults if fault.lost), None)
+    if location is None:
+        return ""
+    return f" The first line that cannot be read is {location}: {location.message}."
 
 
 def _require_row_format(rows: list[dict[str, Any]]) -> None:

@@ -25,6 +25,7 @@ from .dataset import Dataset, Plan
 from .dataset_errors import DatasetError
 from .pairs import pairs
 from .plan_execution import WrittenRows, shorten
+from .plan_steps import first_fault
 from .preparation import (
     Analysis,
     PreparedData,
@@ -260,7 +261,7 @@ def _analyse(source: Path, dataset: Dataset) -> Analysis:
     variety = _Variety(plan.format, count_all=plan.task == "classification")
     plan.count_fixes(variety.observe)
     if not variety.rows:
-        raise DatasetError("The file holds no row to learn from." + _first_fault(dataset))
+        raise DatasetError("The file holds no row to learn from." + first_fault(dataset.source))
     _require_variety(variety)
     classes = dict(variety.labels.most_common()) if plan.task == "classification" else {}
     return Analysis(source, dataset, plan, classes)
@@ -295,15 +296,6 @@ def _count_labels(plan: Plan) -> dict[str, int]:
     prompt_format = plan.format or PromptFormat()
     labels = (prompt_format.bare_completion(pair.completion).strip() for pair in pairs(plan.rows()))
     return dict(Counter(labels).most_common())
-
-
-def _first_fault(dataset: Dataset) -> str:
-    """Return a sentence about the first line that could not be read, if there is one."""
-    faults = (fault for batch in dataset.source.batches() for fault in batch.faults)
-    location = next((fault.location for fault in faults if fault.lost), None)
-    if location is None:
-        return ""
-    return f" The first line that cannot be read is {location}: {location.message}."
 
 
 def _require_variety(variety: _Variety) -> None:

@@ -174,10 +174,13 @@ def start(home: str | os.PathLike[str] | None = None, *, port: int = 0, **settin
 def main() -> int:
     """Serve as the child of an `Engine`."""
     config = _from_json(os.environ.pop(_CONFIG_VARIABLE))
-    from tunesmith.errors import TunesmithError  # noqa: PLC0415 - only in the child
+    from tunesmith.errors import MissingExtraError, TunesmithError  # noqa: PLC0415 - in the child
 
-    from .server import serve  # noqa: PLC0415
-
+    try:
+        from .server import serve  # noqa: PLC0415
+    except ModuleNotFoundError:
+        sys.stderr.write(f"{MissingExtraError('The embedded engine', 'engine')}\n")
+        return 1
     try:
         serve(config, ready_file=Path(sys.argv[1]))
     except TunesmithError as error:

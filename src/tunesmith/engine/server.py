@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from tunesmith._install import install_extra
+
 from .connections import ConnectionTable, keep_alive
 from .domain.errors import EngineError
 from .domain.job import public_id
@@ -79,7 +81,7 @@ def serve(config: EngineConfig, *, ready_file: Path | None = None) -> None:
         load_catalog(config.home)
         if config.launcher == "ray" and importlib.util.find_spec("ray") is None:
             raise EngineError(
-                "The launcher is 'ray', but Ray is not installed: pip install 'tunesmith[ray]'."
+                f"The launcher is 'ray', but Ray is not installed: {install_extra('ray')}"
             )
         if config.serving.backend == "vllm" and config.serving.url is None:
             _check_vllm(config)
@@ -152,6 +154,7 @@ class Server(uvicorn.Server):
             )
         )
         self.was_ready: bool = False
+        self._is_asked = False  # by a person: who stops it from a program is told nothing
         self._is_hurried = False
         self._on_ready = on_ready
         self._close_streams: Callable[[], None] = app.state.services.watcher.close
@@ -185,6 +188,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the shutdown; once it has begun, hurry it."""
         del sig, frame
+        self._is_asked = True
         if not self.should_exit:
             self.stop()
         elif self._loop is not None:
@@ -193,9 +197,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Say what the shutdown waits for, then wait for it."""
-        await asyncio.sleep(_ENDING_STREAMS_SECONDS)
-        trainings = await asyncio.to_thread(self._dispatcher.local_jobs)
-        _say(_stopping_message(len(self.server_state.tasks), trainings))
+        if self._is_asked:
+            await asyncio.sleep(_ENDING_STREAMS_SECONDS)
+            trainings = await asyncio.to_thread(self._dispatcher.local_jobs)
+            _say(_stopping_message(len(self.server_state.tasks), trainings))
         await super().shutdown(sockets)
 
     def _hurry(self) -> None:

@@ -23,6 +23,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tunesmith._install import install_extra
+
 from .definitions import GraderError, TextMetric
 
 if TYPE_CHECKING:
@@ -199,7 +201,7 @@ def _extra(module: str) -> Any:
     except ImportError:
         raise GraderError(
             f"This metric needs {module.partition('.')[0]}, which is not installed: "
-            "pip install 'tunesmith[graders]'."
+            f"{install_extra('graders')}"
         ) from None
 
 

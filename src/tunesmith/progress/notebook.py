@@ -13,7 +13,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .job_progress import Progress
-from .text import clock
+from .text import clock, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,9 @@ class NotebookView:
 
     wants_steps = True
 
-    def __init__(self, draw: Callable[[str], object]) -> None:
-        """Draw with `draw`, which replaces its previous HTML."""
-        self._draw_html = draw
+    def __init__(self, draw: Callable[[dict[str, str]], object]) -> None:
+        """Draw with `draw`: it gets HTML and text by media type, and replaces what was drawn."""
+        self._draw_data = draw
         self._progress = Progress()
         self._messages: deque[str] = deque(maxlen=_SHOWN_MESSAGES)
         self._drawn_at = float("-inf")
@@ -52,6 +52,11 @@ class NotebookView:
         self._drawn_at = float("-inf")
         self._draw()
 
+    def text(self) -> str:
+        """Return the view as text, for consoles and for notebooks that are turned into text."""
+        lines = [*map(printable, self._messages), printable(self._headline())]
+        return "\n".join(lines)
+
     def html(self) -> str:
         """Return the view as HTML; the notebook's own theme colours it."""
         progress = self._progress
@@ -60,20 +65,24 @@ class NotebookView:
             if progress.total
             else ""
         )
-        status = "" if progress.headline == progress.status else f"{progress.status}: "
-        text = "  ".join(filter(None, [status + progress.headline, progress.detail(time.time())]))
         lines = escape("\n".join(self._messages))
-        return f"<div>{bar}{escape(text)}</div><pre>{lines}</pre>"
+        return f"<div>{bar}{escape(self._headline())}</div><pre>{lines}</pre>"
+
+    def _headline(self) -> str:
+        progress = self._progress
+        status = "" if progress.headline == progress.status else f"{progress.status}: "
+        return "  ".join(filter(None, [status + progress.headline, progress.detail(time.time())]))
 
     def _draw(self) -> None:
         now = time.monotonic()
         if now - self._drawn_at >= _REDRAW_SECONDS:
             self._drawn_at = now
-            self._draw_html(self.html())
+            self._draw_data({"text/html": self.html(), "text/plain": self.text()})
 
 
 def notebook_view() -> NotebookView:
     """Return a view in the output of the cell that is running."""
     display: Any = importlib.import_module("IPython.display")
-    handle = display.display(display.HTML(""), display_id=True)
-    return NotebookView(lambda html: handle.update(display.HTML(html)))
+    nothing = {"text/html": "", "text/plain": ""}
+    handle = display.display(nothing, raw=True, display_id=True)
+    return NotebookView(lambda data: handle.update(data, raw=True))

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.atomic import write_atomically
-from tunesmith.errors import MissingExtraError
+from tunesmith.errors import MissingExtraError, TunesmithError
 
 from .rows import classification_metrics, measured
 
@@ -44,11 +44,13 @@ def draw(
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        TunesmithError: It draws no files of this kind.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("Drawing curves", "plots") from error
+    _require_format(path)
     figure: Any = Figure(figsize=(10, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     _curve(loss, measured(rows, "training_loss"), "training", TRAINING)
@@ -93,7 +95,23 @@ def _finish(axes: Any, name: str) -> None:
         axes.legend(frameon=False)
 
 
+def _require_format(path: str | os.PathLike[str] | None) -> None:
+    """Refuse a kind of file that is not drawn, before anything is computed."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path is not None and _suffix(path) not in known:
+        raise TunesmithError(
+            f"Curves cannot be drawn to a .{_suffix(path)} file. Name one that ends in .png, .pdf "
+            f"or .svg ({', '.join(known)} work)."
+        )
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    return Path(path).suffix.lstrip(".").lower() or "png"
+
+
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    suffix = Path(path).suffix.lstrip(".") or "png"
+    suffix = _suffix(path)
     with write_atomically(path) as output:
         figure.savefig(output, format=suffix, dpi=150)

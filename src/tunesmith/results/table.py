@@ -19,6 +19,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith._install import install_command
 from tunesmith.atomic import write_atomically
 from tunesmith.errors import TunesmithError
 
@@ -159,7 +160,7 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        message = f"{name} is not installed. Install it with: pip install {name}"
+        message = f"{name} is not installed. Install it with: {install_command(name)}"
         raise TunesmithError(message) from error
 
 

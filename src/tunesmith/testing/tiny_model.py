@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.errors import MissingExtraError
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -70,8 +72,14 @@ def write_tiny_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
         folder: Created if missing.
         layers: Number of layers.
         seed: Seed of the weights.
+
+    Raises:
+        MissingExtraError: The extra `engine` is not installed.
     """
-    import torch
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError("The tiny model", "engine") from None
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

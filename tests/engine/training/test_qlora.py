@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tunesmith._install import install_extra
 from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.training import recipe_rules, train
 from tunesmith.engine.training.lora import AdapterConfig
@@ -163,7 +164,7 @@ def test_without_bitsandbytes_the_recipe_is_refused_before_the_queue(
     monkeypatch.setattr(recipe_rules, "find_spec", lambda _name: None)
     message = why_impossible("qlora", tiny_base_model, None)
     assert message is not None
-    assert "pip install 'tunesmith[quantized]'" in message
+    assert install_extra("quantized") in message
     with pytest.raises(TrainingError, match="quantized"):
         train(make_spec(recipe="qlora"), recorder())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from tunesmith._install import install_command
 from tunesmith.datasets.dataset_errors import UnreadableError
 from tunesmith.datasets.findings import Fault, Location
 from tunesmith.datasets.optional import optional
@@ -59,7 +60,9 @@ class Parquet(FileSource):
     def _parts_by_polars(self) -> Iterator[tuple[list[dict[str, Any]], list[Any]]]:
         polars = optional("polars")
         if polars is None:
-            raise UnreadableError("Reading Parquet needs pyarrow or polars: pip install pyarrow")
+            raise UnreadableError(
+                f"Reading Parquet needs pyarrow or polars: {install_command('pyarrow')}"
+            )
         frame = polars.read_parquet(self.path)
         for part in frame.iter_slices(_BATCH_ROWS):
             yield plain_rows(part.to_dicts()), []

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from tunesmith._install import install_command
+
 from .encoder import Encoder, TokenizerUnavailableError, replace_surrogates
 from .python_encoder import PythonEncoder
 from .vocabulary import PATTERNS, character_class, load_ranks
@@ -121,7 +123,7 @@ class HuggingFaceEncoder:
         except ImportError:
             raise TokenizerUnavailableError(
                 "Counting with an open model's tokenizer needs the package tokenizers: "
-                "pip install tokenizers"
+                f"{install_command('tokenizers')}"
             ) from None
         self.name: str = str(file)
         self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(file))
@@ -167,7 +169,7 @@ def load_encoder(encoding: str, backend: Backend = "auto") -> Encoder:
     package = {"toktok": "toktok-rs", "tiktoken": "tiktoken"}[backend]
     if not _installed(backend):
         raise TokenizerUnavailableError(
-            f"The back end {backend!r} is not installed: pip install {package}"
+            f"The back end {backend!r} is not installed: {install_command(package)}"
         )
     if backend == "tiktoken":
         return TiktokenEncoder(encoding)

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunesmith._install import install_extra
 from tunesmith.engine.domain.export_rules import export_fault
 from tunesmith.engine.jobs.export_worker import ARCHIVE
 from tunesmith.engine.jobs.wire_objects import export_object
@@ -213,7 +214,7 @@ def _check(services: Services, key: Identity, body: ExportBody) -> None:
         raise ApiError(
             HTTPStatus.NOT_IMPLEMENTED,
             "This engine lacks what GGUF files need. Its operator can install it: "
-            "pip install 'tunesmith[export]'.",
+            f"{install_extra('export')}",
             param="format",
             code="extra_missing",
         )

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy.exc import OperationalError
 
+from tunesmith._install import install_extra
 from tunesmith.engine.domain.errors import LostLeaseError
 from tunesmith.engine.domain.exhausted import (
     DISK_FULL,
@@ -268,7 +269,7 @@ def _work(worker: Worker, options: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         _log.exception("import")
         extra = "engine" if ray is None else "engine,ray"
-        message = f"{error}. This training needs: pip install 'tunesmith[{extra}]'."
+        message = f"{error}. This training needs: {install_extra(extra)}"
         worker.fail("engine_incomplete", message)
     except TunesmithError as error:
         _log.exception("job")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from tunesmith._install import install_extra
 from tunesmith.engine.domain.errors import DatabaseBusyError, StoreError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Database:
         except ModuleNotFoundError as error:
             raise StoreError(
                 f"The database driver {error.name!r} is not installed. For PostgreSQL: "
-                "pip install 'tunesmith[postgresql]'."
+                f"{install_extra('postgresql')}"
             ) from error
         except SQLAlchemyError as error:
             raise StoreError(

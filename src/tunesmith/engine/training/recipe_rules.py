@@ -146,7 +146,7 @@ def why_no_four_bits() -> str | None:
     """Return why no model can be trained in four bits here; None if one can, or may."""
     if find_spec("bitsandbytes") is not None:
         return None
-    return f"{MissingExtraError('The recipe qlora', 'quantized')} Or use the recipe 'lora'."
+    return f"{MissingExtraError('The recipe qlora', 'quantized')}, or use the recipe 'lora'."
 
 
 def recipe_of(folder: Path) -> Recipe | None:
