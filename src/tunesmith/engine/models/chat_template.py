@@ -14,18 +14,26 @@ Rendering is that of transformers, without a model or torch. Knows no tokens.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import string
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
-from tunesmith.engine.domain.tool_messages import calls_as_text, results_as_text, with_definitions
+from .template_abilities import (
+    CALL,
+    MARK,
+    QUESTION,
+    TOOL,
+    TemplateError,
+    find_abilities,
+    in_its_form,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from .template_abilities import Abilities
 
 __all__ = ["ChatTemplate", "TemplateError", "Turn", "end_token_ids", "select_template"]
 
@@ -33,12 +41,6 @@ THINKING: dict[str, Any] = {"enable_thinking": True, "thinking": True}
 """Options that make templates of models that may think ask for it."""
 
 _THINK_START, _THINK_END = "<think>", "</think>"
-_SHORT_ID = 9  # characters, in the templates of Mistral
-_ID_CHARACTERS = string.digits + string.ascii_letters
-
-
-class TemplateError(ValueError):
-    """A chat template cannot write a conversation; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +56,6 @@ class Turn:
     prompt: str
     reply: str
     omitted_reasoning: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Abilities:
-    """What a template writes in its own words.
-
-    Attributes:
-        system: Messages of the system.
-        definitions: Definitions of tools.
-        calls: Calls of tools.
-        results: Results of calls.
-        arguments_as_text: Whether it wants the arguments of calls as JSON text.
-        content_of_calls: What it wants as the content of a message that only calls.
-        short_ids: Whether it demands ids of calls of nine letters and digits.
-    """
-
-    system: bool = True
-    definitions: bool = True
-    calls: bool = True
-    results: bool = True
-    arguments_as_text: bool = False
-    content_of_calls: str | None = ""
-    short_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -251,8 +230,8 @@ class ChatTemplate:
         for index, message in enumerate(messages):
             if message["role"] == "assistant" or _is_in(message["content"], prompt):
                 continue
-            marked = [*messages[:index], {**message, "content": _MARK}, *messages[index + 1 :]]
-            if _MARK not in self.prompt(marked, tools):
+            marked = [*messages[:index], {**message, "content": MARK}, *messages[index + 1 :]]
+            if MARK not in self.prompt(marked, tools):
                 raise TemplateError(
                     f"it has no place for messages[{index}], which is from the {message['role']}"
                 )
@@ -286,50 +265,10 @@ class ChatTemplate:
         is_prompt: bool,
         options: Mapping[str, Any],
     ) -> str:
-        written, declared = self._written(messages, tools)
-        return self._render_as_is(written, declared, is_prompt=is_prompt, options=options)
+        written, declared = in_its_form(_abilities(self), messages, tools)
+        return self.render_as_is(written, declared, is_prompt=is_prompt, options=options)
 
-    def _written(
-        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-        """Return messages and tools as the template takes them."""
-        can = self._abilities
-        written = list(messages)
-        if not can.calls:
-            written = [calls_as_text(message) for message in written]
-        else:
-            written = [self._own_form(message) for message in written]
-        if not can.results:
-            written = results_as_text(written)
-        if tools and not can.definitions:
-            return with_definitions(written, tools, "system" if can.system else "user"), None
-        return written, list(tools) if tools else None
-
-    def _own_form(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Return a message with its calls in the form that the template takes."""
-        can = self._abilities
-        result = dict(message)
-        if can.short_ids and "tool_call_id" in message:
-            result["tool_call_id"] = _short_id(message["tool_call_id"])
-        if not message.get("tool_calls"):
-            return result
-        result["content"] = message["content"] or can.content_of_calls
-        calls = []
-        for call in message["tool_calls"]:
-            arguments = call["function"]["arguments"]
-            if can.arguments_as_text:
-                arguments = json.dumps(arguments, ensure_ascii=False)
-            identity = _short_id(call["id"]) if can.short_ids else call["id"]
-            function = {**call["function"], "arguments": arguments}
-            calls.append({**call, "id": identity, "function": function})
-        result["tool_calls"] = calls
-        return result
-
-    @cached_property
-    def _abilities(self) -> _Abilities:
-        return _abilities(self)
-
-    def _render_as_is(
+    def render_as_is(
         self,
         messages: Sequence[dict[str, Any]],
         tools: list[dict[str, Any]] | None,
@@ -337,6 +276,11 @@ class ChatTemplate:
         is_prompt: bool,
         options: Mapping[str, Any],
     ) -> str:
+        """Return what the template makes of messages and tools in the form that it takes.
+
+        Raises:
+            TemplateError: It rejects them.
+        """
         from transformers.utils.chat_template_utils import (  # noqa: PLC0415 - slow to import
             render_jinja_template,
         )
@@ -418,102 +362,19 @@ def _is_in(content: str, text: str) -> bool:
     )
 
 
-def _short_id(identity: str | None) -> str:
-    """Return an id of nine letters and digits that stands for an id."""
-    text = identity or ""
-    if len(text) == _SHORT_ID and text.isascii() and text.isalnum():
-        return text
-    number = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-    characters = []
-    for _ in range(_SHORT_ID):
-        number, digit = divmod(number, len(_ID_CHARACTERS))
-        characters.append(_ID_CHARACTERS[digit])
-    return "".join(characters)
-
-
-# What the abilities of a template are found out with.
-_MARK = "marked-content-7"
-_TOOL: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "probe_tool",
-        "description": "Probe.",
-        "parameters": {
-            "type": "object",
-            "properties": {"probe_key": {"type": "string", "description": "Key."}},
-            "required": ["probe_key"],
-        },
-    },
-}
-_QUESTION: dict[str, Any] = {"role": "user", "content": "question"}
-_CALL: dict[str, Any] = {
-    "role": "assistant",
-    "content": "",
-    "tool_calls": [
-        {
-            "id": "call_probe",
-            "type": "function",
-            "function": {"name": "probe_tool", "arguments": {"probe_key": "probe_value"}},
-        }
-    ],
-}
-_RESULT: dict[str, Any] = {
-    "role": "tool",
-    "tool_call_id": "call_probe",
-    "name": "probe_tool",
-    "content": _MARK,
-}
-
-
-class _Attempt(ChatTemplate):
-    """A template of which some abilities are taken for granted."""
-
-    def __init__(self, template: ChatTemplate, abilities: _Abilities) -> None:
-        super().__init__(template.source, template.names)
-        self.__dict__["_abilities"] = abilities
-
-
 @lru_cache(maxsize=64)
-def _abilities(template: ChatTemplate) -> _Abilities:
-    """Find out what a template writes in its own words, by trying."""
-
-    def writes(
-        messages: list[dict[str, Any]], expected: str, tools: Any = None, **form: Any
-    ) -> bool:
-        """Return whether the template writes something, given messages in a form."""
-        try:
-            text = _Attempt(template, _Abilities(**form)).prompt(messages, tools)
-        except TemplateError:
-            return False
-        # Arguments that were text and have been written as a JSON string are quoted twice.
-        return expected in text and '\\"probe_key' not in text
-
-    system = writes([{"role": "system", "content": _MARK}, _QUESTION], _MARK)
-    definitions = writes([_QUESTION], "probe_tool", [_TOOL])
-    tools = [_TOOL] if definitions else None
-    found = _Abilities(system=system, definitions=definitions, calls=False, results=False)
-    for short_ids in (False, True):
-        for as_text in (False, True):
-            for content in ("", None):
-                form: dict[str, Any] = {
-                    "arguments_as_text": as_text,
-                    "content_of_calls": content,
-                    "short_ids": short_ids,
-                }
-                conversation = [_QUESTION, _CALL]
-                if writes(conversation, "probe_value", tools, **form):
-                    results = writes([*conversation, _RESULT], _MARK, tools, **form)
-                    return replace(found, calls=True, results=results, **form)
-    return found
+def _abilities(template: ChatTemplate) -> Abilities:
+    render = partial(template.render_as_is, is_prompt=True, options={})
+    return find_abilities(render)
 
 
 @lru_cache(maxsize=64)
 def _turn_ends(template: ChatTemplate) -> frozenset[str]:
-    replies = [{"role": "assistant", "content": _MARK}, _CALL]
+    replies = [{"role": "assistant", "content": MARK}, CALL]
     found: set[str] = set()
     for reply in replies:
         try:
-            text = template.turn([_QUESTION, reply], [_TOOL] if "tool_calls" in reply else None)
+            text = template.turn([QUESTION, reply], [TOOL] if "tool_calls" in reply else None)
         except TemplateError:
             continue
         found |= {token for token in template.special if text.reply.endswith(token)}
