@@ -6,14 +6,13 @@ Each page on the way is examined by axe-core in both colour schemes.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-AXE = Path(__file__).with_name("axe") / "axe-4.14.1.min.js"
+from .looks import examine, screenshot
+
 TIMEOUT_MS = 180_000
 ONE_EPOCH = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}}
 
@@ -48,29 +47,6 @@ def open_page(browser, origin, keys):
     for context in contexts:
         context.close()
     assert errors == []
-
-
-def examine(page) -> None:
-    """Let axe-core look at the page, light and dark."""
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    for scheme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        found = page.evaluate("options => axe.run(document, options)", rules)
-        assert found["passes"], "axe-core has looked at nothing"
-        serious = [
-            (rule["id"], [node["html"] for node in rule["nodes"]])
-            for rule in found["violations"]
-            if rule["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], (page.url, scheme)
-    page.emulate_media(color_scheme="light", reduced_motion="reduce")
-
-
-def screenshot(page, name: str) -> None:
-    """Save a screenshot of the page if `TUNESMITH_PICTURES` names a folder."""
-    folder = os.environ.get("TUNESMITH_PICTURES")
-    if folder:
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def test_create_watch_and_cancel(open_page, upload):

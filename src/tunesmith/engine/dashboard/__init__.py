@@ -7,6 +7,7 @@ to an application whose state holds `services`.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,7 @@ def mount_dashboard(app: FastAPI) -> None:
 
     from .assets import StaticAssets  # noqa: PLC0415 - with the engine, not before
     from .browser_session import Sessions  # noqa: PLC0415
+    from .rendering import compile_templates  # noqa: PLC0415
     from .session_middleware import SessionMiddleware  # noqa: PLC0415
 
     config = app.state.services.config
@@ -78,3 +80,4 @@ def mount_dashboard(app: FastAPI) -> None:
     app.include_router(create_dashboard_router())
     app.mount("/static", StaticAssets(STATIC), name="static")
     app.add_middleware(SessionMiddleware)
+    threading.Thread(target=compile_templates, name="templates", daemon=True).start()

@@ -1,6 +1,7 @@
 // One prompt or many, two models. The state is the form; a link carries it after the #.
 
 import { ask } from "./answer_stream.js";
+import { clear, emptyNote, escapeText, fail, seconds, showCalls, showTopTokens, stat, thoughtsIn } from "./answer_view.js";
 import { runBatch, setUpBatch } from "./batch.js";
 import { chatOptions } from "./chat_options.js";
 import { forget, remember, showHistory } from "./history.js";
@@ -20,7 +21,6 @@ const lastCalls = { left: [], right: [] };
 const mode = () => form.elements.mode.value;
 const isChat = () => mode() === "chat";
 const isBatch = () => mode() === "batch";
-const escapeText = (text) => text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll("\t", "\\t");
 const unescapeText = (text) => text.replace(/\\(n|t|\\)/g, (_, letter) => ({ n: "\n", t: "\t", "\\": "\\" })[letter]);
 
 function showMode() {
@@ -181,36 +181,6 @@ function showAdvice() {
 
 // --- requests -----------------------------------------------------------------------------
 
-const seconds = (value) => (value === null ? "–" : value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(2)} s`);
-
-function stat(side, name, value) {
-  get(`${side}-stats`).querySelector(`[data-stat=${name}]`).textContent = value;
-}
-
-function showTopTokens(side, tops) {
-  const bars = get(`${side}-bars`);
-  bars.replaceChildren();
-  const title = document.createElement("h3");
-  title.textContent = "First token";
-  const list = document.createElement("ul");
-  for (const { token, probability } of tops) {
-    const row = document.createElement("li");
-    const name = document.createElement("code");
-    name.textContent = token.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replace(/^ | $/g, "␣") || "nothing";
-    const meter = document.createElement("progress");
-    meter.max = 1;
-    meter.value = probability;
-    meter.setAttribute("aria-label", `Probability of ${JSON.stringify(token)}`);
-    const value = document.createElement("span");
-    value.className = "num";
-    value.textContent = `${(probability * 100).toFixed(probability < 0.1 ? 2 : 1)} %`;
-    row.append(name, meter, value);
-    list.append(row);
-  }
-  bars.append(title, list);
-  bars.hidden = false;
-}
-
 /** Puts an answer into the conversation, with a turn for each tool's result, or one of the user. */
 function continueFrom(side) {
   const output = get(`${side}-output`).querySelector(".text").textContent;
@@ -232,36 +202,6 @@ function continueFrom(side) {
 function setCalls(turn, calls) {
   turn.dataset.calls = JSON.stringify(calls);
   turn.querySelector("textarea").placeholder = calls.map(({ function: called }) => `calls ${called.name}(${called.arguments})`).join("\n");
-}
-
-function clear(side) {
-  get(`${side}-continue`).hidden = true;
-  get(`${side}-output`).replaceChildren();
-  get(`${side}-output`).classList.add("writing");
-  get(`${side}-bars`).hidden = true;
-  get(`${side}-status`).textContent = "";
-  for (const element of get(`${side}-stats`).querySelectorAll("[data-stat]")) element.textContent = "–";
-}
-
-function fail(side, message) {
-  const note = document.createElement("p");
-  note.className = "problem";
-  note.textContent = message;
-  get(`${side}-output`).append(note);
-  get(`${side}-status`).textContent = message;
-}
-
-/** Adds a folded part for what the model thinks, hidden until there is something. */
-function thoughtsIn(output) {
-  const part = document.createElement("details");
-  part.hidden = true;
-  const title = document.createElement("summary");
-  title.textContent = "Thoughts";
-  const text = document.createElement("div");
-  text.className = "thoughts muted";
-  part.append(title, text);
-  output.prepend(part);
-  return part;
 }
 
 async function askSide(side, signal) {
@@ -313,26 +253,6 @@ async function askSide(side, signal) {
   } finally {
     output.classList.remove("writing");
   }
-}
-
-function showCalls(output, calls) {
-  for (const { name, arguments: given } of calls) {
-    const call = document.createElement("p");
-    call.className = "call";
-    const title = document.createElement("strong");
-    title.textContent = `calls ${name}`;
-    const code = document.createElement("code");
-    code.textContent = given;
-    call.append(title, " ", code);
-    output.append(call);
-  }
-}
-
-/** Why there is nothing to read. */
-function emptyNote(text, { reason }, hasThought) {
-  if (hasThought) return `No answer: the model only thought${reason === "length" ? ", up to max tokens. Raise them" : ""}.`;
-  if (text) return `The answer holds only white space: "${escapeText(text)}".`;
-  return reason === "length" ? "An empty answer: its tokens make no text." : "An empty answer: the model ended at once.";
 }
 
 function showProblem(message) {
