@@ -10,7 +10,7 @@ import pytest
 
 from tunesmith.testing import simulate
 
-from .looks import examine
+from .appearance import examine
 
 TIMEOUT_MS = 60_000
 

@@ -17,7 +17,7 @@ import pytest
 
 from tunesmith.engine import start
 
-from .looks import examine, screenshot, sticks_out
+from .appearance import examine, screenshot, sticks_out
 
 WINDOWS = [
     (1280, "light"),
@@ -76,7 +76,7 @@ def page(browser, engine, window):
     assert errors == []
 
 
-def look(page, name, window):
+def inspect_page(page, name, window):
     width, scheme = window
     assert sticks_out(page) == [], (name, window)
     if (width, scheme) == WINDOWS[0]:
@@ -111,7 +111,7 @@ def bring_data(page, window, folder):
     page.get_by_text("33 of 35").wait_for()
     page.get_by_text("Before and after").first.click()
     assert page.locator(".token.learned").count() > 3
-    look(page, "dashboard-data", window)
+    inspect_page(page, "dashboard-data", window)
     page.get_by_role("button", name="Write the data and set up a job").click()
 
 
@@ -124,7 +124,7 @@ def train_twice(page, window):
     page.get_by_label("Tags").fill("first try")
     page.get_by_label("Tags").blur()
     page.get_by_text("Time, about").wait_for()
-    look(page, "dashboard-new-job", window)
+    inspect_page(page, "dashboard-new-job", window)
     page.get_by_role("button", name="Create 2 jobs").click()
     page.wait_for_url("**/compare?**")
     return [part.removeprefix("job=") for part in page.url.partition("?")[2].split("&")]
@@ -134,20 +134,20 @@ def see_both(page, window, ids):
     page.reload()
     page.wait_for_function("() => Number(document.getElementById('overlay').dataset.charts) >= 2")
     assert page.locator("tr.differs").filter(has_text="n_epochs").count() == 1
-    look(page, "dashboard-compare", window)
+    inspect_page(page, "dashboard-compare", window)
     page.goto("/?text=first+try")
     assert page.locator("table.list tbody tr").count() >= len(ids)
     page.locator(".pick input").first.check()
-    look(page, "dashboard-jobs", window)
+    inspect_page(page, "dashboard-jobs", window)
     page.goto(f"/jobs/{ids[1]}")
     page.wait_for_selector("#charts canvas")
-    look(page, "dashboard-job", window)
+    inspect_page(page, "dashboard-job", window)
 
 
 def ask_a_batch(page, window, folder, model):
     page.get_by_role("link", name="Model, code and export").click()
     assert page.get_by_text(model).first.is_visible()
-    look(page, "dashboard-model", window)
+    inspect_page(page, "dashboard-model", window)
     page.get_by_role("link", name="Try it", exact=True).click()
     page.locator("#format-text").get_by_text("the separator").wait_for()
     page.locator("input[value=batch]").check()
@@ -156,7 +156,7 @@ def ask_a_batch(page, window, folder, model):
     page.locator("#batch-file").set_input_files(batch)
     page.locator("#go").click()
     page.locator("#batch-summary").get_by_text("4 of 4 prompts answered").wait_for()
-    look(page, "playground-batch", window)
+    inspect_page(page, "playground-batch", window)
     with page.expect_download() as saved:
         page.get_by_role("button", name="JSONL").click()
     rows = [json.loads(line) for line in Path(saved.value.path()).read_text().splitlines()]
@@ -175,7 +175,7 @@ def export(page, window, model):
     page.wait_for_url("**/models#exports")
     link = page.get_by_role("link", name="Download").first
     link.wait_for()
-    look(page, "dashboard-models", window)
+    inspect_page(page, "dashboard-models", window)
     with page.expect_download() as saved:
         link.click()
     with tarfile.open(saved.value.path()) as archive:

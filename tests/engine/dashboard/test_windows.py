@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .looks import examine, sticks_out
+from .appearance import examine, sticks_out
 
 TIMEOUT_MS = 120_000
 

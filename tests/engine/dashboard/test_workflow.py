@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from .looks import examine, screenshot
+from .appearance import examine, screenshot
 
 TIMEOUT_MS = 180_000
 ONE_EPOCH = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}}
