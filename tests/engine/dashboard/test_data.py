@@ -247,6 +247,7 @@ def test_several_values_make_a_job_each_and_too_many_are_refused(owner, api, goo
     jobs = [api.get(f"fine_tuning/jobs/{one}").json() for one in ids]
     assert [job["hyperparameters"]["n_epochs"] for job in jobs] == [1, 2]
     assert len({job["metadata"]["tags"] for job in jobs}) == 1
+    assert len({job["seed"] for job in jobs}) == 1, "nothing else differs"
     assert jobs[0]["metadata"]["tags"].startswith("a, b, sweep ")
     again = owner.get(f"/new-job?like={ids[1]}").text
     assert 'name="n_epochs" value="2"' in again

@@ -79,12 +79,25 @@ def compare(
 
 
 def _labels(jobs: Sequence[JobRow], ids: Sequence[str]) -> list[str]:
-    """Return a short name of each job, different from the others'."""
+    """Return a short name of each job, different from the others': by what differs, or its id."""
     names = [job.suffix or one for job, one in zip(jobs, ids, strict=True)]
-    return [
-        name if names.count(name) == 1 else f"{name} · {one[-4:]}"
-        for name, one in zip(names, ids, strict=True)
+    used = [job.resolved_hyperparameters or job.requested_hyperparameters for job in jobs]
+    differing = [
+        name
+        for name in dict.fromkeys(name for values in used for name in values)
+        if len({number(values.get(name)) for values in used}) > 1
     ]
+    settings = [
+        ", ".join(f"{name} {number(values.get(name))}" for name in differing) for values in used
+    ]
+    labels: list[str] = []
+    for name, one, setting in zip(names, ids, settings, strict=True):
+        alike = [other for same, other in zip(names, settings, strict=True) if same == name]
+        if len(alike) == 1:
+            labels.append(name)
+        else:
+            labels.append(f"{name} · {setting if alike.count(setting) == 1 else one[-4:]}")
+    return labels
 
 
 def _row(name: str, values: Sequence[object]) -> _Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -222,8 +223,10 @@ def _sweep(values: Mapping[str, str]) -> Iterator[dict[str, str]]:
         for name in _names(_HYPERPARAMETERS)
         if "," in values.get(name, "")
     }
+    # Jobs that are to be compared differ in these values alone.
+    same = {"seed": values.get("seed", "").strip() or str(secrets.randbelow(2**31))}
     for chosen in itertools.product(*several.values()):
-        yield {**values, **dict(zip(several, chosen, strict=True))}
+        yield {**values, **(same if several else {}), **dict(zip(several, chosen, strict=True))}
 
 
 @router.post("/new-job")

@@ -63,7 +63,8 @@ function showAnswer(place, answer, prompt) {
     shown.textContent = answer.text ? "only white space" : "empty: the model ended at once";
   } else shown.textContent = answer.text;
   place.replaceChildren(shown);
-  if (answer.reason === "length") place.append(note("cut off at max tokens"));
+  // One token is what a format without a stop sequence asks for, and no answer that was cut off.
+  if (answer.reason === "length" && get("max_tokens").value !== "1") place.append(note("cut off at max tokens"));
   if (prompt.expected !== null && !answer.error) {
     const right = plain(answer.text) === plain(prompt.expected);
     place.append(note(right ? "as expected" : "not as expected"));

@@ -1,7 +1,7 @@
 """From an empty home to an export, in a real browser: a messy table, fixes, two runs, a batch.
 
-One window in the default suite; `TUNESMITH_WINDOWS=all` tells the story at all of them.
-`TUNESMITH_STORY_MODEL` names the folder of a real model, for pictures that are worth looking at.
+One window in the default suite; `TUNESMITH_WINDOWS=all` repeats it at all of them.
+`TUNESMITH_PICTURE_MODEL` names the folder of a real model, for pictures that are worth looking at.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ BATCH = "".join(
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory, tiny_base_model):
-    real = os.environ.get("TUNESMITH_STORY_MODEL")
+    real = os.environ.get("TUNESMITH_PICTURE_MODEL")
     name, folder = ("smollm2-135m-instruct", Path(real)) if real else ("tiny", tiny_base_model)
-    home = tmp_path_factory.mktemp("story")
+    home = tmp_path_factory.mktemp("whole")
     table = f'default = "{name}"\n[base.{name}]\npath = "{folder.as_posix()}"\n'
     (home / "models.toml").write_text(table, encoding="utf-8")
     with start(home, max_concurrent_jobs=1) as running:
