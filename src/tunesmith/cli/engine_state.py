@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tunesmith.disk_space import folder_bytes
 
 from .options import (
     add_database_option,
@@ -12,12 +15,15 @@ from .options import (
     open_database,
     require_engine,
 )
-from .output import add_json_option, print_json
+from .output import add_json_option, print_json, table
 from .parser import add_command, add_group
 from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from tunesmith.engine.store.garbage_collection import Garbage
 
     from .parser import Commands
 
@@ -31,12 +37,31 @@ def register(commands: Commands) -> None:
         group,
         "gc",
         _collect_garbage,
-        "Remove what no file, model or unfinished job needs; safe while the engine runs",
-        "tunesmith engine gc",
+        "Show what no file, model or unfinished job needs, and remove it",
+        "tunesmith engine gc --dry-run\ntunesmith engine gc --yes",
     )
-    add_json_option(gc)
-    add_home_option(gc)
-    add_database_option(gc)
+    how = gc.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="show it, and remove nothing")
+    how.add_argument("-y", "--yes", action="store_true", help="remove it without a question")
+    usage = add_command(
+        group,
+        "du",
+        _usage,
+        "Show what takes space in the state folder, and what frees it",
+        "tunesmith engine du",
+    )
+    delete = add_command(
+        group,
+        "delete-job",
+        _delete_job,
+        "Delete a job that has ended: its events, checkpoints and folder",
+        "tunesmith engine delete-job ftjob-abc",
+    )
+    delete.add_argument("job", metavar="JOB", help="the job's id")
+    for parser in (gc, usage, delete):
+        add_json_option(parser)
+        add_home_option(parser)
+        add_database_option(parser)
     install = add_command(
         group,
         "install",
@@ -73,11 +98,101 @@ def _install(arguments: argparse.Namespace) -> int:
 
 def _collect_garbage(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (home, database):
-        from tunesmith.engine.store.garbage_collection import collect_garbage
+        from tunesmith.engine.store.garbage_collection import collect_garbage, find_garbage
 
-        removed = collect_garbage(home, database)
+        found = find_garbage(home, database)
+        if not arguments.json:
+            _show_garbage(found)
+        # Only a terminal is asked; scripts have always removed it by this command.
+        if arguments.dry_run or not (arguments.yes or _is_wanted(found)):
+            removed = None
+        else:
+            removed = collect_garbage(home, database)
     if arguments.json:
-        print_json({"places": removed.places, "bytes": removed.bytes})
-    else:
-        print(f"Removed {removed.places} files and folders, {removed.bytes / 1e6:.1f} MB.")
+        kinds = [{"kind": o.kind, "places": len(o.paths), "bytes": o.bytes} for o in found]
+        places = sum(len(one.paths) for one in found) if removed is None else removed.places
+        size = sum(one.bytes for one in found) if removed is None else removed.bytes
+        print_json(
+            {"places": places, "bytes": size, "removed": removed is not None, "kinds": kinds}
+        )
+    elif removed is not None:
+        print(f"Removed {removed.places} files and folders, {_megabytes(removed.bytes)}.")
+    elif found:
+        print("Nothing was removed.")
     return 0
+
+
+def _show_garbage(found: Sequence[Garbage]) -> None:
+    if found:
+        rows = [(one.kind, len(one.paths), _megabytes(one.bytes)) for one in found]
+        print(table(("what nothing needs", "places", "frees"), rows))
+
+
+def _is_wanted(found: Sequence[Garbage]) -> bool:
+    if not found or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    print("Remove this? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+_FREED_BY = {
+    "base models": "tunesmith models remove NAME",
+    "fine-tuned models": "tunesmith api models.delete MODEL",
+    "jobs": "tunesmith engine delete-job JOB; checkpoints: tunesmith api models.delete MODEL",
+    "files": "tunesmith api files.delete FILE",
+    "uploads": "tunesmith engine gc, once they have ended",
+    "exports": "tunesmith engine gc, once they have expired",
+    "downloads": "deleting the folder, while nothing is pulled",
+    "tools": "deleting the folder; they are downloaded again",
+    "vLLM": "deleting the folder; tunesmith engine install vllm brings it back",
+    "database and logs": "-",
+}
+
+
+def _usage(arguments: argparse.Namespace) -> int:
+    with open_database(arguments) as (home, database):
+        from tunesmith.engine.store.garbage_collection import find_garbage
+
+        garbage = sum(one.bytes for one in find_garbage(home, database))
+        folders = {
+            "base models": home.base_models,
+            "fine-tuned models": home.models,
+            "jobs": home.jobs,
+            "files": home.files,
+            "uploads": home.uploads,
+            "exports": home.exports,
+            "downloads": home.downloads,
+            "tools": home.tools,
+            "vLLM": home.vllm,
+        }
+    sizes = {what: folder_bytes(one) if one.is_dir() else 0 for what, one in folders.items()}
+    sizes["database and logs"] = sum(
+        path.stat().st_size for path in home.root.iterdir() if path.is_file()
+    )
+    if arguments.json:
+        print_json({"home": str(home.root), "bytes": sizes, "garbage": garbage})
+        return 0
+    rows = [(what, _megabytes(size), _FREED_BY[what]) for what, size in sizes.items() if size]
+    print(table(("what", "size", "freed by"), rows))
+    total = _megabytes(sum(sizes.values()))
+    print(f"\n{total} in {home.root}; of it `tunesmith engine gc` frees {_megabytes(garbage)}.")
+    return 0
+
+
+def _delete_job(arguments: argparse.Namespace) -> int:
+    with open_database(arguments) as (home, database):
+        from tunesmith.engine.store.job_removal import remove_job
+
+        freed = remove_job(home, database, arguments.job)
+    if arguments.json:
+        print_json({"id": arguments.job, "deleted": True, "freed_bytes": freed})
+    else:
+        print(
+            f"Deleted the job {arguments.job} with its events and logs; {_megabytes(freed)} are "
+            "free again. Its model, if it made one, and its files stay."
+        )
+    return 0
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

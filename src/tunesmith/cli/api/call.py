@@ -35,6 +35,7 @@ __all__ = [
     "add_id_option",
     "add_job_filters",
     "add_limit_option",
+    "freed_bytes",
     "print_jobs",
     "print_list",
     "print_object",
@@ -116,6 +117,12 @@ def print_object(value: WireModel, arguments: argparse.Namespace) -> int:
     else:
         print(fields({name: _shown(name, one) for name, one in value.to_dict().items()}))
     return 0
+
+
+def freed_bytes(deleted: WireModel) -> int | None:
+    """Return how many bytes a deletion has freed; None where the server does not say."""
+    freed: object = (deleted.model_extra or {}).get("freed_bytes")
+    return freed if isinstance(freed, int) else None
 
 
 def _shown(name: str, value: object) -> object:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from tunesmith.cli.output import local_minute
 
-from .call import add_call, add_id_option, add_limit_option, print_list, print_object
+from .call import (
+    add_call,
+    add_id_option,
+    add_limit_option,
+    freed_bytes,
+    print_list,
+    print_object,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -88,4 +95,15 @@ def _content(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _delete(client: Client, arguments: argparse.Namespace) -> int:
-    return print_object(client.files.delete(arguments.id), arguments)
+    deleted = client.files.delete(arguments.id)
+    if arguments.json:
+        return print_object(deleted, arguments)
+    freed = freed_bytes(deleted)
+    if freed is None:
+        print(f"Deleted {arguments.id}.")
+    elif freed:
+        print(f"Deleted {arguments.id}; {freed:,} bytes are free again.")
+    else:
+        print(f"Deleted {arguments.id}; its content stays, since another file has the same.")
+    print("Jobs that used it, and the models that they made, stay.")
+    return 0

@@ -18,6 +18,7 @@ from .call import (
 )
 from .follow import follow
 from .job_options import add_job_options, job_settings, uploaded_files
+from .models import add_checkpoints_option, delete_model
 from .result_files import add_results_options, print_results
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def register(commands: Commands) -> None:
             f"tunesmith api fine_tunes.{name} -i ft-abc",
         )
         add_id_option(parser, "fine-tune")
+        if name == "delete":
+            add_checkpoints_option(parser)
     results = add_call(
         commands,
         "fine_tunes.results",
@@ -114,7 +117,7 @@ def _delete(client: Client, arguments: argparse.Namespace) -> int:
     job = client.fine_tunes.retrieve(arguments.id)
     if job.fine_tuned_model is None:
         raise TunesmithError(f"Fine-tune {job.id} is {job.status} and has no model to delete.")
-    return print_object(client.models.delete(job.fine_tuned_model), arguments)
+    return delete_model(client, job.fine_tuned_model, arguments)
 
 
 def _results(client: Client, arguments: argparse.Namespace) -> int:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunesmith.cli.output import local_minute
+from tunesmith.cli.output import local_minute, print_json
 
-from .call import add_call, add_id_option, add_limit_option, print_list, print_object
+from .call import (
+    add_call,
+    add_id_option,
+    add_limit_option,
+    freed_bytes,
+    print_list,
+    print_object,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +23,7 @@ if TYPE_CHECKING:
 
     from .call import Columns
 
-__all__ = ["register"]
+__all__ = ["add_checkpoints_option", "delete_model", "register"]
 
 
 def register(commands: Commands) -> None:
@@ -34,6 +41,14 @@ def register(commands: Commands) -> None:
         "tunesmith api models.delete -i ada:ft-acme-2026-01-31-12-00-00",
     )
     add_id_option(delete, "model")
+    add_checkpoints_option(delete)
+
+
+def add_checkpoints_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--checkpoints`, which `delete_model` follows."""
+    parser.add_argument(
+        "--checkpoints", action="store_true", help="delete the checkpoints of its job, too"
+    )
 
 
 def _list(client: Client, arguments: argparse.Namespace) -> int:
@@ -54,4 +69,37 @@ def _get(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _delete(client: Client, arguments: argparse.Namespace) -> int:
-    return print_object(client.models.delete(arguments.id), arguments)
+    return delete_model(client, arguments.id, arguments)
+
+
+def delete_model(client: Client, name: str, arguments: argparse.Namespace) -> int:
+    """Delete a fine-tuned model, on request with its job's checkpoints; say what went and stays."""
+    job, checkpoints = _job_and_checkpoints(client, name)
+    wanted = [name, *(checkpoints if arguments.checkpoints else ())]
+    deleted = [client.models.delete(one) for one in wanted]
+    if arguments.json:
+        if len(deleted) == 1:
+            return print_object(deleted[0], arguments)
+        print_json([one.to_dict() for one in deleted])
+        return 0
+    for one in deleted:
+        freed = freed_bytes(one)
+        print(f"Deleted {one.id}{'' if freed is None else f'; {freed:,} bytes are free again'}.")
+    if checkpoints and not arguments.checkpoints:
+        print(
+            f"{len(checkpoints)} checkpoints of its job stay: {', '.join(checkpoints)}. "
+            "`tunesmith api models.delete` deletes them one by one."
+        )
+    if job is not None:
+        print(f"Its job {job} stays, with events and results: tunesmith engine delete-job {job}")
+    return 0
+
+
+def _job_and_checkpoints(client: Client, name: str) -> tuple[str | None, list[str]]:
+    """Return a model's job and the names of the job's checkpoints, where the server tells them."""
+    found = {model.id: model.model_extra or {} for model in client.models.list()}
+    job: object = found.get(name, {}).get("job")
+    if not isinstance(job, str):
+        return None, []
+    others = [one for one, extra in found.items() if extra.get("job") == job and one != name]
+    return job, others

@@ -161,7 +161,8 @@ def delete_file(request: Request, key: CurrentKey, file_id: str) -> JSONResponse
         aside = services.blobs.set_aside(row.sha256) if is_unused else None
     if aside is not None:
         remove(aside)
-    return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+    freed = row.bytes if aside is not None else 0
+    return JSONResponse({"id": file_id, "object": "file", "deleted": True, "freed_bytes": freed})
 
 
 def _find(services: Services, key: Identity, file_id: str) -> FileRow:

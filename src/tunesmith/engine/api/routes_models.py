@@ -11,6 +11,7 @@ import anyio.from_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from tunesmith.disk_space import folder_bytes
 from tunesmith.engine.domain.job import public_id
 from tunesmith.engine.domain.json_values import find_json_fault
 from tunesmith.engine.jobs.wire_objects import organization_id
@@ -108,9 +109,11 @@ def delete_model(request: Request, key: OwnerKey, model: str) -> JSONResponse:
             )
         model_queries.remove(connection, name)
     backend: ServingBackend = request.app.state.backend
-    anyio.from_thread.run(backend.unload, services.models.folder(row))
+    folder = services.models.folder(row)
+    anyio.from_thread.run(backend.unload, folder)
+    freed = folder_bytes(folder) if folder.is_dir() else 0
     _remove_weights(services, row)
-    return JSONResponse({"id": name, "object": "model", "deleted": True})
+    return JSONResponse({"id": name, "object": "model", "deleted": True, "freed_bytes": freed})
 
 
 @router.get("/v1/engines", summary="List models as engines", include_in_schema=False)

@@ -26,9 +26,24 @@ if TYPE_CHECKING:
 
     from .database import Database
 
-__all__ = ["Removed", "collect_garbage"]
+__all__ = ["Garbage", "Removed", "collect_garbage", "find_garbage"]
 
 _MIN_AGE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Files and folders of one kind that nothing refers to.
+
+    Attributes:
+        kind: What they are, for people.
+        paths: Where they are.
+        bytes: What they take.
+    """
+
+    kind: str
+    paths: tuple[Path, ...]
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +60,46 @@ def collect_garbage(home: Home, database: Database) -> Removed:
     Of an ended job its log, its specification and the checkpoints that are models are kept.
     """
     with database.write() as connection:
-        for row in file_queries.expired(connection, time.time()):
-            file_queries.remove(connection, row.id)
-        upload_queries.remove_expired(connection, time.time())
-        stored_completion_queries.remove_expired(connection, time.time())
-        export_queries.remove_expired(connection, time.time())
+        _forget_expired(connection)
     with database.write() as connection:
-        garbage = [
-            *_orphaned_contents(home, connection),
-            *_ended_uploads(home, connection),
-            *_deleted_exports(home, connection),
-            *_job_leftovers(home, connection),
-            *_orphaned_models(home, connection),
-        ]
-        size = sum(map(_size, garbage))
-        aside = [set_aside(path) for path in garbage]
+        garbage = _garbage(home, connection)
+        aside = [set_aside(path) for one in garbage for path in one.paths]
     for path in aside:
         if path is not None:
             remove(path)
-    return Removed(len(garbage), size)
+    return Removed(len(aside), sum(one.bytes for one in garbage))
+
+
+def find_garbage(home: Home, database: Database) -> list[Garbage]:
+    """Return what `collect_garbage` would remove now, by kind, and remove nothing."""
+    with database.write() as connection:
+        _forget_expired(connection)
+        found = _garbage(home, connection)
+        connection.rollback()
+    return found
+
+
+def _forget_expired(connection: Connection) -> None:
+    for row in file_queries.expired(connection, time.time()):
+        file_queries.remove(connection, row.id)
+    upload_queries.remove_expired(connection, time.time())
+    stored_completion_queries.remove_expired(connection, time.time())
+    export_queries.remove_expired(connection, time.time())
+
+
+def _garbage(home: Home, connection: Connection) -> list[Garbage]:
+    kinds = {
+        "contents of deleted or expired files": _orphaned_contents(home, connection),
+        "parts of uploads that have ended": _ended_uploads(home, connection),
+        "deleted or expired exports": _deleted_exports(home, connection),
+        "temporary files of ended jobs": _job_leftovers(home, connection),
+        "deleted models": _orphaned_models(home, connection),
+    }
+    found: list[Garbage] = []
+    for kind, places in kinds.items():
+        if paths := tuple(places):
+            found.append(Garbage(kind, paths, sum(map(_size, paths))))
+    return found
 
 
 def _orphaned_contents(home: Home, connection: Connection) -> Iterator[Path]:
