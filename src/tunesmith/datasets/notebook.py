@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from html import escape
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .dataset_errors import DatasetError
 
@@ -80,7 +80,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(value: object) -> str:
     """Return a value as HTML: a conversation as lines of who says what, all else as JSON."""
-    items = cast("list[Any]", value) if isinstance(value, list) else []
+    items: list[Any] = value if isinstance(value, list) else []
     if items and all(isinstance(item, dict) and "role" in item for item in items):
         return "<br>".join(
             f"<strong>{escape(str(message['role']))}</strong>: {_text(message.get('content'))}"
