@@ -7,32 +7,26 @@ there are, and this machine's memory, come from the caller.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from tunesmith.datasets import check_file
-from tunesmith.datasets.dataset_errors import DatasetError
 from tunesmith.datasets.training_defaults import default_batch_size, default_epochs
 
-from .archive import Archive, ArchiveError, read_lines
+from .archive import Archive, ArchiveError
 from .shutdown_dates import base_model
+from .training_rows import CHARACTERS_PER_TOKEN, TrainingRows, read_rows
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from .archive import ArchivedFile, ArchivedJob
 
 __all__ = ["Base", "Machine", "Plan", "PlannedJob", "plan"]
 
-_SAMPLE = 2000  # rows of a file that are looked at
-_CHARACTERS_PER_TOKEN = 3.5
 _FLOATING_POINT_PER_TOKEN = 6  # operations for each parameter and token: forward and backward
 _OTHER_LETTERS = 0.02  # of the text; above it a base that knows English alone is not advised
-_MOST_CLASSES = 50
 
 # The size that replaces a hosted family, in billions of parameters: small ones for what was small,
 # and for classification whatever it was. The recording decides in the end.
@@ -164,24 +158,6 @@ class Plan:
     left_out: dict[str, str] = field(default_factory=dict[str, str])
 
 
-@dataclass(slots=True)
-class _Rows:
-    """What a training file's rows are like."""
-
-    count: int = 0
-    characters: int = 0
-    longest: int = 0
-    tools: bool = False
-    other_letters: float = 0.0
-    classes: int | None = None
-    not_text: Counter[str] = field(default_factory=Counter[str])
-    faults: list[str] = field(default_factory=list[str])
-
-    @property
-    def tokens(self) -> int:
-        return round(self.characters / _CHARACTERS_PER_TOKEN)
-
-
 def plan(
     archive: Archive | str | os.PathLike[str],
     bases: Sequence[Base] = (),
@@ -206,7 +182,7 @@ def plan(
     """
     found = archive if isinstance(archive, Archive) else Archive(archive)
     made = Plan(str(found.folder), machine="" if machine is None else machine.name)
-    profiles: dict[str, _Rows] = {}
+    profiles: dict[str, TrainingRows] = {}
     planned: set[str] = set()
     archived = sorted(found.jobs(project), key=lambda job: int(job.job.get("created_at") or 0))
     if models is not None:
@@ -239,18 +215,18 @@ def _planned(  # noqa: PLR0917 - one call, each of them needed
     bases: Sequence[Base],
     machine: Machine | None,
     models: set[str],
-    profiles: dict[str, _Rows],
+    profiles: dict[str, TrainingRows],
     *,
     check: bool,
 ) -> PlannedJob:
     notes: list[str] = []
     training = _file(archive, job, job.training_file, "training", notes)
     validation = _file(archive, job, job.validation_file, "validation", notes)
-    rows = _Rows()
+    rows = TrainingRows()
     if training is not None:
         path = str(training.content)
         if path not in profiles:
-            profiles[path] = _profile(training, check=check)
+            profiles[path] = read_rows(training, check=check)
         rows = profiles[path]
     parent = job.base_model if _is_fine_tuned(job.base_model) else None
     base = base_model(job.base_model) if parent else job.base_model
@@ -311,72 +287,6 @@ def _relative(archive: Archive, file: ArchivedFile | None) -> str | None:
     return file.content.relative_to(archive.folder).as_posix()
 
 
-def _profile(file: ArchivedFile, *, check: bool) -> _Rows:
-    """Return what a file's rows are like, from its first thousands."""
-    rows = _Rows()
-    answers: Counter[str] = Counter()
-    letters = others = 0
-    assert file.content is not None  # noqa: S101 - only such files come here
-    for row in islice(read_lines(file.content), _SAMPLE):
-        text = " ".join(_texts(row))
-        rows.count += 1
-        rows.characters += len(text)
-        rows.longest = max(rows.longest, len(text))
-        rows.tools = rows.tools or bool(row.get("tools") or row.get("functions"))
-        letters += sum(sign.isalpha() for sign in text)
-        others += sum(sign.isalpha() and ord(sign) > 0x24F for sign in text)  # noqa: PLR2004 - Latin
-        answers[_answer(row)] += 1
-        for kind in _parts_that_are_no_text(row):
-            rows.not_text[kind] += 1
-    if rows.count == _SAMPLE:  # the rest is counted by its size
-        whole = file.content.stat().st_size / max(1, rows.characters)
-        seen = rows.count
-        with file.content.open("rb") as lines:
-            rows.count = sum(1 for line in lines if line.strip())
-        rows.characters = round(rows.characters * rows.count / seen) if whole else 0
-    rows.other_letters = others / letters if letters else 0.0
-    if len(answers) <= _MOST_CLASSES and 3 * len(answers) <= sum(answers.values()):
-        rows.classes = len(answers)
-    if check:
-        try:
-            report = check_file(file.content, profile="engine")
-            rows.faults = [finding.message for finding in report.errors[:3]]
-        except DatasetError as error:
-            rows.faults = [str(error)]
-    return rows
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts of a row, without recursion."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, dict):
-            waiting += [inner for name, inner in one.items() if name not in {"role", "type"}]
-        elif isinstance(one, list):
-            waiting += one
-
-
-def _answer(row: dict[str, Any]) -> str:
-    if isinstance(row.get("completion"), str):
-        return str(row["completion"]).strip()
-    messages = row.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    content = last.get("content") if isinstance(last, dict) else None
-    return content.strip() if isinstance(content, str) else json.dumps(row)[:200]
-
-
-def _parts_that_are_no_text(row: dict[str, Any]) -> Iterator[str]:
-    for message in row.get("messages") or ():
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, list) else ():
-            kind = part.get("type") if isinstance(part, dict) else None
-            if kind not in {None, "text", "refusal"}:
-                yield str(kind)
-
-
 def _is_fine_tuned(model: str) -> bool:
     return model.startswith("ft:") or ":ft-" in model or ".ft-" in model
 
@@ -426,7 +336,7 @@ def _suffix(job: ArchivedJob) -> str | None:
 
 def _advised(
     hosted: str,
-    rows: _Rows,
+    rows: TrainingRows,
     bases: Sequence[Base],
     machine: Machine | None,
     notes: list[str],
@@ -435,7 +345,7 @@ def _advised(
     wanted = next((size for name, size in _SIZES if name in hosted), _UNKNOWN_SIZE)
     if rows.classes:
         wanted = min(wanted, _CLASSIFICATION_SIZE)
-    longest = rows.longest / _CHARACTERS_PER_TOKEN
+    longest = rows.longest / CHARACTERS_PER_TOKEN
     suitable: list[tuple[Base, str | None]] = []
     refused: Counter[str] = Counter()
     for base in bases:
@@ -481,7 +391,7 @@ def _advised(
     return chosen, recipe
 
 
-def _why_not(base: Base, rows: _Rows, longest: float) -> str | None:
+def _why_not(base: Base, rows: TrainingRows, longest: float) -> str | None:
     if rows.tools and not base.tools:
         return "not known to call tools"
     if base.context is not None and base.context < longest:
@@ -502,7 +412,7 @@ def _recipe_that_fits(base: Base, machine: Machine | None) -> str | None:
     return None
 
 
-def _note_rows(rows: _Rows, notes: list[str]) -> None:
+def _note_rows(rows: TrainingRows, notes: list[str]) -> None:
     for kind, count in rows.not_text.items():
         notes.append(f"{count} parts of its rows are {kind}: models here read text alone.")
     notes.extend(f"The engine refuses the training file: {fault}" for fault in rows.faults)
@@ -527,7 +437,7 @@ def _note_extras(job: ArchivedJob, notes: list[str]) -> None:
 
 
 def _estimate(
-    rows: _Rows,
+    rows: TrainingRows,
     epochs: int | str,
     base: Base | None,
     recipe: str | None,

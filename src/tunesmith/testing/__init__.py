@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from tunesmith._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .organization.contents import Quirks as Quirks
     from .organization.server import RecordedOrganization as RecordedOrganization
     from .organization.server import recorded_organization as recorded_organization
+    from .organization.training_contents import Quirks as Quirks
     from .simulated_backend import Prompt as Prompt
     from .simulated_engine import SimulatedEngine as SimulatedEngine
     from .simulated_engine import simulate as simulate

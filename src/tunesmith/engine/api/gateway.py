@@ -2,20 +2,17 @@
 
 The side whose turn it is answers. If it fails before the first byte of its answer was sent, and
 the route says so, the other side does. Each request is sent at most once to each side. A mirrored
-request goes to the new model through the application itself, once the caller has its answer.
+request goes to the new model once the caller has its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 
@@ -31,21 +28,20 @@ from tunesmith.engine.routing.upstream_client import (
     UpstreamClient,
 )
 from tunesmith.engine.routing.upstreams import UnknownUpstreamError
-from tunesmith.errors import APIConnectionError
 
+from .asked_beside import beside
 from .generation_responses import CLIENT_CLOSED_REQUEST
-from .http_errors import ApiError, as_api_error, error_body
+from .http_errors import ApiError, as_api_error
+from .observed_streams import ObservedStream, observed, passed_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from fastapi import Request
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from tunesmith.engine.config import Limits
     from tunesmith.engine.routing.side_choice import Side
     from tunesmith.engine.routing.upstreams import Upstreams
-    from tunesmith.engine.security.keys import Identity
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import ModelRouteRow
 
@@ -189,8 +185,8 @@ class Gateway:
             response = Response(answer.body, answer.status, answer.headers)
             self._answered(routed)
         else:
-            response = _ObservedStream(
-                _passed_on(answer, observation, routed.route),
+            response = ObservedStream(
+                passed_on(answer, observation, routed.route),
                 answer.status,
                 answer.headers,
                 lambda: self._answered(routed),
@@ -214,7 +210,9 @@ class Gateway:
         old = decision.upstream
         is_mirrored = decision.route.stage == "mirror" and not decision.fallback
         if is_mirrored and old is not None and old.is_comparable:
-            ask = _beside(routed)
+            ask = beside(
+                routed.request, routed.call, decision.request_id, routed.route.timeout_seconds
+            )
             self._mirror.add(decision, ask)
         else:
             self._log.add(decision)
@@ -250,8 +248,8 @@ class Gateway:
             raise _SideFailedError("it failed", response.status_code, response)
         if isinstance(response, StreamingResponse):
             observation.is_stream = True
-            response = _ObservedStream(
-                _observed(response.body_iterator, observation),
+            response = ObservedStream(
+                observed(response.body_iterator, observation),
                 response.status_code,
                 dict(response.headers),
                 lambda: self._log.add(routed.decision),
@@ -360,151 +358,3 @@ def _mark(
 
 def _ascii(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
-
-
-class _ObservedStream(StreamingResponse):
-    """A stream whose source is closed, and whose end is noted, however it ends."""
-
-    def __init__(
-        self,
-        content: AsyncGenerator[bytes, None],
-        status: int,
-        headers: dict[str, str],
-        on_end: Callable[[], None],
-    ) -> None:
-        super().__init__(content, status, headers)
-        self._source = content
-        self._on_end = on_end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._source.aclose()
-            self._on_end()
-
-
-async def _passed_on(
-    answer: ServiceAnswer, observation: Observation, route: ModelRouteRow
-) -> AsyncGenerator[bytes, None]:
-    """Yield an event stream of the other service as it comes."""
-    is_whole = False
-    try:
-        yield answer.body
-        while piece := await answer.stream.read():
-            observation.add(piece)
-            yield piece
-        is_whole = True
-    except APIConnectionError:
-        observation.error = "its stream broke off"
-        broken = ApiError(
-            HTTPStatus.BAD_GATEWAY,
-            f"The stream of the other service {route.upstream!r} broke off.",
-            code="upstream_failed",
-        )
-        yield b"data: " + json.dumps(error_body(broken)).encode() + b"\n\n"
-    finally:
-        observation.end(is_whole=is_whole)
-        with anyio.CancelScope(shield=True):
-            await answer.stream.aclose()
-
-
-async def _observed(
-    pieces: AsyncIterable[Any], observation: Observation
-) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of a stream of the model here as they come."""
-    is_whole = False
-    try:
-        async for piece in pieces:
-            data = piece.encode() if isinstance(piece, str) else bytes(piece)
-            observation.add(data)
-            yield data
-        is_whole = True
-    finally:
-        observation.end(is_whole=is_whole)
-        close = getattr(pieces, "aclose", None)
-        if close is not None:
-            with anyio.CancelScope(shield=True):
-                await close()
-
-
-# Asking beside.
-
-
-def _beside(routed: _Routed) -> Callable[[], Awaitable[Observation]]:
-    """Return what asks the model here the same question, as a request of its own."""
-    app, identity = routed.request.app, routed.request.scope["identity"]
-    call, request_id = routed.call, routed.decision.request_id
-    limit = routed.route.timeout_seconds
-
-    async def ask() -> Observation:
-        observation = Observation()
-        try:
-            async with asyncio.timeout(limit):
-                await _ask_app(app, _beside_scope(call, identity, request_id), call, observation)
-        except TimeoutError:
-            observation.fail(f"it did not answer within {limit:g} s")
-        except Exception as error:  # noqa: BLE001 - the application has logged it
-            observation.fail(type(error).__name__, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return observation
-
-    return ask
-
-
-def _beside_scope(call: ServiceCall, identity: Identity, request_id: str) -> Scope:
-    path = f"/v1/{call.endpoint}"
-    # A key of its own: the callers' shares and limits are theirs alone.
-    beside = replace(identity, key_id=f"{identity.key_id or ''}/beside")
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json")],
-        "client": None,
-        "server": ("127.0.0.1", 80),
-        "state": {},
-        "request_id": request_id,
-        "identity": beside,
-        "is_beside": True,
-        "after_answer": contextlib.ExitStack(),
-    }
-
-
-async def _ask_app(app: ASGIApp, scope: Scope, call: ServiceCall, observation: Observation) -> None:
-    left_out = {"stream", "stream_options", "store"}
-    fields = {name: value for name, value in call.fields.items() if name not in left_out}
-    body = json.dumps({**fields, "model": call.name}).encode()
-    unread = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive() -> Message:
-        if unread:
-            return unread.pop()
-        await asyncio.Event().wait()  # nobody disconnects
-        raise AssertionError
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            observation.status = message["status"]
-        elif message.get("body"):
-            observation.add(message["body"])
-
-    with scope["after_answer"]:
-        await app(scope, receive, send)
-    observation.end(is_whole=True)
-    if observation.status != HTTPStatus.OK:
-        observation.error = _error_message(bytes(observation.content))
-
-
-def _error_message(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return "no reason given"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from tunesmith._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .contents import Quirks as Quirks
     from .server import RecordedOrganization as RecordedOrganization
     from .server import recorded_organization as recorded_organization
+    from .training_contents import Quirks as Quirks
 
 lazy_exports(globals())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from .answers import chat_chunks, text_completion
-from .contents import COMPLETION_BASES, FineTuned
 from .routes_training import public_fields, readable_number, uploaded_file
 from .service import DEPLOYED, Answer, Caller, OrganizationService, Refused, refusal, route
+from .training_contents import COMPLETION_BASES, FineTuned
 
 if TYPE_CHECKING:
     import re

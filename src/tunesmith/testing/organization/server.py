@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import routes_answers, routes_organization, routes_training  # noqa: F401 - they add routes
 from .answers import WAVERING, WRONG, Answers
-from .contents import Contents, Quirks
+from .contents import Contents
 from .service import Answer, OrganizationService, Received
+from .training_contents import Quirks
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from .contents import COMPLETION_BASES, SHUT, Contents, FineTuned, Quirks
 from .tasks import draw
+from .training_contents import COMPLETION_BASES, SHUT, FineTuned, Quirks
 
 if TYPE_CHECKING:
     from .answers import Answers
+    from .contents import Contents
 
 __all__ = [
     "DEPLOYED",
