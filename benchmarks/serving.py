@@ -161,13 +161,17 @@ def start(server: Server) -> None:
         stdout=subprocess.DEVNULL,
         stderr=None if os.environ.get("VERBOSE") else subprocess.DEVNULL,
     )
+
+
+def wait_for(server: Server) -> None:
+    assert server.process is not None
     deadline = time.monotonic() + 180
     while True:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{server.url}{server.health}").status_code == httpx.codes.OK:
                 return
         if server.process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"{server.name} did not start: {' '.join(command)}")
+            raise SystemExit(f"{server.name} did not start: {' '.join(server.command)}")
         time.sleep(0.5)
 
 
@@ -193,6 +197,8 @@ def main() -> None:
         for server in servers(options, home):
             start(server)
             running.append(server)
+        for server in running:
+            wait_for(server)
             asyncio.run(measure(server, 2, 4))  # loads the model
         report(running, options)
     finally:
@@ -214,6 +220,8 @@ def report(running: list[Server], options: argparse.Namespace) -> None:
                 statistics.median(turn[place][0] for turn in rounds),
                 statistics.median(turn[place][1] for turn in rounds),
             )
+        if options.json:  # here already: a run may be stopped
+            options.json.write_text(json.dumps(results, indent=2))
     print(
         f"{options.base.name}, {options.tokens} tokens a request, {options.threads} thread(s), "
         f"{platform.machine()}, load {os.getloadavg()[0]:.1f}; tok/s | tok per processor second"
@@ -222,8 +230,6 @@ def report(running: list[Server], options: argparse.Namespace) -> None:
     for name, row in results.items():
         cells = (f"{wall:.1f} | {processor:.1f}" for wall, processor in row.values())
         print(f"{name:32}", *(f"{cell:>16}" for cell in cells))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

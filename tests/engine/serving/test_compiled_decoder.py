@@ -169,3 +169,17 @@ def test_code_that_computes_something_else_is_not_used(monkeypatch, caplog):
     monkeypatch.setattr(fused_decoder, "find_kernel", lambda _count: lambda *_arguments: None)
     assert fused(small_model("llama")).compiled is None
     assert "does not compute" in caplog.text
+
+
+def test_compiled_code_is_tried_on_an_ordinary_text(monkeypatch, tiny_base_model):
+    """On a row of special tokens bfloat16 rounds by more than the check allows."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from tunesmith.engine.serving import model_loader
+    from tunesmith.engine.training.model_proof import proof_tokens
+
+    texts = []
+    monkeypatch.setattr(model_loader, "fuse_decoder", lambda *arguments: texts.append(arguments[2]))
+    model_loader.load_base(tiny_base_model, tiny_base_model, torch.device("cpu"), torch.bfloat16)
+    assert texts == [proof_tokens(AutoTokenizer.from_pretrained(tiny_base_model))]

@@ -30,7 +30,7 @@ from .lora import MultiLora
 from .packed_linear import LANES, PackedLinear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -308,13 +308,22 @@ class FusedDecoder:
         return attended.transpose(1, 2).reshape(-1, queries * size)
 
 
-def fuse_decoder(model: Any, weights: WeightFormat) -> FusedDecoder | None:
-    """Return a model's layers in fused form, or None where that is not proven to be the same."""
+def fuse_decoder(
+    model: Any, weights: WeightFormat, text: Sequence[int] = range(_PROBE_TOKENS)
+) -> FusedDecoder | None:
+    """Return a model's layers in fused form, or None where that is not proven to be the same.
+
+    Args:
+        model: A causal language model of transformers.
+        weights: The form in which to keep the weights.
+        text: Token ids by which compiled code is tried. Those of an ordinary text: on a row of
+            special tokens, of which no model has seen one, bfloat16 alone rounds by 4 to 19 %.
+    """
     if not _is_known(model) or not _is_proven(model):
         return None
     with torch.inference_mode():
         decoder = FusedDecoder(model, model.model.layers, weights, _find_kernel(model))
-        if decoder.compiled is not None and not _is_same(decoder, model):
+        if decoder.compiled is not None and not _is_same(decoder, model, text):
             logger.warning("compiled code is not used: it does not compute what PyTorch does")
             decoder.compiled = None
     return decoder
@@ -344,19 +353,19 @@ def _find_kernel(model: Any) -> Any:
     return find_kernel(sum(part.weight.numel() for part in parts)) if fits else None
 
 
-def _is_same(decoder: FusedDecoder, model: Any) -> bool:
-    """Return whether compiled code computes the last of some tokens as PyTorch does."""
+def _is_same(decoder: FusedDecoder, model: Any, text: Sequence[int]) -> bool:
+    """Return whether compiled code computes the last token of a text as PyTorch does."""
     compiled, dtype = decoder.compiled, torch.bfloat16
-    tokens = torch.arange(_PROBE_TOKENS).unsqueeze(0) % model.config.vocab_size
-    positions = torch.arange(_PROBE_TOKENS).unsqueeze(0)
-    last, lora = _PROBE_TOKENS - 1, MultiLora(model)
+    tokens = torch.tensor([list(text)]) % model.config.vocab_size
+    positions = torch.arange(len(text)).unsqueeze(0)
+    last, lora = len(text) - 1, MultiLora(model)
     states: list[Tensor] = []
     for decoder.compiled in (None, compiled):
         cache = create_kv_cache(model.config, dtype, 1 << 30)
-        cache.reserve(1, _PROBE_TOKENS)
+        cache.reserve(1, len(text))
         cache.prepare_prefill(0, 1, 0, last)
         decoder.forward(tokens[:, :last], positions[:, :last], None, cache, lora)
-        cache.prepare_decode(positions[0, last:], _PROBE_TOKENS)
+        cache.prepare_decode(positions[0, last:], len(text))
         try:
             states.append(
                 decoder.forward(tokens[:, last:], positions[:, last:], None, cache, lora).float()

@@ -107,7 +107,9 @@ def _prepared(path: Path, model: Any, tokenizer: Any, weights: str, *, prepack: 
     nbytes = _weights_bytes(model)
     decoder = None
     if prepack:
-        decoder = fuse_decoder(model, _weight_format(model, output, weights, path.name))
+        decoder = fuse_decoder(
+            model, _weight_format(model, output, weights, path.name), proof_tokens(tokenizer)
+        )
         if decoder is None and weights == "int4":
             logger.warning("%s: models of its kind are served with unquantized weights.", path.name)
         prepack_linear_layers(model, keep=output)
