@@ -25,20 +25,22 @@ SAMPLE_SECONDS = 0.02
 
 
 class Memory(threading.Thread):
-    """Notes the most memory that this process has of its own, and writes it to a folder."""
+    """Keeps the most memory that this process has had of its own in a file, as it grows."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.before, self.most, self.ended = own_bytes(), 0, threading.Event()
+        self.before = self.most = own_bytes()
 
     def run(self) -> None:
-        while not self.ended.wait(SAMPLE_SECONDS):
-            self.most = max(self.most, own_bytes())
-
-    def write(self) -> None:
-        self.ended.set()
         path = Path(os.environ["TUNESMITH_MEMORY"]) / f"{os.getpid()}.json"
-        path.write_text(json.dumps({"before": self.before, "most": self.most}))
+        while True:  # the process may be ended at any time
+            now = own_bytes()
+            if now > self.most:
+                self.most = now
+                temporary = path.with_suffix(".new")
+                temporary.write_text(json.dumps({"before": self.before, "most": self.most}))
+                temporary.replace(path)
+            time.sleep(SAMPLE_SECONDS)
 
 
 def own_bytes() -> int:
@@ -57,12 +59,8 @@ def measured(work: Any) -> Any:
     from tunesmith.engine.training import preparation
 
     preparation.best_dtype = lambda _device: torch.float32
-    memory = Memory()
-    memory.start()
-    try:
-        return work()
-    finally:
-        memory.write()
+    Memory().start()
+    return work()
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -148,7 +146,7 @@ def in_a_process(options: argparse.Namespace, way: str, spec: Any, folder: Path)
     if output.returncode:
         raise SystemExit(output.stderr)
     seconds = time.monotonic() - started
-    peaks = [json.loads(path.read_text()) for path in memory.iterdir()]
+    peaks = [json.loads(path.read_text()) for path in memory.glob("*.json")]
     most = max(peak["most"] - peak["before"] for peak in peaks)
     return json.loads(output.stdout.strip().splitlines()[-1]), most, len(peaks), seconds
 

@@ -256,10 +256,7 @@ def _mask(texts: list[list[int]], device: torch.device) -> Tensor | None:
 
 def _rows(logits: NextTokenLogits) -> list[NextTokenLogits]:
     """Return the logits of each row alone."""
-    return [
-        NextTokenLogits(values, hidden)
-        for values, hidden in zip(logits.values.split(1), logits.hidden.split(1), strict=True)
-    ]
+    return [logits.select([row]) for row in range(logits.values.shape[0])]
 
 
 def returned_cache(output: Any) -> dict[str, Any]:
