@@ -110,6 +110,27 @@ def test_openai_python(
     through_the_stages(client, name, "old", lambda: output(python, script, engine.base_url, name))
 
 
+def test_the_cut_while_a_program_runs(
+    engine: SimulatedEngine,
+    client: Client,
+    name: str,
+    environments: Path,  # noqa: F811 - the fixture
+):
+    python = str(python_with(environments / "openai==3.54.0", "openai==3.54.0"))
+    client.model_routes.set(name, target="ada", upstream="old", stage="upstream")
+    command = [python, str(HERE / "use_old_name.py"), engine.base_url, name, "until-local"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        sides = [program.stdout.readline().split()[0] for _ in range(3)]
+        client.model_routes.set(name, stage="mirror")
+        sides += [program.stdout.readline().split()[0] for _ in range(3)]
+        client.model_routes.set(name, stage="local")
+        sides += [line.split()[0] for line in program.stdout]
+    assert program.returncode == 0  # no request failed, without a retry
+    assert set(sides[:-1]) == {"upstream"}
+    assert sides[-1] == "local"
+
+
 def test_openai_python_for_azure(
     engine: SimulatedEngine,
     client: Client,
