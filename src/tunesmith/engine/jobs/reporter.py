@@ -163,10 +163,11 @@ class Reporter:
             return "shutdown" if self._shutdown() else None
         return "cancel" if self._status in {"cancelled", "failed"} else "pause"
 
-    def _estimate(self, record: StepRecord, now: float) -> float:
+    def _estimate(self, record: StepRecord, now: float) -> float | None:
+        """Return when the training will end, at the pace so far; one step alone has none."""
         if self._first_step is None:
             self._first_step = (record.step, now)
-            return now
+            return None
         first, started = self._first_step
         per_step = (now - started) / max(1, record.step - first)
         return now + per_step * (record.total_steps - record.step)
