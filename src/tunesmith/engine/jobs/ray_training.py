@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tunesmith.engine.domain.errors import EngineError, TrainingError
+from tunesmith.engine.training.environment import SHARED_VARIABLES
 from tunesmith.engine.training.memory_limit import LoweredLimitError
 from tunesmith.engine.training.run import run
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingSpec
@@ -63,6 +64,7 @@ def _run(
 ) -> TrainingOutcome | LoweredLimit:
     ray: Any = import_module("ray")
 
+    os.environ.update(SHARED_VARIABLES)  # for the workers of a Ray that is started here
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault(
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(max(60.0, settings.placement_seconds))

@@ -21,7 +21,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunesmith.engine.domain.errors import EngineError, TrainingError
-from tunesmith.engine.training.environment import available_threads
+from tunesmith.engine.training.environment import SHARED_VARIABLES, available_threads
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingSpec
 
 from .lowered_limit import LoweredLimit, lowered
@@ -74,6 +74,7 @@ def _run(
             _ADDRESS: str(listener.address),
             _KEY: key.hex(),
             "OMP_NUM_THREADS": str(spec.threads),
+            **SHARED_VARIABLES,
         }
         command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={processes}", f"--max-restarts={_RESTARTS}"]

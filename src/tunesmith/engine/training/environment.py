@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["available_threads", "worker_environment"]
+__all__ = ["SHARED_VARIABLES", "available_threads", "worker_environment"]
 
 _FIXED = {
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -31,6 +31,21 @@ _FIXED = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+
+
+SHARED_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": "1000000",  # once it is set, glibc no longer raises it
+    "MALLOC_MMAP_MAX_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "MALLOC_TOP_PAD_": "131072",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0",
+}
+"""What differs for processes that share a training: freed memory goes back to the system.
+
+They put each layer together for its pass and free it again. Kept, what is freed between smaller
+things that stay is not found again, and a process took more than one that trains alone: 0.52 GB
+against 0.34 GB, where it takes 0.20 GB so.
+"""
 
 
 def worker_environment(
