@@ -138,6 +138,7 @@ def _findings(  # noqa: PLR0917 - what the template needs
     problem: str | None,
 ) -> Response:
     services = get_services(request)
+    found: dict[str, Any]
     try:
         found = examiner(request).examine(services.blobs.path(row.sha256), row.filename, order)
     except (ApiError, RequestError) as error:
