@@ -29,6 +29,7 @@ from tunesmith.engine.training.examples import read_examples
 from tunesmith.engine.training.hyperparameters import learning_rate_at
 from tunesmith.engine.training.lora import AdapterConfig, add_adapter
 from tunesmith.engine.training.loss import ExampleSet, LossComputation
+from tunesmith.engine.training.memory_limit import MemoryLimit
 from tunesmith.engine.training.split_model import load_split_model
 from tunesmith.engine.training.supervised import Supervised
 from tunesmith.testing import write_tiny_model
@@ -79,7 +80,8 @@ def train(config: Config, base: Path, data: Path, output: Path) -> tuple[float, 
         seed=config.seed,
     )
     parameters = adapter.parameters().values()
-    objective = Supervised(LossComputation(model), train_set, validation_set)
+    limit = MemoryLimit(model.layers, tokens=4096)  # of a batch, what goes through at a time
+    objective = Supervised(LossComputation(model, limit), train_set, validation_set)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
 
     first_loss = objective.validate_all()[0].loss

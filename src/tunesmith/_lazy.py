@@ -21,12 +21,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
 
 __all__ = ["lazy_exports", "set_public_module"]
-
-# Packages whose modules need libraries that an extra brings.
-_EXTRAS = {"tunesmith.engine": "engine", "tunesmith.testing": "testing"}
 
 
 class _Home(NamedTuple):
@@ -40,19 +38,24 @@ class _Home(NamedTuple):
 _exports: dict[str, dict[str, _Home]] = {}
 # For each package its compiled code, and the names that its imports have really bound.
 _sources: dict[str, tuple[CodeType, frozenset[str]]] = {}
+# For each package that needs more libraries: makes the error for one that is missing.
+_missing: dict[str, Callable[[], Exception]] = {}
 
 
-def lazy_exports(namespace: dict[str, Any]) -> None:
+def lazy_exports(namespace: dict[str, Any], missing: Callable[[], Exception] | None = None) -> None:
     """Serve the names of the caller's `if TYPE_CHECKING:` block on first use.
 
     Call it at the end of a package's `__init__`.
 
     Args:
         namespace: The package's globals.
+        missing: Makes the error to raise where a library of another package is missing.
     """
     package: str = namespace["__name__"]
     code = sys._getframe(1).f_code  # noqa: SLF001 - the way to a module's own code
     _sources[package] = code, frozenset(namespace)
+    if missing is not None:
+        _missing[package] = missing
 
     def module_getattr(name: str) -> Any:
         exports = _exports_of(package)
@@ -91,21 +94,11 @@ def _load(package: str, home: _Home) -> Any:
     try:
         module = import_module(name)
     except ModuleNotFoundError as error:
-        failure = _missing_extra(package, error)
-        if failure is None:
+        if package not in _missing or (error.name or "").partition(".")[0] == "tunesmith":
             raise
+        failure = _missing[package]()
         raise failure from None
     return module if home.module == package else getattr(module, home.attribute)
-
-
-def _missing_extra(package: str, error: ModuleNotFoundError) -> Exception | None:
-    """Return the error that names the extra which brings a missing library, if it is one."""
-    extra = _EXTRAS.get(package)
-    if extra is None or (error.name or "").partition(".")[0] == "tunesmith":
-        return None
-    from .errors import MissingExtraError  # noqa: PLC0415 - errors need this module
-
-    return MissingExtraError(f"`{package}`", extra)
 
 
 def _exports_of(package: str) -> dict[str, _Home]:

@@ -78,12 +78,10 @@ def test_the_next_steps_work_as_they_are_printed(
 
 def test_the_next_steps_of_other_engines(tmp_path):
     prepared = SimpleNamespace(source=Path("quickstart/tweets.csv"), prompt_format=FORMAT)
-    own = next_steps(Options(home=Home(tmp_path), output=tmp_path), "ada:ft-x", prepared)
+    own = next_steps(Home(tmp_path), None, "ada:ft-x", prepared)
     assert f"tunesmith serve --home {tmp_path}\n2. Ask the model, in another terminal:" in own
-    there = Options(home=Home(tmp_path), output=tmp_path, backend="https://h/v1")
-    assert "tunesmith -b https://h/v1 api completions.create -m" in next_steps(
-        there, "ada:ft-x", prepared
-    )
+    there = next_steps(Home(tmp_path), "https://h/v1", "ada:ft-x", prepared)
+    assert "tunesmith -b https://h/v1 api completions.create -m" in there
 
 
 def test_no_tweet_is_in_two_files(tweets, tmp_path):

@@ -424,7 +424,7 @@ class Split(NamedTuple):
         """Return the first rows of both sides for a notebook."""
         from .notebook import split_html  # noqa: PLC0415 - as needed
 
-        return split_html(self)
+        return split_html(self.training, self.validation)
 
 
 class Plan(PlannedFixes):

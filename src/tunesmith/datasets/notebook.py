@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .dataset_errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .dataset import Dataset, Plan, Split
+    from .planned_fixes import PlannedFixes
 
 __all__ = ["dataset_html", "plan_html", "split_html"]
 
@@ -23,7 +23,19 @@ _COLUMNS = 8
 _CHARACTERS = 300
 
 
-def dataset_html(dataset: Dataset) -> str:
+class Rows(Protocol):
+    """What is asked of a data set."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def first_rows(self, count: int) -> list[dict[str, Any]]:
+        """Return the first rows."""
+        ...
+
+
+def dataset_html(dataset: Rows) -> str:
     """Return a data set's first rows under its name, formats and size."""
     title = f"<p><code>{escape(repr(dataset))}</code></p>"
     try:
@@ -38,15 +50,15 @@ def dataset_html(dataset: Dataset) -> str:
     return f"{title}{_table(shown, body)}{note}"
 
 
-def split_html(split: Split) -> str:
+def split_html(training: Rows, validation: Rows) -> str:
     """Return both sides of a split, one below the other."""
     return "".join(
         f"<p><strong>{name}: {len(side):,} rows</strong></p>{dataset_html(side)}"
-        for name, side in (("training", split.training), ("validation", split.validation))
+        for name, side in (("training", training), ("validation", validation))
     )
 
 
-def plan_html(plan: Plan) -> str:
+def plan_html(plan: PlannedFixes) -> str:
     """Return a plan's fixes: which are applied, how many rows each changes, and how."""
     about = [repr(plan.name) if plan.name else "in memory"]
     if plan.task is not None:

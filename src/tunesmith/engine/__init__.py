@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunesmith._lazy import lazy_exports
+from tunesmith.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from .config import EngineConfig as EngineConfig
@@ -22,4 +23,4 @@ if TYPE_CHECKING:
     from .process import start as start
     from .server import serve as serve
 
-lazy_exports(globals())
+lazy_exports(globals(), lambda: MissingExtraError("`tunesmith.engine`", "engine"))

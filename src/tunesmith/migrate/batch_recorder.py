@@ -101,7 +101,7 @@ def record_batch(
             except StopIteration:
                 return run.outcome()
             answer, error = None, None
-            if isinstance(step, float):
+            if not callable(step):
                 time.sleep(step)
                 continue
             try:
@@ -140,7 +140,7 @@ async def record_batch_async(
             except StopIteration:
                 return run.outcome()
             answer, error = None, None
-            if isinstance(step, float):
+            if not callable(step):
                 await asyncio.sleep(step)
                 continue
             try:

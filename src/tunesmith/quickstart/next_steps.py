@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from tunesmith.engine.home import Home
 
     from .prepare import Prepared
-    from .workflow import Options
 
 __all__ = ["next_steps", "running_engine"]
 
@@ -27,29 +26,30 @@ def running_engine(home: Home) -> str | None:
     return None if server is None else server.url
 
 
-def next_steps(options: Options, model: str, prepared: Prepared) -> str:
+def next_steps(home: Home, backend: str | None, model: str, prepared: Prepared) -> str:
     """Return three commands, each with what it is for: serve, ask, bring other data.
 
     Args:
-        options: Those of the quickstart.
+        home: The state folder.
+        backend: The base URL of the server that was used; None for the engine on the state folder.
         model: The fine-tuned model.
         prepared: Its files.
     """
-    home = _home_option(options.home)
-    url = options.backend or running_engine(options.home)
-    if options.backend is not None:
-        where = f"-b {_quoted(options.backend)} "
+    option = _home_option(home)
+    url = backend or running_engine(home)
+    if backend is not None:
+        where = f"-b {_quoted(backend)} "
         serve = f"tunesmith {where}api models.list"
         what = "See what the server has:"
     else:
         where = ""
         root = "http://127.0.0.1:8712" if url is None else url.removesuffix("/v1")
-        serve = f"tunesmith serve{home}" if url is None else f"tunesmith status{home}"
+        serve = f"tunesmith serve{option}" if url is None else f"tunesmith status{option}"
         begins = "Start the engine" if url is None else "See what the engine has"
         what = f"{begins}; its pages are at {root}/ and {root}/playground:"
     asked = "Ask the model" + ("" if url else ", in another terminal") + ":"
     prompt = prepared.prompt_format.format_prompt("What a lovely day!")
-    ask = f"tunesmith {where}api completions.create{'' if where else home}"
+    ask = f"tunesmith {where}api completions.create{'' if where else option}"
     prepare = f"tunesmith tools fine_tunes.prepare_data -f {_quoted(str(prepared.source))}"
     return "\n".join(
         (

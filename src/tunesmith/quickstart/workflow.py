@@ -104,7 +104,7 @@ def run_steps(tweets: Sequence[Tweet], options: Options) -> Score:
         result = _compare(client, job, prepared, options.model)
     _show_snippet(prepared, options)
     _heading("Next")
-    print(next_steps(options, str(job.fine_tuned_model), prepared))
+    print(next_steps(options.home, options.backend, str(job.fine_tuned_model), prepared))
     return result
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunesmith._lazy import lazy_exports
+from tunesmith.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from .organization.server import RecordedOrganization as RecordedOrganization
@@ -25,4 +26,4 @@ if TYPE_CHECKING:
     from .tiny_model import write_tiny_home as write_tiny_home
     from .tiny_model import write_tiny_model as write_tiny_model
 
-lazy_exports(globals())
+lazy_exports(globals(), lambda: MissingExtraError("`tunesmith.testing`", "testing"))

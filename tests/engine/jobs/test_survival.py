@@ -57,8 +57,10 @@ def test_a_job_survives_the_death_of_its_trainer_of_the_server_and_of_both(
     second = platform.wait_for(lambda: _other(platform.rows(job, "worker_pid"), first))
     platform.reached(job, STEPS // 2)
     platform.kill()
+    os.kill(second, signal.SIGSTOP)  # it might be done before a slow server is up
     platform.start()
     assert platform.rows(job, "worker_pid") == second, "the trainer was not taken back"
+    os.kill(second, signal.SIGCONT)
 
     platform.reached(job, STEPS * 3 // 4)
     platform.kill()

@@ -272,6 +272,7 @@ async def _while_connected(request: Request, work: Awaitable[T]) -> T | None:
 
     Half of what a group of tasks with its scope would cost each request.
     """
+    is_gone = asyncio.timeout(None)
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -280,7 +281,7 @@ async def _while_connected(request: Request, work: Awaitable[T]) -> T | None:
 
     watcher = asyncio.create_task(watch())
     try:
-        async with asyncio.timeout(None) as is_gone:
+        async with is_gone:
             return await work
     except TimeoutError:
         if not is_gone.expired():
