@@ -67,7 +67,7 @@ class Exchange:
         self._release = [release]
         self._opened: Any = None
         self._reader: Any = None
-        self.finished = False
+        self.finished: bool = False
 
     def send(self, clients: Clients, chunks: Any, body_stream: Any) -> Steps[Response]:
         """Send the request and return its response; a streamed body is a `body_stream`."""
