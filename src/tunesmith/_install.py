@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 __all__ = ["install_command", "install_extra"]
 
@@ -63,6 +62,8 @@ def _origin() -> tuple[str | None, bool]:
 
 
 def _folder(url: str) -> str | None:
+    from urllib.request import url2pathname  # noqa: PLC0415 - loads the network's modules
+
     path = Path(url2pathname(urlsplit(url).path))
     if not path.is_dir():
         return None

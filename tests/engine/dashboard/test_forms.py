@@ -39,7 +39,7 @@ def test_the_api_under_a_session_needs_the_token_for_changes(owner, upload):
     assert owner.get(path).json()["id"] == file_id
     assert owner.http.delete(path).status_code == 403
     answer = owner.http.delete(path, headers={"x-form-token": owner.token()})
-    assert answer.json() == {"id": file_id, "object": "file", "deleted": True}
+    assert answer.json()["deleted"] is True
 
 
 def test_the_api_itself_accepts_no_cookie(owner):

@@ -37,7 +37,7 @@ def test_a_step_of_a_few_tokens_takes_what_was_measured_within_a_factor_of_two(r
 
 
 def test_140_short_rows_one_a_step_take_the_fast_recipe_and_eight_a_step_all_layers():
-    spec = SimpleNamespace(initial_adapter_path=None, recipe="auto")
+    spec = SimpleNamespace(initial_adapter_path=None, recipe="auto", train_experts=False)
     one = choose_recipe(spec, small_model(), Work(140 * 18, 140, 4, threads=1))
     eight = choose_recipe(spec, small_model(), Work(140 * 18, 18, 4, threads=1))
     assert (one.recipe, eight.recipe) == ("fast", "lora")
@@ -46,7 +46,7 @@ def test_140_short_rows_one_a_step_take_the_fast_recipe_and_eight_a_step_all_lay
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_a_gpu_trains_all_layers_however_long_that_takes(device, dtype):
-    spec = SimpleNamespace(initial_adapter_path=None, recipe="auto")
+    spec = SimpleNamespace(initial_adapter_path=None, recipe="auto", train_experts=False)
     work = Work(10**9, 10**6, 3, threads=1)
     chosen = choose_recipe(spec, small_model(device, dtype), work)
     assert chosen.recipe == "lora"

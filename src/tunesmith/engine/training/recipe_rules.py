@@ -178,10 +178,10 @@ def recipe_of(folder: Path) -> Recipe | None:
 def _adapter_settings(folder: Path) -> dict[str, Any]:
     try:
         text = (folder / "adapter_config.json").read_text(encoding="utf-8")
-        settings: dict[str, Any] = json.loads(text)
+        settings: Any = json.loads(text)
     except (OSError, ValueError):
         return {}
-    return settings
+    return settings if isinstance(settings, dict) else {}
 
 
 def _has_experts(base: Path) -> bool:
