@@ -1,4 +1,7 @@
-"""The example that brings a model home runs through, for both services."""
+"""The example that brings a model home runs through, for both services.
+
+Each run takes minutes, so they are run on request: TUNESMITH_TEST_STORY=1.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(
+    "TUNESMITH_TEST_STORY" not in os.environ, reason="takes minutes; set TUNESMITH_TEST_STORY"
+)
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/bring_a_model_home.py"
 STEPS = ("inventory", "pull", "verify", "record", "plan", "train", "compare", "upstream", "serve")
 
