@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["install_command", "install_extra"]
+__all__ = ["install_command", "install_extra", "quoted"]
 
 _PLAIN = re.compile(r"[\w./:\\~=+-]+")
 
@@ -29,23 +29,23 @@ def install_extra(extra: str) -> str:
         return install_command(f"tunesmith[{extra}]")
     if url.startswith("file:") and (folder := _folder(url)) is not None:
         option = "-e " if editable else ""
-        return f"{_pip()} install {option}{_quoted(f'{folder}[{extra}]')}"
+        return f"{_pip()} install {option}{quoted(f'{folder}[{extra}]')}"
     return install_command(f"tunesmith[{extra}] @ {url}")
 
 
 def install_command(requirement: str) -> str:
     """Return the command that installs a package beside this one."""
-    return f"{_pip()} install {_quoted(requirement)}"
+    return f"{_pip()} install {quoted(requirement)}"
 
 
 def _pip() -> str:
     """Return the program that installs into this environment, as short as it can be named."""
     if find_spec("pip") is None:
-        return f"uv pip --python {_quoted(sys.executable)}"
+        return f"uv pip --python {quoted(sys.executable)}"
     found = shutil.which("pip")
     if found and Path(found).parent == Path(sys.executable).parent:
         return "pip"
-    return f"{_quoted(sys.executable)} -m pip"
+    return f"{quoted(sys.executable)} -m pip"
 
 
 def _origin() -> tuple[str | None, bool]:
@@ -73,6 +73,6 @@ def _folder(url: str) -> str | None:
         return str(path)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return an argument as every shell takes it."""
     return text if _PLAIN.fullmatch(text) else f'"{text}"'

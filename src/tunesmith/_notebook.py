@@ -1,7 +1,8 @@
-"""How an error looks in a notebook: one red paragraph with the way out, and the user's own lines.
+"""What all packages show in a notebook: a table, and an error as one red paragraph.
 
-IPython asks an exception for this; plain Python's tracebacks stay as they are, and
-`traceback.print_last()` shows the whole one in a notebook, too.
+Below the user's own lines an error says the way out. IPython asks an exception for this; plain
+Python's tracebacks stay as they are, and `traceback.print_last()` shows the whole one in a
+notebook, too.
 """
 
 from __future__ import annotations
@@ -10,13 +11,25 @@ import linecache
 import sys
 import sysconfig
 import traceback
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["one_paragraph"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["one_paragraph", "table"]
 
 _MOST_LINES = 5
 _NOT_OWN = {"tunesmith", "IPython", "ipykernel"}
 _RED, _PLAIN = "\x1b[31m", "\x1b[0m"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> str:
+    """Return a table; header and caption are text, the rows' cells are HTML already."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(f"<tr>{''.join(f'<td>{one}</td>' for one in row)}</tr>" for row in rows)
+    title = "" if caption is None else f"<caption>{escape(caption)}</caption>"
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def one_paragraph(error: BaseException) -> list[str]:

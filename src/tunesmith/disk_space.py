@@ -41,5 +41,5 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files in a folder and in those below it."""
+    """Return the bytes of all files in a folder and in those below it; 0 if it is not there."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

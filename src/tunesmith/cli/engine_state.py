@@ -165,7 +165,7 @@ def _usage(arguments: argparse.Namespace) -> int:
             "tools": home.tools,
             "vLLM": home.vllm,
         }
-    sizes = {what: folder_bytes(one) if one.is_dir() else 0 for what, one in folders.items()}
+    sizes = {what: folder_bytes(one) for what, one in folders.items()}
     sizes["database and logs"] = sum(
         path.stat().st_size for path in home.root.iterdir() if path.is_file()
     )

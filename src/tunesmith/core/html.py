@@ -6,23 +6,17 @@ All text is escaped: a file's name or a server's message may hold anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, cast
 
-__all__ = ["cell", "list_html", "object_html", "table"]
+from tunesmith._notebook import table
+
+__all__ = ["cell", "list_html", "object_html"]
 
 # Fields that hold Unix times.
 _TIMES = frozenset({"created", "created_at", "updated_at", "finished_at", "expires_at"})
 _TIMES |= {"estimated_finish"}
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> str:
-    """Return a table; header and caption are text, the rows' cells are HTML already."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(f'<td>{one}</td>' for one in row)}</tr>" for row in rows)
-    title = "" if caption is None else f"<caption>{escape(caption)}</caption>"
-    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def object_html(value: Any) -> str:

@@ -9,11 +9,11 @@ import json
 from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tunesmith._notebook import table
+
 from .dataset_errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from .planned_fixes import PlannedFixes
 
 __all__ = ["dataset_html", "plan_html", "split_html"]
@@ -47,7 +47,7 @@ def dataset_html(dataset: Rows) -> str:
     body = [[_cell(row.get(name)) for name in shown] for row in rows]
     more = len(columns) - len(shown)
     note = f"<p>… and {more} more columns</p>" if more else ""
-    return f"{title}{_table(shown, body)}{note}"
+    return f"{title}{table(shown, body)}{note}"
 
 
 def split_html(training: Rows, validation: Rows) -> str:
@@ -81,13 +81,7 @@ def plan_html(plan: PlannedFixes) -> str:
         )
         for fix in fixes
     ]
-    return f"{title}</p>{_table(('applied', 'fix', 'rows', 'what it does'), rows)}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(f'<td>{one}</td>' for one in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"{title}</p>{table(('applied', 'fix', 'rows', 'what it does'), rows)}"
 
 
 def _cell(value: object) -> str:

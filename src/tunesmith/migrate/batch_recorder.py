@@ -36,7 +36,6 @@ __all__ = ["record_batch", "record_batch_async"]
 _MOST_LINES = 50_000
 _MOST_BYTES = 190 << 20  # the service takes 200 MB
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
-_LISTED = 200
 _ENDED = {"completed", "failed", "expired", "cancelled"}
 _SHOWN_FAULTS = 3
 _JOURNAL = "batches.jsonl"

@@ -5,8 +5,9 @@ Also finds the engine that runs already. It knows no step of the workflow.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from tunesmith._install import quoted
 
 if TYPE_CHECKING:
     from tunesmith.engine.home import Home
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from .prepare import Prepared
 
 __all__ = ["next_steps", "running_engine"]
-
-_PLAIN = re.compile(r"[\w./:\\~-]+")
 
 
 def running_engine(home: Home) -> str | None:
@@ -38,7 +37,7 @@ def next_steps(home: Home, backend: str | None, model: str, prepared: Prepared) 
     option = _home_option(home)
     url = backend or running_engine(home)
     if backend is not None:
-        where = f"-b {_quoted(backend)} "
+        where = f"-b {quoted(backend)} "
         serve = f"tunesmith {where}api models.list"
         what = "See what the server has:"
     else:
@@ -50,13 +49,13 @@ def next_steps(home: Home, backend: str | None, model: str, prepared: Prepared) 
     asked = "Ask the model" + ("" if url else ", in another terminal") + ":"
     prompt = prepared.prompt_format.format_prompt("What a lovely day!")
     ask = f"tunesmith {where}api completions.create{'' if where else option}"
-    prepare = f"tunesmith tools fine_tunes.prepare_data -f {_quoted(str(prepared.source))}"
+    prepare = f"tunesmith tools fine_tunes.prepare_data -f {quoted(str(prepared.source))}"
     return "\n".join(
         (
             f"1. {what}",
             f"     {serve}",
             f"2. {asked}",
-            f'     {ask} -m {_quoted(model)} -p "{prompt}" -M 1 -t 0',
+            f'     {ask} -m {quoted(model)} -p "{prompt}" -M 1 -t 0',
             "3. Prepare a table of your own in place of this one; it prints how to train on it:",
             f"     {prepare} --prompt tweet --completion sentiment",
         )
@@ -68,9 +67,4 @@ def _home_option(home: Home) -> str:
     from tunesmith.engine.home import Home
 
     is_default = home.root == Home.from_environment().root
-    return "" if is_default else f" --home {_quoted(str(home.root))}"
-
-
-def _quoted(text: str) -> str:
-    """Return an argument as every shell takes it."""
-    return text if _PLAIN.fullmatch(text) else f'"{text}"'
+    return "" if is_default else f" --home {quoted(str(home.root))}"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith._install import install_command
+from tunesmith._notebook import table
 from tunesmith.atomic import write_atomically
 from tunesmith.errors import TunesmithError
 
@@ -143,12 +144,7 @@ def html_table(
     header: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None
 ) -> str:
     """Return text as an HTML table. All of it is escaped: it comes from a file."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    title = "" if caption is None else f"<caption>{escape(caption)}</caption>"
-    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return table(header, ([escape(cell) for cell in row] for row in rows), caption)
 
 
 def _html_cell(value: float | None) -> str:

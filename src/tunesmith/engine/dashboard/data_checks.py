@@ -19,7 +19,6 @@ from tunesmith.engine.domain.errors import RequestError
 from tunesmith.engine.store import file_queries, job_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from fastapi import Request
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.api.dependencies import Services
     from tunesmith.engine.jobs.data_preparation import DataExaminer
     from tunesmith.engine.security.keys import Identity
-    from tunesmith.engine.store.records import FileRow, JobRow
+    from tunesmith.engine.store.records import FileRow
     from tunesmith.engine.training.estimates import TrainingCosts
     from tunesmith.types.job_parameters import RecipeChoice
 
@@ -171,20 +170,16 @@ def _measured(
 ) -> tuple[float, int]:
     """Return how many times longer than computed the last trainings took, and how many they are."""
     taken = computed = 0.0
-    jobs = _last_trainings(connection, organization, base)
+    jobs = job_queries.last_succeeded(connection, organization, base, limit=_MEASURED_JOBS)
     for job in jobs:
         used = job.resolved_hyperparameters or {}
         epochs = int(used.get("n_epochs") or 1)
-        started = job_queries.events_of(connection, job.id, kinds=("started",), limit=1)
-        if not started or not job.finished_at or not job.trained_tokens:
+        trained_for = job_queries.training_seconds(connection, job)
+        if trained_for is None or not job.trained_tokens:
             continue
         seconds = costs.time(job.trained_tokens // epochs, (job.total_steps or 0) // epochs, epochs)
-        taken += job.finished_at - started[0].created_at
+        taken += trained_for
         computed += seconds.get(recipe, 0.0)  # type: ignore[call-overload]
     if not computed or not taken:
         return 1.0, 0
     return min(_MOST_TIMES, max(1 / _MOST_TIMES, taken / computed)), len(jobs)
-
-
-def _last_trainings(connection: Connection, organization: str, base: str) -> Sequence[JobRow]:
-    return job_queries.last_succeeded(connection, organization, base, limit=_MEASURED_JOBS)

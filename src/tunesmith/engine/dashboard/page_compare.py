@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -14,7 +14,7 @@ from tunesmith.engine.store import file_queries, job_queries
 
 from .browser_session import SignedIn  # noqa: TC001 - FastAPI reads the annotation
 from .job_notes import notes_of
-from .page_job import hyperparameters_of, step_rows
+from .page_job import hyperparameters_of, last_values
 from .page_jobs import Filters, find_jobs
 from .page_routes import page_router
 from .rendering import duration, number, render
@@ -142,7 +142,7 @@ def _name(connection: Connection, organization: str, file_id: str | None) -> str
 
 
 def _results(connection: Connection, jobs: Sequence[JobRow]) -> list[_Row]:
-    measured = [_last_values(connection, job) for job in jobs]
+    measured = [last_values(connection, job.id) for job in jobs]
     extra = dict.fromkeys(
         name for values in measured for name in values if name.startswith("classification/")
     )
@@ -161,16 +161,6 @@ def _results(connection: Connection, jobs: Sequence[JobRow]) -> list[_Row]:
     ]
 
 
-def _last_values(connection: Connection, job: JobRow) -> dict[str, Any]:
-    """Return the last value of each metric that a job reported."""
-    found: dict[str, Any] = {}
-    for row in step_rows(connection, job.id):
-        found |= {name: value for name, value in row.data.items() if value is not None}
-    return found
-
-
 def _took(connection: Connection, job: JobRow) -> str | None:
-    started = job_queries.events_of(connection, job.id, kinds=("started",), limit=1)
-    if not started or job.finished_at is None:
-        return None
-    return duration(job.finished_at - started[0].created_at)
+    seconds = job_queries.training_seconds(connection, job)
+    return None if seconds is None else duration(seconds)

@@ -136,7 +136,7 @@ def _state(
         },
         "checkpoints": job_queries.checkpoints_of(connection, job.id),
         "existing": models,
-        "started_at": _started_at(connection, job),
+        "started_at": job_queries.started_at(connection, job.id),
         "values": hyperparameters_of(job),
         "notes": notes_of(job),
         "tags": tags_of(job),
@@ -151,11 +151,6 @@ def _state(
 def _message(event: EventRow, api: Api) -> str:
     other: Api = JOBS_API if api == LEGACY_API else LEGACY_API
     return event_message(event, api if event.kind in KINDS[api] else other)
-
-
-def _started_at(connection: Connection, job: JobRow) -> float | None:
-    started = job_queries.events_of(connection, job.id, kinds=("started",), limit=1)
-    return started[0].created_at if started else None
 
 
 def hyperparameters_of(job: JobRow) -> Sequence[tuple[str, Any, Any]]:
@@ -174,6 +169,14 @@ def step_rows(connection: Connection, job_id: str, *, after: int = 0) -> Sequenc
     """
     rows = job_queries.events_of(connection, job_id, after=after, kinds=("step",))
     return sorted(rows, key=lambda row: row.data["step"])
+
+
+def last_values(connection: Connection, job_id: str) -> dict[str, Any]:
+    """Return the last value of each metric that a job reported."""
+    found: dict[str, Any] = {}
+    for row in step_rows(connection, job_id):
+        found |= {name: value for name, value in row.data.items() if value is not None}
+    return found
 
 
 def curve_columns(rows: Sequence[EventRow]) -> dict[str, Any]:

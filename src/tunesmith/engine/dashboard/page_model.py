@@ -17,7 +17,7 @@ from tunesmith.engine.store import file_queries, job_queries, model_queries
 
 from .browser_session import SignedIn, Verified  # noqa: TC001 - FastAPI reads the annotations
 from .job_notes import notes_of, tags_of
-from .page_job import step_rows
+from .page_job import last_values
 from .page_routes import page_router, see_other
 from .rendering import render
 
@@ -107,18 +107,12 @@ def _page(
 
 def _facts(connection: Connection, organization: str, job: JobRow) -> dict[str, Any]:
     file = file_queries.get(connection, organization, job.training_file)
-    steps = step_rows(connection, job.id)
-    last: dict[str, Any] = {}
-    for step in steps:
-        last |= {name: value for name, value in step.data.items() if value is not None}
+    last = last_values(connection, job.id)
     names = ("train_loss", "full_valid_loss", "full_valid_mean_token_accuracy")
-    started = job_queries.events_of(connection, job.id, kinds=("started",), limit=1)
     return {
         "file": file,
         "metrics": {name: last[name] for name in names if name in last},
-        "seconds": (job.finished_at - started[0].created_at)
-        if started and job.finished_at
-        else None,
+        "seconds": job_queries.training_seconds(connection, job),
         "is_chat": job_queries.prompt_format_of(connection, job) is None,
     }
 

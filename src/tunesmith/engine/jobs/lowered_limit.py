@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from tunesmith.engine.training.work_folder import WorkFolder
 
 if TYPE_CHECKING:
-    from tunesmith.engine.training.memory_limit import LoweredLimitError
-    from tunesmith.engine.training.spec import TrainingObserver, TrainingSpec
+    from collections.abc import Callable
 
-__all__ = ["LoweredLimit", "lowered"]
+    from tunesmith.engine.training.memory_limit import LoweredLimitError
+    from tunesmith.engine.training.spec import TrainingObserver, TrainingOutcome, TrainingSpec
+
+__all__ = ["LoweredLimit", "lowered", "run_with_less"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,14 @@ class LoweredLimit:
 def lowered(error: LoweredLimitError) -> LoweredLimit:
     """Return what an error says, as plain data."""
     return LoweredLimit(str(error), error.tokens, error.recomputed_layers)
+
+
+def run_with_less(
+    run: Callable[[], TrainingOutcome | LoweredLimit],
+    spec: TrainingSpec,
+    observer: TrainingObserver,
+) -> TrainingOutcome:
+    """Run a shared training, again with less at a time whenever memory did not suffice."""
+    while isinstance(ended := run(), LoweredLimit):
+        ended.keep(spec, observer)
+    return ended

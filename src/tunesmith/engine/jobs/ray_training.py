@@ -27,7 +27,7 @@ from tunesmith.engine.training.memory_limit import LoweredLimitError
 from tunesmith.engine.training.run import run
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingSpec
 
-from .lowered_limit import LoweredLimit, lowered
+from .lowered_limit import LoweredLimit, lowered, run_with_less
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,11 +52,7 @@ def train_on_ray(
         TrainingError: The training cannot continue.
         EngineError: Ray failed.
     """
-    while True:
-        ended = _run(spec, observer, settings)
-        if isinstance(ended, TrainingOutcome):
-            return ended
-        ended.keep(spec, observer)
+    return run_with_less(lambda: _run(spec, observer, settings), spec, observer)
 
 
 def _run(

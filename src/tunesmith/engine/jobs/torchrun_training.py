@@ -24,7 +24,7 @@ from tunesmith.engine.domain.errors import EngineError, TrainingError
 from tunesmith.engine.training.environment import SHARED_VARIABLES, available_threads
 from tunesmith.engine.training.spec import TrainingOutcome, TrainingSpec
 
-from .lowered_limit import LoweredLimit, lowered
+from .lowered_limit import LoweredLimit, lowered, run_with_less
 
 if TYPE_CHECKING:
     from tunesmith.engine.training.spec import StopRequest, TrainingObserver
@@ -56,11 +56,7 @@ def train_with_torchrun(
     threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", available_threads()))
     each = max(1, threads // processes)
     spec = spec.model_copy(update={"threads": each})
-    while True:
-        ended = _run(spec, observer, processes)
-        if isinstance(ended, TrainingOutcome):
-            return ended
-        ended.keep(spec, observer)
+    return run_with_less(lambda: _run(spec, observer, processes), spec, observer)
 
 
 def _run(

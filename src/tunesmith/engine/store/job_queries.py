@@ -170,6 +170,18 @@ def events_of(
     return [from_row(EventRow, row) for row in connection.execute(query)]
 
 
+def started_at(connection: Connection, job_id: str) -> float | None:
+    """Return when the training of a job began; None if it has not."""
+    started = events_of(connection, job_id, kinds=("started",), limit=1)
+    return started[0].created_at if started else None
+
+
+def training_seconds(connection: Connection, job: JobRow) -> float | None:
+    """Return how long an ended job took from the start of its training; None for any other."""
+    started = started_at(connection, job.id)
+    return None if started is None or job.finished_at is None else job.finished_at - started
+
+
 def event_sequence(connection: Connection, job_id: str, event_id: str) -> int | None:
     """Return the sequence of the event with this id."""
     query = select(events.c.sequence).where(events.c.job_id == job_id, events.c.id == event_id)

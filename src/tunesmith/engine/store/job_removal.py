@@ -50,7 +50,7 @@ def remove_job(home: Home, database: Database, job_id: str) -> int:
                 f"The folder of the job {job_id} holds the models {', '.join(inside)}. Delete them "
                 "first: tunesmith api models.delete"
             )
-        size = folder_bytes(folder) if folder.is_dir() else 0
+        size = folder_bytes(folder)
         connection.execute(delete(jobs).where(jobs.c.id == job.id))
         aside = set_aside(folder)
     if aside is not None:

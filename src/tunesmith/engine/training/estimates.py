@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from tunesmith.types.job_parameters import Recipe, RecipeChoice
 
-__all__ = ["TrainingCosts", "training_costs"]
+__all__ = ["TOKENS_AT_ONCE", "TrainingCosts", "training_costs"]
 
-_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384, "mps": 4096}  # as `preparation` takes them
+TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384, "mps": 4096}
+"""That go through the layers together where no plan of memory says it, by device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class TrainingCosts:
         if recipe not in self.memory:
             return None
         fixed, token = self.memory[recipe]
-        at_once = min(longest * batch_size, max(longest, _TOKENS_AT_ONCE[self.device]))
+        at_once = min(longest * batch_size, max(longest, TOKENS_AT_ONCE[self.device]))
         return int(fixed + at_once * token)
 
     @classmethod

@@ -19,6 +19,7 @@ from tunesmith.engine.models.devices import best_dtype, pick_device
 
 from . import distributed
 from .classification import Classes, find_classes
+from .estimates import TOKENS_AT_ONCE
 from .examples import Example, read_examples, tokenizer_template
 from .frozen_layer_cache import (
     FrozenLayerCache,
@@ -65,8 +66,6 @@ if TYPE_CHECKING:
 # Tokens of a step up to which prepacked weights are worth their memory: larger products spend
 # little of their time on the layout.
 _PREPACKED_TOKENS = 256
-# That go through the layers together where no plan of memory says it.
-_MAX_TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
 
 __all__ = ["Data", "Preparation", "TrainableModel"]
 
@@ -202,7 +201,7 @@ class Preparation:
         fit = None if choice is None else choice.require(chosen.recipe, self.model.path)
         self.memory: MemoryPlan | None = None if fit is None else fit.plan
         first = self.recipe.first_layer
-        tokens = self.memory.tokens if self.memory else _MAX_TOKENS[device.type]
+        tokens = self.memory.tokens if self.memory else TOKENS_AT_ONCE[device.type]
         self.limit: MemoryLimit = MemoryLimit(self.model.layers[first:], tokens)
         self.fused: bool = (
             self.recipe.adapter is not None
