@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
+from tunesmith.engine.dashboard import rendering
 from tunesmith.engine.dashboard.browser_session import (
     LIFE_SECONDS,
     Sessions,
@@ -64,3 +67,20 @@ def test_form_tokens_belong_to_one_session():
     assert is_form_token("one", form_token("one"))
     assert not is_form_token("one", form_token("other"))
     assert not is_form_token("one", "ü")
+
+
+def test_compiling_at_the_limit_of_open_files_is_left_to_the_pages(monkeypatch):
+    asked = []
+
+    class Environment:
+        def list_templates(self, extensions):
+            assert extensions == ["html"]
+            return ["one.html", "two.html"]
+
+        def get_template(self, name):
+            asked.append(name)
+            raise OSError(errno.EMFILE, "Too many open files", name)
+
+    monkeypatch.setattr(rendering, "_environment", Environment)
+    rendering.compile_templates()
+    assert asked == ["one.html", "two.html"]

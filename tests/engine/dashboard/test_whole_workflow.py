@@ -6,6 +6,7 @@ One window in the default suite; `TUNESMITH_WINDOWS=all` repeats it at all of th
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tarfile
@@ -190,3 +191,27 @@ def test_from_a_messy_table_to_an_export(page, engine, window, tmp_path):
     see_both(page, window, ids)
     ask_a_batch(page, window, tmp_path, model)
     export(page, window, model)
+
+
+def hold(held, route):
+    held.append(route)
+
+
+@pytest.mark.parametrize("window", WINDOWS[:1], ids=lambda window: f"{window[0]}-{window[1]}")
+@pytest.mark.usefixtures("window")
+def test_a_file_chosen_before_the_scripts_have_arrived_is_taken(page, tmp_path):
+    table = tmp_path / "reviews.csv"
+    table.write_text(MESSY, encoding="utf-8")
+    for address, script, choice, seen in (
+        ("/new-job", "upload.js", "#upload-file", "What was found in the file"),
+        ("/playground", "batch.js", "#batch-file", "reviews.csv"),
+    ):
+        held = []
+        page.route(f"**/{script}*", functools.partial(hold, held))
+        page.goto(address, wait_until="commit")
+        page.locator(choice).set_input_files(table)
+        page.wait_for_function("name => document.querySelector(name).files.length", arg=choice)
+        assert held, "the script had arrived before"
+        for route in held:
+            route.continue_()
+        page.get_by_text(seen).first.wait_for(state="attached")

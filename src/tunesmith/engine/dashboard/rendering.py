@@ -6,6 +6,7 @@ policy of each response forbids them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from datetime import UTC, datetime
@@ -75,10 +76,14 @@ def render(request: Request, template: str, *, status: int = 200, **values: obje
 
 
 def compile_templates() -> None:
-    """Compile all templates, so that the first page of a cold engine is as fast as the next."""
+    """Compile all templates, so that the first page of a cold engine is as fast as the next.
+
+    A template that cannot be opened now, at the limit of open files, is compiled by its page.
+    """
     environment = _environment()
     for name in environment.list_templates(extensions=["html"]):
-        environment.get_template(name)
+        with contextlib.suppress(OSError):
+            environment.get_template(name)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ const get = (id) => document.getElementById(id);
 const AT_A_TIME = 4;
 const MOST_BYTES = 8 << 20;
 const SIDES = ["left", "right"];
-let file = null;
+let file;
 let results = [];
 
 const plain = (text) => (text ?? "").trim().toLowerCase();
@@ -190,18 +190,19 @@ function asTable() {
   return [names, ...lines].map((line) => line.map(csvCell).join(",")).join("\r\n");
 }
 
+function takeFile() {
+  [file] = get("batch-file").files;
+  get("batch-file-name").textContent = file ? file.name : "";
+  get("batch-clear").hidden = !file;
+}
+
 export function setUpBatch() {
-  get("batch-file").addEventListener("change", (event) => {
-    [file] = event.target.files;
-    get("batch-file-name").textContent = file ? file.name : "";
-    get("batch-clear").hidden = !file;
-  });
+  get("batch-file").addEventListener("change", takeFile);
   get("batch-clear").addEventListener("click", () => {
     get("batch-file").value = "";
-    file = null;
-    get("batch-file-name").textContent = "";
-    get("batch-clear").hidden = true;
+    takeFile();
   });
+  takeFile(); // it may have been chosen before this script had arrived
   get("save-jsonl").addEventListener("click", () => download(`${rowsToSave().map((row) => JSON.stringify(row)).join("\n")}\n`, "answers.jsonl", "application/jsonl"));
   get("save-csv").addEventListener("click", () => download(`\ufeff${asTable()}\r\n`, "answers.csv", "text/csv"));
 }

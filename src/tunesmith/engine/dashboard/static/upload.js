@@ -81,3 +81,5 @@ for (const kind of ["dragleave", "drop"]) {
   });
 }
 form.addEventListener("drop", (event) => upload(event.dataTransfer.files[0]));
+// On a slow connection the file may have been chosen before this script had arrived.
+upload(input.files[0]);
