@@ -29,23 +29,23 @@ def install_extra(extra: str) -> str:
         return install_command(f"tunesmith[{extra}]")
     if url.startswith("file:") and (folder := _folder(url)) is not None:
         option = "-e " if editable else ""
-        return f"{_pip()} install {option}{quoted(f'{folder}[{extra}]')}"
+        return f"{_pip_install()} {option}{quoted(f'{folder}[{extra}]')}"
     return install_command(f"tunesmith[{extra}] @ {url}")
 
 
 def install_command(requirement: str) -> str:
     """Return the command that installs a package beside this one."""
-    return f"{_pip()} install {quoted(requirement)}"
+    return f"{_pip_install()} {quoted(requirement)}"
 
 
-def _pip() -> str:
-    """Return the program that installs into this environment, as short as it can be named."""
-    if find_spec("pip") is None:
-        return f"uv pip --python {quoted(sys.executable)}"
+def _pip_install() -> str:
+    """Return the command that installs into this environment, as short as it can be."""
+    if find_spec("pip") is None:  # an environment that uv made has none
+        return f"uv pip install --python {quoted(sys.executable)}"
     found = shutil.which("pip")
     if found and Path(found).parent == Path(sys.executable).parent:
-        return "pip"
-    return f"{quoted(sys.executable)} -m pip"
+        return "pip install"
+    return f"{quoted(sys.executable)} -m pip install"
 
 
 def _origin() -> tuple[str | None, bool]:

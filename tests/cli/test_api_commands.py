@@ -191,6 +191,25 @@ def test_models_are_listed_and_shown(run, finished):
     assert json.loads(run("api models.get -i ada --json")[1])["id"] == "ada"
 
 
+def test_the_newest_model_is_named_without_another_program(run, finished):
+    newest = run("api models.list --fine_tuned --ids --limit 1")[1].strip()
+    assert newest
+    assert newest in run("api models.list --fine_tuned")[1]
+    ids = run("api models.list --fine_tuned --ids")[1].splitlines()
+    assert finished.fine_tuned_model in ids
+    assert ids[0] == newest
+    assert "ada" not in ids
+    assert "ada" in run("api models.list --ids")[1].splitlines()
+
+
+@pytest.mark.parametrize("group", ["fine_tunes", "fine_tuning.jobs", "files"])
+def test_lists_print_ids_alone(run, finished, group):
+    ids = run(f"api {group}.list --ids")[1].splitlines()
+    assert ids == [one["id"] for one in json.loads(run(f"api {group}.list --json")[1])]
+    assert run(f"api {group}.list --ids --limit 1")[1] == f"{ids[0]}\n"
+    assert group != "fine_tunes" or finished.id in ids
+
+
 def test_the_second_api_has_the_same_commands(run):
     created = run(
         "api fine_tuning.job.create -t train.jsonl -m gpt-3.5-turbo --n_epochs 1 --seed 3"

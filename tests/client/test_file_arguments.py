@@ -181,7 +181,9 @@ def test_text_handles(sent, path, tmp_path):
     marked.write_text(ROWS, "utf-8-sig")
     with marked.open(encoding="utf-8-sig") as handle:
         assert sent(handle)[2] == ROWS.encode()
-    with codecs.open(str(path), encoding="utf-8") as handle:
+    with codecs.StreamReaderWriter(
+        path.open("rb"), codecs.getreader("utf-8"), codecs.getwriter("utf-8")
+    ) as handle:
         assert sent(handle)[2] == ROWS.encode()
     with gzip.open(tmp_path / "rows.gz", "wt", encoding="utf-8") as handle:
         handle.write(ROWS)

@@ -46,7 +46,7 @@ def test_without_ray_the_error_names_the_extra(monkeypatch, tmp_path, without_ex
     monkeypatch.setitem(sys.modules, "ray", None)
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "a ->", "completion": " b"}\n', encoding="utf-8")
-    with pytest.raises(datasets.DatasetError, match=r"pip install .*\[ray\]"):
+    with pytest.raises(datasets.DatasetError, match=r"install .*\[ray\]"):
         datasets.profile(path, engine="ray")
     with pytest.raises(datasets.DatasetError, match="Unknown engine 'spark'"):
         datasets.profile(path, engine="spark")

@@ -35,6 +35,7 @@ __all__ = [
     "add_id_option",
     "add_job_filters",
     "add_limit_option",
+    "add_list_options",
     "freed_bytes",
     "print_jobs",
     "print_list",
@@ -87,11 +88,17 @@ def add_limit_option(parser: argparse.ArgumentParser, what: str = "at most N") -
     parser.add_argument("--limit", type=_at_least_one, metavar="N", help=what)
 
 
+def add_list_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--limit` and `--ids`, which `print_list` follows."""
+    add_limit_option(parser)
+    parser.add_argument("--ids", action="store_true", help="print the ids alone, one a line")
+
+
 def add_job_filters(parser: argparse.ArgumentParser) -> None:
-    """Add `--status`, `--model` and `--limit`, which `print_jobs` follows."""
+    """Add `--status`, `--model` and the options of lists, which `print_jobs` follows."""
     parser.add_argument("--status", help="only jobs of this status")
     parser.add_argument("--model", help="only jobs that started from this model")
-    add_limit_option(parser)
+    add_list_options(parser)
 
 
 def print_jobs(jobs: Iterable[Any], arguments: argparse.Namespace) -> int:
@@ -141,10 +148,13 @@ def print_list(
     arguments: argparse.Namespace,
     columns: Columns,
 ) -> int:
-    """Print objects as a table with these columns, or as a JSON array: `--limit` of them."""
+    """Print objects as a table, as their ids or as a JSON array: `--limit` of them."""
     items = list(itertools.islice(values, getattr(arguments, "limit", None)))
     if arguments.json:
         print_json([value.to_dict() for value in items])
+    elif getattr(arguments, "ids", False):
+        for value in items:
+            print(columns["id"](value))
     elif items:
         rows = ([column(value) for column in columns.values()] for value in items)
         print(table(list(columns), rows))

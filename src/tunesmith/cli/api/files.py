@@ -11,7 +11,7 @@ from tunesmith.cli.output import local_minute
 from .call import (
     add_call,
     add_id_option,
-    add_limit_option,
+    add_list_options,
     freed_bytes,
     print_list,
     print_object,
@@ -43,7 +43,7 @@ def register(commands: Commands) -> None:
     )
     listing = add_call(commands, "files.list", _list, "List files", "tunesmith api files.list")
     listing.add_argument("--purpose", help="only files of this purpose")
-    add_limit_option(listing)
+    add_list_options(listing)
     get = add_call(
         commands, "files.get", _get, "Show a file's metadata", "tunesmith api files.get -i file-abc"
     )

@@ -9,7 +9,7 @@ from tunesmith.cli.output import local_minute, print_json
 from .call import (
     add_call,
     add_id_option,
-    add_limit_option,
+    add_list_options,
     freed_bytes,
     print_list,
     print_object,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tunesmith.cli.parser import Commands
     from tunesmith.client import Client
+    from tunesmith.types import Model
 
     from .call import Columns
 
@@ -28,9 +29,18 @@ __all__ = ["add_checkpoints_option", "delete_model", "register"]
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    listing = add_call(commands, "models.list", _list, "List models", "tunesmith api models.list")
+    listing = add_call(
+        commands,
+        "models.list",
+        _list,
+        "List models",
+        "tunesmith api models.list\ntunesmith api models.list --fine_tuned --ids --limit 1",
+    )
     listing.add_argument("--owner", help="only models of this owner")
-    add_limit_option(listing)
+    listing.add_argument(
+        "--fine_tuned", action="store_true", help="only fine-tuned models, the newest first"
+    )
+    add_list_options(listing)
     get = add_call(commands, "models.get", _get, "Show a model", "tunesmith api models.get -i ada")
     add_id_option(get, "model")
     delete = add_call(
@@ -57,11 +67,16 @@ def _list(client: Client, arguments: argparse.Namespace) -> int:
         "owner": lambda model: model.owned_by,
         "created": lambda model: local_minute(model.created),
     }
-    found = client.models.list()
-    owner = arguments.owner
-    return print_list(
-        (model for model in found if owner in {None, model.owned_by}), arguments, columns
-    )
+    found = [one for one in client.models.list() if arguments.owner in {None, one.owned_by}]
+    if arguments.fine_tuned:
+        found = sorted(filter(_is_fine_tuned, found), key=lambda one: one.created, reverse=True)
+    return print_list(found, arguments, columns)
+
+
+def _is_fine_tuned(model: Model) -> bool:
+    """Tell by the step of its training, which the engine names, or by the form of a hosted id."""
+    is_trained_here = "step" in (model.model_extra or {})
+    return is_trained_here or model.id.startswith("ft:") or ":ft-" in model.id
 
 
 def _get(client: Client, arguments: argparse.Namespace) -> int:
