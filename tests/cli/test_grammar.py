@@ -117,6 +117,10 @@ def test_a_misspelt_command_is_told_what_it_may_have_meant(capsys):
         ("serve --training_file x", "`tunesmith api fine_tunes.create` has one"),
         ("api files.list all", "'all' is one argument too many for `tunesmith api files.list`"),
         ("api files.list --limit 0", "'0' is no whole number of at least 1"),
+        ("migrate inventory --workers 1e2", "'1e2' is no whole number of at least 1"),
+        ("migrate pull --workers +3", "'+3' is no whole number of at least 1"),
+        (f"wandb sync -n {'9' * 5000}", "is no whole number of at least 1"),
+        ("tools check x --max-examples -1", "'-1' is no whole number of at least 0"),
     ],
 )
 def test_what_is_typed_wrong_is_answered_with_what_is_right(typed, said, capsys):

@@ -149,6 +149,29 @@ def test_ended_at_every_step_and_resumed_nothing_is_asked_twice(calm, client, mo
     assert steps >= 8
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_lost_batch_is_found_behind_a_hundred_others(calm, client, model, tmp_path, mode):
+    """Only the first page of the service's batches was looked at."""
+    # Upload, create: the answer to the fourth step, the creation, is lost.
+    with pytest.raises(Killed):
+        record_batch(ended_at(client, 4), model, prompts(3), tmp_path, **QUICK)
+    file = client.files.create(file=("other.jsonl", b'{"custom_id": "other"}'), purpose="batch")
+    for _ in range(230):
+        client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions")
+    asked = len(lines_asked(calm))
+
+    async def resume():
+        async with calm.async_client(retry=FAST) as one:
+            return await migrate.record_batch_async(one, model, prompts(3), tmp_path, **QUICK)
+
+    if mode == "async":
+        outcome = asyncio.run(resume())
+    else:
+        outcome = record_batch(client, model, prompts(3), tmp_path, **QUICK)
+    assert (outcome.requests, outcome.is_complete) == (3, True)
+    assert len(lines_asked(calm)) == asked
+
+
 def test_ended_while_answers_are_written_the_rest_is_read(calm, client, model, tmp_path):
     def stop(done, _):
         if done == 4:
@@ -205,6 +228,7 @@ def test_limits_stop_before_anything_is_sent(calm, client, model, tmp_path):
         ({"response": {"status_code": 500, "body": {}}}, False, "no reason"),
         ({"response": {"status_code": 429, "body": {"error": {"message": "busy"}}}}, False, "busy"),
         ({"response": {"status_code": 400, "body": {"error": {"message": "no"}}}}, True, "no"),
+        ({"response": {"status_code": 413, "body": {}}}, True, "no reason"),
         ({}, False, "no reason"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import shlex
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import MissingExtraError, TunesmithError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from tunesmith.client import Client
     from tunesmith.engine.home import Home
@@ -34,7 +35,10 @@ __all__ = [
     "open_database",
     "require_engine",
     "require_extra",
+    "whole_number",
 ]
+
+_DIGITS = re.compile(r"[0-9]{1,18}")
 
 # Short name, long name, metavar, help.
 CONNECTION_OPTIONS: tuple[tuple[str, str, str, str], ...] = (
@@ -186,6 +190,17 @@ def open_database(arguments: argparse.Namespace) -> Generator[tuple[Home, Databa
         yield home, database
     finally:
         database.close()
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return the `type` of an option that counts: digits alone, and no number below `least`."""
+
+    def number_of(text: str) -> int:
+        if not _DIGITS.fullmatch(text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+        return int(text)
+
+    return number_of
 
 
 def require_extra(feature: str, extra: str, *modules: str) -> None:

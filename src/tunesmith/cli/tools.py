@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -12,10 +11,13 @@ from typing import TYPE_CHECKING
 from tunesmith.progress.text import printable
 
 from . import conversion
+from .options import whole_number
 from .output import WIDEST, print_notice
 from .parser import add_command, add_group
 
 if TYPE_CHECKING:
+    import argparse
+
     from tunesmith.datasets import Report
 
     from .parser import Commands
@@ -73,7 +75,7 @@ def register(commands: Commands) -> None:
         "-m", "--model", metavar="MODEL", help="model whose token limit and encoding apply"
     )
     check.add_argument(
-        "--max-examples", type=_count, default=5, metavar="N",
+        "--max-examples", type=whole_number(0), default=5, metavar="N",
         help="locations shown for each finding; 0 for all (default: 5)",
     )  # fmt: skip
     check.add_argument("--tokens", action="store_true", help="count the tokens of every row")
@@ -219,10 +221,3 @@ def _render(report: Report, output_format: str) -> str:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     text = report.to_text(width, colour=colour).rstrip()
     return text if colour else printable(text)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("it cannot be negative")
-    return number

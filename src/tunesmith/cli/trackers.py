@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
-from .options import add_connection_options, connect
+from .options import add_connection_options, connect, whole_number
 from .output import add_json_option, print_json
 from .parser import add_command, add_group
 
@@ -36,7 +36,11 @@ def register(commands: Commands) -> None:
         )
         parser.add_argument("-i", "--id", metavar="ID", help="only this job, of either API")
         parser.add_argument(
-            "-n", "--n_fine_tunes", type=int, metavar="N", help="only the N newest; default: all"
+            "-n",
+            "--n_fine_tunes",
+            type=whole_number(1),
+            metavar="N",
+            help="only the N newest; default: all",
         )
         parser.add_argument(
             "--project", default="tunesmith", metavar="NAME",

@@ -482,7 +482,7 @@ RULES: Final[Mapping[str, Rule]] = {
         "is the only one: there is nothing to classify",
         "Add rows of other classes.",
     ),
-    "row-count": Rule("info", "row", "is few|are few", "Aim for a couple of hundred or more."),
+    "row-count": Rule("info", "row", "is few|are few", "Each doubling of the rows helps."),
 }
 
 

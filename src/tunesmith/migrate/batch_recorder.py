@@ -22,7 +22,14 @@ from tunesmith.errors import APIStatusError
 
 from .recorder import Purpose, RecordingRun, RecordOutcome
 from .recording_cost import BATCH_SHARE, Prices
-from .recordings import Prompt, RecordingError, answer_key, append_to, json_line
+from .recordings import (
+    FINAL_STATUSES,
+    Prompt,
+    RecordingError,
+    answer_key,
+    append_to,
+    json_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -152,6 +159,10 @@ def _content(file_id: str) -> _Step:
     return lambda client: client.files.content(file_id)
 
 
+def _page_after(page: Any) -> _Step:
+    return lambda _client: page.get_next_page()
+
+
 def _half(prices: Prices | None) -> Prices | None:
     if prices is None:
         return None
@@ -223,11 +234,15 @@ class _Batches:
         lost = {made.mark: made for made in self._made.values() if made.id is None}
         if not lost:
             return
-        found: Any = yield lambda client: client.batches.list(limit=100)
-        for batch in found.data:
-            made = lost.pop((batch.metadata or {}).get(_MARK, ""), None)
-            if made is not None:
-                self._note(made, id=batch.id)
+        page: Any = yield lambda client: client.batches.list(limit=100)
+        while True:
+            for batch in page.data:
+                made = lost.pop((batch.metadata or {}).get(_MARK, ""), None)
+                if made is not None:
+                    self._note(made, id=batch.id)
+            if not lost or not page.has_next_page():
+                break
+            page = yield _page_after(page)
         for made in lost.values():  # the service never got it
             self._note(made, is_read=True)
 
@@ -330,8 +345,7 @@ def answer_of_line(
         "status": status,
         "code": found.get("code"),
         "message": str(found.get("message") or "The batch has no answer, and no reason."),
-        # What was refused for what it is will be so again.
-        "is_final": status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY},
+        "is_final": status in FINAL_STATUSES,
     }
 
 

@@ -18,7 +18,13 @@ from tunesmith.errors import APIStatusError, TunesmithError
 
 from .archive import folder_name
 from .recording_cost import asked_prompts, encoding_of, expected_tokens, is_recorded
-from .recordings import RecordedAnswer, RecordingError, RecordingWriter, answer_key
+from .recordings import (
+    FINAL_STATUSES,
+    RecordedAnswer,
+    RecordingError,
+    RecordingWriter,
+    answer_key,
+)
 
 if TYPE_CHECKING:
     import os
@@ -406,19 +412,14 @@ def request_body(prompt: Prompt, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _error_facts(error: Exception | None) -> dict[str, Any]:
-    """Return what a failure says; a request that was refused for what it is will be so again."""
+    """Return what a failure says."""
     status = error.status_code if isinstance(error, APIStatusError) else None
-    final = {
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    }
     return {
         "type": type(error).__name__,
         "status": status,
         "code": getattr(error, "code", None),
         "message": str(error),
-        "is_final": status in final,
+        "is_final": status in FINAL_STATUSES,
     }
 
 

@@ -21,8 +21,9 @@ import os
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
 
 from tunesmith.atomic import write_atomically
 from tunesmith.errors import TunesmithError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
+    "FINAL_STATUSES",
     "Prompt",
     "RecordedAnswer",
     "Recording",
@@ -44,6 +46,16 @@ Source: TypeAlias = Literal["user", "stored", "eval", "validation", "training"]
 """Where a prompt comes from. Training rows may be memorised, so they are kept apart."""
 
 FORMAT_VERSION = 1
+
+FINAL_STATUSES: Final = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
+"""A request that a service refuses with one of these was refused for what it is: asking again is
+of no use."""
 
 
 class RecordingError(TunesmithError):

@@ -63,9 +63,7 @@ def test_tags_and_note_are_kept_with_the_job_and_found(owner, api, second):
     assert api.get(f"fine_tuning/jobs/{second['id']}").json()["metadata"] is None
 
 
-def test_a_models_page_has_its_card_format_checkpoints_and_code(  # noqa: PLR0917
-    owner, member, trained, monkeypatch, keys, capsys
-):
+def test_a_models_page_has_its_card_format_checkpoints_and_request(owner, member, api, trained):
     name = trained["fine_tuned_model"]
     page = owner.get("/models/show", params={"model": name}).text
     assert "Checkpoints" in page
@@ -73,10 +71,9 @@ def test_a_models_page_has_its_card_format_checkpoints_and_code(  # noqa: PLR091
     assert "ask for one token" in page
     assert f"/exports/new?model={name.replace(':', '%3A')}" in page
     assert "Add the name" not in member.get("/models/show", params={"model": name}).text
-    code = html.unescape(re.search(r"<code>(from tunesmith[^<]+)</code>", page)[1])
-    monkeypatch.setenv("TUNESMITH_API_KEY", keys["owner"])
-    exec(compile(code, "snippet", "exec"), {})  # noqa: S102 - our own snippet, as a user runs it
-    assert capsys.readouterr().out
+    request = json.loads(html.unescape(re.search(r'data-request="([^"]+)"', page)[1]))
+    assert request["prompt"] == "Your prompt ->"
+    assert api.post("completions", json=request).status_code == 200
     missing = owner.get("/models/show?model=%3Cscript%3E")
     assert missing.status_code == 404
     assert "<script>" not in missing.text

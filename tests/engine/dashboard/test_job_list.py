@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tunesmith.engine.dashboard.data_checks import _measured
 from tunesmith.engine.dashboard.page_jobs import Filters, find_jobs, job_counts, latest_metrics
 from tunesmith.engine.store import job_queries
 from tunesmith.engine.store.database import Database
 from tunesmith.engine.store.records import JobRow
+from tunesmith.engine.training.estimates import TrainingCosts
 
 
 def job(number: int, status: str = "queued", organization: str = "local", **fields) -> JobRow:
@@ -90,3 +92,22 @@ def test_the_latest_metrics_of_each_job(tmp_path):
         found = latest_metrics(connection, ["job000", "job001", "job002"])
     database.close()
     assert found == {"job000": {"step": 2, "train_loss": 0.5}}
+
+
+def test_a_forecast_rests_on_the_trainings_that_say_how_long_they_took(tmp_path):
+    """Jobs without a start or without tokens were counted as measured, too."""
+    costs = TrainingCosts("cpu", {"lora": (0.0, 0.01, 0.0)}, {})
+    database = Database(f"sqlite:///{tmp_path / 'forecast.db'}")
+    database.migrate()
+    with database.write() as connection:
+        for number in range(4):
+            ended = job(number, "succeeded", trained_tokens=None if number == 2 else 1000)
+            job_queries.insert_job(connection, ended)
+            if number != 3:
+                job_queries.add_event(connection, ended.id, "started", "started")
+                begun = job_queries.started_at(connection, ended.id)
+                job_queries.change(connection, ended.id, finished_at=begun + 20)
+    with database.read() as connection:
+        assert _measured(connection, "local", "tiny", "lora", costs) == (pytest.approx(2), 2)
+        assert _measured(connection, "local", "tiny", "full", costs) == (1.0, 0)
+    database.close()

@@ -47,6 +47,11 @@ def test_numbers(value, expected):
     assert number(value) == expected
 
 
+def test_counts_have_the_commas_of_every_other_number():
+    count = rendering._environment().filters["count"]
+    assert [count(one) for one in (7, 8192, 1_274_000)] == ["7", "8,192", "1,274,000"]
+
+
 def test_sessions_expire_and_can_be_ended(monkeypatch):
     sessions = Sessions()
     token = sessions.sign_in("key-1")

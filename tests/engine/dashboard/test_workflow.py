@@ -125,6 +125,22 @@ def test_a_finished_job_its_metrics_and_its_models(open_page, trained):
         assert width <= 390, (path, width)
 
 
+def test_a_models_page_has_the_code_that_asks_it(open_page, trained, keys, monkeypatch, capsys):
+    page = open_page("member")
+    page.goto(f"/models/show?model={trained['fine_tuned_model']}")
+    code = page.locator("#model-code-panel-1 code").inner_text()
+    assert 'prompt="Your prompt ->"' in code
+    monkeypatch.setenv("TUNESMITH_API_KEY", keys["member"])
+    exec(compile(code, "snippet", "exec"), {})  # noqa: S102 - our own snippet, as a user runs it
+    output = capsys.readouterr().out.strip()
+    page.get_by_role("tab", name="curl").click()
+    curl = page.locator("#model-code-panel-2 code").inner_text()
+    run = subprocess.run(["bash", "-c", curl], capture_output=True, check=True)  # noqa: S607
+    assert json.loads(run.stdout)["choices"][0]["text"].strip() == output
+    assert "import OpenAI" in page.locator("#model-code-panel-3 code").text_content()
+    examine(page)
+
+
 def test_compare_base_and_fine_tuned(open_page, trained, keys, monkeypatch, capsys):
     page = open_page("member")
     page.goto(f"/jobs/{trained['id']}")

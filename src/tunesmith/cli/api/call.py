@@ -7,7 +7,12 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.options import add_connection_options, add_engine_option, connect
+from tunesmith.cli.options import (
+    add_connection_options,
+    add_engine_option,
+    connect,
+    whole_number,
+)
 from tunesmith.cli.output import (
     add_json_option,
     fields,
@@ -85,7 +90,7 @@ def add_id_option(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_limit_option(parser: argparse.ArgumentParser, what: str = "at most N") -> None:
     """Add `--limit`, a number of at least 1."""
-    parser.add_argument("--limit", type=_at_least_one, metavar="N", help=what)
+    parser.add_argument("--limit", type=whole_number(1), metavar="N", help=what)
 
 
 def add_list_options(parser: argparse.ArgumentParser) -> None:
@@ -109,12 +114,6 @@ def print_jobs(jobs: Iterable[Any], arguments: argparse.Namespace) -> int:
         if arguments.status in {None, job.status} and arguments.model in {None, job.model}
     )
     return print_list(selected, arguments, JOB_COLUMNS)
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)
 
 
 def print_object(value: WireModel, arguments: argparse.Namespace) -> int:

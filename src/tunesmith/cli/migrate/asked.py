@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.cli.options import whole_number
 from tunesmith.cli.output import print_notice
 from tunesmith.errors import TunesmithError
 
@@ -49,14 +50,17 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
         help="cut conversations before the last answer, or before each (default: last)",
     )  # fmt: skip
     parser.add_argument(
-        "--sample", type=int, metavar="N", help="ask N prompts at most, drawn from all files"
+        "--sample",
+        type=whole_number(1),
+        metavar="N",
+        help="ask N prompts at most, drawn from all files",
     )
 
 
 def add_asking_options(parser: argparse.ArgumentParser) -> None:
     """Add how a model is asked."""
     parser.add_argument(
-        "--concurrency", type=int, default=16, metavar="N",
+        "--concurrency", type=whole_number(1), default=16, metavar="N",
         help="requests at one time at most; fewer while the service is busy (default: 16)",
     )  # fmt: skip
     parser.add_argument(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.options import add_connection_options, connect
+from tunesmith.cli.options import add_connection_options, connect, whole_number
 from tunesmith.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
     from tunesmith.client import Client
@@ -39,7 +39,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         "admin key in OPENAI_ADMIN_KEY all that the key opens)",
     )  # fmt: skip
     group.add_argument(
-        "--workers", type=_count, default=8, metavar="N",
+        "--workers", type=whole_number(1), default=8, metavar="N",
         help="requests at a time; the service's limits are kept in any case (default: 8)",
     )  # fmt: skip
     add_connection_options(parser)
@@ -56,13 +56,6 @@ def add_azure_options(group: argparse._ActionsContainer) -> None:
         "--api-version", metavar="VERSION", default="v1",
         help="Azure's API version: v1 for the addresses without one, or a date (default: v1)",
     )  # fmt: skip
-
-
-def _count(text: str) -> int:
-    number = int(text) if text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
-    return number
 
 
 def connect_source(arguments: argparse.Namespace) -> Client:

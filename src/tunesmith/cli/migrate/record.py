@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.cli.options import add_connection_options, connect
+from tunesmith.cli.options import add_connection_options, connect, whole_number
 from tunesmith.cli.output import add_json_option, print_json, print_notice
 from tunesmith.cli.parser import add_command
 from tunesmith.errors import TunesmithError
@@ -76,7 +76,9 @@ def register(commands: Commands) -> None:
         help="through the batch API: half the price, within a day; may be stopped and continued",
     )  # fmt: skip
     parser.add_argument("--max-cost", type=float, metavar="X", help="stop before spending more")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="stop before using more")
+    parser.add_argument(
+        "--max-tokens", type=whole_number(1), metavar="N", help="stop before using more"
+    )
     parser.add_argument(
         "--estimate", action="store_true", help="print the estimate and send nothing"
     )

@@ -74,7 +74,7 @@ def row_count_findings(report: Report, destination: Destination) -> list[Finding
         findings.append(make_finding("rows-too-many", LocationCounter(1, 1), detail=detail))
     advised = _ADVISED_ROWS.get(report.task or "chat", 0)
     if rows < advised:
-        detail = f"aim for {advised:,} or more; each doubling helps"
+        detail = f"{advised:,} or more are advised"
         findings.append(make_finding("row-count", LocationCounter(1, rows), detail=detail))
     return findings
 

@@ -168,18 +168,25 @@ def forecast(
 def _measured(
     connection: Connection, organization: str, base: str, recipe: str, costs: TrainingCosts
 ) -> tuple[float, int]:
-    """Return how many times longer than computed the last trainings took, and how many they are."""
+    """Return how many times longer than computed trainings took, and from how many that is known.
+
+    Jobs whose time or tokens were not kept say nothing.
+    """
     taken = computed = 0.0
-    jobs = job_queries.last_succeeded(connection, organization, base, limit=_MEASURED_JOBS)
-    for job in jobs:
+    measured = 0
+    for job in job_queries.last_succeeded(connection, organization, base, limit=_MEASURED_JOBS):
         used = job.resolved_hyperparameters or {}
         epochs = int(used.get("n_epochs") or 1)
         trained_for = job_queries.training_seconds(connection, job)
         if trained_for is None or not job.trained_tokens:
             continue
         seconds = costs.time(job.trained_tokens // epochs, (job.total_steps or 0) // epochs, epochs)
+        expected: float = seconds.get(recipe, 0.0)  # type: ignore[call-overload]
+        if not expected:
+            continue
         taken += trained_for
-        computed += seconds.get(recipe, 0.0)  # type: ignore[call-overload]
-    if not computed or not taken:
+        computed += expected
+        measured += 1
+    if not measured or not taken:
         return 1.0, 0
-    return min(_MOST_TIMES, max(1 / _MOST_TIMES, taken / computed)), len(jobs)
+    return min(_MOST_TIMES, max(1 / _MOST_TIMES, taken / computed)), measured

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
@@ -98,7 +97,7 @@ def _page(
         facts=facts,
         checkpoints=[one for one in checkpoints if one.model in existing],
         aliases=aliases,
-        snippets=_snippets(f"{request.url.scheme}://{request.url.netloc}/v1", row, is_chat=chat),
+        example=_example(row, is_chat=chat),
         is_chat=chat,
         problems=problems,
         entered=entered,
@@ -117,36 +116,15 @@ def _facts(connection: Connection, organization: str, job: JobRow) -> dict[str, 
     }
 
 
-def _snippets(url: str, row: ModelRow, *, is_chat: bool) -> list[tuple[str, str]]:
-    """Return code that asks a model as it was trained, in Python and for curl."""
+def _example(row: ModelRow, *, is_chat: bool) -> dict[str, Any]:
+    """Return a request that asks a model as it was trained."""
     if is_chat:
-        body: dict[str, Any] = {
-            "model": row.name,
-            "messages": [{"role": "user", "content": _EXAMPLE}],
-        }
-        call, path, answer = "chat.completions.create", "chat/completions", "message.content"
-    else:
-        parts = row.prompt_format or {}
-        stop = parts.get("stop") or ""
-        body = {
-            "model": row.name,
-            "prompt": _EXAMPLE + str(parts.get("separator") or ""),
-            "temperature": 0,
-            **({"stop": [stop], "max_tokens": 64} if stop else _ONE_TOKEN),
-        }
-        call, path, answer = "completions.create", "completions", "text"
-    arguments = "".join(f"        {name}={json.dumps(value)},\n" for name, value in body.items())
-    python = (
-        "from tunesmith import Client\n\n"
-        f"with Client(base_url={json.dumps(url)}) as client:  # key: TUNESMITH_API_KEY\n"
-        f"    answer = client.{call}(\n{arguments}    )\n"
-        f"    print(answer.choices[0].{answer})\n"
-    )
-    data = json.dumps(body, indent=2).replace("'", "'\\''")
-    curl = (
-        f"curl {url}/{path} \\\n"
-        '  -H "Authorization: Bearer $TUNESMITH_API_KEY" \\\n'
-        '  -H "Content-Type: application/json" \\\n'
-        f"  -d '{data}'\n"
-    )
-    return [("Python", python), ("curl", curl)]
+        return {"model": row.name, "messages": [{"role": "user", "content": _EXAMPLE}]}
+    parts = row.prompt_format or {}
+    stop = parts.get("stop") or ""
+    return {
+        "model": row.name,
+        "prompt": _EXAMPLE + str(parts.get("separator") or ""),
+        "temperature": 0,
+        **({"stop": [stop], "max_tokens": 64} if stop else _ONE_TOKEN),
+    }

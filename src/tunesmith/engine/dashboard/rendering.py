@@ -140,7 +140,7 @@ def size(number_of_bytes: int) -> str:
 
 
 def _count(value: float) -> str:
-    return f"{value:,}".replace(",", "\u202f")
+    return f"{value:,}"
 
 
 def number(value: object) -> str:

@@ -6,7 +6,7 @@ import { runBatch, setUpBatch } from "./batch.js";
 import { chatOptions } from "./chat_options.js";
 import { forget, remember, showHistory } from "./history.js";
 import { copy } from "./page.js";
-import { snippets } from "./snippets.js";
+import { showSnippets } from "./snippets.js";
 
 const get = (id) => document.getElementById(id);
 const form = get("ask");
@@ -106,10 +106,7 @@ function batchRequest(asked, side) {
 }
 
 function showCode() {
-  snippets(isChat(), requestBody(get("code-side").value)).forEach((text, index) => {
-    const panel = get(`snippet-panel-${index + 1}`);
-    panel.querySelector("code").textContent = text;
-  });
+  showSnippets(get("single-code").querySelector(".code"), requestBody(get("code-side").value));
 }
 
 // --- the models' own formats --------------------------------------------------------------

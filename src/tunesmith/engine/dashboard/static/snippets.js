@@ -1,4 +1,5 @@
-// The same request in Python, for curl and for Node. The key comes from the environment.
+// A request in Python, for curl and for Node: of the playground, and of any element with `data-request`.
+// The key comes from the environment.
 
 const base = `${location.origin}/v1`;
 
@@ -60,7 +61,15 @@ console.log(${answerText});
 `;
 }
 
-/** Returns [Python, curl, Node]. */
-export function snippets(chat, body) {
-  return [pythonCode(chat, body), curlCode(chat, body), nodeCode(chat, body)];
+/** Writes the code of a request into the tabs of an element. */
+export function showSnippets(box, body) {
+  const chat = "messages" in body;
+  const written = [pythonCode(chat, body), curlCode(chat, body), nodeCode(chat, body)];
+  box.querySelectorAll("code").forEach((code, index) => {
+    code.textContent = written[index];
+  });
+}
+
+for (const box of document.querySelectorAll("[data-request]")) {
+  showSnippets(box, JSON.parse(box.dataset.request));
 }
