@@ -64,7 +64,17 @@ def _register_reading(group: Commands) -> None:
         "Show the disk space of each base model on this machine",
         "tunesmith models du",
     )
-    for parser in (listing, show, usage):
+    verify = add_command(
+        group,
+        "verify",
+        _verify,
+        "Compare the files of base models with the hashes of what was pulled",
+        "tunesmith models verify\ntunesmith models verify qwen3-4b",
+    )
+    verify.add_argument(
+        "name", metavar="NAME", nargs="*", help="an id from `models list`; all without one"
+    )
+    for parser in (listing, show, usage, verify):
         add_json_option(parser)
         add_home_option(parser)
 
@@ -81,6 +91,11 @@ def _register_changing(group: Commands) -> None:
         "name",
         metavar="NAME",
         help="an id or a name from `models list`, or a hub id (organisation/model)",
+    )
+    pull.add_argument(
+        "--newest",
+        action="store_true",
+        help="take the repository as it is now, not the commit of its first pull",
     )
     add = add_command(
         group,
@@ -119,7 +134,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     from tunesmith.engine.models.pull import pull
 
     with progress_bar() as report:
-        model = pull(arguments.name, home, report)
+        model = pull(arguments.name, home, report, newest=arguments.newest)
     print(f"{model.id} is ready in {model.path}")
     try:
         from tunesmith.engine.jobs.model_proof import prove
@@ -205,6 +220,40 @@ def _usage(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    catalog = _catalog(get_home(arguments))
+    from tunesmith.engine.models.model_pins import changed_files, not_as_pulled, origin_of
+
+    named = [catalog.resolve(name) for name in arguments.name]
+    results: list[dict[str, Any]] = []
+    for base in named or [one for one in catalog.bases() if one.installed]:
+        origin = origin_of(base.path)
+        files = origin.get("files")
+        changed = changed_files(base.path)
+        results.append(
+            {
+                "id": base.id,
+                "revision": origin.get("revision"),
+                "files": len(files) if isinstance(files, dict) else 0,
+                "changed": changed,
+            }
+        )
+        if arguments.json:
+            continue
+        if changed:
+            print_error(f"{base.id}: {not_as_pulled(changed)}.")
+        elif results[-1]["files"]:
+            commit = f" from commit {origin['revision']}" if "revision" in origin else ""
+            print(f"{base.id}: {results[-1]['files']} files are as they were pulled{commit}.")
+        else:
+            print(f"{base.id}: not pulled, or by a version that kept no hashes.")
+    if arguments.json:
+        print_json(results)
+    elif not results:
+        print("No base model is on this machine.")
+    return 1 if any(one["changed"] for one in results) else 0
+
+
 def _add(arguments: argparse.Namespace) -> int:
     home = get_home(arguments)
     _catalog(home)
@@ -275,12 +324,13 @@ def _catalog(home: Home) -> Catalog:
 
 def _as_json(base: BaseModel, names: dict[str, list[str]]) -> dict[str, Any]:
     from tunesmith.engine.models.memory_table import USES, memory_needed
+    from tunesmith.engine.models.model_pins import origin_of
 
     parameters = base.facts.parameters
     return {
         "id": base.id,
         "hub_id": base.hub_id,
-        "revision": base.revision,
+        "revision": origin_of(base.path).get("revision", base.revision),
         "installed": base.installed,
         "path": str(base.path),
         **base.facts.model_dump(),

@@ -88,6 +88,11 @@ class Home:
         return self.root / "models.toml"
 
     @property
+    def base_model_pins(self) -> Path:
+        """The commit and the hashes of each hub model that was pulled; see `models.model_pins`."""
+        return self.root / "models.lock.json"
+
+    @property
     def upstreams(self) -> Path:
         """Other services that model names may lead to, with their keys (TOML, for the owner)."""
         return self.root / "upstreams.toml"

@@ -112,6 +112,7 @@ def test_the_other_built_in_models_say_what_they_are(tmp_path):
         assert base.hub_id
         assert base.license
         assert base.facts.parameters
+        assert re.fullmatch("[0-9a-f]{40}", base.revision or ""), base_id
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,15 @@ import gguf
 import numpy as np
 import pytest
 
+from tunesmith.cli import main
 from tunesmith.disk_space import NotEnoughSpaceError
 from tunesmith.engine.home import Home
+from tunesmith.engine.jobs.model_proof import prove
 from tunesmith.engine.models.catalog import load_catalog
-from tunesmith.engine.models.model_errors import PullError
+from tunesmith.engine.models.model_errors import CatalogError, PullError
+from tunesmith.engine.models.model_pins import changed_files
 from tunesmith.engine.models.pull import pull
+from tunesmith.engine.models.verdicts import Verdict
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -42,6 +46,12 @@ def handler_for(
         def do_GET(self):
             requests.append(self.path)
             name = self.path.rpartition("/")[2]
+            asked = re.match("/api/models/org/model/revision/([0-9a-f]{40})", self.path)
+            if asked and asked[1] != COMMIT and "gone" in sent:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "RevisionNotFound")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
             if "gated" in sent:
                 self.send_response(403)
                 self.send_header("X-Error-Code", "GatedRepo")
@@ -363,3 +373,79 @@ def test_a_gated_model_says_what_to_accept(hub, tmp_path):
     hub.sent["gated"] = b"yes"
     with pytest.raises(PullError, match=r"Accept it at https://huggingface\.co/org/model"):
         pull("org/model", Home(tmp_path / "home"))
+
+
+def renewed(hub: Hub) -> None:
+    """Let the repository have other weights, which the hub describes correctly."""
+    weights = hub.files["model.safetensors"]
+    hub.files["model.safetensors"] = weights[:-1] + bytes([weights[-1] ^ 1])
+
+
+def test_the_first_pull_decides_what_is_pulled_later(hub, tmp_path, capsys):
+    home = Home(tmp_path / "home")
+    pull("org/model", home)
+    kept = json.loads(home.base_model_pins.read_text())["org/model"]
+    assert (kept["revision"], "model.safetensors" in kept["files"]) == (COMMIT, True)
+    assert main(["models", "remove", "org/model", "--home", str(home.root)]) == 0
+    renewed(hub)
+    with pytest.raises(PullError, match=r"model\.safetensors of org/model is not the file"):
+        pull("org/model", home)
+    assert any(f"/revision/{COMMIT}" in path for path in hub.requests)
+    assert_nothing_is_installed(home, "org/model")
+    # Another machine that has a copy of the record is held to it, too.
+    other = Home(tmp_path / "other")
+    other.root.mkdir()
+    other.base_model_pins.write_bytes(home.base_model_pins.read_bytes())
+    with pytest.raises(PullError, match="is pinned as"):
+        pull("org/model", other)
+    assert main(["models", "pull", "org/model", "--newest", "--home", str(home.root)]) == 0
+    assert kept != json.loads(home.base_model_pins.read_text())["org/model"]
+    capsys.readouterr()
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_newest_of_what_is_pinned_or_here_is_refused_with_the_way_out(tmp_path):
+    home = Home(tmp_path / "home")
+    with pytest.raises(PullError, match=r"holds qwen3-4b to [0-9a-f]{40}.*models\.toml"):
+        pull("qwen3-4b", home, newest=True)
+    pull("org/model", home)
+    with pytest.raises(PullError, match="tunesmith models remove org/model"):
+        pull("org/model", home, newest=True)
+
+
+def test_a_commit_that_the_hub_has_no_more_is_named(hub, tmp_path):
+    home = Home(tmp_path / "home")
+    pin(home, hub, revision="f" * 40)
+    hub.sent["gone"] = b"yes"
+    with pytest.raises(PullError, match=f"no commit {'f' * 40} of it any more"):
+        pull("pinned", home)
+
+
+def test_a_damaged_record_of_first_pulls_is_named(hub, tmp_path):
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    home.base_model_pins.write_text('{"org/model": 1}')
+    with pytest.raises(CatalogError, match=r"models\.lock\.json cannot be read.*Restore it"):
+        pull("org/model", home)
+    assert hub.requests == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_model_whose_files_have_changed_is_found_and_not_trained(tmp_path, capsys):
+    home = Home(tmp_path / "home")
+    base = pull("org/model", home)
+    assert (prove(home, base.path) or Verdict(refused="no proof")).refused is None
+    line = ["models", "verify", "org/model", "--home", str(home.root)]
+    assert main(line) == 0
+    assert f"files are as they were pulled from commit {COMMIT}" in capsys.readouterr().out
+    weights = base.path / "model.safetensors"
+    genuine = weights.read_bytes()
+    weights.write_bytes(genuine[:-1] + bytes([genuine[-1] ^ 1]))
+    assert main(line) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "org/model: model.safetensors is not as pulled; remove the model" in said
+    assert "model.safetensors is not as pulled" in (prove(home, base.path) or Verdict()).refused
+    weights.write_bytes(genuine)
+    assert (prove(home, base.path) or Verdict(refused="no proof")).refused is None
+    (base.path / "config.json").unlink()
+    assert changed_files(base.path) == ["config.json"]

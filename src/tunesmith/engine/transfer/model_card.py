@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.engine.models.model_pins import origin_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -90,8 +92,9 @@ def _use(export_format: str, quantization: str, *, with_base: bool) -> Iterator[
 def _base(source: ModelSource) -> Iterator[str]:
     base = source.base
     yield f"- Model: `{base.hub_id or base.id}`"
-    if base.revision is not None:
-        yield f"- Revision: `{base.revision}`"
+    revision = origin_of(base.path).get("revision", base.revision)
+    if revision is not None:
+        yield f"- Revision: `{revision}`"
     yield f"- Licence: {base.license or 'not recorded; see the base model'}"
     quantised = _quantised_origin(source)
     if quantised is not None:
@@ -102,11 +105,7 @@ def _base(source: ModelSource) -> Iterator[str]:
 
 
 def _quantised_origin(source: ModelSource) -> str | None:
-    try:
-        text = (source.base.path / "provenance.json").read_text(encoding="utf-8")
-        quantisation = json.loads(text).get("quantisation")
-    except (OSError, ValueError, AttributeError):
-        return None
+    quantisation = origin_of(source.base.path).get("quantisation")
     return None if quantisation is None else str(quantisation).removeprefix("MOSTLY_")
 
 
