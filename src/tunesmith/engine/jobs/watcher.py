@@ -80,6 +80,8 @@ class EventWatcher:
     async def follow(self, job_id: str) -> AsyncIterator[Sequence[EventRow] | None]:
         """Yield the job's events in batches, in order, from the first; None after the last.
 
+        A job that is deleted meanwhile has ended with what was seen of it.
+
         An empty batch means that nothing has happened for 5 seconds. The iteration ends
         without None if the watcher is closed.
         """
@@ -133,10 +135,12 @@ class EventWatcher:
             topic.announce()
 
     def _read(self, known: Mapping[str, int]) -> dict[str, tuple[Sequence[EventRow], bool]]:
-        """Return new events of jobs that have some, or that have ended."""
-        news: dict[str, tuple[Sequence[EventRow], bool]] = {}
+        """Return new events of jobs that have some, or that have ended or been deleted."""
         with self._database.read() as connection:
             counts = job_queries.event_counts(connection, known)
+            news: dict[str, tuple[Sequence[EventRow], bool]] = {
+                job_id: ([], True) for job_id in known.keys() - counts.keys()
+            }
             for job_id, (count, ended) in counts.items():
                 if count > known[job_id] or ended:
                     events = job_queries.events_of(connection, job_id, after=known[job_id])
