@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .archive import ArchivedJob as ArchivedJob
     from .archive import ArchiveError as ArchiveError
     from .archive import Gap as Gap
+    from .base_advice import Base as Base
+    from .base_advice import Machine as Machine
     from .batch_recorder import record_batch as record_batch
     from .batch_recorder import record_batch_async as record_batch_async
     from .comparing import compare as compare
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from .comparison import Comparison as Comparison
     from .comparison import Measure as Measure
     from .comparison import compare_recordings as compare_recordings
-    from .comparison_report import to_html as to_html
+    from .comparison_page import to_html as to_html
     from .comparison_report import to_json as to_json
     from .comparison_report import to_markdown as to_markdown
     from .exports import ExportedJob as ExportedJob
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from .plan_file import PlanError as PlanError
     from .plan_file import read_plan as read_plan
     from .plan_file import write_plan as write_plan
-    from .planning import Base as Base
-    from .planning import Machine as Machine
     from .planning import Plan as Plan
     from .planning import PlannedJob as PlannedJob
     from .planning import plan as plan

@@ -18,7 +18,7 @@ from tunesmith.errors import MissingExtraError
 if TYPE_CHECKING:
     from .organization.server import RecordedOrganization as RecordedOrganization
     from .organization.server import recorded_organization as recorded_organization
-    from .organization.training_contents import Quirks as Quirks
+    from .organization.training_facts import Quirks as Quirks
     from .simulated_backend import Prompt as Prompt
     from .simulated_engine import SimulatedEngine as SimulatedEngine
     from .simulated_engine import simulate as simulate

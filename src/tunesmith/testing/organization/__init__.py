@@ -13,6 +13,6 @@ from tunesmith._lazy import lazy_exports
 if TYPE_CHECKING:
     from .server import RecordedOrganization as RecordedOrganization
     from .server import recorded_organization as recorded_organization
-    from .training_contents import Quirks as Quirks
+    from .training_facts import Quirks as Quirks
 
 lazy_exports(globals())

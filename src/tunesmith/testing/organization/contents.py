@@ -1,6 +1,6 @@
 """Everything that a recorded organisation has: besides its training, what its models answered.
 
-Made from a seed when it is asked for, as `training_contents` says.
+Made from a seed when it is asked for, as `training_facts` says.
 """
 
 from __future__ import annotations
@@ -9,21 +9,14 @@ import json
 from typing import Any
 
 from .tasks import TASKS
-from .training_contents import (
-    BASES,
-    COMPLETION_BASES,
-    DAY,
-    PROJECT_NAMES,
-    FineTuned,
-    TrainingContents,
-    exact_grader,
-)
+from .training_contents import PROJECT_NAMES, TrainingContents, exact_grader
+from .training_facts import BASES, COMPLETION_BASES, DAY, FineTuned
 
 __all__ = ["Contents"]
 
 
 class Contents(TrainingContents):
-    """The objects of an organisation; the arguments are those of `TrainingContents`."""
+    """The objects of an organisation; the arguments are those of `TrainingFacts`."""
 
     # Stored completions, batches, evals
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from .answers import chat_chunks, text_completion
 from .routes_training import public_fields, readable_number, uploaded_file
 from .service import DEPLOYED, Answer, Caller, OrganizationService, Refused, refusal, route
-from .training_contents import COMPLETION_BASES, FineTuned
+from .training_facts import COMPLETION_BASES, FineTuned
 
 if TYPE_CHECKING:
     import re

@@ -15,7 +15,7 @@ from . import routes_answers, routes_organization, routes_training  # noqa: F401
 from .answers import WAVERING, WRONG, Answers
 from .contents import Contents
 from .service import Answer, OrganizationService, Received
-from .training_contents import Quirks
+from .training_facts import Quirks
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from .tasks import draw
-from .training_contents import COMPLETION_BASES, SHUT, FineTuned, Quirks
+from .training_facts import COMPLETION_BASES, SHUT, FineTuned, Quirks
 
 if TYPE_CHECKING:
     from .answers import Answers
