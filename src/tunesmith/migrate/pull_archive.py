@@ -16,7 +16,8 @@ from tunesmith._version import __version__
 from tunesmith.file_lock import exclusive_lock
 
 from .archive import SCHEMA, Gap, folder_name
-from .pull_project import RETRIED, Progress, ProjectPull
+from .project_reader import RETRIED, Progress
+from .pull_project import ProjectPull
 from .sources import open_sources, service_of, visible_keys
 from .writing import ArchiveWriter, make_private, now
 

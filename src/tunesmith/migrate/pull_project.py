@@ -5,116 +5,47 @@ What cannot be read becomes a gap with its reason; what is whole already is not 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.core.flow import Flow, gather
 from tunesmith.core.request import fill_path
-from tunesmith.disk_space import require_space
-from tunesmith.errors import APIError, AuthenticationError
+from tunesmith.errors import APIError
 from tunesmith.types import TERMINAL_STATUSES
 
 from .archive import Gap, folder_name
-from .remote import Remote, reason_of, status_of
+from .project_reader import PAGE, Progress, ProjectReader
+from .pull_files import FilePull
 from .sources import Source, service_of
 from .writing import ArchiveWriter, Sink, json_bytes, line_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["RETRIED", "Progress", "ProjectPull"]
-
-_JSON_LINES = frozenset({"fine-tune", "batch", "batch_output", "evals"})
-_PAGE, _FILE_PAGE = 100, 1000
-RETRIED = frozenset({"partial", "forbidden"})
-"""Kinds of gaps for which a further pull asks again."""
-
-Progress = Callable[[str, int, int], None]
+__all__ = ["ProjectPull"]
 
 
-class ProjectPull:
-    """One project while it is pulled.
-
-    Args:
-        source: Where it is read.
-        writer: Where it is written.
-        workers: Flows at a time.
-        on_progress: The user's function.
-    """
+class ProjectPull(ProjectReader):
+    """One project while it is pulled; the arguments are those of `ProjectReader`."""
 
     def __init__(
         self, source: Source, writer: ArchiveWriter, workers: int, on_progress: Progress | None
     ) -> None:
-        self._remote: Remote = source.remote
-        self._writer = writer
-        self._workers = max(1, workers)
-        self._progress = on_progress
-        self._done: Counter[str] = Counter()
-        self._lock = threading.Lock()
-        self._folder = f"projects/{folder_name(source.project)}"
-        self._known: set[str] = set()
-        self._wanted: dict[str, str] = {}
+        super().__init__(source, writer, workers, on_progress)
+        self._files = FilePull(source, writer, workers, on_progress)
 
     def pull(self) -> Flow[None]:
         """Fetch everything, one kind after the other."""
         yield from self._models()
-        yield from self._files()
+        yield from self._files.pull_listed()
         yield from self._jobs("/fine_tuning/jobs", self._job)
         if service_of(self._remote.settings) == "openai":  # Azure never had the older API
             yield from self._jobs("/fine-tunes", self._fine_tune)
         yield from self._batches()
         yield from self._stored()
         yield from self._evals()
-        yield from self._deleted_files()
-
-    def _said(self, what: str, total: int = 0) -> None:
-        with self._lock:
-            self._done[what] += 1
-            done = self._done[what]
-        if self._progress is not None:
-            self._progress(what, done, total)
-
-    def _each(self, flows: Iterator[Flow[None]]) -> Flow[None]:
-        yield from gather(flows, self._workers)
-
-    def _missing(self, path: str, remote_id: str, what: str, error: APIError, **more: Any) -> None:
-        """Note a gap for an error.
-
-        Raises:
-            AuthenticationError: The key is refused: nothing more could be read.
-        """
-        if isinstance(error, AuthenticationError):
-            raise error
-        status = status_of(error, more.get("expires_at"))
-        code, message = reason_of(error)
-        self._writer.gap(Gap(path, remote_id, what, status, code, message))
-
-    def _list(
-        self,
-        path: str,
-        take: Callable[[list[dict[str, Any]]], Flow[None]],
-        place: str,
-        what: str,
-        **options: Any,
-    ) -> Flow[bool]:
-        """Read a list; return whether it was read to its end. Otherwise it is a gap."""
-        gap = f"{self._folder}/{place}"
-        try:
-            listing = yield from self._remote.pages(path, take, **options)
-        except APIError as error:
-            self._missing(gap, path, what, error)
-            return False
-        if listing.problem is not None:
-            self._writer.gap(Gap(gap, path, what, "partial", None, listing.problem))
-            return False
-        if self._writer.gap_status(gap) is not None:
-            self._writer.close_gap(gap)
-        return True
+        yield from self._files.pull_unlisted()
 
     # Models and batches: objects whose list is everything there is of them.
 
@@ -128,9 +59,6 @@ class ProjectPull:
         before = json.loads((self._writer.folder / path).read_bytes()) if self._has(path) else []
         self._writer.put(path, json_bytes(_merged(before, page.get("data") or [])))
 
-    def _has(self, path: str) -> bool:
-        return self._writer.has(path)
-
     def _batches(self) -> Flow[None]:
         path, found = f"{self._folder}/batches.jsonl", list[dict[str, Any]]()
 
@@ -138,10 +66,10 @@ class ProjectPull:
             found.extend(batches)
             for batch in batches:
                 for name in ("input_file_id", "output_file_id", "error_file_id"):
-                    self._want(batch.get(name), "batch")
+                    self._files.want(batch.get(name), "batch")
             yield from ()
 
-        if not (yield from self._list("/batches", take, "batches", "batches", limit=_PAGE)):
+        if not (yield from self._list("/batches", take, "batches", "batches", limit=PAGE)):
             return
         before = [json.loads(line) for line in self._lines(path)] if self._has(path) else []
         merged = _merged(before, found)
@@ -149,105 +77,6 @@ class ProjectPull:
 
     def _lines(self, path: str) -> list[bytes]:
         return (self._writer.folder / path).read_bytes().splitlines()
-
-    # Files
-
-    def _want(self, file: Any, what: str) -> None:
-        """Remember that something names a file."""
-        identity = file.get("id") if isinstance(file, dict) else file
-        if isinstance(identity, str) and identity:
-            self._wanted.setdefault(identity, what)
-
-    def _files(self) -> Flow[None]:
-        work: list[dict[str, Any]] = []
-
-        def take(files: list[dict[str, Any]]) -> Flow[None]:
-            for file in files:
-                self._known.add(file["id"])
-                if (needed := self._file(file)) is not None:
-                    work.append(needed)
-            yield from ()
-
-        yield from self._list("/files", take, "files", "files", limit=_FILE_PAGE)
-        require_space(self._writer.folder, sum(one["bytes"] for one in work), "archive the files")
-        total = len(work)
-        yield from self._each(self._content(one, total) for one in work)
-
-    def _file(self, file: dict[str, Any]) -> dict[str, Any] | None:
-        """Write a file's object; return what its content needs, None if that is there or gone."""
-        folder = f"{self._folder}/files/{folder_name(str(file['id']))}"
-        unchanged = self._writer.holds(f"{folder}/meta.json", content := json_bytes(file))
-        if not unchanged:
-            self._writer.put(f"{folder}/meta.json", content, str(file["id"]))
-        if self._writer.gap_status(f"{folder}/meta.json") is not None:
-            self._writer.close_gap(f"{folder}/meta.json")
-        path = f"{folder}/{_content_name(file)}"
-        status = self._writer.gap_status(path)
-        if self._has(path) or (unchanged and status is not None and status not in RETRIED):
-            return None
-        size = file.get("bytes")
-        return {
-            "id": str(file["id"]),
-            "path": path,
-            "bytes": size if isinstance(size, int) else 0,
-            "expires_at": file.get("expires_at"),
-        }
-
-    def _content(self, one: dict[str, Any], total: int) -> Flow[None]:
-        """Fetch a file's content; what is shorter than its object says is tried once more."""
-        path, file_id, size = one["path"], one["id"], one["bytes"]
-        address = fill_path("/files/{file_id}/content", file_id=file_id)
-        try:
-            with self._writer.sink(path) as sink:
-                for _ in range(2):
-                    yield from self._remote.download(address, sink.write, sink.restart)
-                    if sink.size == size or not size:
-                        break
-        except APIError as error:
-            self._missing(path, file_id, "file content", error, expires_at=one["expires_at"])
-            self._said("files", total)
-            return
-        whole = sink.size == size or not size
-        is_text = not path.endswith(".bin")
-        status = "ok" if whole else "partial"
-        remote_bytes = size or None
-        self._writer.commit(path, sink, file_id, remote_bytes, is_text=is_text, status=status)
-        if not whole:
-            message = f"The service sent {sink.size:,} of the {size:,} bytes that it names."
-            self._writer.gap(Gap(path, file_id, "file content", "partial", 200, message))
-        if path.endswith("/results.raw"):
-            self._decoded_results(path, file_id)
-        self._said("files", total)
-
-    def _decoded_results(self, path: str, file_id: str) -> None:
-        """Write a result file's table beside it; the service sends some in base64."""
-        content = (self._writer.folder / path).read_bytes()
-        first = content.partition(b"\n")[0]
-        if b"," not in first:
-            try:
-                content = base64.b64decode(b"".join(content.split()), validate=True)
-            except binascii.Error:
-                return
-        self._writer.put(path.removesuffix("results.raw") + "results.csv", content, file_id)
-
-    def _deleted_files(self) -> Flow[None]:
-        """Ask for each file that something names and the list does not have."""
-        unknown = sorted(self._wanted.keys() - self._known)
-        yield from self._each(self._unlisted(one) for one in unknown)
-
-    def _unlisted(self, file_id: str) -> Flow[None]:
-        path = f"{self._folder}/files/{folder_name(file_id)}/meta.json"
-        status = self._writer.gap_status(path)
-        if status is not None and status not in RETRIED:
-            return
-        try:
-            file = yield from self._remote.get(fill_path("/files/{id}", id=file_id))
-        except APIError as error:
-            if not self._has(path):
-                self._missing(path, file_id, f"file of a {self._wanted[file_id]}", error)
-            return
-        if (needed := self._file(file)) is not None:
-            yield from self._content(needed, 0)
 
     # Jobs
 
@@ -258,15 +87,15 @@ class ProjectPull:
             yield from self._each(one(job) for job in jobs)
 
         place = "jobs" if address.startswith("/fine_tuning") else "fine-tunes"
-        yield from self._list(address, take, place, place, limit=_PAGE)
+        yield from self._list(address, take, place, place, limit=PAGE)
 
     def _job(self, job: dict[str, Any]) -> Flow[None]:
         job_id = str(job["id"])
         folder = f"{self._folder}/jobs/{folder_name(job_id)}"
         for name in ("training_file", "validation_file"):
-            self._want(job.get(name), "job")
+            self._files.want(job.get(name), "job")
         for file in job.get("result_files") or []:
-            self._want(file, "job")
+            self._files.want(file, "job")
         if not self._is_archived(job, folder):
             address = fill_path("/fine_tuning/jobs/{id}", id=job_id)
             events = yield from self._collect(f"{address}/events", folder, job_id, "events")
@@ -305,16 +134,9 @@ class ProjectPull:
             found.extend(items)
             yield from ()
 
-        try:
-            listing = yield from self._remote.pages(address, take, limit=_PAGE)
-        except APIError as error:
-            self._missing(f"{folder}/{name}", job_id, what, error)
-            return None
-        if listing.problem is not None:
-            gap = Gap(f"{folder}/{name}", job_id, what, "partial", None, listing.problem)
-            self._writer.gap(gap)
-            return None
-        return found
+        if (yield from self._sublist(address, take, f"{folder}/{name}", job_id, what)):
+            return found
+        return None
 
     def _fine_tune(self, listed: dict[str, Any]) -> Flow[None]:
         """Fetch a job of the legacy API: its object holds its events, its files are objects."""
@@ -322,7 +144,7 @@ class ProjectPull:
         folder = f"{self._folder}/jobs/{folder_name(job_id)}"
         for name in ("training_files", "validation_files", "result_files"):
             for file in listed.get(name) or []:
-                self._want(file, "job")
+                self._files.want(file, "job")
         ended = listed.get("status") in TERMINAL_STATUSES
         if ended and self._has(f"{folder}/job.json") and self._has(f"{folder}/events.jsonl"):
             self._said("jobs")
@@ -374,7 +196,7 @@ class ProjectPull:
                 "stored",
                 "stored completions",
                 query={"order": "asc"},
-                limit=_PAGE,
+                limit=PAGE,
                 known=known,
             )
             count = sink.lines
@@ -392,7 +214,7 @@ class ProjectPull:
 
         gap = f"{self._folder}/stored.jsonl#{completion_id}"
         try:
-            listing = yield from self._remote.pages(address, take, limit=_PAGE)
+            listing = yield from self._remote.pages(address, take, limit=PAGE)
         except APIError as error:
             self._missing(gap, completion_id, "messages of a stored completion", error)
             return None
@@ -407,7 +229,7 @@ class ProjectPull:
         def take(evals: list[dict[str, Any]]) -> Flow[None]:
             yield from self._each(self._eval(one) for one in evals)
 
-        yield from self._list("/evals", take, "evals", "evals", limit=_PAGE)
+        yield from self._list("/evals", take, "evals", "evals", limit=PAGE)
 
     def _eval(self, one: dict[str, Any]) -> Flow[None]:
         eval_id = str(one["id"])
@@ -423,7 +245,9 @@ class ProjectPull:
             return
         for run in runs:
             source = (run.get("data_source") or {}).get("source") or {}
-            self._want(source.get("id") if isinstance(source, dict) else None, "run of an eval")
+            self._files.want(
+                source.get("id") if isinstance(source, dict) else None, "run of an eval"
+            )
         items, content = f"{folder}/output_items.jsonl", json_bytes(runs)
         ended = all(run.get("status") not in {"queued", "in_progress"} for run in runs)
         if not (ended and self._has(items) and self._writer.holds(place, content)):
@@ -450,31 +274,6 @@ class ProjectPull:
             if not (yield from self._sublist(at, take, place, eval_id, "output items")):
                 return False
         return True
-
-    def _sublist(
-        self,
-        address: str,
-        take: Callable[[list[dict[str, Any]]], Flow[None]],
-        place: str,
-        remote_id: str,
-        what: str,
-    ) -> Flow[bool]:
-        try:
-            listing = yield from self._remote.pages(address, take, limit=_PAGE)
-        except APIError as error:
-            self._missing(place, remote_id, what, error)
-            return False
-        if listing.problem is not None:
-            self._writer.gap(Gap(place, remote_id, what, "partial", None, listing.problem))
-        return listing.problem is None
-
-
-def _content_name(file: dict[str, Any]) -> str:
-    """Return the name of a file's content in the archive."""
-    purpose, name = file.get("purpose"), str(file.get("filename") or "")
-    if purpose == "fine-tune-results":
-        return "results.raw"
-    return "content.jsonl" if purpose in _JSON_LINES or name.endswith(".jsonl") else "content.bin"
 
 
 def _merged(before: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
