@@ -176,7 +176,7 @@ def test_a_closed_pipe_is_not_an_error():
         (["tunesmith", "mod"], {"models"}),
         (
             ["tunesmith", "models", ""],
-            {"add", "du", "list", "pull", "remove", "show", "use", "--help"},
+            {"add", "du", "list", "pull", "remove", "show", "use", "verify", "--help"},
         ),
         (["tunesmith", "api", "fine_tunes.c"], {"fine_tunes.create", "fine_tunes.cancel"}),
         (["tunesmith", "api", "fine_tunes.create", "--classification_n"],
