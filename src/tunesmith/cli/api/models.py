@@ -38,7 +38,9 @@ def register(commands: Commands) -> None:
     )
     listing.add_argument("--owner", help="only models of this owner")
     listing.add_argument(
-        "--fine_tuned", action="store_true", help="only fine-tuned models, the newest first"
+        "--fine_tuned",
+        action="store_true",
+        help="only fine-tuned models without checkpoints, the newest first",
     )
     add_list_options(listing)
     get = add_call(commands, "models.get", _get, "Show a model", "tunesmith api models.get -i ada")
@@ -69,14 +71,20 @@ def _list(client: Client, arguments: argparse.Namespace) -> int:
     }
     found = [one for one in client.models.list() if arguments.owner in {None, one.owned_by}]
     if arguments.fine_tuned:
-        found = sorted(filter(_is_fine_tuned, found), key=lambda one: one.created, reverse=True)
+        # Models of one second: the server lists the newest last.
+        found = sorted(
+            filter(_is_fine_tuned, reversed(found)), key=lambda one: one.created, reverse=True
+        )
     return print_list(found, arguments, columns)
 
 
 def _is_fine_tuned(model: Model) -> bool:
-    """Tell by the step of its training, which the engine names, or by the form of a hosted id."""
-    is_trained_here = "step" in (model.model_extra or {})
-    return is_trained_here or model.id.startswith("ft:") or ":ft-" in model.id
+    """Tell by the engine's fields, or by the form of a hosted id; no checkpoint is one."""
+    extra = model.model_extra or {}
+    if "step" in extra:
+        return extra["step"] is None
+    is_named_so = model.id.startswith("ft:") or ":ft-" in model.id
+    return is_named_so and ":ckpt-step-" not in model.id
 
 
 def _get(client: Client, arguments: argparse.Namespace) -> int:
