@@ -128,7 +128,9 @@ def _output(command: str, variables: dict[str, str]) -> str:
 
 
 def _wrapped(at: float, text: str, kind: str) -> list[Line]:
-    parts = textwrap.wrap(text, COLUMNS, drop_whitespace=False, replace_whitespace=False) or [""]
+    parts = textwrap.wrap(
+        text, COLUMNS, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False
+    ) or [""]
     return [Line(at, part, kind) for part in parts]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ if os.name == "nt":
 
 from terminal import Terminal
 
-PAGE = Path(__file__).parents[2] / "docs/guides/troubleshooting.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/guides/troubleshooting.md"
 QUESTION = "[Y/n]"
 END = "<end of the answer>"
 LEAST_ROWS = 60
@@ -51,6 +53,11 @@ def mistakes() -> Iterator[Mistake]:
 
 MISTAKES = list(mistakes())
 
+# The blocks up to "Analyse": those after it ask the trained model, and delete it.
+TUTORIAL = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), re.DOTALL
+)[:6]
+
 PROGRAM = f"""
 import os, shlex, sys, termios, traceback
 flags = termios.tcgetattr(0)
@@ -59,12 +66,16 @@ termios.tcsetattr(0, termios.TCSANOW, flags)
 import tunesmith
 from tunesmith.cli import main, options
 find_spec, url = options.find_spec, os.environ["TUNESMITH_BASE_URL"]
-names = {{"tunesmith": tunesmith, "client": tunesmith.Client(api_key="any")}}
-shell = None
+names = {{"tunesmith": tunesmith, "client": tunesmith.Client(api_key="any"), "url": url}}
+shell, has_begun = None, False
 for line in sys.stdin:
     section, _, typed = line.rstrip("\\n").partition("\\t")
     os.environ["TUNESMITH_BASE_URL"] = "" if section == "Without an engine" else url
     options.find_spec = (lambda _: None) if section == "With the core alone" else find_spec
+    if section in ("README", "The tutorial") and not has_begun:
+        has_begun = True
+        for block in {TUTORIAL!r}:  # it makes its client, too
+            exec(block, names)
     if typed.startswith(">>> "):
         try:
             exec(compile(typed[4:], "<stdin>", "single"), names)
@@ -100,6 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     (place / "empty.jsonl").touch()
     (place / "folder").mkdir()
+    shutil.copytree(ROOT / "docs/examples", place / "docs/examples")
     return place
 
 

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 
 from tunesmith._install import install_command, install_extra
-from tunesmith.errors import APIResponseValidationError, TunesmithError
+from tunesmith.errors import TunesmithError
 
 __all__ = ["message_of"]
 
@@ -39,7 +39,7 @@ _EXTRA_OF = {name: extra for extra, names in _EXTRAS.items() for name in names.s
 def message_of(error: Exception) -> str:
     """Return what to tell the user of a command that ended with this error."""
     if isinstance(error, TunesmithError):
-        return f"{error}{_hint(error)}"
+        return str(error)
     if isinstance(error, OSError):  # a file or a folder that the user named cannot be used
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}. {_WAYS_OUT.get(error.errno or 0, '')}".strip()
@@ -54,12 +54,6 @@ def message_of(error: Exception) -> str:
         command = install_command(name) if extra is None else install_extra(extra)
         return f"The package {name} is not installed. Install it with: {command}"
     return _unexpected(error)
-
-
-def _hint(error: TunesmithError) -> str:
-    """Return a hint where the answer was a web page: the URL probably lacks its path."""
-    is_html = isinstance(error, APIResponseValidationError) and "<html" in str(error).lower()
-    return " Does the address lack its /v1?" if is_html else ""
 
 
 def _unexpected(error: Exception) -> str:

@@ -158,6 +158,8 @@ def _mismatch(response: Response, name: str, error: ValidationError) -> APIRespo
     decoded = parsed_or_none(body)
     kind = "" if decoded is not None else describe_body(body, response.headers)
     fault = f" but {kind}" if kind else f": {describe_mismatch(error)}"
+    if kind.startswith("a web page") and "/v1/" not in response.request.url:
+        fault += ", or lack its /v1"
     ids = describe_ids(decoded)
     known = f" It holds {ids}." if ids else ""
     return APIResponseValidationError(

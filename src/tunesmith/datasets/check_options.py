@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .destinations import DESTINATIONS, Destination
+from .prompt_format import PromptFormat, require_prompt_format
 
 if TYPE_CHECKING:
-    from .prompt_format import PromptFormat
     from .rows import RowFormat
 
 __all__ = ["CheckOptions"]
@@ -47,3 +47,6 @@ class CheckOptions:
     workers: int = 1
     executor: str = "local"
     partitions: int | None = None
+
+    def __post_init__(self) -> None:
+        require_prompt_format(self.prompt_format)

@@ -22,7 +22,7 @@ from .format_markers import without_separators, without_stops
 from .optional_steps import number_classes_step, optional_text_steps
 from .pairs import StoredPairs, pairs
 from .plan_execution import FixedRows, read_rows
-from .prompt_format import PromptFormat
+from .prompt_format import PromptFormat, require_prompt_format
 from .recognition import recognise_rows
 from .rows import ROW_FORMATS, detect_row_format
 from .task import Task, infer_task
@@ -50,6 +50,9 @@ class PlanOptions:
     task: Task | None = None
     token_limit: int = DEFAULT_TOKEN_LIMIT
     encoding: str | Encoder = "r50k_base"
+
+    def __post_init__(self) -> None:
+        require_prompt_format(self.prompt_format)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ __all__ = [
     "Violation",
     "ViolationKind",
     "format_path",
+    "require_prompt_format",
     "saved_format",
 ]
 
@@ -115,7 +116,9 @@ class PromptFormat:
         Raises:
             PromptFormatError: The separator occurs inside the text, where the model would take
                 it for the end of the prompt.
+            TypeError: It is no text.
         """
+        _require_text(text, "a row has its prompt in row['prompt']")
         if not self.separator:
             return text
         body = text.removesuffix(self.separator)
@@ -173,7 +176,12 @@ class PromptFormat:
         return text.removesuffix(self.separator) if self.separator else text
 
     def parse_completion(self, text: str) -> str:
-        """Return the model's answer: up to the stop sequence, without leading whitespace."""
+        """Return the model's answer: up to the stop sequence, without leading whitespace.
+
+        Raises:
+            TypeError: It is no text.
+        """
+        _require_text(text, "an answer of the API has it in answer.choices[0].text")
         answer = text.lstrip() if self.leading_whitespace else text
         return answer.split(self.stop, 1)[0] if self.stop else answer
 
@@ -196,12 +204,16 @@ class PromptFormat:
         Returns:
             `stop` (a list, absent where the format has none), and for classification
             `max_tokens` and `logprobs`.
+
+        Raises:
+            TypeError: `classes` is one text.
         """
         parameters: dict[str, Any] = {}
         if self.stop:
             parameters["stop"] = [self.stop]
         if classes is None:
             return parameters
+        _require_list(classes)
         labels = sorted({self.bare_completion(label) for label in classes})
         if not labels:
             return parameters
@@ -227,6 +239,7 @@ class PromptFormat:
         """
         from . import tokens  # noqa: PLC0415 - vocabularies only when counting
 
+        _require_list(classes)
         encoder = tokens.encoder(encoding or "r50k_base")
         labels = [self.bare_completion(label) for label in classes]
         texts = [self.leading_whitespace + label for label in labels]
@@ -374,6 +387,29 @@ def format_path(path: str | os.PathLike[str]) -> Path:
     """Return where the format of a data file is saved: `train.jsonl` → `train.format.json`."""
     data = Path(path)
     return data.with_name(data.stem + ".format.json")
+
+
+def require_prompt_format(value: object) -> None:
+    """Refuse what is no prompt format, such as a separator in its place.
+
+    Raises:
+        TypeError: It is neither a `PromptFormat` nor None.
+    """
+    if value is not None and not isinstance(value, PromptFormat):
+        shown = f"PromptFormat(separator={value!r})" if isinstance(value, str) else "PromptFormat()"
+        raise TypeError(
+            f"A prompt format is a PromptFormat, such as {shown}, not {type(value).__name__}."
+        )
+
+
+def _require_text(value: object, where: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"Expected text, not {type(value).__name__}; {where}.")
+
+
+def _require_list(classes: object) -> None:
+    if isinstance(classes, str):
+        raise TypeError(f"classes is a list of labels, such as [{classes!r}, …], not one text.")
 
 
 set_public_module(globals(), "tunesmith.datasets")

@@ -179,14 +179,18 @@ def parse(content: bytes | str) -> Results:
     Raises:
         ResultFileError: It is not a CSV with a `step` column, or a cell is not a number;
             the message names the line and the column.
+        TypeError: It is no content, but a job or a file.
     """
+    _require_content(content)
     text = _decode(content)
     reader = csv.reader(io.StringIO(text))
     header = next(reader, list[str]())
     if "step" not in header:
         found = ", ".join(header[:6])[:100] or "nothing"
+        advice = "" if "\n" in text.strip() or "," in text else _ADVICE_FOR_NAMES
         raise ResultFileError(
             f"This is not a result file: its first line has no column 'step' (it has: {found})."
+            f"{advice}"
         )
     columns: dict[str, list[float | None]] = {name: [] for name in header}
     if len(columns) != len(header):
@@ -207,6 +211,24 @@ def parse(content: bytes | str) -> Results:
         _row({name: frozen[name][index] for name in header}, index) for index in range(count)
     )
     return Results(tuple(header), rows, frozen)
+
+
+_ADVICE_FOR_NAMES = (
+    " A file on disk is read by results.read(PATH), one of the server by "
+    "client.files.content(ID).read()."
+)
+
+
+def _require_content(value: object) -> None:
+    """Refuse what is no content, with the way to it."""
+    if isinstance(value, (bytes, bytearray, str)):
+        return
+    way = ""
+    if hasattr(value, "read"):
+        way = " Add .read()."
+    elif hasattr(value, "result_files"):
+        way = " The job's method results() reads it."
+    raise TypeError(f"Expected the content of a result file, not {type(value).__name__}.{way}")
 
 
 def _decode(content: bytes | str) -> str:

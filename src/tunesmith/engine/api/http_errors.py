@@ -189,6 +189,8 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
         return error_response(ApiError(HTTPStatus.NOT_FOUND, message, code="unknown_url"))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"Not allowed to {request.method} on {request.url.path}."
+        if request.url.path.startswith(("/files", "/models")):  # pages of the dashboard
+            message = f"{message} {advice_for(request.url.path)}"
         answer = ApiError(
             HTTPStatus.METHOD_NOT_ALLOWED,
             message,
