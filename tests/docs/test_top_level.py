@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -75,6 +76,21 @@ def test_the_container_files_name_what_is_there():
     for named in re.findall(r"ARG EXTRAS=(.+)", dockerfile):
         assert set(named.split(",")) <= set(extras)
     json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+
+
+def test_the_readme_s_terminal_shows_commands_of_the_start_page():
+    picture = ROOT / "docs/images/terminal.svg"
+    assert f"]({picture.relative_to(ROOT)})" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert picture.stat().st_size < 30_000
+    svg = ET.parse(picture)  # noqa: S314 - our own
+    # A typed command goes over several lines of the screen; only its first begins with "$ ".
+    lines = svg.iterfind(".//{*}text[@class='typed']")
+    typed = "".join(f"{line.text or ''} " for line in lines).split("$ ")[1:]
+    assert len(typed) == 3
+    start = (ROOT / "docs/start.md").read_text(encoding="utf-8")
+    model = re.compile(r"-m ada:ft-\S+")
+    for command in typed:
+        assert model.sub('-m "$model"', " ".join(command.split())) in start
 
 
 def test_every_page_that_installs_the_package_says_what_works_until_it_is_published():
