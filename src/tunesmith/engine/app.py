@@ -94,7 +94,7 @@ def create_app(
     registry = ModelRegistry(config.home, database, route_table)
     pool = GpuPool(config.home.gpus, read_gpus() if gpus is None else gpus)
     backend = backend or _backend(config, pool)
-    preloader = ModelPreloader(database, registry, backend, pool)
+    preloader = ModelPreloader(database, registry, backend, pool, enabled=config.serving.preload)
     launcher = launcher or _launcher(config, pool)
     upstreams = Upstreams(config.upstreams, config.home.upstreams)
     services = Services(

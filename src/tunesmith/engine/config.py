@@ -86,6 +86,7 @@ class ServingConfig:
             which makes single requests faster and answers a little less exact; "unquantized" as
             they are; "auto" as 4-bit numbers only where the model's weights already are such
             numbers, up to rounding.
+        preload: Whether the model of a training is loaded before the first request for it.
     """
 
     backend: Literal["embedded", "vllm"] = "embedded"
@@ -95,6 +96,7 @@ class ServingConfig:
     arguments: tuple[str, ...] = ()
     gpus: int = 1
     weights: Literal["auto", "unquantized", "int4"] = "unquantized"
+    preload: bool = True
 
     def __post_init__(self) -> None:
         if self.gpus < 1:

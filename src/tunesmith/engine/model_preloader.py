@@ -52,11 +52,19 @@ class ModelPreloader:
         registry: Finds the models.
         backend: Loads them.
         pool: The GPUs of this machine.
+        enabled: Whether anything is loaded before it is requested.
     """
 
     def __init__(
-        self, database: Database, registry: ModelRegistry, backend: ServingBackend, pool: GpuPool
+        self,
+        database: Database,
+        registry: ModelRegistry,
+        backend: ServingBackend,
+        pool: GpuPool,
+        *,
+        enabled: bool = True,
     ) -> None:
+        self._enabled = enabled
         self._database = database
         self._registry = registry
         self._backend = backend
@@ -111,7 +119,8 @@ class ModelPreloader:
 
     def _preload(self, name: str, organization: str) -> None:
         """Load the organisation's model of that name. Safe from any thread."""
-        self._run(partial(self._load, name, organization))
+        if self._enabled:
+            self._run(partial(self._load, name, organization))
 
     def _run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine function in the event loop. Safe from any thread."""

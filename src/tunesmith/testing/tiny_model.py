@@ -7,6 +7,7 @@ layers of random weights and a byte-pair vocabulary trained on a few sentences.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -57,11 +58,20 @@ def start_tiny() -> Generator[Engine]:
 
 
 def write_tiny_home(folder: Path, model: Path) -> Path:
-    """Write a state folder in which every known model name selects `model`; return it."""
+    """Write a state folder in which every known model name selects `model`; return it.
+
+    Its engines need not prove first that a Llama, as `write_tiny_model` writes it, can be trained
+    and served, which loads PyTorch once more.
+    """
+    from tunesmith.engine.home import Home
+    from tunesmith.engine.models.verdicts import Verdict, write_verdict
+
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "models.toml").write_text(
         f'default = "tiny"\n\n[base.tiny]\npath = "{model.as_posix()}"\n', encoding="utf-8"
     )
+    if json.loads((model / "config.json").read_bytes())["model_type"] == "llama":
+        write_verdict(Home(folder).proofs, model, Verdict())
     return folder
 
 

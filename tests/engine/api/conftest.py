@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tunesmith.engine import Engine, start
+from tunesmith.testing import write_tiny_home
 
 ROWS = "".join(
     f'{{"prompt": "I {verb} the {thing} ->", "completion": " {mood}\\n"}}\n'
@@ -23,9 +24,7 @@ ROWS = "".join(
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Iterator[Engine]:
     home = tmp_path_factory.mktemp("home")
-    (home / "models.toml").write_text(
-        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
-    )
+    write_tiny_home(home, tiny_base_model)
     url = os.environ.get("TUNESMITH_TEST_DATABASE_URL")  # SQLite without it
     with start(home, checkpoint_every_seconds=1.0, database_url=url) as running:
         yield running

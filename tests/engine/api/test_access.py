@@ -17,6 +17,7 @@ import pytest
 from tunesmith.engine import Engine, start
 from tunesmith.engine.security.keys import create_key, revoke_key
 from tunesmith.engine.store.database import Database
+from tunesmith.testing import write_tiny_home
 
 COMPLETION = {"model": "tiny", "prompt": "a", "max_tokens": 1}
 
@@ -24,9 +25,7 @@ COMPLETION = {"model": "tiny", "prompt": "a", "max_tokens": 1}
 @pytest.fixture(scope="module")
 def keyed_engine(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path):
     home = tmp_path_factory.mktemp("keyed")
-    (home / "models.toml").write_text(
-        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
-    )
+    write_tiny_home(home, tiny_base_model)
     with start(home, trusted_proxies=("127.0.0.2",)) as running:
         yield running
 

@@ -14,6 +14,7 @@ import tunesmith
 from tunesmith.engine import Engine, start
 from tunesmith.engine.security.keys import create_key
 from tunesmith.engine.store.database import Database
+from tunesmith.testing import write_tiny_home
 
 from .conftest import ROWS
 
@@ -23,9 +24,7 @@ Connect = Callable[[str, str], tunesmith.Client]
 @pytest.fixture(scope="module")
 def keyed_engine(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path):
     home = tmp_path_factory.mktemp("permissions")
-    (home / "models.toml").write_text(
-        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
-    )
+    write_tiny_home(home, tiny_base_model)
     database = Database(f"sqlite:///{home / 'engine.db'}")
     database.migrate()
     people = [("local", "owner"), ("local", "member"), ("b", "owner"), ("b", "member")]

@@ -28,6 +28,7 @@ from tunesmith.engine.store.database import Database
 from tunesmith.engine.store.garbage_collection import collect_garbage
 from tunesmith.engine.store.schema import exports
 from tunesmith.resources.export_archive import unpack
+from tunesmith.testing import write_tiny_home
 
 pytestmark = pytest.mark.slow
 
@@ -210,9 +211,7 @@ class Keyed:
 
     def __init__(self, home: Path, base: Path) -> None:
         self.home = home
-        (home / "models.toml").write_text(
-            f'default = "tiny"\n[base.tiny]\npath = "{base.as_posix()}"\n', encoding="utf-8"
-        )
+        write_tiny_home(home, base)
         self.database = Database(f"sqlite:///{home / 'engine.db'}")
         self.database.migrate()
         self.keys = {

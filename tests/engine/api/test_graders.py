@@ -14,6 +14,7 @@ import pytest
 
 import tunesmith
 from tunesmith.engine import Engine, PythonGraders, start
+from tunesmith.testing import write_tiny_home
 
 SIMPLE: dict[str, Any] = {
     "type": "string_check",
@@ -215,9 +216,7 @@ def test_long_texts_do_not_stop_the_engine(http, engine):
 
 @pytest.mark.slow
 def test_python_graders_run_where_the_settings_allow_it(tmp_path: Path, tiny_base_model: Path):
-    (tmp_path / "models.toml").write_text(
-        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
-    )
+    write_tiny_home(tmp_path, tiny_base_model)
     settings = PythonGraders(enabled=True, seconds=1)
     source = "def grade(sample, item):\n    return len(sample['output_text']) / item['n']"
     with (

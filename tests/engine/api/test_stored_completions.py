@@ -20,6 +20,7 @@ from tunesmith.engine.security.keys import create_key
 from tunesmith.engine.store.database import Database
 from tunesmith.engine.store.garbage_collection import collect_garbage
 from tunesmith.engine.store.schema import stored_completion_metadata, stored_completions
+from tunesmith.testing import write_tiny_home
 
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
@@ -230,9 +231,7 @@ def test_odd_queries_are_no_faults(http, query):
 
 @pytest.mark.slow
 def test_organisations_expiry_and_a_database_that_fails(tmp_path: Path, tiny_base_model: Path):
-    (tmp_path / "models.toml").write_text(
-        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
-    )
+    write_tiny_home(tmp_path, tiny_base_model)
     database = Database(f"sqlite:///{tmp_path / 'engine.db'}")
     database.migrate()
     keys = [create_key(database, name="t", organization=name)[1] for name in ("a", "b")]
@@ -278,9 +277,7 @@ def test_organisations_expiry_and_a_database_that_fails(tmp_path: Path, tiny_bas
 
 @pytest.mark.slow
 def test_an_engine_may_be_set_to_store_nothing(tmp_path: Path, tiny_base_model: Path):
-    (tmp_path / "models.toml").write_text(
-        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
-    )
+    write_tiny_home(tmp_path, tiny_base_model)
     with start(tmp_path, limits=Limits(stored_completion_days=0)) as engine:
         body = {"model": "tiny", "messages": MESSAGES, "store": True}
         answer = httpx.post(f"{engine.base_url}/chat/completions", json=body, timeout=60)
@@ -389,9 +386,7 @@ def test_what_cannot_be_learned_is_left_out_with_its_reason(message, answer, rea
 def test_at_the_limit_nothing_more_is_stored_and_nothing_is_lost(
     tmp_path: Path, tiny_base_model: Path
 ):
-    (tmp_path / "models.toml").write_text(
-        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
-    )
+    write_tiny_home(tmp_path, tiny_base_model)
     with start(tmp_path, limits=Limits(stored_completions=2)) as engine, engine.client() as client:
         kept = [ask(client, max_tokens=1) for _ in range(2)]
         with pytest.raises(tunesmith.BadRequestError, match="stored_completions") as caught:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tunesmith.engine import Engine, start
+from tunesmith.testing import write_tiny_home
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_FLAGS = (
@@ -33,9 +34,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\"';--{{7*7}}.jsonl"
 
 
 def _home(folder: Path, base_model: Path) -> Path:
-    (folder / "models.toml").write_text(
-        f'default = "tiny"\n[base.tiny]\npath = "{base_model.as_posix()}"\n', encoding="utf-8"
-    )
+    write_tiny_home(folder, base_model)
     return folder
 
 

@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from tunesmith.engine import Engine, start
+from tunesmith.engine.config import ServingConfig
+from tunesmith.testing import write_tiny_home
 
 ROWS = "".join(
     f'{{"prompt": "I {verb} the {thing} ->", "completion": " {mood}\\n"}}\n'
@@ -130,11 +132,13 @@ def make_platform(
     def make(home: Path | None = None, **settings: Any) -> Platform:
         home = home or tmp_path_factory.mktemp("platform")
         home.mkdir(exist_ok=True)
-        (home / "models.toml").write_text(
-            f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n',
-            encoding="utf-8",
-        )
-        platform = Platform(home, {"checkpoint_every_seconds": 0.5, "recipe": "lora"} | settings)
+        write_tiny_home(home, tiny_base_model)
+        usual = {
+            "checkpoint_every_seconds": 0.5,
+            "recipe": "lora",
+            "serving": ServingConfig(preload=False),  # most tests train, and ask nothing
+        }
+        platform = Platform(home, usual | settings)
         made.append(platform)
         platform.start()
         return platform

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.engine.config import ServingConfig
 from tunesmith.engine.models.gpus import NO_GPU, Gpu, GpuPool, read_gpus
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -134,7 +135,7 @@ def test_serving_gives_its_only_card_to_a_training(
 ):
     cards(1)
     monkeypatch.setenv("TUNESMITH_TEST_HOME", str(tmp_path / "home"))
-    platform = make_platform(tmp_path / "home")
+    platform = make_platform(tmp_path / "home", serving=ServingConfig())
 
     def answer():
         body = {"model": "gpt-4o-mini", "prompt": "I", "max_tokens": 3}

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tunesmith.testing import write_tiny_home
+
 resource = pytest.importorskip("resource")
 
 pytestmark = pytest.mark.skipif(
@@ -30,9 +32,7 @@ LIMIT = 256
 def limited(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Iterator[Any]:
     """An engine that may open 256 files; yields its address and its log."""
     home = tmp_path_factory.mktemp("limited")
-    (home / "models.toml").write_text(
-        f'default = "tiny"\n[base.tiny]\npath = "{tiny_base_model.as_posix()}"\n', encoding="utf-8"
-    )
+    write_tiny_home(home, tiny_base_model)
     # One organisation may use all connections.
     (home / "engine.toml").write_text("[limits]\nconcurrent_requests = 1000\n", encoding="utf-8")
     log = home / "log"
