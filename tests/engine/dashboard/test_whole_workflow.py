@@ -88,12 +88,13 @@ def inspect_page(page, name, window):
 
 def ended(engine, ids):
     deadline = time.monotonic() + TIMEOUT_MS / 1000
-    while time.monotonic() < deadline:
-        jobs = [httpx.get(f"{engine.base_url}/fine_tuning/jobs/{one}").json() for one in ids]
-        if all(job["status"] == "succeeded" for job in jobs):
-            return jobs
-        assert not any(job["status"] == "failed" for job in jobs), jobs
-        time.sleep(0.3)
+    with httpx.Client(base_url=engine.base_url) as http:
+        while time.monotonic() < deadline:
+            jobs = [http.get(f"fine_tuning/jobs/{one}").json() for one in ids]
+            if all(job["status"] == "succeeded" for job in jobs):
+                return jobs
+            assert not any(job["status"] == "failed" for job in jobs), jobs
+            time.sleep(0.3)
     pytest.fail("the jobs did not end")
 
 

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,15 @@ class Platform:
     home: Path
     settings: dict[str, Any]
     engine: Engine | None = None
+    # One for all requests: making one takes as long as many of them.
+    http: httpx.Client = dataclasses.field(default_factory=partial(httpx.Client, timeout=60))
 
     def start(self) -> None:
         self.engine = start(self.home, **self.settings)
 
     def stop(self) -> None:
+        self.http.close()
+        self.http = httpx.Client(timeout=60)
         if self.engine is not None:
             self.engine.stop()
 
@@ -64,7 +69,7 @@ class Platform:
 
     def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         assert self.engine is not None
-        answer = httpx.request(method, f"{self.engine.base_url}/{path}", timeout=60, **options)
+        answer = self.http.request(method, f"{self.engine.base_url}/{path}", **options)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -112,14 +117,14 @@ class Platform:
     def results(self, job: dict[str, Any]) -> str:
         assert self.engine is not None
         (file,) = self.job(job)["result_files"]
-        return httpx.get(f"{self.engine.base_url}/files/{file}/content", timeout=60).text
+        return self.http.get(f"{self.engine.base_url}/files/{file}/content").text
 
     @staticmethod
     def wait_for(seen: Callable[[], Any], seconds: float = 180) -> Any:
         deadline = time.monotonic() + seconds
         while not (result := seen()):
             assert time.monotonic() < deadline, "waited too long"
-            time.sleep(0.02)
+            time.sleep(0.05)
         return result
 
 
