@@ -442,7 +442,7 @@ def test_wait_for_processing(mode, stub, file_object, status):
     states = iter(["uploaded", status])
     stub.handle = lambda _: answer({**file_object, "status": next(states, status)})
     client = mode.client(stub.url)
-    waiting = {"poll_interval": 0.01, "max_wait_seconds": 0.1}
+    waiting = {"poll_interval": 0.01, "max_wait_seconds": 0.1 if status == "uploaded" else 60}
     if status == "processed":
         assert mode.run(client.files.wait_for_processing("file-1", **waiting)).status == status
     else:
