@@ -6,6 +6,8 @@ The old service is a recorded organisation on a socket of its own.
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -110,15 +112,12 @@ def test_openai_python(
     through_the_stages(client, name, "old", lambda: output(python, script, engine.base_url, name))
 
 
-def test_the_cut_while_a_program_runs(
-    engine: SimulatedEngine,
-    client: Client,
-    name: str,
-    environments: Path,  # noqa: F811 - the fixture
-):
-    python = str(python_with(environments / "openai==3.54.0", "openai==3.54.0"))
+def cut_while_it_runs(client: Client, name: str, *command: str) -> None:
+    """Cut over while a program asks again and again, without retries, until the new model answers.
+
+    It prints the side of each answer, and must not fail once.
+    """
     client.model_routes.set(name, target="ada", upstream="old", stage="upstream")
-    command = [python, str(HERE / "use_old_name.py"), engine.base_url, name, "until-local"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         sides = [program.stdout.readline().split()[0] for _ in range(3)]
@@ -126,9 +125,20 @@ def test_the_cut_while_a_program_runs(
         sides += [program.stdout.readline().split()[0] for _ in range(3)]
         client.model_routes.set(name, stage="local")
         sides += [line.split()[0] for line in program.stdout]
-    assert program.returncode == 0  # no request failed, without a retry
+    assert program.returncode == 0
     assert set(sides[:-1]) == {"upstream"}
     assert sides[-1] == "local"
+
+
+def test_the_cut_while_openai_python_asks(
+    engine: SimulatedEngine,
+    client: Client,
+    name: str,
+    environments: Path,  # noqa: F811 - the fixture
+):
+    python = str(python_with(environments / "openai==3.54.0", "openai==3.54.0"))
+    script = str(HERE / "use_old_name.py")
+    cut_while_it_runs(client, name, python, script, engine.base_url, name, "until-local")
 
 
 def test_openai_python_for_azure(
@@ -149,35 +159,52 @@ def test_openai_python_for_azure(
     )
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node.js with npm")
-def test_openai_node(
-    engine: SimulatedEngine,
-    client: Client,
-    name: str,
-    environments: Path,  # noqa: F811 - the fixture
-):
+@pytest.fixture
+def node_script(environments: Path) -> str:  # noqa: F811 - the fixture
+    """The program for Node.js, where its library is installed."""
     folder = environments / "node-old-names"
     if not (folder / "node_modules").exists():
         folder.mkdir(exist_ok=True)
         quietly = ["--silent", "--no-audit", "--no-fund", "--fetch-retries=1"]
         install("npm", "install", *quietly, "openai@6.49.0", cwd=folder)
-    script = shutil.copy(HERE / "use_old_name.mjs", folder)
+    return str(shutil.copy(HERE / "use_old_name.mjs", folder))
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node.js with npm")
+def test_openai_node(engine: SimulatedEngine, client: Client, name: str, node_script: str):
     through_the_stages(
-        client, name, "old", lambda: output("node", str(script), engine.base_url, name)
+        client, name, "old", lambda: output("node", node_script, engine.base_url, name)
     )
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node.js with npm")
+def test_the_cut_while_openai_node_asks(
+    engine: SimulatedEngine, client: Client, name: str, node_script: str
+):
+    cut_while_it_runs(client, name, "node", node_script, engine.base_url, name, "until-local")
+
+
+def curl(base_url: str, name: str, written: str) -> list[str]:
+    """Return a command that asks a model and prints what curl knows of the answer."""
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": "I love it"}]})
+    form = ["--data", body, "-H", "content-type: application/json"]
+    return ["curl", "-sS", "--fail", "-w", written, f"{base_url}/chat/completions", *form]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl(engine: SimulatedEngine, client: Client, name: str):
-    body = json.dumps({"model": name, "messages": [{"role": "user", "content": "I love it"}]})
-    form = ["--data", body, "-H", "content-type: application/json"]
-    written = "%{header_json}"
-
     def run() -> list[list[str]]:
-        command = ["curl", "-sS", "-w", written, f"{engine.base_url}/chat/completions", *form]
+        command = curl(engine.base_url, name, "%{header_json}")
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
         answer, end = json.JSONDecoder().raw_decode(done.stdout)
         headers = json.loads(done.stdout[end:])
         return [[headers["x-tunesmith-side"][0], answer["model"]]]
 
     through_the_stages(client, name, "old", run)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_cut_while_curl_asks(engine: SimulatedEngine, client: Client, name: str):
+    asks = shlex.join([*curl(engine.base_url, name, "%header{x-tunesmith-side}"), "-o", os.devnull])
+    loop = f'until [ "$side" = local ]; do side=$({asks}) || exit 1; echo "$side"; done'
+    cut_while_it_runs(client, name, "sh", "-c", loop)
