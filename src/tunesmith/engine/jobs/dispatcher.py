@@ -83,6 +83,7 @@ class Dispatcher:
         # Ray knows the cards of its cluster itself.
         self._needs_gpu = bool(pool.gpus) and config.launcher == "process"
         self._children: dict[str, WorkerProcess] = {}
+        self._starting: str | None = None  # id of the worker whose process is being started
         self._silence = WorkerSilence()
         self._unresponsive: set[str] = set()  # ids of workers that were killed for it
         self._wake = threading.Event()
@@ -195,6 +196,7 @@ class Dispatcher:
         return False
 
     def _start(self, job: JobRow, stage: leases.Stage) -> None:
+        self._starting = job.worker_id
         lease = None
         try:
             if stage == "training" and self._needs_gpu:
@@ -213,6 +215,7 @@ class Dispatcher:
             self._not_started.append(job)
             raise
         finally:
+            self._starting = None
             if lease is not None:
                 lease.close()  # the worker has it, if it was started
         self._children[str(job.worker_id)] = process
@@ -284,7 +287,11 @@ class Dispatcher:
             job
             for job in self._claimed()
             if job.worker_host == here
-            and (job.worker_id in self._children or leases.has_local_process(job))
+            and (
+                job.worker_id in self._children
+                or job.worker_id == self._starting
+                or leases.has_local_process(job)
+            )
         ]
 
 
