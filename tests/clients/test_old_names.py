@@ -101,15 +101,17 @@ def output(*command: str) -> list[list[str]]:
     return [line.split(maxsplit=1) for line in done.stdout.splitlines()]
 
 
+@pytest.fixture
+def openai_python(environments: Path) -> list[str]:  # noqa: F811 - the fixture
+    """The program for Python, where its library is installed."""
+    python = python_with(environments / "openai==3.54.0", "openai==3.54.0")
+    return [str(python), str(HERE / "use_old_name.py")]
+
+
 def test_openai_python(
-    engine: SimulatedEngine,
-    client: Client,
-    name: str,
-    environments: Path,  # noqa: F811 - the fixture
+    engine: SimulatedEngine, client: Client, name: str, openai_python: list[str]
 ):
-    python = str(python_with(environments / "openai==3.54.0", "openai==3.54.0"))
-    script = str(HERE / "use_old_name.py")
-    through_the_stages(client, name, "old", lambda: output(python, script, engine.base_url, name))
+    through_the_stages(client, name, "old", lambda: output(*openai_python, engine.base_url, name))
 
 
 def cut_while_it_runs(client: Client, name: str, *command: str) -> None:
@@ -131,31 +133,24 @@ def cut_while_it_runs(client: Client, name: str, *command: str) -> None:
 
 
 def test_the_cut_while_openai_python_asks(
-    engine: SimulatedEngine,
-    client: Client,
-    name: str,
-    environments: Path,  # noqa: F811 - the fixture
+    engine: SimulatedEngine, client: Client, name: str, openai_python: list[str]
 ):
-    python = str(python_with(environments / "openai==3.54.0", "openai==3.54.0"))
-    script = str(HERE / "use_old_name.py")
-    cut_while_it_runs(client, name, python, script, engine.base_url, name, "until-local")
+    cut_while_it_runs(client, name, *openai_python, engine.base_url, name, "until-local")
 
 
 def test_openai_python_for_azure(
     engine: SimulatedEngine,
     client: Client,
     azure: RecordedOrganization,
-    environments: Path,  # noqa: F811 - the fixture
+    openai_python: list[str],
 ):
-    python = str(python_with(environments / "openai==3.54.0", "openai==3.54.0"))
     endpoint = engine.base_url.removesuffix("/v1")
     deployment = next(iter(azure.deployments))
-    script = str(HERE / "use_old_name.py")
     through_the_stages(
         client,
         deployment,
         "azure",
-        lambda: output(python, script, endpoint, deployment, "azure"),
+        lambda: output(*openai_python, endpoint, deployment, "azure"),
     )
 
 

@@ -324,13 +324,13 @@ def _catalog(home: Home) -> Catalog:
 
 def _as_json(base: BaseModel, names: dict[str, list[str]]) -> dict[str, Any]:
     from tunesmith.engine.models.memory_table import USES, memory_needed
-    from tunesmith.engine.models.model_pins import origin_of
+    from tunesmith.engine.models.model_pins import commit_of
 
     parameters = base.facts.parameters
     return {
         "id": base.id,
         "hub_id": base.hub_id,
-        "revision": origin_of(base.path).get("revision", base.revision),
+        "revision": commit_of(base),
         "installed": base.installed,
         "path": str(base.path),
         **base.facts.model_dump(),

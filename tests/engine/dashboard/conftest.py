@@ -33,11 +33,6 @@ FORMAT = {"version": 1, "separator": " ->", "leading_whitespace": " ", "stop": "
 HOSTILE = "<img src=x onerror=alert(1)>\"';--{{7*7}}.jsonl"
 
 
-def _home(folder: Path, base_model: Path) -> Path:
-    write_tiny_home(folder, base_model)
-    return folder
-
-
 class Browser:
     """A minimal browser: keeps cookies and sends forms with their token."""
 
@@ -85,7 +80,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Iterator[Engine]:
-    with start(_home(tmp_path_factory.mktemp("keyed"), tiny_base_model)) as running:
+    with start(write_tiny_home(tmp_path_factory.mktemp("keyed"), tiny_base_model)) as running:
         yield running
 
 
@@ -93,7 +88,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> I
 def open_engine(
     tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path
 ) -> Iterator[Engine]:
-    with start(_home(tmp_path_factory.mktemp("open"), tiny_base_model)) as running:
+    with start(write_tiny_home(tmp_path_factory.mktemp("open"), tiny_base_model)) as running:
         yield running
 
 

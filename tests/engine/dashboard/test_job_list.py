@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from job_rows import job_row
 from tunesmith.engine.dashboard.data_checks import _measured
 from tunesmith.engine.dashboard.page_jobs import Filters, find_jobs, job_counts, latest_metrics
 from tunesmith.engine.store import job_queries
@@ -13,22 +14,11 @@ from tunesmith.engine.training.estimates import TrainingCosts
 
 
 def job(number: int, status: str = "queued", organization: str = "local", **fields) -> JobRow:
-    values = {
-        "id": f"job{number:03}",
-        "api": "fine-tuning",
-        "organization": organization,
-        "created_at": 1000.0 + number // 2,  # two at a time: ids decide between them
-        "updated_at": 1000.0,
-        "status": status,
-        "model": "tiny",
-        "base_model": "tiny",
-        "family": "tiny",
-        "training_file": "file-1",
-        "seed": 0,
-        "method": "supervised",
-        "requested_hyperparameters": {},
-    }
-    return JobRow(**values | fields)
+    # Two at a time: ids decide between them.
+    times = {"created_at": 1000.0 + number // 2, "updated_at": 1000.0}
+    return job_row(
+        f"job{number:03}", organization, **times | {"status": status, "model": "tiny"} | fields
+    )
 
 
 @pytest.fixture

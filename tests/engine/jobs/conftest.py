@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +35,23 @@ class Platform:
     home: Path
     settings: dict[str, Any]
     engine: Engine | None = None
-    # One for all requests: making one takes as long as many of them.
-    http: httpx.Client = dataclasses.field(default_factory=partial(httpx.Client, timeout=60))
+    http: httpx.Client = dataclasses.field(init=False)
 
     def start(self) -> None:
         self.engine = start(self.home, **self.settings)
+        # One for all requests: making one takes as long as many of them.
+        self.http = httpx.Client(base_url=self.engine.base_url, timeout=60)
 
     def stop(self) -> None:
-        self.http.close()
-        self.http = httpx.Client(timeout=60)
         if self.engine is not None:
+            self.http.close()
             self.engine.stop()
 
     def kill(self) -> None:
         """End the server as a power cut would, its trainers excepted."""
         assert self.engine is not None
         os.kill(self.engine.pid, signal.SIGKILL)
-        self.engine.stop()
+        self.stop()
 
     def kill_worker(self, job: dict[str, Any]) -> int:
         pid = self.worker_pid(job)
@@ -62,14 +61,24 @@ class Platform:
     def worker_pid(self, job: dict[str, Any]) -> int:
         return self.wait_for(lambda: self.rows(job, "worker_pid"))
 
+    def model_workers(self) -> list[int]:
+        """Return the engine's processes that generate answers, on Linux."""
+        assert self.engine is not None
+        pid = self.engine.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [
+            int(one)
+            for one in children
+            if b"tunesmith.engine.serving.model_worker" in Path(f"/proc/{one}/cmdline").read_bytes()
+        ]
+
     def rows(self, job: dict[str, Any], column: str) -> Any:
         with contextlib.closing(sqlite3.connect(self.home / "engine.db")) as connection:
             query = f"SELECT {column} FROM jobs WHERE id = ?"  # noqa: S608
             return connection.execute(query, (job["id"].partition("-")[2],)).fetchone()[0]
 
     def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        assert self.engine is not None
-        answer = self.http.request(method, f"{self.engine.base_url}/{path}", **options)
+        answer = self.http.request(method, path, **options)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -115,9 +124,8 @@ class Platform:
         return [event for event in json.loads(text) if "recipe" not in event[0]]
 
     def results(self, job: dict[str, Any]) -> str:
-        assert self.engine is not None
         (file,) = self.job(job)["result_files"]
-        return self.http.get(f"{self.engine.base_url}/files/{file}/content").text
+        return self.http.get(f"files/{file}/content").text
 
     @staticmethod
     def wait_for(seen: Callable[[], Any], seconds: float = 180) -> Any:

@@ -214,16 +214,11 @@ def kill_the_generator(platform: Any, _hand: random.Random) -> None:
     asking = threading.Thread(target=ask)
     asking.start()
     time.sleep(0.2)
-    for pid in children(platform.engine.pid):
-        if b"model_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+    for pid in platform.model_workers():
+        os.kill(pid, signal.SIGKILL)
     asking.join(120)
     assert statuses in ([503], [200]), statuses
     assert httpx.post(url, json=body | {"n": 1}, timeout=120).status_code == 200
-
-
-def children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def blobs(platform: Any) -> list[Path]:

@@ -56,15 +56,7 @@ def worker_card(platform, job):
 
 def model_worker(platform):
     """Return the process that generates answers; None if there is none."""
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if (
-                folder.name.isdecimal()
-                and b"tunesmith.engine.serving.model_worker" in (folder / "cmdline").read_bytes()
-                and variables(folder.name).get("TUNESMITH_TEST_HOME") == str(platform.home)
-            ):
-                return int(folder.name)
-    return None
+    return next(iter(platform.model_workers()), None)
 
 
 def said(platform, job):
@@ -130,11 +122,8 @@ def test_two_trainings_have_two_cards_and_a_third_one_waits(make_platform, rows,
 
 
 @pytest.mark.slow
-def test_serving_gives_its_only_card_to_a_training(
-    make_platform, rows, cards, tmp_path, monkeypatch
-):
+def test_serving_gives_its_only_card_to_a_training(make_platform, rows, cards, tmp_path):
     cards(1)
-    monkeypatch.setenv("TUNESMITH_TEST_HOME", str(tmp_path / "home"))
     platform = make_platform(tmp_path / "home", serving=ServingConfig())
 
     def answer():

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
+from job_rows import job_row
 from tunesmith.datasets import check_file
 from tunesmith.engine.jobs import job_worker, leases
 from tunesmith.engine.jobs.launcher import DATABASE_VARIABLE
 from tunesmith.engine.store import job_queries
 from tunesmith.engine.store.database import Database
-from tunesmith.engine.store.records import JobRow
 
 ROW = b'{"prompt": "I love it ->", "completion": " positive"}\n'
 ONES = "1\n" * 5_000_000  # each line is a fault of its own
@@ -29,30 +29,13 @@ def test_a_validation_ends_at_its_limit_and_says_so(make_platform):
     assert platform.finished(platform.create(platform.upload(), 1))["status"] == "succeeded"
 
 
-def _job(number: int, organization: str) -> JobRow:
-    return JobRow(
-        id=f"job{number}",
-        api="fine-tuning",
-        organization=organization,
-        created_at=float(number),
-        updated_at=float(number),
-        status="validating_files",
-        model="tiny",
-        base_model="tiny",
-        family="tiny",
-        training_file="file-1",
-        seed=1,
-        method="supervised",
-        requested_hyperparameters={},
-    )
-
-
 def test_each_organisation_has_one_validation_at_a_time(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'engine.db'}")
     database.migrate()
     with database.write() as connection:
         for number, organization in enumerate(["flood"] * 5 + ["quiet", "other"]):
-            job_queries.insert_job(connection, _job(number, organization))
+            row = job_row(f"job{number}", organization, created_at=float(number))
+            job_queries.insert_job(connection, row)
         claimed = [leases.claim(connection, "validation") for _ in range(4)]
         assert [job and job.organization for job in claimed] == ["flood", "quiet", "other", None]
         first = claimed[0]
@@ -78,7 +61,7 @@ def test_whatever_ends_a_validation_is_named_with_its_place(tmp_path, monkeypatc
     database = Database(url)
     database.migrate()
     with database.write() as connection:
-        job_queries.insert_job(connection, _job(0, "local"))
+        job_queries.insert_job(connection, job_row("job0"))
         claimed = leases.claim(connection, "validation")
     assert claimed is not None
     monkeypatch.setattr(job_worker, "find_fault", fail)

@@ -6,10 +6,10 @@ import asyncio
 
 from sqlalchemy import delete
 
+from job_rows import job_row
 from tunesmith.engine.jobs.watcher import EventWatcher
 from tunesmith.engine.store import job_queries
 from tunesmith.engine.store.database import Database
-from tunesmith.engine.store.records import JobRow
 from tunesmith.engine.store.schema import jobs
 
 
@@ -17,21 +17,7 @@ def test_the_stream_of_a_job_that_is_deleted_ends(tmp_path):
     """It stayed open for as long as the client did, if nothing had read the job's last status."""
     database = Database(f"sqlite:///{tmp_path / 'engine.db'}")
     database.migrate()
-    job = JobRow(
-        id="gone",
-        api="fine-tuning",
-        organization="local",
-        created_at=1.0,
-        updated_at=1.0,
-        status="running",
-        model="tiny",
-        base_model="tiny",
-        family="tiny",
-        training_file="file-1",
-        seed=0,
-        method="supervised",
-        requested_hyperparameters={},
-    )
+    job = job_row("gone", status="running")
     with database.write() as connection:
         job_queries.insert_job(connection, job)
         job_queries.add_event(connection, job.id, "started", "started")

@@ -5,35 +5,20 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
+from job_rows import job_row
 from tunesmith.engine.home import Home
 from tunesmith.engine.store import file_queries, job_queries, model_queries, upload_queries
 from tunesmith.engine.store.blobs import BlobStore
 from tunesmith.engine.store.database import Database
 from tunesmith.engine.store.garbage_collection import collect_garbage
-from tunesmith.engine.store.records import FileRow, JobRow, ModelRow, UploadPartRow, UploadRow
+from tunesmith.engine.store.records import FileRow, ModelRow, UploadPartRow, UploadRow
 
 
 def write(path: Path, text: str = "x") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def job(identity: str, status: str) -> JobRow:
-    values: dict[str, Any] = dict.fromkeys(("created_at", "updated_at"), 1.0)
-    values |= dict.fromkeys(("model", "base_model", "family", "training_file"), "m")
-    return JobRow(
-        id=identity,
-        api="fine-tuning",
-        organization="local",
-        status=status,
-        seed=1,
-        method="supervised",
-        requested_hyperparameters={},
-        **values,
-    )
 
 
 def test_only_unreferenced_data_is_removed(tmp_path: Path, database: Database):
@@ -72,8 +57,8 @@ def test_only_unreferenced_data_is_removed(tmp_path: Path, database: Database):
         for name, expiry in (("kept", None), ("expired", time.time() - 1)):
             row = FileRow(name, "local", 1.0, name, "fine-tune", 1, stored[name], expiry)
             file_queries.insert_file(connection, row)
-        job_queries.insert_job(connection, job("done", "succeeded"))
-        job_queries.insert_job(connection, job("running", "running"))
+        job_queries.insert_job(connection, job_row("done", status="succeeded"))
+        job_queries.insert_job(connection, job_row("running", status="running"))
         for name, path in (("m", "models/done"), ("c", "jobs/done/work/snapshots/step-2")):
             model = ModelRow(name, "local", 1.0, "done", "tiny", "ada", path)
             model_queries.insert_model(connection, model)

@@ -20,6 +20,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, Table, insert, select
 
+from job_rows import job_row
 from tunesmith.engine.domain.errors import (
     CorruptFileError,
     JobStateError,
@@ -41,25 +42,6 @@ from tunesmith.engine.store.idempotency_queries import IdempotentResult
 from tunesmith.engine.store.records import CheckpointPermissionRow, FileRow, JobRow, ModelRow
 from tunesmith.engine.store.removal import remove
 from tunesmith.engine.store.schema import metadata
-
-
-def job_row(identity: str = "a", organization: str = "local", **values: Any) -> JobRow:
-    fields: dict[str, Any] = {
-        "id": identity,
-        "api": "fine-tuning",
-        "organization": organization,
-        "created_at": time.time(),
-        "updated_at": time.time(),
-        "status": "validating_files",
-        "model": "ada",
-        "base_model": "tiny",
-        "family": "ada",
-        "training_file": "file-1",
-        "seed": 1,
-        "method": "supervised",
-        "requested_hyperparameters": {},
-    }
-    return JobRow(**fields | values)
 
 
 def queued(database: Database, *jobs: JobRow) -> None:

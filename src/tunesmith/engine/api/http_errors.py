@@ -183,14 +183,12 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
     if error.status_code == HTTPStatus.NOT_FOUND:
         message = f"Unknown request URL: {request.method} {request.url.path}."
-        advice = advice_for(request.url.path)
-        if advice is not None:
-            message = f"{message} {advice}"
+        message = _with_advice(message, request.url.path)
         return error_response(ApiError(HTTPStatus.NOT_FOUND, message, code="unknown_url"))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"Not allowed to {request.method} on {request.url.path}."
-        if request.url.path.startswith(("/files", "/models")):  # pages of the dashboard
-            message = f"{message} {advice_for(request.url.path)}"
+        if not request.url.path.startswith("/v1/"):  # a page of the dashboard
+            message = _with_advice(message, request.url.path)
         answer = ApiError(
             HTTPStatus.METHOD_NOT_ALLOWED,
             message,
@@ -202,6 +200,11 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     code = "body_too_large" if is_too_large else None
     answer = ApiError(error.status_code, str(error.detail), code=code, headers=error.headers or {})
     return error_response(answer)
+
+
+def _with_advice(message: str, path: str) -> str:
+    advice = advice_for(path)
+    return message if advice is None else f"{message} {advice}"
 
 
 def _database_error(request: Request, error: Exception) -> JSONResponse:

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 
     from .model_info import BaseModel
 
-__all__ = ["changed_files", "forget_pin", "keep_pin", "not_as_pulled", "origin_of", "pinned"]
+__all__ = [
+    "changed_files",
+    "commit_of",
+    "forget_pin",
+    "keep_pin",
+    "not_as_pulled",
+    "origin_of",
+    "pinned",
+]
 
 
 class _Pin(pydantic.BaseModel):
@@ -71,6 +79,12 @@ def origin_of(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def commit_of(base: BaseModel) -> str | None:
+    """Return the commit that a base model was pulled from, or else is to be pulled from."""
+    revision: str | None = origin_of(base.path).get("revision", base.revision)
+    return revision
 
 
 def changed_files(folder: Path) -> list[str]:

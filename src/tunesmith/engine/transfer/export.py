@@ -19,7 +19,7 @@ from tunesmith.disk_space import require_space
 from tunesmith.engine.domain.export_rules import export_fault
 from tunesmith.engine.models.loading import load_plain_model
 from tunesmith.engine.models.model_info import weights_bytes
-from tunesmith.engine.models.model_pins import origin_of
+from tunesmith.engine.models.model_pins import commit_of
 from tunesmith.engine.models.peft_adapters import load_with_adapter, merge_adapter, save_model
 
 from .comparison import Difference, difference, logits_of
@@ -219,7 +219,7 @@ class _Export:
         elif source.base.hub_id is not None:
             config |= {
                 "base_model_name_or_path": source.base.hub_id,
-                "revision": origin_of(source.base.path).get("revision", source.base.revision),
+                "revision": commit_of(source.base),
             }
         (folder / "adapter_config.json").write_text(
             json.dumps(config, indent=2) + "\n", encoding="utf-8"

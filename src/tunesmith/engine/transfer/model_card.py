@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.engine.models.model_pins import origin_of
+from tunesmith.engine.models.model_pins import commit_of, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def _use(export_format: str, quantization: str, *, with_base: bool) -> Iterator[
 def _base(source: ModelSource) -> Iterator[str]:
     base = source.base
     yield f"- Model: `{base.hub_id or base.id}`"
-    revision = origin_of(base.path).get("revision", base.revision)
+    revision = commit_of(base)
     if revision is not None:
         yield f"- Revision: `{revision}`"
     yield f"- Licence: {base.license or 'not recorded; see the base model'}"
