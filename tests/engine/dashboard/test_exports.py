@@ -6,6 +6,7 @@ import io
 import re
 import tarfile
 import time
+from urllib.parse import urlencode
 
 import pytest
 
@@ -14,10 +15,9 @@ pytestmark = pytest.mark.slow
 
 def test_an_owner_exports_a_model_watches_it_and_downloads_it(owner, member, trained):
     model = trained["fine_tuned_model"]
-    page = owner.get("/models").text
-    link = re.search(r'href="(/exports/new\?model=[^"]+)"', page)
-    assert link
-    form = owner.get(link[1]).text
+    link = f"/exports/new?{urlencode({'model': model})}"
+    assert f'href="{link}"' in owner.get("/models").text
+    form = owner.get(link).text
     assert f'value="{model}"' in form
     assert '<option value="peft"' in form
     refused = owner.post("/exports", model=model, format="merged", quantization="q8_0")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +53,15 @@ def test_a_home_that_cannot_be_a_folder_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("", encoding="utf-8")
 
     assert "cannot be written" in message_of_refused_start(tmp_path / "file" / "home")
+
+
+def test_it_starts_and_reads_while_another_process_writes_to_the_database(home: Path):
+    start(home).stop()
+    with contextlib.closing(sqlite3.connect(home / "engine.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with start(home) as engine:
+            assert httpx.get(engine.base_url + "/files").status_code == 200
+            writer.execute("ROLLBACK")
 
 
 def test_a_database_that_is_none_is_named(home: Path):

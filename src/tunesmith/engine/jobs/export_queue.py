@@ -56,9 +56,10 @@ class ExportQueue:
         self._served: dict[str, float] = {}
 
     def start(self) -> None:
-        """Start the thread; exports that a server before this one had begun wait again."""
-        with self._database.write() as connection:
-            export_queries.requeue_running(connection)
+        """Start the thread; exports that a server before this one had begun wait again.
+
+        Nothing is written here: the server starts although another process holds the database.
+        """
         self._thread = threading.Thread(target=self._run, name="exports", daemon=True)
         self._thread.start()
 
@@ -81,13 +82,20 @@ class ExportQueue:
         return self._config.limits.export_hours * _HOUR
 
     def _run(self) -> None:
+        advance = self._requeue
         while not self._stopping:
             try:
-                self._advance()
+                advance()
+                advance = self._advance
             except (SQLAlchemyError, OSError) as error:
                 _log.error("the exports cannot be worked on: %s", str(error).splitlines()[0])
             self._wake.wait(_POLL_SECONDS)
             self._wake.clear()
+
+    def _requeue(self) -> None:
+        with self._database.write() as connection:
+            export_queries.requeue_running(connection)
+        self._wake.set()
 
     def _advance(self) -> None:
         if self._row is not None and self._process is not None:
