@@ -19,6 +19,7 @@ import tunesmith
 from peak_memory import PEAK
 from tunesmith import migrate
 from tunesmith.cli import main
+from tunesmith.migrate.pull_files import FilePull
 from tunesmith.testing import Quirks, recorded_organization
 
 from .conftest import FAST, contents, run_in_mode
@@ -174,6 +175,24 @@ def test_a_pull_that_is_killed_and_resumed_equals_an_undisturbed_one(tmp_path):
             assert found.keys() == expected.keys(), (point, limit)
             assert found == expected, (point, limit)
         assert migrate.verify(folder).faults == []
+
+
+def test_a_pull_that_ends_before_a_result_file_is_decoded_decodes_it_later(
+    calm, tmp_path, monkeypatch
+):
+    def interrupted(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with calm.client(retry=FAST, admin_api_key=None) as client:
+        monkeypatch.setattr(FilePull, "_decode_results", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            migrate.pull(client, tmp_path)
+        monkeypatch.undo()
+        migrate.pull(client, tmp_path)
+    results = {one.name for one in tmp_path.glob("projects/*/files/*/results.*")}
+    assert results == {"results.raw", "results.csv"}
+    for raw in tmp_path.glob("projects/*/files/*/results.raw"):
+        assert raw.with_name("results.csv").exists()
 
 
 def test_the_journal_of_a_killed_pull_may_end_in_the_middle_of_a_line(calm, tmp_path):

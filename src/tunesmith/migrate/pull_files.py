@@ -71,7 +71,10 @@ class FilePull(ProjectReader):
             self._writer.close_gap(f"{folder}/meta.json")
         path = f"{folder}/{_content_name(file)}"
         status = self._writer.gap_status(path)
-        if self._has(path) or (unchanged and status is not None and status not in RETRIED):
+        if self._has(path):
+            self._decode_results(path, str(file["id"]))  # a pull may have ended before it could
+            return None
+        if unchanged and status is not None and status not in RETRIED:
             return None
         size = file.get("bytes")
         return {
@@ -103,12 +106,14 @@ class FilePull(ProjectReader):
         if not whole:
             message = f"The service sent {sink.size:,} of the {size:,} bytes that it names."
             self._writer.gap(Gap(path, file_id, "file content", "partial", 200, message))
-        if path.endswith("/results.raw"):
-            self._decoded_results(path, file_id)
+        self._decode_results(path, file_id)
         self._said("files", total)
 
-    def _decoded_results(self, path: str, file_id: str) -> None:
+    def _decode_results(self, path: str, file_id: str) -> None:
         """Write a result file's table beside it; the service sends some in base64."""
+        table = path.removesuffix("results.raw") + "results.csv"
+        if not path.endswith("/results.raw") or self._has(table):
+            return
         content = (self._writer.folder / path).read_bytes()
         first = content.partition(b"\n")[0]
         if b"," not in first:
@@ -116,7 +121,7 @@ class FilePull(ProjectReader):
                 content = base64.b64decode(b"".join(content.split()), validate=True)
             except binascii.Error:
                 return
-        self._writer.put(path.removesuffix("results.raw") + "results.csv", content, file_id)
+        self._writer.put(table, content, file_id)
 
     def pull_unlisted(self) -> Flow[None]:
         """Ask for each file that something names and the list does not have."""

@@ -1,4 +1,4 @@
-"""The fork server: a process that has loaded the libraries and forks a worker per training.
+"""The fork server: a process that has loaded the libraries and forks the workers of jobs.
 
 Loading PyTorch and transformers takes five to ten seconds of a core; a fork of a process
 that has loaded them takes none. The fork server only loads: it computes nothing, so it has

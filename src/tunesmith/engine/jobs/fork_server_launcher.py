@@ -1,4 +1,4 @@
-"""The launcher that has trainings forked by a fork server, so that they start at once.
+"""The launcher that has workers forked by a fork server, so that they start at once.
 
 `fork_server` describes the process and its protocol.
 """
@@ -64,7 +64,11 @@ class _ForkedWorker:
 
 
 class _ForkServer:
-    """The fork server's process, and a thread that reads its messages."""
+    """The fork server's process, and a thread that reads its messages.
+
+    Attributes:
+        is_ready: Whether it has loaded the libraries.
+    """
 
     def __init__(self, config: EngineConfig) -> None:
         environment = worker_environment(None, config.threads) | {"OPENBLAS_NUM_THREADS": "1"}
@@ -78,6 +82,7 @@ class _ForkServer:
                 env=environment,
                 start_new_session=True,
             )
+        self.is_ready: bool = False
         self._request_numbers = itertools.count()
         self._children: dict[int, _ForkedWorker] = {}
         self._started_pids: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -128,7 +133,9 @@ class _ForkServer:
         with self._process.stdout as output:
             for line in output:
                 message = json.loads(line)
-                if "started" in message:
+                if "ready" in message:
+                    self.is_ready = True
+                elif "started" in message:
                     child = _ForkedWorker(message["pid"], self)
                     by_request[message["started"]] = self._children[message["pid"]] = child
                     self._started_pids.put(message["pid"])
@@ -140,10 +147,11 @@ class _ForkServer:
 
 
 class ForkServerLauncher:
-    """Starts trainings through a fork server, and validations as new processes.
+    """Starts workers through a fork server.
 
-    If the fork server has died, the next training starts another one; if that one dies, too,
-    the training is started as a new process.
+    A validation that comes before it has loaded the libraries is a new process: the two run side
+    by side. If the fork server has died, the next worker starts another one; if that one dies,
+    too, the worker is started as a new process.
 
     Args:
         config: The engine's settings.
@@ -161,12 +169,12 @@ class ForkServerLauncher:
         """
         if lease is not None:
             return self._subprocess_launcher.launch(job, stage, lease)
-        if stage == "validation":
-            self._running_server()  # it loads the libraries while the files are checked
+        server = self._running_server()
+        if stage == "validation" and not server.is_ready:
             return self._subprocess_launcher.launch(job, stage)
         folder = self._config.home.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        child = self._running_server().start(
+        child = server.start(
             worker_arguments(self._config, job, stage),
             worker_variables(self._config),
             str(folder / "worker.log"),

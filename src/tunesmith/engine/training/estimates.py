@@ -93,8 +93,9 @@ def training_costs(base_path: Path, longest: int) -> TrainingCosts | None:
     from tunesmith.engine.models.devices import best_dtype, pick_device  # noqa: PLC0415
 
     from .environment import available_threads  # noqa: PLC0415
-    from .memory_plan import build_without_values, memory_needs  # noqa: PLC0415
+    from .memory_plan import memory_needs  # noqa: PLC0415
     from .recipes import Work, estimate_seconds, first_of_top  # noqa: PLC0415
+    from .saved_tensors import build_without_values  # noqa: PLC0415
 
     device = pick_device()
     threads = available_threads()

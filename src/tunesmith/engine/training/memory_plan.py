@@ -1,9 +1,9 @@
 """How much memory a training needs, computed before it starts, and a plan to stay within it.
 
-The model runs on tensors that have shapes and no values, and the tensors that its backward pass
-would need are counted, layer by layer. So the numbers follow the code that trains. With a budget
-they become a plan: how many tokens go through the layers at a time, and in how many layers the
-activations are computed again instead of kept. Knows no files and starts nothing.
+Weights, optimizer state, logits and what a backward pass saves (see `saved_tensors`) are added up
+from the model's shapes alone. With a budget they become a plan: how many tokens go through the
+layers at a time, and in how many layers the activations are computed again instead of kept. Knows
+no files and starts nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
-from torch.utils._pytree import tree_leaves
 
 from tunesmith.engine.models.loading import projection_shape
+
+from .saved_tensors import build_without_values, saved_bytes
 
 if TYPE_CHECKING:
     from tunesmith.engine.models.verdicts import ModelPath
@@ -30,7 +31,6 @@ __all__ = [
     "MemoryNeeds",
     "MemoryPlan",
     "OptimizerName",
-    "build_without_values",
     "memory_needs",
     "plan_memory",
 ]
@@ -50,7 +50,6 @@ _STATE_BYTES: dict[OptimizerName, float] = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 
 _RESERVE = 0.08  # of the budget: fragments, the device's own buffers
 _FAST_SHARE = 0.2
 _RANK = 16
-_ATTENTION = "tunesmith_planned"
 _ENOUGH_TOKENS = 4096  # at a time; below it layers are recomputed to make more fit
 _GB = 1e9
 
@@ -214,9 +213,9 @@ def _count(  # noqa: PLR0917
     else:
         state = int(_add_adapter(split, recipe, path) * copies * trained / count * each)
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe in {"qlora", "full"}):
-        kept = _kept_bytes(split, length)
+        kept = saved_bytes(split, length)
         if split.dtype == torch.float32:  # those copies are among what is kept
-            half = _kept_bytes(split, length // 2)
+            half = saved_bytes(split, length // 2)
             kept = [2 * (long - short) for long, short in zip(kept, half, strict=True)]
     kept = (kept * copies)[-trained:]
     vocabulary = int(split.config.vocab_size)
@@ -270,25 +269,6 @@ def _without_copies(config: Any) -> tuple[Any, int]:
     except Exception:  # noqa: BLE001 - it has other lists of its layers
         return config, 1
     return (single, count) if single.num_hidden_layers == 1 else (config, 1)
-
-
-def build_without_values(config: Any, dtype: torch.dtype) -> SplitModel:
-    """Return a model of a configuration, with the attention of which the memory is counted."""
-    import transformers  # noqa: PLC0415 - slow to import
-    from transformers.initialization import no_init_weights  # noqa: PLC0415
-
-    from .split_model import SplitModel  # noqa: PLC0415 - this module loads without it
-
-    autos = (transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText)
-    auto: Any = next(a for a in autos if type(config) in a._model_mapping)  # noqa: SLF001
-    _register_attention()
-    with no_init_weights():
-        model = auto.from_config(config, dtype=dtype).eval()
-    model.tie_weights()
-    text = model.config.get_text_config(decoder=True)
-    if text._attn_implementation == "sdpa":  # noqa: SLF001 - no public reader
-        model.set_attn_implementation(_ATTENTION)
-    return SplitModel(model)
 
 
 def _numbers(module: nn.Module) -> int:
@@ -346,91 +326,3 @@ def _add_plain_adapter(split: SplitModel, name: str) -> int:
 
     module.register_forward_hook(add)
     return a.numel() + b.numel()
-
-
-def _kept_bytes(split: SplitModel, length: int) -> list[int]:
-    """Return for each layer the bytes that its backward pass needs for that many tokens."""
-    weights = set(map(_storage, split.whole.parameters()))
-    kept: list[dict[int, int]] = []
-    shared: set[int] = set()
-    alive: list[torch.Tensor] = []  # storages are told apart by addresses, which are used again
-    is_inside = False
-
-    def enter(_module: nn.Module, arguments: Any, keywords: Any) -> None:
-        nonlocal is_inside
-        is_inside = True
-        kept.append({})
-        tensors = tree_leaves((arguments[1:], keywords))  # masks and positions are everyone's
-        shared.update(_storage(part) for part in tensors if isinstance(part, torch.Tensor))
-
-    def leave(_module: nn.Module, _arguments: Any, _output: Any) -> None:
-        nonlocal is_inside
-        is_inside = False
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        key = _storage(tensor)
-        if is_inside and key not in weights and key not in shared:
-            kept[-1][key] = tensor.untyped_storage().nbytes()
-            alive.append(tensor)
-        return tensor
-
-    def require_gradients(_module: nn.Module, _arguments: Any, output: torch.Tensor) -> None:
-        if not output.requires_grad:
-            output.requires_grad_()
-
-    handles = [split.whole.get_input_embeddings().register_forward_hook(require_gradients)]
-    for layer in split.layers:
-        handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(layer.register_forward_hook(leave))
-    try:
-        inputs = torch.zeros(1, length, dtype=torch.long)
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            split.decoder(input_ids=inputs, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [sum(layer.values()) for layer in kept]
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    key: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - these tensors have no address
-    return key
-
-
-def _register_attention() -> None:
-    from transformers import AttentionInterface, AttentionMaskInterface  # noqa: PLC0415 - slow
-    from transformers.masking_utils import sdpa_mask  # noqa: PLC0415
-
-    AttentionInterface.register(_ATTENTION, _attention)
-    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
-
-
-def _attention(
-    _module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    _mask: torch.Tensor | None,
-    **_unused: Any,
-) -> tuple[torch.Tensor, None]:
-    """Return a tensor of attention's shape; keeps what a flash attention keeps."""
-    output: torch.Tensor = _FlashMemory.apply(query, key, value)  # type: ignore[no-untyped-call]
-    return output.transpose(1, 2).contiguous(), None
-
-
-class _FlashMemory(torch.autograd.Function):
-    """Keeps inputs, output and one number for each head and position, as flash attention does."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
-        output = query.new_empty(*query.shape[:-1], value.shape[-1])
-        sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, output, sums)
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *_gradients: torch.Tensor) -> Any:
-        query, key, value, _, _ = ctx.saved_tensors
-        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)

@@ -206,7 +206,7 @@ def has_experts(folder: Path) -> bool:
     """
     from transformers import AutoConfig  # noqa: PLC0415 - slow to import
 
-    from .memory_plan import build_without_values  # noqa: PLC0415
+    from .saved_tensors import build_without_values  # noqa: PLC0415
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     with torch.device("meta"):
