@@ -134,6 +134,7 @@ def test_a_flood_of_output_is_cut_off():
     assert isinstance(found, Failure)
 
 
+@pytest.mark.slow
 def test_no_process_is_left(tmp_path: Path):
     run("def grade(s, i):\n    while True: pass")
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()

@@ -282,6 +282,7 @@ def run(capsys):
     return command
 
 
+@pytest.mark.slow
 def test_a_plan_is_trained_once_in_order_on_every_base(make_archive, tmp_path):
     """The second job continues the first, on both bases; the engine simulates the training."""
     first = job(1, validation_file="file-valid")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tunesmith.engine import EngineConfig, Home, Limits, start
 from tunesmith.engine.security.keys import create_key
@@ -17,6 +18,7 @@ from tunesmith.testing import write_tiny_home, write_tiny_model
 ROWS = b'{"prompt": "my prompt ->", "completion": " x"}\n' * 20
 
 
+@pytest.mark.slow
 def test_open_event_streams_of_one_organisation_leave_room_for_others(tmp_path: Path):
     home = Home(write_tiny_home(tmp_path / "home", write_tiny_model(tmp_path / "tiny")))
     with contextlib.closing(Database(EngineConfig(home=home).database)) as database:

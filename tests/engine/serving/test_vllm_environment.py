@@ -96,6 +96,7 @@ def test_an_installation_that_was_interrupted_is_finished(
         assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.slow
 def test_offline_it_says_so_and_what_to_do(index, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
