@@ -60,6 +60,7 @@ def tiny_engine(shared_tiny_home):
         yield server
 
 
+TESTS = Path(__file__).parent
 # Fixtures that need torch, a whole engine or another server's program.
 SLOW_FIXTURES = frozenset({"tiny_base_model", "shared_tiny_home", "tiny_engine", "postgresql"})
 # Files that import torch; trainings, whole engines, browsers, other clients, type checkers.
@@ -71,18 +72,34 @@ SLOW_FILES = (
     "test_train_from_scratch.py",
     "test_weight_prepacking.py",
 )
-SLOW_FOLDERS = ("clients", "typing", "engine/dashboard", "engine/jobs", "engine/training")
+SLOW_FOLDERS = (
+    "clients",
+    "typing",
+    "engine/dashboard",
+    "engine/jobs",
+    "engine/training",
+    "engine/transfer",
+)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Have the fast tier not even import what is slow as a whole."""
+    is_slow = collection_path.name in SLOW_FILES or _place(collection_path) in SLOW_FOLDERS
+    return True if is_slow and config.option.markexpr == "not slow" else None
+
+
+def _place(path):
+    return path.relative_to(TESTS).as_posix()
 
 
 def pytest_collection_modifyitems(items):
     """Mark the slow tests, so that `-m "not slow"` is the fast tier."""
     for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parent.as_posix()
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         names = {value for value in parameters if isinstance(value, str)} | {*item.fixturenames}
         if (
             names & SLOW_FIXTURES
-            or folder in SLOW_FOLDERS
+            or _place(item.path.parent) in SLOW_FOLDERS
             or item.path.name in SLOW_FILES
             or item.get_closest_marker("real")
             or item.get_closest_marker("vllm")

@@ -5,7 +5,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tunesmith.datasets import Dataset, tokens
@@ -56,7 +56,7 @@ def test_applying_twice_changes_nothing_more():
         st.fixed_dictionaries(
             {
                 "prompt": st.text(st.sampled_from("ab \n#->"), max_size=12),
-                "completion": st.text(st.sampled_from("ab \nEND#"), max_size=12),
+                "completion": st.text(st.sampled_from("ab \nEND#->"), max_size=12),
             }
         ),
         min_size=1,
@@ -70,6 +70,8 @@ def test_applying_twice_changes_nothing_more():
         ]
     ),
 )
+@example([{"prompt": "", "completion": "#"}, {"prompt": " #", "completion": "D"}], None)
+@example([{"prompt": "a", "completion": "-> b"}, {"prompt": "b", "completion": "a"}], None)
 def test_any_rows_come_out_in_the_format_and_stay_as_they_are(data, form):
     plan = make_plan(data, form)
     fixed = values(plan)

@@ -34,26 +34,27 @@ __all__ = [
 def remove_inner_separators(prompt_format: PromptFormat) -> Transform:
     """Remove the separator from texts, except at the end of the prompt."""
     separator, stop = prompt_format.separator, prompt_format.stop
-    start = head(separator)
+    start, space = head(separator), prompt_format.leading_whitespace
 
     def transform(value: Value) -> Value:
         prompt, completion = value["prompt"], value["completion"]
-        if start not in prompt.removesuffix(separator) and start not in completion:
+        # The whitespace counts: the completion "->" would itself become the separator " ->".
+        written = space + completion.lstrip() if space else completion
+        if start not in prompt.removesuffix(separator) and start not in written:
             return value
         # One text may be both: at the end of a completion it is the stop sequence.
-        answer = completion.removesuffix(stop)
+        answer = written.removesuffix(stop)
         if separator not in answer and _occurs_only_at_end(prompt, separator):
             return value
-        bare = prompt_format.parse_prompt(prompt)
-        ending = separator if prompt.endswith(separator) else ""
-        return with_texts(
-            value,
-            {
-                "prompt": _without_marker_before(bare, separator) + ending,
-                "completion": with_typed_line_breaks(_without_marker(answer, separator))
-                + completion[len(answer) :],
-            },
-        )
+        texts = {"prompt": prompt, "completion": completion}
+        if not _occurs_only_at_end(prompt, separator):
+            ending = separator if prompt.endswith(separator) else ""
+            bare = prompt_format.parse_prompt(prompt)
+            texts["prompt"] = _without_marker_before(bare, separator) + ending
+        if separator in answer:
+            clean = with_typed_line_breaks(_without_marker(answer, separator))
+            texts["completion"] = clean + written[len(answer) :]
+        return with_texts(value, texts)
 
     return transform
 

@@ -140,8 +140,10 @@ def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
     total = 0
     for prompt, completion, line in pairs(rows):
         total += 1
+        # As it is, and as a plan may write it.
+        answers = (completion, f" {completion.lstrip()}")
         for count in separator_counts:
-            count.observe(prompt, line, elsewhere=completion)
+            count.observe(prompt, line, elsewhere=answers)
         for count in stop_counts:
             count.observe(completion, line)
         whitespace = completion[: len(completion) - len(completion.lstrip())]
@@ -149,11 +151,14 @@ def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
         lines = lines_by_whitespace.setdefault(whitespace, [])
         if len(lines) <= _MAX_LINES:
             lines.append(line)
-    separator = _decide(
-        "separator", separator_counts, total, lambda value: _reason_against(value, task)
-    )
     stop = _decide(
         "stop", stop_counts, total, lambda value: _reason_against_stop(value, task, sample)
+    )
+    for count in separator_counts:
+        if count.value != stop.value:
+            count.inside += count.at_other_end
+    separator = _decide(
+        "separator", separator_counts, total, lambda value: _reason_against(value, task)
     )
     leading = _decide_whitespace(counts, lines_by_whitespace, total)
     if any(marker and marker in leading.value for marker in (separator.value, stop.value)):
@@ -171,26 +176,34 @@ def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
 
 @dataclass(slots=True)
 class _Count:
-    """Counts the rows that end with a value and those in which it occurs elsewhere."""
+    """Counts the rows that end with a value and those in which it occurs elsewhere.
+
+    One text may serve as both: at the end of a completion it is the stop sequence. Rows that have
+    it there and nowhere else are counted by themselves.
+    """
 
     value: str
     matching: int = 0
     inside: int = 0
+    at_other_end: int = 0
     exceptions: list[int] = field(default_factory=list[int])
 
-    def observe(self, text: str, line: int, elsewhere: str = "") -> None:
+    def observe(self, text: str, line: int, elsewhere: Sequence[str] = ()) -> None:
         end = len(text)
         if text.endswith(self.value):
             self.matching += 1
             end -= len(self.value)
         elif len(self.exceptions) < _MAX_LINES:
             self.exceptions.append(line)
-        # One text may serve as both: at the end of a completion it is the stop sequence.
-        if 0 <= text.find(self.value) < end or (
-            self.value in elsewhere.removesuffix(self.value)
-            and self.value in without_stops(elsewhere, "")
+        # Known stop sequences at the end of a completion are replaced.
+        others = [other for other in elsewhere if self.value in other]
+        held = [bare for other in others if self.value in (bare := without_stops(other, ""))]
+        if 0 <= text.find(self.value) < end or any(
+            self.value in bare.removesuffix(self.value) for bare in held
         ):
             self.inside += 1
+        elif held:
+            self.at_other_end += 1
 
 
 def _decide(
