@@ -20,6 +20,7 @@ from peak_memory import PEAK
 from tunesmith import migrate
 from tunesmith.cli import main
 from tunesmith.migrate.pull_files import FilePull
+from tunesmith.migrate.remote import Remote
 from tunesmith.testing import Quirks, recorded_organization
 
 from .conftest import FAST, contents, run_in_mode
@@ -193,6 +194,29 @@ def test_a_pull_that_ends_before_a_result_file_is_decoded_decodes_it_later(
     assert results == {"results.raw", "results.csv"}
     for raw in tmp_path.glob("projects/*/files/*/results.raw"):
         assert raw.with_name("results.csv").exists()
+
+
+def test_the_table_of_a_result_file_that_came_short_is_written_anew(calm, tmp_path, monkeypatch):
+    download = Remote.download
+
+    def halved(self: Remote, address: str, write: Any, restart: Any) -> Any:
+        return download(self, address, lambda piece: write(piece[: len(piece) // 2]), restart)
+
+    with calm.client(retry=FAST, admin_api_key=None) as client:
+        migrate.pull(client, tmp_path / "whole")
+        monkeypatch.setattr(Remote, "download", halved)
+        assert not migrate.pull(client, tmp_path / "short").is_complete
+        monkeypatch.undo()
+        assert migrate.pull(client, tmp_path / "short").is_complete
+    tables = [
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).glob("projects/*/files/*/results.csv")
+        }
+        for name in ("whole", "short")
+    ]
+    assert tables[0]
+    assert tables[0] == tables[1]
 
 
 def test_the_journal_of_a_killed_pull_may_end_in_the_middle_of_a_line(calm, tmp_path):

@@ -39,18 +39,16 @@ def remove_inner_separators(prompt_format: PromptFormat) -> Transform:
     def transform(value: Value) -> Value:
         prompt, completion = value["prompt"], value["completion"]
         # The whitespace counts: the completion "->" would itself become the separator " ->".
-        written = space + completion.lstrip() if space else completion
+        written = _begin_with(space, completion)
         if start not in prompt.removesuffix(separator) and start not in written:
             return value
         # One text may be both: at the end of a completion it is the stop sequence.
         answer = written.removesuffix(stop)
         if separator not in answer and _occurs_only_at_end(prompt, separator):
             return value
-        texts = {"prompt": prompt, "completion": completion}
-        if not _occurs_only_at_end(prompt, separator):
-            ending = separator if prompt.endswith(separator) else ""
-            bare = prompt_format.parse_prompt(prompt)
-            texts["prompt"] = _without_marker_before(bare, separator) + ending
+        bare = prompt_format.parse_prompt(prompt)
+        ending = separator if prompt.endswith(separator) else ""
+        texts = {"prompt": _without_marker_before(bare, separator) + ending}
         if separator in answer:
             clean = with_typed_line_breaks(_without_marker(answer, separator))
             texts["completion"] = clean + written[len(answer) :]
@@ -67,7 +65,7 @@ def remove_inner_stops(prompt_format: PromptFormat) -> Transform:
     def transform(value: Value) -> Value:
         completion = value["completion"]
         answer = completion.removesuffix(stop)
-        if stop_start not in (space + answer.lstrip() if space else answer):
+        if stop_start not in _begin_with(space, answer):
             return value
         body = prompt_format.bare_completion(completion)
         # The whitespace counts: the completion "END" would itself become the stop sequence " END".
@@ -143,6 +141,11 @@ def write_typed_line_breaks(value: Value) -> Value:
     if "\\" not in value["prompt"] and "\\" not in value["completion"]:
         return value
     return with_texts(value, {name: with_typed_line_breaks(value[name]) for name in FIELDS})
+
+
+def _begin_with(whitespace: str, completion: str) -> str:
+    """Return a completion as a format with this whitespace writes its beginning."""
+    return whitespace + completion.lstrip() if whitespace else completion
 
 
 def _occurs_only_at_end(text: str, marker: str) -> bool:

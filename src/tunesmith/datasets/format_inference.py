@@ -140,10 +140,8 @@ def infer_prompt_format(rows: Iterable[AnyRow]) -> Inference:
     total = 0
     for prompt, completion, line in pairs(rows):
         total += 1
-        # As it is, and as a plan may write it.
-        answers = (completion, f" {completion.lstrip()}")
         for count in separator_counts:
-            count.observe(prompt, line, elsewhere=answers)
+            count.observe(prompt, line, completion)
         for count in stop_counts:
             count.observe(completion, line)
         whitespace = completion[: len(completion) - len(completion.lstrip())]
@@ -188,22 +186,29 @@ class _Count:
     at_other_end: int = 0
     exceptions: list[int] = field(default_factory=list[int])
 
-    def observe(self, text: str, line: int, elsewhere: Sequence[str] = ()) -> None:
+    def observe(self, text: str, line: int, completion: str = "") -> None:
         end = len(text)
         if text.endswith(self.value):
             self.matching += 1
             end -= len(self.value)
         elif len(self.exceptions) < _MAX_LINES:
             self.exceptions.append(line)
-        # Known stop sequences at the end of a completion are replaced.
-        others = [other for other in elsewhere if self.value in other]
-        held = [bare for other in others if self.value in (bare := without_stops(other, ""))]
-        if 0 <= text.find(self.value) < end or any(
-            self.value in bare.removesuffix(self.value) for bare in held
-        ):
+        may_hold = completion and self.value.lstrip() in completion
+        held = self._holding(completion) if may_hold else []
+        is_inside = 0 <= text.find(self.value) < end
+        if is_inside or (held and any(self.value in one.removesuffix(self.value) for one in held)):
             self.inside += 1
         elif held:
             self.at_other_end += 1
+
+    def _holding(self, completion: str) -> list[str]:
+        """Return the completion, as it is and as a plan may write it, where the value is in it.
+
+        Known stop sequences at its end are replaced, so they do not count.
+        """
+        written = (completion, f" {completion.lstrip()}")
+        bare = (without_stops(one, "") for one in written if self.value in one)
+        return [one for one in bare if self.value in one]
 
 
 def _decide(

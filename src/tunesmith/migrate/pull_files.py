@@ -72,7 +72,8 @@ class FilePull(ProjectReader):
         path = f"{folder}/{_content_name(file)}"
         status = self._writer.gap_status(path)
         if self._has(path):
-            self._decode_results(path, str(file["id"]))  # a pull may have ended before it could
+            if not self._has(_table_of(path)):  # a pull may have ended before it was written
+                self._decode_results(path, str(file["id"]))
             return None
         if unchanged and status is not None and status not in RETRIED:
             return None
@@ -106,14 +107,12 @@ class FilePull(ProjectReader):
         if not whole:
             message = f"The service sent {sink.size:,} of the {size:,} bytes that it names."
             self._writer.gap(Gap(path, file_id, "file content", "partial", 200, message))
-        self._decode_results(path, file_id)
+        if _table_of(path) != path:
+            self._decode_results(path, file_id)
         self._said("files", total)
 
     def _decode_results(self, path: str, file_id: str) -> None:
         """Write a result file's table beside it; the service sends some in base64."""
-        table = path.removesuffix("results.raw") + "results.csv"
-        if not path.endswith("/results.raw") or self._has(table):
-            return
         content = (self._writer.folder / path).read_bytes()
         first = content.partition(b"\n")[0]
         if b"," not in first:
@@ -121,7 +120,7 @@ class FilePull(ProjectReader):
                 content = base64.b64decode(b"".join(content.split()), validate=True)
             except binascii.Error:
                 return
-        self._writer.put(table, content, file_id)
+        self._writer.put(_table_of(path), content, file_id)
 
     def pull_unlisted(self) -> Flow[None]:
         """Ask for each file that something names and the list does not have."""
@@ -141,6 +140,11 @@ class FilePull(ProjectReader):
             return
         if (needed := self._file(file)) is not None:
             yield from self._content(needed, 0)
+
+
+def _table_of(path: str) -> str:
+    """Return the place of a result file's table; of any other content, its own."""
+    return f"{path.removesuffix('.raw')}.csv" if path.endswith("/results.raw") else path
 
 
 def _content_name(file: dict[str, Any]) -> str:

@@ -28,6 +28,14 @@ ROWS = "".join(
 FINAL = ("succeeded", "failed", "cancelled")
 
 
+def command(pid: int) -> bytes:
+    """Return a process's command line, on Linux; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 @dataclasses.dataclass
 class Platform:
     """A state folder with an engine on it that can be killed and started again."""
@@ -63,14 +71,14 @@ class Platform:
 
     def model_workers(self) -> list[int]:
         """Return the engine's processes that generate answers, on Linux."""
+        return self.children(b"tunesmith.engine.serving.model_worker")
+
+    def children(self, module: bytes) -> list[int]:
+        """Return the engine's processes that run a module, on Linux."""
         assert self.engine is not None
-        pid = self.engine.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [
-            int(one)
-            for one in children
-            if b"tunesmith.engine.serving.model_worker" in Path(f"/proc/{one}/cmdline").read_bytes()
-        ]
+        threads = Path(f"/proc/{self.engine.pid}/task").glob("*/children")
+        children = [int(pid) for thread in threads for pid in thread.read_text().split()]
+        return [pid for pid in children if module in command(pid)]
 
     def rows(self, job: dict[str, Any], column: str) -> Any:
         with contextlib.closing(sqlite3.connect(self.home / "engine.db")) as connection:

@@ -10,23 +10,12 @@ from typing import Any
 
 import pytest
 
+from .conftest import command
+
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or Path("/dev/nvidiactl").exists(), reason="forks train here only"
 )
 MODULE = b"tunesmith.engine.jobs.fork_server"
-
-
-def fork_servers(platform: Any) -> list[int]:
-    threads = Path(f"/proc/{platform.engine.pid}/task").glob("*/children")
-    children = [int(pid) for thread in threads for pid in thread.read_text().split()]
-    return [pid for pid in children if MODULE in command(pid)]
-
-
-def command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
 
 
 def test_the_validation_of_a_later_job_is_a_fork_like_its_training(platform: Any, rows: str):
@@ -47,8 +36,8 @@ def test_the_validation_of_a_later_job_is_a_fork_like_its_training(platform: Any
 
 def test_jobs_are_worked_on_after_the_fork_server_has_been_killed(platform: Any):
     platform.finished(platform.create(platform.upload(), 1))
-    (first,) = fork_servers(platform)
+    (first,) = platform.children(MODULE)
     os.kill(first, signal.SIGKILL)
     assert platform.finished(platform.create(platform.upload(), 1))["status"] == "succeeded"
-    (second,) = fork_servers(platform)
+    (second,) = platform.children(MODULE)
     assert second != first

@@ -82,20 +82,18 @@ class ExportQueue:
         return self._config.limits.export_hours * _HOUR
 
     def _run(self) -> None:
-        advance = self._requeue
+        has_requeued = False
         while not self._stopping:
             try:
-                advance()
-                advance = self._advance
+                if not has_requeued:
+                    with self._database.write() as connection:
+                        export_queries.requeue_running(connection)
+                    has_requeued = True
+                self._advance()
             except (SQLAlchemyError, OSError) as error:
                 _log.error("the exports cannot be worked on: %s", str(error).splitlines()[0])
             self._wake.wait(_POLL_SECONDS)
             self._wake.clear()
-
-    def _requeue(self) -> None:
-        with self._database.write() as connection:
-            export_queries.requeue_running(connection)
-        self._wake.set()
 
     def _advance(self) -> None:
         if self._row is not None and self._process is not None:
