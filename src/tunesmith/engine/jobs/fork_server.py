@@ -14,6 +14,7 @@ It exits when its standard input is closed; the workers continue.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -55,6 +56,9 @@ def main() -> int:
             importlib.import_module(name)
         except ImportError:  # the worker will report what is missing
             continue
+    # Workers share this memory until they write to it, and a collection writes to each object.
+    gc.collect()
+    gc.freeze()
     _send({"ready": True})
     # A signal for each ended child is turned into bytes on a pipe that `select` can wait for.
     wakeup_read, wakeup_write = os.pipe()

@@ -104,7 +104,7 @@ class ModelStore:
             base = load_base(path, tokenizer_path or path, self.device, self.dtype, self.weights)
             self.bases[path] = base
             self._evict(keep=base)
-            _collect_and_freeze()
+            _freeze()
         self.bases.move_to_end(path)
         return base
 
@@ -144,15 +144,15 @@ class ModelStore:
     def _unload_base(self, path: Path) -> None:
         logger.info("unloading %s", path.name)
         self.on_unload(self.bases.pop(path))
-        _collect_and_freeze()
+        gc.unfreeze()  # it was frozen when it was loaded
+        _freeze()
 
 
-def _collect_and_freeze() -> None:
+def _freeze() -> None:
     """Free what is in use no more; later collections pass over what is.
 
     A collection stops all answers. One that looks at every object of torch and transformers
     takes tenths of a second.
     """
-    gc.unfreeze()
     give_host_memory_back()
     gc.freeze()
