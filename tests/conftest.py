@@ -82,6 +82,11 @@ SLOW_FOLDERS = (
 )
 
 
+def pytest_xdist_auto_num_workers():
+    """Have `-n auto` start one process more than there are cores: many tests wait for engines."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_ignore_collect(collection_path, config):
     """Have the fast tier not even import what is slow as a whole."""
     is_slow = collection_path.name in SLOW_FILES or _place(collection_path) in SLOW_FOLDERS

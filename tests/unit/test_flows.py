@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import tunesmith
 from tunesmith.core.exchange import exchange
-from tunesmith.core.flow import Call, Send, Sleep
+from tunesmith.core.flow import Call, PollPause, Send, Sleep
 from tunesmith.core.hooks import Hooks
 from tunesmith.core.options import Timeout, omit
 from tunesmith.core.redact import Secret
@@ -18,6 +19,7 @@ from tunesmith.core.response import Response
 from tunesmith.core.retry import RetryPolicy, server_delay
 from tunesmith.core.settings import Settings
 from tunesmith.errors import APIConnectionError, RequestInfo
+from tunesmith.resources.waiting import wait_for_end
 
 POLICY = RetryPolicy(max_retries=3, initial_delay=1.0, max_delay=3.0, jitter=0.0)
 
@@ -200,3 +202,29 @@ def test_time_limits():
     assert Timeout(None, read=5).clipped(2).phases() == dict.fromkeys(
         ["connect", "read", "write", "pool"], 2
     )
+
+
+@pytest.mark.parametrize("interval", [0, 0.001, 0.2, 1.0, 2.0, 60.0])
+def test_polls_come_soon_at_first_and_never_later_than_the_interval(interval):
+    pause = PollPause()
+    pauses = [pause.next(interval) for _ in range(40)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] == min(interval, 0.2)
+    assert pauses[-1] == max(pauses) == interval
+
+
+def test_a_wait_polls_sooner_at_first():
+    job = SimpleNamespace(id="ftjob-1", status="running", is_terminal=False)
+
+    def retrieve():
+        return job
+        yield
+
+    def no_events():
+        return []
+        yield
+
+    waiting = wait_for_end(retrieve, no_events, print, timeout=None, poll=2.0)
+    pauses = [next(waiting).seconds for _ in range(8)]
+    assert pauses[0] < pauses[1] < 1
+    assert pauses[-1] == 2.0

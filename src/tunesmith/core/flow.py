@@ -29,6 +29,7 @@ __all__ = [
     "NextResult",
     "OpenGroup",
     "OpenStream",
+    "PollPause",
     "Read",
     "Send",
     "SharedWait",
@@ -38,6 +39,9 @@ __all__ = [
     "gather",
     "shorten_traceback",
 ]
+
+_FIRST_POLL_PAUSE = 0.2
+_POLL_PAUSE_GROWTH = 1.5
 
 T = TypeVar("T")
 ErrorT = TypeVar("ErrorT", bound=Exception)
@@ -57,6 +61,22 @@ class Sleep(NamedTuple):
     """Pause for `seconds`."""
 
     seconds: float
+
+
+class PollPause:
+    """The pauses between polls: short ones at first, each half as long again, up to an interval.
+
+    What ends at once is noticed at once, for five requests more to what takes hours.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = _FIRST_POLL_PAUSE
+
+    def next(self, interval: float) -> float:
+        """Return the seconds to pause now, `interval` at most."""
+        pause = min(self._seconds, interval)
+        self._seconds *= _POLL_PAUSE_GROWTH if self._seconds < interval else 1
+        return pause
 
 
 class Call(NamedTuple):
@@ -143,8 +163,8 @@ class SharedWait(NamedTuple):
         key: Identifies the waiters that share their polls.
         name: What is waited for.
         poll: Takes the names that are waited for and returns the values of those that have ended.
-            Run every `interval` seconds by one waiter for all.
-        interval: Seconds between two polls.
+            Run every `interval` seconds, at first sooner, by one waiter for all.
+        interval: Seconds between two polls at most.
         timeout: Seconds to wait at most, None for no limit.
     """
 

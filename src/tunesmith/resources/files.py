@@ -6,7 +6,7 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from tunesmith.core.flow import Flow, Sleep
+from tunesmith.core.flow import Flow, PollPause, Sleep
 from tunesmith.core.modes import (
     Async,
     AsyncRaw,
@@ -209,7 +209,7 @@ class Files(APIResource[ModeT_co]):
 
         Args:
             id: "file-…".
-            poll_interval: Seconds between two polls.
+            poll_interval: Seconds between two polls; the first few come sooner.
             max_wait_seconds: Seconds to wait at most.
 
         Raises:
@@ -220,6 +220,7 @@ class Files(APIResource[ModeT_co]):
         check_seconds("poll_interval", poll_interval)
         check_seconds("max_wait_seconds", max_wait_seconds)
         deadline = time.monotonic() + max_wait_seconds
+        pause = PollPause()
         while True:
             file = yield from Files.retrieve.flow(self, id)
             if file.status == "error":
@@ -227,14 +228,14 @@ class Files(APIResource[ModeT_co]):
                 raise FileProcessingError(f"The server cannot use file {id}{reason}", file=file)
             if file.status in _FINAL_STATUSES:
                 return file
-            pause = min(poll_interval, deadline - time.monotonic())
-            if pause <= 0:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise FileProcessingError(
                     f"File {id} was not processed within {max_wait_seconds:g} seconds; "
                     f"its status is {file.status!r}.",
                     file=file,
                 )
-            yield Sleep(pause)
+            yield Sleep(min(pause.next(poll_interval), left))
 
     @operation
     def find_matching(

@@ -219,7 +219,7 @@ class FineTuningJobs(JobResource[ModeT_co]):
 
         Args:
             fine_tuning_job_id: The job or its id.
-            poll: Seconds between two polls.
+            poll: Seconds between two polls; the first few come sooner.
         """
         name = job_id(fine_tuning_job_id)
         return without_value(follow_events(self._retriever(name), NewEvents(self, name).read, poll))
@@ -242,7 +242,7 @@ class FineTuningJobs(JobResource[ModeT_co]):
             timeout: Seconds to wait at most; None waits without limit.
             on_event: Called with each event from the job's first, oldest first; on an
                 AsyncClient it may be a coroutine function.
-            poll: Seconds between two polls.
+            poll: Seconds between two polls; the first few come sooner.
 
         Raises:
             WaitTimeoutError: The job did not end in time.
@@ -277,7 +277,7 @@ class FineTuningJobs(JobResource[ModeT_co]):
         Args:
             fine_tuning_job_id: The job or its id.
             timeout: Seconds to wait at most; None waits without limit.
-            poll: Seconds between two polls.
+            poll: Seconds between two polls; the first few come sooner.
             view: Shows the job; by default the view that fits the output.
 
         Raises:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.core.events import END, EventReader
-from tunesmith.core.flow import Close, Emit, Emitting, Flow, Read, Sleep
+from tunesmith.core.flow import Close, Emit, Emitting, Flow, PollPause, Read, Sleep
 from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import NotGiven, Omit, RequestOptions, Timeout, omit
 from tunesmith.core.paging import PageCursor, PageFlow
@@ -198,16 +198,18 @@ class FineTunes(JobResource[ModeT_co]):
 
         Args:
             id: The fine-tune or its id.
-            poll: Seconds between two polls where the server does not stream.
+            poll: Seconds between two polls where the server does not stream; the first few come
+                sooner.
         """
         name = job_id(id)
         seen = EventCount()
         budget = RetryBudget()
+        poll_pause = PollPause()
         while True:
             before = seen.value
             try:
                 yield from self._events_once(name, seen)
-                pause = poll
+                pause = poll_pause.next(poll)
             except Exception as error:  # noqa: BLE001 - `pause_after` raises what is not transient
                 pause = budget.pause_after(error)
             job = yield from with_retries(budget, lambda: FineTunes.retrieve.flow(self, name))
@@ -236,7 +238,7 @@ class FineTunes(JobResource[ModeT_co]):
             timeout: Seconds to wait at most; None waits without limit.
             on_event: Called with each event from the first, oldest first; on an AsyncClient it
                 may be a coroutine function.
-            poll: Seconds between two polls.
+            poll: Seconds between two polls; the first few come sooner.
 
         Raises:
             WaitTimeoutError: The fine-tune did not end in time.
@@ -276,7 +278,7 @@ class FineTunes(JobResource[ModeT_co]):
         Args:
             id: The fine-tune or its id.
             timeout: Seconds to wait at most; None waits without limit.
-            poll: Seconds between two polls.
+            poll: Seconds between two polls; the first few come sooner.
             view: Shows the job; by default the view that fits the output.
 
         Raises:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Literal, TypeAlias, Unpack
 
-from tunesmith.core.flow import Call, Flow, Sleep
+from tunesmith.core.flow import Call, Flow, PollPause, Sleep
 from tunesmith.core.modes import AsyncRaw, AsyncStreaming, ModeT_co, SyncRaw, SyncStreaming
 from tunesmith.core.options import NotGiven, Omit, RequestOptions, check_seconds
 from tunesmith.core.paging import PageFlow
@@ -154,7 +154,7 @@ class ModelExports(APIResource[ModeT_co]):
         Args:
             export_id: "export-…".
             on_progress: Called with the export each time that its `step` or `status` is new.
-            poll_interval: Seconds between two looks.
+            poll_interval: Seconds between two polls; the first few come sooner.
             timeout: Seconds to wait at most; None for no limit.
 
         Raises:
@@ -165,6 +165,7 @@ class ModelExports(APIResource[ModeT_co]):
         seconds = check_seconds("timeout", timeout)
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         budget = RetryBudget(deadline=deadline)
+        pause = PollPause()
         seen: object = None
         while True:
             export = yield from with_retries(
@@ -174,14 +175,14 @@ class ModelExports(APIResource[ModeT_co]):
                 yield Call(on_progress, (export,))
             if export.is_terminal:
                 return export
-            pause = min(poll_interval, deadline - time.monotonic())
-            if pause <= 0:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise WaitTimeoutError(
                     f"The export {export_id} did not end within {seconds:g} seconds. It is still "
                     f"{export.status}; wait again to follow it.",
                     job=None,
                 )
-            yield Sleep(pause)
+            yield Sleep(min(pause.next(poll_interval), left))
 
     @operation
     def download(

@@ -21,6 +21,7 @@ from tunesmith.core.flow import (
     Emitting,
     Flow,
     FlowAbandoned,
+    PollPause,
     SharedWait,
     Sleep,
     ending_by,
@@ -168,13 +169,14 @@ def follow_events(
     """Emit each event once, oldest first, and return the job when it has ended."""
     check_seconds("poll", poll)
     budget = RetryBudget()
+    pause = PollPause()
     while True:
         job = yield from with_retries(budget, retrieve)
         for event in (yield from with_retries(budget, new_events)):
             yield Emit(event)
         if job.is_terminal:
             return job
-        yield Sleep(poll)
+        yield Sleep(pause.next(poll))
 
 
 def wait_for_end(
@@ -195,6 +197,7 @@ def wait_for_end(
     seconds = math.inf if timeout is None else timeout
     deadline = time.monotonic() + seconds
     budget = RetryBudget(min(seconds, RETRY_SECONDS), deadline)
+    pause = PollPause()
     job: JobT | None = None
     while True:
         try:
@@ -209,10 +212,10 @@ def wait_for_end(
             yield Call(on_event, (event,))
         if job.is_terminal:
             return job
-        pause = min(poll, deadline - time.monotonic())
-        if pause <= 0:
+        left = deadline - time.monotonic()
+        if left <= 0:
             raise _timed_out(job.id, seconds, job)
-        yield Sleep(pause)
+        yield Sleep(min(pause.next(poll), left))
 
 
 def _in_time(flow: Flow[T], deadline: float) -> Flow[T]:
@@ -250,7 +253,7 @@ def follow_job(
             the call is interrupted.
         newest_step: Reads the newest step's event, where `new_events` has no steps.
         timeout: Seconds at most.
-        poll: Seconds between two polls.
+        poll: Seconds between two polls; the first few come sooner.
         hint: How to follow or cancel the job after an interruption.
 
     Raises:

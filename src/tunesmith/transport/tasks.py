@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.core.flow import FlowResult
+from tunesmith.core.flow import FlowResult, PollPause
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -141,6 +141,7 @@ class _Poller:
     async def _poll_until_unused(self) -> None:
         # One iteration of the loop lets all who start to wait together share the first poll.
         await asyncio.sleep(0)
+        pause = PollPause()
         while self._waiting:
             try:
                 found = await self._run(self._poll(frozenset(self._waiting)))
@@ -152,7 +153,7 @@ class _Poller:
                     if not future.done():
                         future.set_result(value)
             if self._waiting:
-                await asyncio.sleep(min(self._intervals))
+                await asyncio.sleep(pause.next(min(self._intervals)))
 
     def _fail(self, error: Exception) -> None:
         self._stop_accepting()

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.core.flow import FlowResult, ending_by
+from tunesmith.core.flow import FlowResult, PollPause, ending_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +66,7 @@ class _SharedState:
         self.found: dict[str, Any] = {}
         self.polling = False
         self.intervals: list[float] = []
+        self.pause = PollPause()
 
     def enter(self, wait: SharedWait) -> None:
         """Add a waiter."""
@@ -134,7 +135,7 @@ class SharedThreadWaits:
                 continue
             with state.changed:
                 state.publish(found)
-                pause = min(state.intervals)
+                pause = state.pause.next(min(state.intervals))
             if deadline is not None:
                 pause = min(pause, deadline - time.monotonic())
             try:

@@ -137,7 +137,7 @@ class JobMethods(Generic[EventT, ModeT_co]):
             timeout: Seconds to wait at most; None waits without limit.
             on_event: Called with each event from the job's first, oldest first; on an
                 AsyncClient it may be a coroutine function.
-            poll: Seconds between two polls.
+            poll: Seconds between two polls; the first few come sooner.
 
         Raises:
             WaitTimeoutError: The job did not end in time.
@@ -170,7 +170,7 @@ class JobMethods(Generic[EventT, ModeT_co]):
 
         Args:
             timeout: Seconds to wait at most; None waits without limit.
-            poll: Seconds between two polls.
+            poll: Seconds between two polls; the first few come sooner.
             view: Shows the job; by default the view that fits the output.
 
         Raises:
@@ -208,7 +208,7 @@ class JobMethods(Generic[EventT, ModeT_co]):
         """Yield the job's events from its first, oldest first, as they happen, until it ends.
 
         Args:
-            poll: Seconds between two polls.
+            poll: Seconds between two polls; the first few come sooner.
         """
         resource = self._bound_resource()
         return resource._executor.plain.iterate(resource.events.flow(resource, self, poll=poll))
