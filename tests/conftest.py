@@ -82,9 +82,11 @@ SLOW_FOLDERS = (
 )
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers():
     """Have `-n auto` start one process more than there are cores: many tests wait for engines."""
-    return (os.cpu_count() or 1) + 1
+    count = yield
+    return count if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") else count + 1
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -186,3 +186,10 @@ print(json.dumps([sorted(loaded), sorted(set(sys.modules) - before)]))
         assert not roots & {*heavy, "httpx", "pydantic", "tenacity", "asyncio", "ssl"}
     assert len(imported) <= 14
     assert len(with_client) <= 90
+
+
+def test_the_tests_run_without_pytest_xdist():
+    """As CONTRIBUTING.md has those install them who change the client alone."""
+    command = "-m pytest -p no:xdist -p no:cacheprovider --collect-only -q".split()
+    ran = subprocess.run([sys.executable, *command, __file__], capture_output=True, text=True, check=False)  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -40,7 +40,6 @@ __all__ = [
     "shorten_traceback",
 ]
 
-_FIRST_POLL_PAUSE = 0.2
 _POLL_PAUSE_GROWTH = 1.5
 
 T = TypeVar("T")
@@ -67,15 +66,18 @@ class PollPause:
     """The pauses between polls: short ones at first, each half as long again, up to an interval.
 
     What ends at once is noticed at once, for five requests more to what takes hours.
+
+    Args:
+        first: Seconds of the first pause.
     """
 
-    def __init__(self) -> None:
-        self._seconds = _FIRST_POLL_PAUSE
+    def __init__(self, first: float = 0.2) -> None:
+        self._seconds = first
 
     def next(self, interval: float) -> float:
         """Return the seconds to pause now, `interval` at most."""
         pause = min(self._seconds, interval)
-        self._seconds *= _POLL_PAUSE_GROWTH if self._seconds < interval else 1
+        self._seconds *= _POLL_PAUSE_GROWTH
         return pause
 
 

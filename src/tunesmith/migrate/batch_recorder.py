@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from uuid import uuid4
 
+from tunesmith.core.flow import PollPause
 from tunesmith.errors import APIStatusError
 
 from .recorder import Purpose, RecordingRun, RecordOutcome
@@ -285,13 +286,12 @@ class _Batches:
 
     def _read(self, made: _Made) -> _Steps:
         """Wait for a batch, and write its answers down."""
-        pause = min(_FIRST_PAUSE, self._longest_pause)
+        pause = PollPause(_FIRST_PAUSE)
         while True:
             batch: Batch = yield lambda client: client.batches.retrieve(made.id)
             if batch.status in _ENDED:
                 break
-            yield float(pause)
-            pause = min(1.5 * pause, self._longest_pause)
+            yield pause.next(self._longest_pause)
         if batch.status == "failed":
             self._note(made, is_read=True)
             raise RecordingError(_refusal(batch, self._model))

@@ -102,9 +102,7 @@ class ModelStore:
         if base is None:
             self._evict(incoming=weights_bytes(path))
             base = load_base(path, tokenizer_path or path, self.device, self.dtype, self.weights)
-            self.bases[path] = base
-            self._evict(keep=base)
-            _freeze()
+            self._keep(path, base)
         self.bases.move_to_end(path)
         return base
 
@@ -123,9 +121,13 @@ class ModelStore:
             save_model(merged, Path(merged_folder))
             base = load_base(Path(merged_folder), base_path, self.device, self.dtype, self.weights)
         base.path = folder
-        self.bases[folder] = base
-        self._evict(keep=base)
+        self._keep(folder, base)
         return base
+
+    def _keep(self, path: Path, base: LoadedBase) -> None:
+        self.bases[path] = base
+        self._evict(keep=base)
+        _freeze()
 
     def _evict(self, *, incoming: int = 0, keep: LoadedBase | None = None) -> None:
         """Unload idle bases, then idle adapters of `keep`, until everything fits the budget."""
