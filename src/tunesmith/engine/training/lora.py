@@ -23,7 +23,7 @@ from torch import nn
 from tunesmith.engine.domain.errors import TrainingError
 from tunesmith.engine.models.loading import projection_shape
 
-from .lora_layers import LoraLinear, group_layers
+from .lora_layers import LoraLinear
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,7 +162,6 @@ def add_adapter(
     *,
     base_name: str = "",
     seed: int = 0,
-    group: bool = True,
 ) -> Adapter:
     """Freeze a model and put an adapter on its linear layers, in place.
 
@@ -171,7 +170,6 @@ def add_adapter(
         config: Size and place of the adapter.
         base_name: The base model's name, for the saved adapter.
         seed: Seed of the initial values.
-        group: Whether layers with one input are computed together.
 
     Raises:
         TrainingError: The model has no such linear layers.
@@ -190,10 +188,6 @@ def add_adapter(
         setattr(model.whole.get_submodule(parent), last, adapted)
         matrices[name] = adapted.lora_a, adapted.lora_b
         layers.append(adapted)
-    if group:
-        for layer in model.layers:
-            for parent_module in list(layer.modules()):
-                group_layers(parent_module)
     return Adapter(config, matrices, base_name, layers=tuple(layers))
 
 

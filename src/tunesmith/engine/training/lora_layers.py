@@ -165,16 +165,17 @@ class LoraGroup:
             layer.join(alone)
 
 
-def group_layers(parent: nn.Module) -> None:
-    """Group the adapted layers of a module that read the same input."""
-    for names in _SAME_INPUT:
-        layers = [getattr(parent, name, None) for name in names]
-        found = [layer for layer in layers if isinstance(layer, LoraLinear)]
-        shapes = {(layer.lora_a.shape, layer.scale, layer.bias is None) for layer in found}
-        if len(found) > 1 and len(shapes) == 1:
-            group = LoraGroup(found)
-            for layer in found:
-                layer.join(group)
+def group_layers(model: nn.Module) -> None:
+    """Group the adapted layers of a model that read the same input."""
+    for parent in list(model.modules()):
+        for names in _SAME_INPUT:
+            layers = [getattr(parent, name, None) for name in names]
+            found = [layer for layer in layers if isinstance(layer, LoraLinear)]
+            shapes = {(layer.lora_a.shape, layer.scale, layer.bias is None) for layer in found}
+            if len(found) > 1 and len(shapes) == 1:
+                group = LoraGroup(found)
+                for layer in found:
+                    layer.join(group)
 
 
 class _LoraFunction(torch.autograd.Function):

@@ -302,7 +302,7 @@ def _add_adapter(split: SplitModel, recipe: Recipe, path: ModelPath) -> int:
 
     config = AdapterConfig(_RANK, 2.0 * _RANK, split.linear_names())
     if path == "fast" and recipe != "qlora":
-        adapter = add_adapter(split, config, group=False)  # which reads addresses
+        adapter = add_adapter(split, config)
         return sum(parameter.numel() for parameter in adapter.parameters().values())
     split.whole.requires_grad_(requires_grad=False)
     return sum(_add_plain_adapter(split, name) for name in adapted_names(split, config))

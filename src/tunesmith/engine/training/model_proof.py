@@ -144,7 +144,7 @@ def _adapter_fault(model: SplitModel, batch: _Batch) -> str | None:
     flags = {name: parameter.requires_grad for name, parameter in model.whole.named_parameters()}
     originals = {name: model.whole.get_submodule(name) for name in names}
     try:
-        matrices = add_adapter(model, config, group=False).matrices
+        matrices = add_adapter(model, config).matrices
         for _, b in matrices.values():
             nn.init.normal_(b, std=0.02)
         fast = batch.loss(batch.fast_logits())

@@ -28,7 +28,8 @@ from .frozen_layer_cache import (
 )
 from .hyperparameters import resolve_hyperparameters
 from .liger import apply_liger
-from .lora import add_adapter
+from .lora import Adapter, add_adapter
+from .lora_layers import group_layers
 from .loss import ExampleSet, LossComputation
 from .memory_choice import MemoryChoice, memory_budget
 from .memory_limit import MemoryLimit
@@ -63,9 +64,9 @@ if TYPE_CHECKING:
     from .split_model import SplitModel
     from .work_folder import WorkFolder
 
-# Tokens of a step up to which prepacked weights are worth their memory: larger products spend
-# little of their time on the layout.
-_PREPACKED_TOKENS = 256
+# Tokens of a step up to which prepacked weights, and layers computed together, are worth their
+# memory on a processor: in larger steps the products take nearly all of the time.
+_SHORT_STEP = 256
 
 __all__ = ["Data", "Preparation", "TrainableModel"]
 
@@ -274,7 +275,8 @@ class Preparation:
         is_sharded = distributed.count() > 1 and self.recipe.recipe != "fast"
         if self.recipe.adapter is None:
             return self._trainable_weights(is_sharded=is_sharded)
-        add = add_adapter if self.model.path == "fast" else add_peft_adapter
+        is_fast = self.model.path == "fast"
+        add = add_adapter if is_fast else add_peft_adapter
         adapter = add(self.model, self.recipe.adapter, base_name=spec.base_model, seed=spec.seed)
         if spec.initial_adapter_path is not None:
             adapter.load(spec.initial_adapter_path)
@@ -282,11 +284,22 @@ class Preparation:
             sharded = ShardedModel(self.model, adapter.parameters(), pick_device())
             parameters = sharded.parameters
             return TrainableModel(parameters, lambda: parameters, adapter.save, sharded)
-        tokens = self.data.tokens / self.data.rows * self.hyperparameters.batch_size
-        if tokens <= _PREPACKED_TOKENS and self.model.path == "fast":
-            adapter.prepack()
-            self.model.speed_up_short_steps(torch.from_numpy(self.data.train[0].tokens))
+        if is_fast:
+            self._speed_up(adapter)
         return TrainableModel(adapter.parameters(), adapter.parameters, adapter.save)
+
+    def _speed_up(self, adapter: Adapter) -> None:
+        """Choose what computes the steps sooner on this device, and the same."""
+        on_processor = self.model.device.type == "cpu"
+        tokens = self.data.tokens / self.data.rows * self.hyperparameters.batch_size
+        is_short = on_processor and tokens <= _SHORT_STEP
+        if on_processor:
+            self.model.speed_up_steps(torch.from_numpy(self.data.train[0].tokens))
+        if is_short or not on_processor:
+            group_layers(self.model.decoder)
+        if is_short:
+            adapter.prepack()
+            self.model.prepack_output()
 
     def _trainable_weights(self, *, is_sharded: bool) -> TrainableModel:
         """Make all weights trainable, in 32 bits."""

@@ -69,16 +69,17 @@ class SplitModel:
         self._prepacked_output: FrozenOutput | None = None
         self._attentions: bool = getattr(model, "_supports_sdpa", False)
 
-    def speed_up_short_steps(self, tokens: torch.Tensor) -> None:
-        """Make steps of few tokens faster on a processor; all weights but adapters are frozen.
+    def prepack_output(self) -> None:
+        """Keep a second and third copy of the frozen output layer, for faster small products."""
+        self._prepacked_output = FrozenOutput.of(self.whole.get_output_embeddings())
+
+    def speed_up_steps(self, tokens: torch.Tensor) -> None:
+        """Make norms and short attention faster on a processor; all but adapters is frozen.
 
         Args:
             tokens: Token ids of one example, shape (length,): what is faster is used where it
                 computes the same for them.
         """
-        if self.device.type != "cpu":
-            return
-        self._prepacked_output = FrozenOutput.of(self.whole.get_output_embeddings())
         replace_norms(self.decoder)
         inputs = tokens[None, :_EAGER_ATTENTION_UP_TO]
         selection = torch.arange(inputs.shape[1])
