@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -65,9 +66,14 @@ TESTS = Path(__file__).parent
 SLOW_FIXTURES = frozenset({"tiny_base_model", "shared_tiny_home", "tiny_engine", "postgresql"})
 # Files that import torch; trainings, whole engines, browsers, other clients, type checkers.
 SLOW_FILES = (
+    "test_compiled_decoder.py",
     "test_devices.py",
+    "test_fused_decoder.py",
+    "test_general_batches.py",
     "test_local_backend.py",
+    "test_memory_budget.py",
     "test_pull.py",
+    "test_rounded_head.py",
     "test_sampler.py",
     "test_train_from_scratch.py",
     "test_weight_prepacking.py",
@@ -112,6 +118,15 @@ def pytest_collection_modifyitems(items):
             or item.get_closest_marker("vllm")
         ):
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def _fast_tests_load_no_torch(request):
+    """A process that loads torch has done so for seconds: such a test belongs to the slow tier."""
+    before = "torch" in sys.modules
+    yield
+    if request.config.option.markexpr == "not slow" and "torch" in sys.modules and not before:
+        pytest.fail("It loads torch: add its file to SLOW_FILES, or mark it slow.")
 
 
 def pytest_collection_finish():

@@ -8,6 +8,7 @@ import gzip
 import importlib.util
 import io
 import re
+import ssl
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ from tunesmith import AsyncClient, Client, RetryPolicy
 ONCE = RetryPolicy(0)
 FAST = importlib.util.find_spec("pyreqwest") is not None
 HTTPX2 = importlib.util.find_spec("httpx2") is not None
+TLS = ssl.create_default_context()  # once: it takes 20 ms, and each test makes dozens of clients
 
 
 def clients(url: str) -> dict[str, Callable[[], Any]]:
@@ -32,8 +34,8 @@ def clients(url: str) -> dict[str, Callable[[], Any]]:
     kinds: dict[str, Callable[[], Any]] = {
         "sync": lambda: Client("k", **common),
         "async": lambda: AsyncClient("k", **common),
-        "user": lambda: Client("k", **common, http_client=httpx.Client()),
-        "async user": lambda: AsyncClient("k", **common, http_client=httpx.AsyncClient()),
+        "user": lambda: Client("k", **common, http_client=httpx.Client(verify=TLS)),
+        "async user": lambda: AsyncClient("k", **common, http_client=httpx.AsyncClient(verify=TLS)),
     }
     if FAST:
         kinds["fast"] = lambda: Client("k", **common, transport="fast")
@@ -41,8 +43,10 @@ def clients(url: str) -> dict[str, Callable[[], Any]]:
     if HTTPX2:
         import httpx2
 
-        kinds["user 2"] = lambda: Client("k", **common, http_client=httpx2.Client())
-        kinds["async user 2"] = lambda: AsyncClient("k", **common, http_client=httpx2.AsyncClient())
+        kinds["user 2"] = lambda: Client("k", **common, http_client=httpx2.Client(verify=TLS))
+        kinds["async user 2"] = lambda: AsyncClient(
+            "k", **common, http_client=httpx2.AsyncClient(verify=TLS)
+        )
     return kinds
 
 

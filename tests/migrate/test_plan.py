@@ -319,7 +319,8 @@ def simulated():
         yield engine
 
 
-@pytest.mark.parametrize("kind", ["simulated", pytest.param("tiny", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["simulated", "tiny"])
 def test_the_whole_way_from_a_recorded_organisation(tmp_path, run, monkeypatch, request, kind):
     """Pull, record, plan, train, compare: one command each, over real sockets."""
     monkeypatch.chdir(tmp_path)

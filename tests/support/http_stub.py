@@ -190,10 +190,11 @@ def read_request(stream: Any, number: int) -> Received | None:
         while (size := int(stream.readline().strip() or b"0", 16)) > 0:
             body += stream.read(size)
             stream.readline()
-        stream.readline()
+        is_whole = stream.readline() != b""
     else:
         length = int(headers.get("content-length", 0))
         body = stream.read(length)
-        if len(body) < length:  # the client has died, or given up
-            return None
+        is_whole = len(body) == length
+    if not is_whole:  # the client has died, or given up
+        return None
     return Received(line[0], line[1], headers, body, number)
