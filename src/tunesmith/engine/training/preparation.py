@@ -280,24 +280,23 @@ class Preparation:
         adapter = add(self.model, self.recipe.adapter, base_name=spec.base_model, seed=spec.seed)
         if spec.initial_adapter_path is not None:
             adapter.load(spec.initial_adapter_path)
+        on_processor = pick_device().type == "cpu"
+        if is_fast and not on_processor:  # a GPU waits for whoever starts its operations
+            group_layers(self.model.decoder)
         if is_sharded:
             sharded = ShardedModel(self.model, adapter.parameters(), pick_device())
             parameters = sharded.parameters
             return TrainableModel(parameters, lambda: parameters, adapter.save, sharded)
-        if is_fast:
+        if is_fast and on_processor:
             self._speed_up(adapter)
         return TrainableModel(adapter.parameters(), adapter.parameters, adapter.save)
 
     def _speed_up(self, adapter: Adapter) -> None:
-        """Choose what computes the steps sooner on this device, and the same."""
-        on_processor = self.model.device.type == "cpu"
+        """Choose what computes the same sooner on a processor, for steps of this size."""
+        self.model.speed_up_steps(torch.from_numpy(self.data.train[0].tokens))
         tokens = self.data.tokens / self.data.rows * self.hyperparameters.batch_size
-        is_short = on_processor and tokens <= _SHORT_STEP
-        if on_processor:
-            self.model.speed_up_steps(torch.from_numpy(self.data.train[0].tokens))
-        if is_short or not on_processor:
+        if tokens <= _SHORT_STEP:
             group_layers(self.model.decoder)
-        if is_short:
             adapter.prepack()
             self.model.prepack_output()
 
