@@ -61,7 +61,7 @@ def main() -> None:
         # The order changes: the same state is some percent slower in one place than in another.
         for run in planned if number % 2 == 0 else reversed(planned):
             rows[run.label].append(in_a_process(run, arguments))
-    slowest = median(row["tokens_per_cpu_second"] for row in rows[planned[0].label])
+    first = median(row["tokens_per_cpu_second"] for row in rows[planned[0].label])
     print(f"{'trainer':12} {'tokens/CPU-s':>12} {'ratio':>6} {'accuracy':>9} {'RSS':>9}  CPU s")
     for label, measurements in rows.items():
         speed = median(row["tokens_per_cpu_second"] for row in measurements)
@@ -69,7 +69,7 @@ def main() -> None:
         peak = median(row["peak_megabytes"] for row in measurements)
         seconds = " ".join(f"{row['cpu_seconds']:.1f}" for row in measurements)
         print(
-            f"{label:12} {speed:12.0f} {speed / slowest:6.2f} {right:9.3f} {peak:6.0f} MB  {seconds}"
+            f"{label:12} {speed:12.0f} {speed / first:6.2f} {right:9.3f} {peak:6.0f} MB  {seconds}"
         )
 
 
@@ -92,7 +92,7 @@ def in_a_process(run: Run, arguments: argparse.Namespace) -> dict:
         command = [run.python, "-P", __file__, "--only", run.trainer, "--output", folder]
         command += ["--base", str(arguments.base), "--train", str(arguments.train)]
         command += ["--held-out", str(arguments.held_out), "--epochs", str(arguments.epochs)]
-        environment = dict(worker_environment(threads=1))
+        environment = worker_environment(threads=1)
         if run.source is not None:
             environment["PYTHONPATH"] = str(run.source.resolve())
         finished = subprocess.run(

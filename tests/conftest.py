@@ -120,13 +120,29 @@ def pytest_collection_modifyitems(items):
             item.add_marker("slow")
 
 
+# Each process of the fast tier would spend seconds on loading it.
+LOADS_TORCH = "It loads torch: add its file to SLOW_FILES, or mark it slow."
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    before = "torch" in sys.modules
+    report = yield
+    if _is_torch_new(collector.config, before=before):
+        report.outcome, report.longrepr = "failed", LOADS_TORCH
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _fast_tests_load_no_torch(request):
-    """A process that loads torch has done so for seconds: such a test belongs to the slow tier."""
     before = "torch" in sys.modules
     yield
-    if request.config.option.markexpr == "not slow" and "torch" in sys.modules and not before:
-        pytest.fail("It loads torch: add its file to SLOW_FILES, or mark it slow.")
+    if _is_torch_new(request.config, before=before):
+        pytest.fail(LOADS_TORCH)
+
+
+def _is_torch_new(config, *, before):
+    return config.option.markexpr == "not slow" and not before and "torch" in sys.modules
 
 
 def pytest_collection_finish():

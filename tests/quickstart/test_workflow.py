@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shlex
@@ -18,7 +19,7 @@ from tunesmith.engine.home import Home
 from tunesmith.quickstart.next_steps import next_steps
 from tunesmith.quickstart.snippet import python_lines
 from tunesmith.quickstart.tweets import Tweet, write_csv
-from tunesmith.quickstart.workflow import FORMAT, Options, run_steps
+from tunesmith.quickstart.workflow import BATCH_SIZE, FORMAT, Options, run_steps
 
 REVIEWS = Path(__file__).parents[2] / "docs/examples/reviews.csv"
 
@@ -158,6 +159,7 @@ def test_plain_peft_computes_the_real_model_s_answers(real_run):
 
     text = "I paid 12345 for it!\n\n###\n\n Grüße 日本 🎉"
     assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert len(tokenizer(" positive").input_ids) == len(tokenizer(" negative").input_ids) == 1
     question = "What is the capital of France? Answer in one sentence."
     asked = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}],
@@ -170,12 +172,16 @@ def test_plain_peft_computes_the_real_model_s_answers(real_run):
 
     adapters = real_run.home.models.rglob("adapter_config.json")
     newest = max(adapters, key=lambda path: path.stat().st_mtime).parent
+    trained = (real_run.output / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = json.loads((newest / "training.json").read_text())["steps"]
+    assert steps == math.ceil(len(trained) / BATCH_SIZE)
+
     tuned = PeftModel.from_pretrained(model, newest).eval()
     lines = (real_run.output / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines[:100]]
+    rows = [json.loads(line) for line in lines[:200]]
     right = 0
     for row in rows:
         with torch.no_grad():
             logits = tuned(**tokenizer(row["prompt"], return_tensors="pt")).logits[0, -1]
         right += tokenizer.decode(logits.argmax()) == row["completion"]
-    assert right >= 85
+    assert right / 200 >= 0.85

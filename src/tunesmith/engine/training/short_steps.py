@@ -3,7 +3,7 @@
 Below some hundred tokens an attention and a norm cost what the number of their operations
 costs. Both are done here in 32 bits with their gradients written out, which are a third of the
 operations that automatic differentiation records. Each replaces the model's own only where
-it was seen to compute the same.
+it was seen to compute the same. The norms are used in larger steps, too: they keep less memory.
 """
 
 from __future__ import annotations
