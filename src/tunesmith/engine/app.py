@@ -35,11 +35,11 @@ from .api.middleware import RequestContext
 from .api.request_metrics import RequestMetrics
 from .dashboard import mount_dashboard
 from .file_limit import connections_allowed
+from .fork_server import ForkServer
+from .fork_server import is_supported as is_fork_server_supported
 from .jobs.dispatcher import Dispatcher
 from .jobs.export_queue import ExportQueue
-from .jobs.fork_server import is_supported as is_fork_server_supported
-from .jobs.fork_server_launcher import ForkServerLauncher
-from .jobs.launcher import Launcher, SubprocessLauncher
+from .jobs.launcher import ForkServerLauncher, Launcher, SubprocessLauncher
 from .jobs.watcher import EventWatcher
 from .model_preloader import ModelPreloader
 from .model_registry import ModelRegistry
@@ -93,9 +93,14 @@ def create_app(
     route_table = RouteTable(database)
     registry = ModelRegistry(config.home, database, route_table)
     pool = GpuPool(config.home.gpus, read_gpus() if gpus is None else gpus)
-    backend = backend or _backend(config, pool)
+    # A GPU's driver does not survive a fork.
+    can_fork = config.launcher == "process" and not pool.gpus and is_fork_server_supported()
+    fork_server = (
+        ForkServer(config.home.root / "fork-server.log", config.threads) if can_fork else None
+    )
+    backend = backend or _backend(config, pool, fork_server)
     preloader = ModelPreloader(database, registry, backend, pool, enabled=config.serving.preload)
-    launcher = launcher or _launcher(config, pool)
+    launcher = launcher or _launcher(config, pool, fork_server)
     upstreams = Upstreams(config.upstreams, config.home.upstreams)
     services = Services(
         config=config,
@@ -133,6 +138,8 @@ def create_app(
             await anyio.to_thread.run_sync(services.exports.stop)
             await anyio.to_thread.run_sync(services.dispatcher.stop)
             await backend.stop()
+            if fork_server is not None:
+                await anyio.to_thread.run_sync(fork_server.close)
             database.close()
 
     app = FastAPI(
@@ -173,14 +180,13 @@ def create_app(
     return app
 
 
-def _launcher(config: EngineConfig, pool: GpuPool) -> Launcher:
-    # A GPU's driver does not survive a fork.
-    if config.launcher == "process" and not pool.gpus and is_fork_server_supported():
-        return ForkServerLauncher(config)
+def _launcher(config: EngineConfig, pool: GpuPool, fork_server: ForkServer | None) -> Launcher:
+    if fork_server is not None:
+        return ForkServerLauncher(config, fork_server)
     return SubprocessLauncher(config, has_gpus=bool(pool.gpus) and config.launcher == "process")
 
 
-def _backend(config: EngineConfig, pool: GpuPool) -> ServingBackend:
+def _backend(config: EngineConfig, pool: GpuPool, fork_server: ForkServer | None) -> ServingBackend:
     serving = config.serving
     if serving.backend == "vllm" and serving.url is not None:
         key = serving.api_key
@@ -195,6 +201,7 @@ def _backend(config: EngineConfig, pool: GpuPool) -> ServingBackend:
         memory_bytes=config.memory_bytes,
         settings=WorkerSettings(weights=serving.weights),
         pool=pool,
+        fork_server=fork_server,
     )
 
 

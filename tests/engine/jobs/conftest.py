@@ -25,6 +25,7 @@ ROWS = "".join(
     for thing in ("phone", "game", "day", "sea", "city", "soap")
     for verb, mood in (("love", "positive"), ("hate", "negative"))
 )
+FORK_SERVER = b"tunesmith.engine.fork_server.server"
 FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -34,6 +35,20 @@ def command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
+
+
+def name(pid: int) -> str:
+    """Return a process's name, on Linux; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that run, on Linux."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
 
 
 @dataclasses.dataclass
@@ -71,14 +86,18 @@ class Platform:
 
     def model_workers(self) -> list[int]:
         """Return the engine's processes that generate answers, on Linux."""
-        return self.children(b"tunesmith.engine.serving.model_worker")
+        forked = [pid for server in self.fork_servers() for pid in children(server)]
+        workers = [pid for pid in forked if name(pid) == "model_worker"]
+        return workers + self._children(b"tunesmith.engine.serving.model_worker")
 
-    def children(self, module: bytes) -> list[int]:
-        """Return the engine's processes that run a module, on Linux."""
+    def fork_servers(self) -> list[int]:
+        """Return the engine's fork server, on Linux."""
+        return self._children(FORK_SERVER)
+
+    def _children(self, module: bytes) -> list[int]:
+        """Return the engine's own processes that run a module, on Linux."""
         assert self.engine is not None
-        threads = Path(f"/proc/{self.engine.pid}/task").glob("*/children")
-        children = [int(pid) for thread in threads for pid in thread.read_text().split()]
-        return [pid for pid in children if module in command(pid)]
+        return [pid for pid in children(self.engine.pid) if module in command(pid)]
 
     def rows(self, job: dict[str, Any], column: str) -> Any:
         with contextlib.closing(sqlite3.connect(self.home / "engine.db")) as connection:
@@ -144,25 +163,30 @@ class Platform:
         return result
 
 
-@pytest.fixture(scope="session")
+def start_platform(home: Path, base_model: Path, **settings: Any) -> Platform:
+    home.mkdir(exist_ok=True)
+    write_tiny_home(home, base_model)
+    usual = {
+        "checkpoint_every_seconds": 0.5,
+        "recipe": "lora",
+        "serving": ServingConfig(preload=False),  # most tests train, and ask nothing
+    }
+    platform = Platform(home, usual | settings)
+    platform.start()
+    return platform
+
+
+@pytest.fixture(scope="module")
 def make_platform(
     tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path
 ) -> Iterator[Callable[..., Platform]]:
+    """Start engines that run until the file's tests have ended."""
     made: list[Platform] = []
 
     def make(home: Path | None = None, **settings: Any) -> Platform:
         home = home or tmp_path_factory.mktemp("platform")
-        home.mkdir(exist_ok=True)
-        write_tiny_home(home, tiny_base_model)
-        usual = {
-            "checkpoint_every_seconds": 0.5,
-            "recipe": "lora",
-            "serving": ServingConfig(preload=False),  # most tests train, and ask nothing
-        }
-        platform = Platform(home, usual | settings)
-        made.append(platform)
-        platform.start()
-        return platform
+        made.append(start_platform(home, tiny_base_model, **settings))
+        return made[-1]
 
     yield make
     for platform in made:
@@ -175,8 +199,12 @@ def rows() -> str:
 
 
 @pytest.fixture(scope="session")
-def platform(make_platform: Callable[..., Platform]) -> Platform:
-    return make_platform(max_concurrent_jobs=2)
+def platform(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Iterator[Platform]:
+    """One engine for the tests of all files."""
+    home = tmp_path_factory.mktemp("platform")
+    platform = start_platform(home, tiny_base_model, max_concurrent_jobs=2)
+    yield platform
+    platform.stop()
 
 
 class Notes:

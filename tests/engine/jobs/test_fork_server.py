@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from .conftest import command
+from .conftest import FORK_SERVER, command
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or Path("/dev/nvidiactl").exists(), reason="forks train here only"
 )
-MODULE = b"tunesmith.engine.jobs.fork_server"
 
 
 def test_the_validation_of_a_later_job_is_a_fork_like_its_training(platform: Any, rows: str):
@@ -31,13 +30,26 @@ def test_the_validation_of_a_later_job_is_a_fork_like_its_training(platform: Any
 
     platform.wait_for(seen)
     platform.call("POST", f"fine_tuning/jobs/{job['id']}/cancel")
-    assert [MODULE in one for one in commands] == [True]
+    assert [FORK_SERVER in one for one in commands] == [True]
+
+
+def test_the_process_that_generates_answers_is_a_fork_and_goes_before_trainings(platform: Any):
+    body = {"model": "ada", "prompt": "I", "max_tokens": 1}
+    assert platform.call("POST", "completions", json=body)["choices"]
+    (worker,) = platform.model_workers()
+    assert FORK_SERVER in command(worker)
+    job = platform.create(platform.upload(), 20)
+    platform.reached(job, 1)
+    trainer = platform.worker_pid(job)
+    priorities = [os.getpriority(os.PRIO_PROCESS, pid) for pid in (worker, trainer)]
+    platform.call("POST", f"fine_tuning/jobs/{job['id']}/cancel")
+    assert priorities[0] < priorities[1]
 
 
 def test_jobs_are_worked_on_after_the_fork_server_has_been_killed(platform: Any):
     platform.finished(platform.create(platform.upload(), 1))
-    (first,) = platform.children(MODULE)
+    (first,) = platform.fork_servers()
     os.kill(first, signal.SIGKILL)
     assert platform.finished(platform.create(platform.upload(), 1))["status"] == "succeeded"
-    (second,) = platform.children(MODULE)
+    (second,) = platform.fork_servers()
     assert second != first

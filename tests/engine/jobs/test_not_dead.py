@@ -24,7 +24,7 @@ def short_leases(make_platform: Any) -> Any:
 
 @pytest.mark.slow
 def test_a_suspended_training_costs_no_attempt(short_leases: Any):
-    job = short_leases.create(short_leases.upload(), 50)
+    job = short_leases.create(short_leases.upload(), 15)
     short_leases.reached(job, 1)
     pid = short_leases.worker_pid(job)
     os.kill(pid, signal.SIGSTOP)
@@ -38,7 +38,7 @@ def test_a_suspended_training_costs_no_attempt(short_leases: Any):
 
 @pytest.mark.slow
 def test_a_suspended_machine_costs_no_attempt(short_leases: Any):
-    job = short_leases.create(short_leases.upload(), 50)
+    job = short_leases.create(short_leases.upload(), 15)
     short_leases.reached(job, 1)
     pids = [short_leases.engine.pid, short_leases.worker_pid(job)]
     for pid in pids:
@@ -52,7 +52,7 @@ def test_a_suspended_machine_costs_no_attempt(short_leases: Any):
 
 @pytest.mark.slow
 def test_a_locked_database_costs_no_attempt(short_leases: Any):
-    job = short_leases.create(short_leases.upload(), 50)
+    job = short_leases.create(short_leases.upload(), 15)
     short_leases.reached(job, 1)
     lock = sqlite3.connect(short_leases.home / "engine.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
@@ -65,7 +65,7 @@ def test_a_locked_database_costs_no_attempt(short_leases: Any):
 
 @pytest.mark.slow
 def test_a_process_that_never_responds_again_is_ended_and_that_is_said(short_leases: Any):
-    job = short_leases.create(short_leases.upload(), 50)
+    job = short_leases.create(short_leases.upload(), 15)
     short_leases.reached(job, 1)
     pid = short_leases.worker_pid(job)
     os.kill(pid, signal.SIGSTOP)

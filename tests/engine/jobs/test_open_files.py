@@ -118,7 +118,7 @@ def test_an_engine_without_a_free_descriptor_recovers(make_platform: Callable[..
     """The table is full for everything: connections, the database, files, new processes."""
     platform = make_platform(checkpoint_every_seconds=0.1)
     file = platform.upload()
-    undisturbed = platform.finished(platform.create(file, 20))
+    undisturbed = platform.finished(platform.create(file, 6))
     pid, base_url = platform.engine.pid, platform.engine.base_url
     log = platform.engine.log_path
     following: list[str] = []
@@ -129,8 +129,8 @@ def test_an_engine_without_a_free_descriptor_recovers(make_platform: Callable[..
         with httpx.stream("GET", path, timeout=120) as answer:
             following.extend(line for line in answer.iter_lines() if line.startswith("data:"))
 
-    running = platform.create(file, 50)
-    queued = platform.create(file, 20)
+    running = platform.create(file, 25)
+    queued = platform.create(file, 6)
     platform.reached(running, 1)
     thread = threading.Thread(target=follow, args=(running,))
     thread.start()

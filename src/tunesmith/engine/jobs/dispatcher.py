@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from tunesmith.engine.domain.errors import RequestError
+from tunesmith.engine.domain.processes import process_exists
 from tunesmith.engine.store import job_queries
 from tunesmith.engine.store.garbage_collection import collect_garbage
 
@@ -132,13 +133,12 @@ class Dispatcher:
             time.sleep(_STOP_POLL_SECONDS)
             self._recover_dead_workers()
         # Their work is stored and their jobs are released; wait for the processes to exit.
-        while self._children or any(map(leases.process_exists, self._stopped.values())):
+        while self._children or any(map(process_exists, self._stopped.values())):
             if self._is_hurried or time.monotonic() > deadline:
                 for pid in self._stopped.values():
                     _signal(pid, signal.SIGKILL)
             time.sleep(_STOP_POLL_SECONDS)
             self._collect_exits()
-        self._launcher.close()
 
     def _run(self) -> None:
         cleaned = float("-inf")

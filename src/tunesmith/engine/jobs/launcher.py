@@ -18,6 +18,7 @@ from tunesmith.engine.training.environment import worker_environment
 
 if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.fork_server import ForkServer
     from tunesmith.engine.models.gpus import GpuLease
     from tunesmith.engine.store.records import JobRow
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATABASE_VARIABLE",
+    "ForkServerLauncher",
     "Launcher",
     "SubprocessLauncher",
     "WorkerProcess",
@@ -36,6 +38,7 @@ __all__ = [
 DATABASE_VARIABLE = "TUNESMITH_WORKER_DATABASE"
 """Environment variable that passes the database's URL, which may hold a password, to a worker."""
 
+_MODULE = "tunesmith.engine.jobs.job_worker"
 _NICENESS = 5
 
 
@@ -104,9 +107,6 @@ class Launcher(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Release what is needed only to start workers; running workers continue."""
-
 
 class SubprocessLauncher:
     """Starts each worker as a new process on this machine.
@@ -134,7 +134,7 @@ class SubprocessLauncher:
         arguments = worker_arguments(self._config, job, stage)
         with (folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "tunesmith.engine.jobs.job_worker", *arguments],
+                [sys.executable, "-P", "-m", _MODULE, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -143,5 +143,41 @@ class SubprocessLauncher:
                 start_new_session=True,
             )
 
-    def close(self) -> None:
-        """Do nothing."""
+
+class ForkServerLauncher:
+    """Has workers forked from a process that has loaded the libraries, so that they start at once.
+
+    A validation that comes before it has loaded them is a new process: the two run side by side.
+    If the fork server dies, the worker is started as a new process, and the next one starts
+    another fork server.
+
+    Args:
+        config: The engine's settings.
+        server: The fork server.
+    """
+
+    def __init__(self, config: EngineConfig, server: ForkServer) -> None:
+        self._config = config
+        self._server = server
+        self._subprocess_launcher = SubprocessLauncher(config)
+
+    def launch(self, job: JobRow, stage: Stage, lease: GpuLease | None = None) -> WorkerProcess:
+        """Start a worker whose output goes to `worker.log` in the job's folder.
+
+        A process that was forked cannot use a GPU: one with a lease is started anew.
+        """
+        if lease is not None:
+            return self._subprocess_launcher.launch(job, stage, lease)
+        self._server.start()
+        if stage == "validation" and not self._server.is_ready:
+            return self._subprocess_launcher.launch(job, stage)
+        folder = self._config.home.job(job.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(os.devnull, "rb") as nothing, (folder / "worker.log").open("ab") as log:  # noqa: PTH123
+            worker = self._server.fork(
+                _MODULE,
+                worker_arguments(self._config, job, stage),
+                worker_variables(self._config),
+                (nothing.fileno(), log.fileno(), log.fileno()),
+            )
+        return worker or self._subprocess_launcher.launch(job, stage)

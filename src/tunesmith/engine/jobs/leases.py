@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import func, select, update
 
 from tunesmith.engine.domain.errors import LostLeaseError
+from tunesmith.engine.domain.processes import process_exists
 from tunesmith.engine.store import job_queries
 from tunesmith.engine.store.records import JobRow, new_token
 from tunesmith.engine.store.schema import jobs
@@ -34,7 +35,6 @@ __all__ = [
     "has_waiting_job",
     "heartbeat",
     "lock_claimed",
-    "process_exists",
     "recover",
     "release",
     "set_pid",
@@ -195,25 +195,3 @@ def recover(connection: Connection, job: JobRow, reason: str, max_attempts: int)
     job_queries.add_event(
         connection, job.id, f"lost:{worker_id}", "note", {"message": message}, level="warn"
     )
-
-
-def process_exists(pid: int) -> bool:
-    """Return whether a process of this machine still runs."""
-    if os.name == "nt":
-        return True  # no call without side effects exists there; the heartbeat decides
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Return whether a process has ended but its parent has not collected its status."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False

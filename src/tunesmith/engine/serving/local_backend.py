@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.engine.models.gpus import NO_GPU
 
 from .generation_errors import WorkerStoppedError
-from .worker_client import start_worker
+from .worker_client import fork_worker, start_worker
 from .worker_protocol import WorkerSettings, delta_from_json, model_to_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from tunesmith.engine.fork_server import ForkServer
     from tunesmith.engine.models.gpus import GpuPool
     from tunesmith.engine.models.model_info import ServableModel
 
@@ -41,6 +42,7 @@ def create_local_backend(
     idle_seconds: float | None = 900.0,
     settings: WorkerSettings | None = None,
     pool: GpuPool | None = None,
+    fork_server: ForkServer | None = None,
 ) -> LocalBackend:
     """Return a backend whose worker is not started yet.
 
@@ -51,6 +53,7 @@ def create_local_backend(
         idle_seconds: The worker is stopped after so long without a request; None for never.
         settings: All settings of the worker; `threads` and `memory_bytes` take precedence.
         pool: The GPUs of this machine; None where none are leased.
+        fork_server: Forks the worker, where no GPU is leased; None for a new process.
     """
     base = settings or WorkerSettings()
     chosen = replace(
@@ -58,7 +61,7 @@ def create_local_backend(
         threads=threads or base.threads,
         memory_bytes=memory_bytes or base.memory_bytes,
     )
-    return LocalBackend(chosen, idle_seconds, pool)
+    return LocalBackend(chosen, idle_seconds, pool, fork_server)
 
 
 class LocalBackend:
@@ -71,6 +74,7 @@ class LocalBackend:
         settings: How the worker behaves.
         idle_seconds: Time without requests after which it is stopped; None for never.
         pool: The GPUs of this machine; None where none are leased.
+        fork_server: Forks the worker, where no GPU is leased; None for a new process.
     """
 
     def __init__(
@@ -78,10 +82,12 @@ class LocalBackend:
         settings: WorkerSettings,
         idle_seconds: float | None,
         pool: GpuPool | None = None,
+        fork_server: ForkServer | None = None,
     ) -> None:
         self._settings = settings
         self._idle_seconds = idle_seconds
         self._pool = pool
+        self._fork_server = fork_server
         self._has_gpu = False
         self._worker: WorkerClient | None = None
         self._lock: asyncio.Lock | None = None
@@ -204,7 +210,7 @@ class LocalBackend:
                 worker = None
             if worker is None or not worker.alive:
                 if self._closed:
-                    raise WorkerStoppedError("The engine is shutting down.", code="shutting_down")
+                    raise _shutting_down()
                 worker = self._worker = await self._start_worker()
         await worker.wait_until_ready()
         return worker
@@ -218,7 +224,7 @@ class LocalBackend:
 
     async def _start_worker(self) -> WorkerClient:
         if self._pool is None or not self._pool.gpus:
-            return await start_worker(self._settings)
+            return await self._fork_worker() or await start_worker(self._settings)
         lease = self._pool.acquire("serving", for_serving=True)
         self._has_gpu = lease is not None
         if lease is None:
@@ -228,6 +234,17 @@ class LocalBackend:
             return await start_worker(self._settings, lease.variables, lease.descriptors)
         finally:
             lease.close()  # the worker has it
+
+    async def _fork_worker(self) -> WorkerClient | None:
+        """Return a worker that was forked; None where that is impossible."""
+        if self._fork_server is None:
+            return None
+        worker = await fork_worker(self._settings, self._fork_server)
+        if not self._closed:
+            return worker
+        if worker is not None:  # closed while the fork server loaded the libraries
+            await worker.stop()
+        raise _shutting_down()
 
     def _replace_worker(self) -> None:
         """Have the next request start another worker; this one ends with its last request."""
@@ -263,3 +280,7 @@ class LocalBackend:
             task = asyncio.get_running_loop().create_task(self._stop_worker())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+
+def _shutting_down() -> WorkerStoppedError:
+    return WorkerStoppedError("The engine is shutting down.", code="shutting_down")

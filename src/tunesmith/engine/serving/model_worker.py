@@ -1,11 +1,11 @@
 """The model worker: a process that reads commands on standard input and generates.
 
-Started by `worker_client` as `python -m tunesmith.engine.serving.model_worker SETTINGS`, with
-the environment set before torch loads. A thread reads commands and others prepare requests;
-everything else happens in one loop that steps the schedulers of all base models in turn. The
-process ends when its input does, so it never outlives the server. Reports go to standard output;
-anything else that is printed goes to standard error. It knows nothing of HTTP, of keys or of the
-database.
+Started by `worker_client`, as a fork of a process that has loaded the libraries or, with the
+environment set before torch loads, as `python -m tunesmith.engine.serving.model_worker SETTINGS`.
+A thread reads commands and others prepare requests; everything else happens in one loop that steps
+the schedulers of all base models in turn. The process ends when its input does, so it never
+outlives the server. Reports go to standard output; anything else that is printed goes to standard
+error. It knows nothing of HTTP, of keys or of the database.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .worker_protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tunesmith.engine.models.model_info import ServableModel
 
@@ -237,10 +237,11 @@ def _read_commands(commands: Commands) -> None:
     os._exit(0)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the model worker; its one argument is a JSON object of `WorkerSettings`."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    settings = WorkerSettings(**json.loads(sys.argv[1])) if len(sys.argv) > 1 else WorkerSettings()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    settings = WorkerSettings(**json.loads(arguments[0])) if arguments else WorkerSettings()
     # Only reports may reach the server's pipe, whatever a library prints.
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -248,7 +249,8 @@ def main() -> None:
     threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         _ModelWorker(settings, commands, output).run()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
