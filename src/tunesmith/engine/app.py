@@ -112,7 +112,7 @@ def create_app(
         keys=KeyRing(database, config.organization),
         dispatcher=Dispatcher(config, database, registry, launcher, preloader, pool=pool),
         watcher=EventWatcher(database),
-        exports=ExportQueue(config, database),
+        exports=ExportQueue(config, database, fork_server),
         limiter=RateLimiter(config.limits.requests_per_minute),
         in_progress=ConcurrencyLimiter(
             config.limits.concurrent_requests or connections_allowed() // 2

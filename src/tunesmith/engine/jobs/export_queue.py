@@ -6,6 +6,7 @@ by the next server. Organisations take turns.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,8 +27,11 @@ from .launcher import worker_variables
 
 if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
+    from tunesmith.engine.fork_server import ForkServer
     from tunesmith.engine.store.database import Database
     from tunesmith.engine.store.records import ExportRow
+
+    from .launcher import WorkerProcess
 
 __all__ = ["ExportQueue"]
 
@@ -35,6 +40,17 @@ _log = logging.getLogger("tunesmith.engine.exports")
 _POLL_SECONDS = 1.0
 _MAX_ATTEMPTS = 3
 _HOUR = 3600.0
+_MODULE = "tunesmith.engine.jobs.export_worker"
+_END_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """An export's process, which ends when the pipe's end is closed."""
+
+    row: ExportRow
+    process: WorkerProcess
+    pipe: int
 
 
 class ExportQueue:
@@ -43,16 +59,19 @@ class ExportQueue:
     Args:
         config: The engine's settings.
         database: Where the exports are listed.
+        fork_server: Forks the processes, once it has loaded the libraries; None for new ones.
     """
 
-    def __init__(self, config: EngineConfig, database: Database) -> None:
+    def __init__(
+        self, config: EngineConfig, database: Database, fork_server: ForkServer | None = None
+    ) -> None:
         self._config = config
         self._database = database
+        self._fork_server = fork_server
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._row: ExportRow | None = None
+        self._running: _Running | None = None
         self._served: dict[str, float] = {}
 
     def start(self) -> None:
@@ -69,8 +88,9 @@ class ExportQueue:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        if self._process is not None:
-            _kill(self._process)
+        if self._running is not None:
+            _kill(self._running.process)
+            os.close(self._running.pipe)
 
     def wake(self) -> None:
         """Look at once for what is to be started or ended."""
@@ -96,15 +116,15 @@ class ExportQueue:
             self._wake.clear()
 
     def _advance(self) -> None:
-        if self._row is not None and self._process is not None:
-            if self._process.poll() is None and self._is_running(self._row):
+        if self._running is not None:
+            if self._running.process.poll() is None and self._is_running(self._running.row):
                 return
-            _kill(self._process)
-            self._conclude(self._row, self._process.returncode)
-            self._process = self._row = None
+            self._conclude(self._running.row, _kill(self._running.process))
+            os.close(self._running.pipe)
+            self._running = None
         row = self._next()
         if row is not None:
-            self._process, self._row = self._launch(row), row
+            self._running = self._launch(row)
 
     def _is_running(self, row: ExportRow) -> bool:
         """Return whether a running export has neither been cancelled nor deleted."""
@@ -143,34 +163,48 @@ class ExportQueue:
                 return None
         return row
 
-    def _launch(self, row: ExportRow) -> subprocess.Popen[bytes]:
+    def _launch(self, row: ExportRow) -> _Running:
         folder = self._config.home.exports / row.id
         folder.mkdir(parents=True, exist_ok=True)
-        environment = dict(os.environ) | worker_variables(self._config)
-        with (folder / "worker.log").open("ab") as log:
-            return subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-m", "tunesmith.engine.jobs.export_worker"),
-                    *("--home", str(self._config.home.root)),
-                    *("--attempt", str(row.attempts)),
-                    *("--keep-hours", str(self._config.limits.export_hours)),
-                    *("--", row.organization, row.id),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=worker_environment(environment, self._config.threads),
-                start_new_session=True,
-            )
+        read_end, write_end = os.pipe()
+        try:
+            with (folder / "worker.log").open("ab") as log:
+                process = self._start(row, read_end, log.fileno())
+        except BaseException:
+            os.close(write_end)
+            raise
+        finally:
+            os.close(read_end)
+        return _Running(row, process, write_end)
+
+    def _start(self, row: ExportRow, stdin: int, log: int) -> WorkerProcess:
+        arguments = [
+            *("--home", str(self._config.home.root)),
+            *("--attempt", str(row.attempts)),
+            *("--keep-hours", str(self._config.limits.export_hours)),
+            *("--", row.organization, row.id),
+        ]
+        variables = worker_variables(self._config)
+        if self._fork_server is not None and self._fork_server.is_ready:
+            forked = self._fork_server.fork(_MODULE, arguments, variables, (stdin, log, log))
+            if forked is not None:
+                return forked
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", _MODULE, *arguments],
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            env=worker_environment(dict(os.environ) | variables, self._config.threads),
+            start_new_session=True,
+        )
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it has started."""
-    if process.poll() is None:
-        if hasattr(os, "killpg"):
+def _kill(process: WorkerProcess) -> int:
+    """End a process and those that it has started; return its exit status."""
+    if process.poll() is None and process.pid is not None and hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
+    process.kill()
+    while (status := process.poll()) is None:
+        time.sleep(_END_POLL_SECONDS)
+    return status
