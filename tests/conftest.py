@@ -26,6 +26,9 @@ for _name in list(os.environ):
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join(filter(None, ["127.0.0.1,localhost,::1", os.environ.get(_name)]))
 
+# Of what is collected nothing is garbage; see `pytest_collection_finish`.
+gc.disable()
+
 # Started in the background of a script, pytest inherits an ignored SIGINT; the programs whose
 # Ctrl-C is tested would inherit it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -95,6 +98,26 @@ def pytest_xdist_auto_num_workers():
     return count if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") else count + 1
 
 
+# Folders whose files share engines, trainings and browsers.
+RUN_BY_ONE_PROCESS = ("engine/api", "engine/dashboard", "engine/transfer")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Have `--dist loadfile` keep some folders together as it keeps the tests of a file."""
+    if config.option.dist != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            folder = file.rpartition("/")[0].removeprefix("tests/")
+            return folder if folder in RUN_BY_ONE_PROCESS else file
+
+    return Scheduling(config, log)
+
+
 def pytest_ignore_collect(collection_path, config):
     """Have the fast tier not even import what is slow as a whole."""
     is_slow = collection_path.name in SLOW_FILES or _place(collection_path) in SLOW_FOLDERS
@@ -151,3 +174,4 @@ def pytest_collection_finish():
     Looking at them all takes half a second, a hundred times in the fast tier.
     """
     gc.freeze()
+    gc.enable()
