@@ -10,12 +10,12 @@ import itertools
 import json
 import logging
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from tunesmith.engine.domain.processes import process_exists
@@ -123,7 +123,8 @@ class ForkServer:
             None if the server ended meanwhile; the next call starts another one.
         """
         with self._lock:
-            process = self._start().fork(module, arguments, environment, streams)
+            server = self._start()
+        process = server.fork(module, arguments, environment, streams)
         if process is None:
             _log.warning("the fork server has ended; what libraries said is in %s", self._log)
         return process
@@ -158,7 +159,7 @@ class _RunningServer:
             )
         self.is_ready: bool = False
         self._numbers = itertools.count()
-        self._forked: queue.SimpleQueue[ForkedProcess | None] = queue.SimpleQueue()
+        self._answers: dict[int, Future[ForkedProcess | None]] = {}
         self._reader = threading.Thread(target=self._read, name="fork server", daemon=True)
         self._reader.start()
 
@@ -173,20 +174,24 @@ class _RunningServer:
         environment: Mapping[str, str],
         streams: tuple[int, int, int],
     ) -> ForkedProcess | None:
+        number = next(self._numbers)
         request = {
-            "fork": next(self._numbers),
+            "fork": number,
             "module": module,
             "arguments": list(arguments),
             "environment": dict(environment),
         }
+        answer = self._answers[number] = Future()
         try:
             socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
-            return self._forked.get(timeout=_FORK_TIMEOUT_SECONDS)
-        except OSError:
-            return None
-        except queue.Empty:
+            return answer.result(_FORK_TIMEOUT_SECONDS)
+        except TimeoutError:
             self._process.kill()
             return None
+        except OSError:  # it has ended
+            return None
+        finally:
+            del self._answers[number]
 
     def close(self) -> None:
         self._process.kill()  # it keeps nothing
@@ -204,7 +209,9 @@ class _RunningServer:
                 elif "forked" in message:
                     process = ForkedProcess(message["pid"], self)
                     processes[message["forked"]] = process
-                    self._forked.put(process)
+                    self._answers[message["forked"]].set_result(process)
                 elif "ended" in message:
                     processes.pop(message["ended"]).status = message["status"]
-        self._forked.put(None)
+        for answer in list(self._answers.values()):
+            if not answer.done():
+                answer.set_result(None)
