@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from tunesmith.engine.models.gpus import NO_GPU
 from tunesmith.engine.training.environment import worker_environment
 
+from .model_proof import is_proven
+
 if TYPE_CHECKING:
     from tunesmith.engine.config import EngineConfig
     from tunesmith.engine.fork_server import ForkServer
@@ -147,9 +149,9 @@ class SubprocessLauncher:
 class ForkServerLauncher:
     """Has workers forked from a process that has loaded the libraries, so that they start at once.
 
-    A validation that comes before it has loaded them is a new process: the two run side by side.
-    If the fork server dies, the worker is started as a new process, and the next one starts
-    another fork server.
+    A validation that needs none of them and comes before they are loaded is a new process: the
+    two run side by side. If the fork server dies, the worker is started as a new process, and the
+    next one starts another fork server.
 
     Args:
         config: The engine's settings.
@@ -169,7 +171,8 @@ class ForkServerLauncher:
         if lease is not None:
             return self._subprocess_launcher.launch(job, stage, lease)
         self._server.start()
-        if stage == "validation" and not self._server.is_ready:
+        is_side_by_side = stage == "validation" and not self._server.is_ready
+        if is_side_by_side and is_proven(self._config.home, job):
             return self._subprocess_launcher.launch(job, stage)
         folder = self._config.home.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from tunesmith.engine.models.memory_table import host_memory_bytes
 from tunesmith.engine.models.model_info import weights_bytes
 from tunesmith.engine.models.model_pins import changed_files, not_as_pulled
 from tunesmith.engine.models.verdicts import Verdict, read_verdict, static_fault, write_verdict
+from tunesmith.errors import TunesmithError
 
 from .validation import JobFault
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tunesmith.engine.home import Home
     from tunesmith.engine.store.records import JobRow
 
-__all__ = ["find_model_fault", "prove"]
+__all__ = ["find_model_fault", "is_proven", "prove"]
 
 _log = logging.getLogger("tunesmith.engine.proof")
 
@@ -47,6 +48,19 @@ def find_model_fault(home: Home, job: JobRow) -> JobFault | None:
         return _experts_fault(job, base.path)
     message = f"The base model {base.id} can be neither trained nor served: {verdict.refused}."
     return JobFault("unsupported_model", message, "model")
+
+
+def is_proven(home: Home, job: JobRow) -> bool:
+    """Return whether a job's base model has been proven, so that its validation loads no PyTorch.
+
+    Args:
+        home: The state folder.
+        job: The job.
+    """
+    try:
+        return read_verdict(home.proofs, load_catalog(home).find(job.base_model).path) is not None
+    except TunesmithError:
+        return False
 
 
 def _experts_fault(job: JobRow, model: Path) -> JobFault | None:
