@@ -51,16 +51,16 @@ class Clock:
     """Seconds since the last lap, by name."""
 
     def __init__(self) -> None:
-        self.figures: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
         self._began = time.perf_counter()
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self.figures[name], self._began = now - self._began, now
+        self.seconds[name], self._began = now - self._began, now
 
 
 def measure() -> dict[str, float]:
-    """Return the figures of one new engine."""
+    """Return the measurements of one new engine."""
     with tempfile.TemporaryDirectory() as folder:
         model = write_tiny_model(Path(folder) / "tiny")
         home = write_tiny_home(Path(folder) / "home", model)
@@ -76,12 +76,12 @@ def measure() -> dict[str, float]:
             clock.lap("second job")
             ask(http)
             clock.lap("first answer")
-            clock.figures["engine and its processes"] = sum(map(memory, processes(engine.pid)))
+            clock.seconds["engine and its processes"] = sum(map(memory, processes(engine.pid)))
             os.kill(max(processes(engine.pid)), signal.SIGKILL)  # the newest one generates
             while ask(http) != 200:
                 pass
             clock.lap("answer after a crash")
-        return clock.figures
+        return clock.seconds
 
 
 def train(http: httpx.Client) -> None:
@@ -120,12 +120,12 @@ def main() -> None:
                 check=True,
             )
             results[name].append(json.loads(ran.stdout))
-    for figure in results["this"][0]:
+    for what in results["this"][0]:
         medians = [
-            f"{name} {statistics.median(one[figure] for one in rounds):.2f}"
+            f"{name} {statistics.median(one[what] for one in rounds):.2f}"
             for name, rounds in results.items()
         ]
-        print(f"{figure}, {UNITS.get(figure, 's')}: {', '.join(medians)}")
+        print(f"{what}, {UNITS.get(what, 's')}: {', '.join(medians)}")
 
 
 if __name__ == "__main__":
