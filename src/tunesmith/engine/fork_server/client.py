@@ -124,7 +124,12 @@ class ForkServer:
         """
         with self._lock:
             server = self._start()
-        process = server.fork(module, arguments, environment, streams)
+        request = {
+            "module": module,
+            "arguments": list(arguments),
+            "environment": dict(environment),
+        }
+        process = server.fork(request, streams)
         if process is None:
             _log.warning("the fork server has ended; what libraries said is in %s", self._log)
         return process
@@ -168,22 +173,13 @@ class _RunningServer:
         return self._process.poll() is None
 
     def fork(
-        self,
-        module: str,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        streams: tuple[int, int, int],
+        self, request: Mapping[str, object], streams: tuple[int, int, int]
     ) -> ForkedProcess | None:
         number = next(self._numbers)
-        request = {
-            "fork": number,
-            "module": module,
-            "arguments": list(arguments),
-            "environment": dict(environment),
-        }
+        message = json.dumps({"fork": number, **request}).encode()
         answer = self._answers[number] = Future()
         try:
-            socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
+            socket.send_fds(self._socket, [message], streams)
             return answer.result(_FORK_TIMEOUT_SECONDS)
         except TimeoutError:
             self._process.kill()
